@@ -1,0 +1,151 @@
+package connector
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/invopop/jsonschema"
+)
+
+// Fault is something wrong in a job file.
+type Fault struct {
+	Path    string // within the settings, as in "buckets.range.from"
+	Message string // what is wrong and what would be right
+}
+
+// Faultf is a Fault with a formatted message.
+func Faultf(path, format string, args ...any) Fault {
+	return Fault{Path: path, Message: fmt.Sprintf(format, args...)}
+}
+
+// Secret refers to a secret, which itself never stands in a job file: "env:NAME" or "file:PATH". It is looked up by the worker
+// that needs it.
+type Secret string
+
+var secretForm = regexp.MustCompile(`^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$`)
+
+// Resolve is the secret, without a final newline.
+func (s Secret) Resolve() (string, error) {
+	kind, name, _ := strings.Cut(string(s), ":")
+	switch kind {
+	case "":
+		return "", nil
+	case "env":
+		v, ok := os.LookupEnv(name)
+		if !ok {
+			return "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+		return v, nil
+	case "file":
+		b, err := os.ReadFile(name)
+		return strings.TrimRight(string(b), "\r\n"), err
+	}
+	return "", fmt.Errorf("a secret is env:NAME or file:PATH")
+}
+
+// JSONSchema implements jsonschema's customSchemaImpl.
+func (Secret) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: secretForm.String(),
+		Description: "A secret, by reference: env:NAME (an environment variable) or file:PATH (the content of a file), looked up on the worker."}
+}
+
+// Duration is a time span written as "1.5s", "200ms", "2m".
+type Duration time.Duration
+
+// Std is the standard library's form.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Or is d, or a default where d is 0.
+func (d Duration) Or(def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return time.Duration(d)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err == nil && v < 0 {
+		err = fmt.Errorf("%s is negative", text)
+	}
+	*d = Duration(v)
+	return err
+}
+
+// JSONSchema implements jsonschema's customSchemaImpl.
+func (Duration) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$`,
+		Description: "A time span, such as 200ms, 30s or 2h."}
+}
+
+// Bytes is a number of bytes written as "64MiB", "1GiB", "500KiB" or a plain number.
+type Bytes int64
+
+var bytesForm = regexp.MustCompile(`^([0-9]+)\s*(B|KiB|MiB|GiB|TiB)?$`)
+
+var byteUnits = map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+// Or is b, or a default where b is 0.
+func (b Bytes) Or(def int64) int64 {
+	if b == 0 {
+		return def
+	}
+	return int64(b)
+}
+
+// String writes whole units: "64MiB".
+func (b Bytes) String() string {
+	for _, u := range []string{"TiB", "GiB", "MiB", "KiB"} {
+		if n := byteUnits[u]; b != 0 && int64(b)%n == 0 {
+			return strconv.FormatInt(int64(b)/n, 10) + u
+		}
+	}
+	return strconv.FormatInt(int64(b), 10) + "B"
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	m := bytesForm.FindStringSubmatch(string(text))
+	if m == nil {
+		return fmt.Errorf("%q is no number of bytes such as 64MiB", text)
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	*b = Bytes(n * byteUnits[m[2]])
+	return err
+}
+
+// UnmarshalJSON also takes plain numbers.
+func (b *Bytes) UnmarshalJSON(text []byte) error {
+	var s string
+	if json.Unmarshal(text, &s) != nil {
+		s = string(text)
+	}
+	return b.UnmarshalText([]byte(s))
+}
+
+// JSONSchema implements jsonschema's customSchemaImpl.
+func (Bytes) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Pattern: bytesForm.String()}, {Type: "integer", Minimum: "0"}},
+		Description: "A number of bytes, such as 64MiB."}
+}
+
+// TLS are the settings of an encrypted connection.
+type TLS struct {
+	CA         string `json:"ca,omitempty" jsonschema_description:"File with the certificates (PEM) that the server's is checked against; default: the system's."`
+	Cert       string `json:"cert,omitempty" jsonschema_description:"File with the client's certificate (PEM)."`
+	Key        Secret `json:"key,omitempty" jsonschema_description:"The client's private key (PEM): file:PATH or env:NAME."`
+	ServerName string `json:"server_name,omitempty" jsonschema_description:"The name that the server's certificate must have; default: the host's."`
+	Insecure   bool   `json:"insecure,omitempty" jsonschema_description:"Do not check the server's certificate. Only for tests."`
+}

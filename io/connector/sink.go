@@ -1,0 +1,60 @@
+package connector
+
+import (
+	"context"
+	"time"
+
+	"reprise/transforms/record"
+)
+
+// Run names the run that writes, in file names, headers and snapshots.
+type Run struct {
+	ID      string
+	Job     string
+	Started time.Time
+}
+
+// Result is how one record ended at a sink.
+type Result struct {
+	Record   *record.Record
+	Outcome  record.Outcome // with Err: Dead
+	Err      error          // of class Permanent, or Transient after the last attempt
+	Attempts int
+}
+
+// Settle takes the results of records, each record exactly once. It may be called from any goroutine and does not block.
+type Settle func([]Result)
+
+// Sink writes to a system. Its constructor only allocates; methods may be called from several goroutines.
+type Sink interface {
+	// Prepare checks that records of the schema can be written, and creates the target where the settings ask for it.
+	// It is called once, by the launching process, before anything is read. Where the settings ask for nothing to be created it
+	// changes nothing, and with dry it never does.
+	Prepare(ctx context.Context, run Run, schema *record.Schema, dry bool) error
+
+	// Open gives a writer for one bundle on one worker.
+	Open(ctx context.Context, run Run, schema *record.Schema, settle Settle) (Writer, error)
+
+	Close() error
+}
+
+// Writer writes the records of one bundle. It is used by one goroutine; it holds a bounded number of bytes.
+type Writer interface {
+	// Write takes a record. It may return before the record is written, and blocks while too much is under way.
+	// Its error is fatal for the run; what is wrong with a record goes to settle. The record must not be changed.
+	Write(ctx context.Context, r *record.Record) error
+
+	// Flush returns when every record taken so far has been settled. Sinks that make their writes visible
+	// by one commit return what is to be committed, as bytes of at most 1 MiB each.
+	Flush(ctx context.Context) (parts [][]byte, err error)
+
+	// Close ends the writer; what is not flushed is given up.
+	Close() error
+}
+
+// Committer is a Sink whose writes become visible by one commit, after the last Flush of all workers.
+type Committer interface {
+	// Commit makes the parts visible, all or none. It may be called again for the same run after a crash and then changes nothing.
+	// It returns the number of records committed.
+	Commit(ctx context.Context, run Run, schema *record.Schema, parts [][]byte) (records int64, err error)
+}

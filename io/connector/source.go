@@ -1,0 +1,48 @@
+package connector
+
+import (
+	"context"
+
+	"reprise/transforms/record"
+)
+
+// Need is what the rest of the job needs of a source beyond the fields.
+type Need struct {
+	Cells bool // write time and expiry of each cell, not only of the record
+	Run   string
+}
+
+// PlanOptions bound the splits of a plan.
+type PlanOptions struct {
+	Rows  int64 // no split is larger, as far as the source can tell
+	Bytes int64
+}
+
+// Source reads a system. Its constructor only allocates; the first method that needs the system connects, and
+// all of them may be called from several goroutines.
+type Source interface {
+	// Schema is the schema of the records. It checks that everything the settings name is there.
+	Schema(ctx context.Context) (*record.Schema, error)
+
+	// Plan gives the splits, each key in exactly one of them, in any order. It reads no more than it needs for the estimates
+	// and writes nothing.
+	Plan(ctx context.Context, o PlanOptions, split func(Split) error) error
+
+	// Read gives the pages of a split in the order of its positions, until its end or until page fails, whose error
+	// it returns as it is. It retries what is transient, with smaller pages after timeouts; what it returns is final.
+	Read(ctx context.Context, s Split, page func(Page) error) error
+
+	Close() error
+}
+
+// Page is some records of a split. Last is the position of the page's end: reading (Last, End] gives what follows, and
+// nothing of the page again.
+type Page struct {
+	Records []*record.Record     // owned by the receiver
+	Dead    []*record.DeadLetter // rows that could not be decoded; Step, Run, Split and At are set by the receiver
+	Last    []byte
+	Bytes   int64 // about what the page takes in memory
+}
+
+// Rows is the number of rows read, with those that could not be decoded.
+func (p Page) Rows() int64 { return int64(len(p.Records) + len(p.Dead)) }
