@@ -1,0 +1,337 @@
+package elasticsearchio
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/gzip"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// maxID is the longest document id that servers take, in bytes.
+const maxID = 512
+
+// format turns records into the lines of a bulk body.
+type format struct {
+	index, id, routing *connector.Template // index nil: the request names it; routing nil: none
+	names              [][]byte            // for each field of the schema, `"name":`; nil: not in the document
+}
+
+// newFormat checks the settings against the schema.
+func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
+	f := &format{names: make([][]byte, len(schema.Fields))}
+	for _, t := range []struct {
+		path, text string
+		to         **connector.Template
+	}{{"index", c.Index, &f.index}, {"id", c.idTemplate(), &f.id}, {"routing", c.Routing, &f.routing}} {
+		parsed, err := connector.ParseTemplate(t.text, schema)
+		if err != nil {
+			return nil, fail.Job("elasticsearch.template", "%s: %w", t.path, err)
+		}
+		*t.to = parsed
+	}
+	if f.index.Fixed() {
+		f.index = nil
+	}
+	if c.Routing == "" {
+		f.routing = nil
+	}
+	fields, err := documentFields(c, schema)
+	if err != nil {
+		return nil, err
+	}
+	for _, field := range fields {
+		f.names[schema.Index(field.Name)] = append(record.AppendQuoted(nil, field.Name), ':')
+	}
+	return f, nil
+}
+
+// documentFields are the fields of the schema that documents have.
+func documentFields(c SinkConfig, schema *record.Schema) ([]record.Field, error) {
+	named := make(map[string]bool)
+	for _, name := range append(append([]string(nil), c.Fields...), c.Exclude...) {
+		if schema.Index(name) < 0 {
+			return nil, fail.Job("elasticsearch.fields", "fields and exclude: there is no field %q", name).WithFix("there are %v", schema.Names())
+		}
+		named[name] = true
+	}
+	var fields []record.Field
+	for _, f := range schema.Fields {
+		if named[f.Name] == (len(c.Fields) > 0) {
+			fields = append(fields, f)
+		}
+	}
+	return fields, nil
+}
+
+// append appends a record's action and, unless it is a delete, its document. Its error is of class Permanent.
+func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
+	if r.Version < 0 {
+		return b, fail.New(fail.Permanent, "elasticsearch.version", "the version %d is negative, which the server refuses", r.Version).
+			WithFix("set another version field")
+	}
+	if r.Op == record.Delete {
+		b = append(b, `{"delete":{"_id":"`...)
+	} else {
+		b = append(b, `{"index":{"_id":"`...)
+	}
+	b, n, err := appendTemplate(b, f.id, r)
+	if err != nil {
+		return b, err
+	}
+	if n == 0 || n > maxID {
+		return b, fail.New(fail.Permanent, "elasticsearch.id", "the document's id has %d bytes; the server takes 1 to %d", n, maxID).
+			WithFix("set another id template, or shorten the key by a transform")
+	}
+	if f.index != nil {
+		b = append(b, `,"_index":"`...)
+		if b, _, err = appendTemplate(b, f.index, r); err != nil {
+			return b, err
+		}
+	}
+	if f.routing != nil {
+		b = append(b, `,"routing":"`...)
+		if b, _, err = appendTemplate(b, f.routing, r); err != nil {
+			return b, err
+		}
+	}
+	b = append(b, `,"version":`...)
+	b = strconv.AppendInt(b, r.Version, 10)
+	b = append(b, `,"version_type":"external_gte"}}`+"\n"...)
+	if r.Op == record.Delete {
+		return b, nil
+	}
+	b = append(b, '{')
+	separator := false
+	for i, name := range f.names {
+		if name == nil || r.Values[i].Kind() == record.Unset {
+			continue
+		}
+		if separator {
+			b = append(b, ',')
+		}
+		separator = true
+		b = append(b, name...)
+		b = r.Values[i].AppendJSON(b, r.Schema.Fields[i].Type)
+	}
+	return append(b, '}', '\n'), nil
+}
+
+// appendTemplate appends the rest of a JSON string whose opening quote stands at the end of b, and gives the number of bytes
+// of the text.
+func appendTemplate(b []byte, t *connector.Template, r *record.Record) ([]byte, int, error) {
+	from := len(b)
+	b, err := t.Append(b, r)
+	if err != nil {
+		return b, 0, fail.New(fail.Permanent, "elasticsearch.template", "%w", err).
+			WithFix("give the field a value by a transform; a delete has values in its key's fields only")
+	}
+	n := len(b) - from
+	for _, c := range b[from:] {
+		if c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			text := string(b[from:])
+			return record.AppendQuoted(b[:from-1], text), n, nil
+		}
+	}
+	return append(b, '"'), n, nil
+}
+
+// bulk writes batches by requests to _bulk.
+type bulk struct {
+	client  *client
+	format  *format
+	index   string // "": the actions name theirs
+	limit   int    // bytes of a body with more than one document
+	gzip    bool
+	refresh string
+	buffers *buffers
+}
+
+// item is a record's place in a body and its result.
+type item struct {
+	from, to int
+	result   *connector.Result
+}
+
+// write implements connector.WriteBatch. A body ends before the record that would make it longer than the limit.
+func (w *bulk) write(ctx context.Context, batch []*record.Record) []connector.Result {
+	results := make([]connector.Result, len(batch))
+	items := make([]item, 0, len(batch))
+	body := w.buffers.get()
+	for i, r := range batch {
+		from := len(body)
+		var err error
+		if body, err = w.format.append(body, r); err != nil {
+			body, results[i].Err = body[:from], err
+			continue
+		}
+		if len(items) > 0 && len(body) > w.limit {
+			next := append(w.buffers.get(), body[from:]...)
+			w.send(ctx, body[:from], items)
+			body, items, from = next, items[:0], 0
+		}
+		items = append(items, item{from, len(body), &results[i]})
+	}
+	w.send(ctx, body, items)
+	return results
+}
+
+// send sends a body and gives the buffer back once nobody reads it any more.
+func (w *bulk) send(ctx context.Context, body []byte, items []item) {
+	if w.deliver(ctx, body, items) {
+		w.buffers.put(body)
+	}
+}
+
+// deliver sends items of a body and sets their results. What a server refuses as a whole it sends in halves, down to
+// the record that is at fault. It tells whether the body was read to its end: else the connection may be reading it still.
+func (w *bulk) deliver(ctx context.Context, body []byte, items []item) (read bool) {
+	if len(items) == 0 {
+		return true
+	}
+	err := w.post(ctx, body[items[0].from:items[len(items)-1].to], items)
+	if err == nil {
+		return true
+	}
+	if half := len(items) / 2; half > 0 && fail.ClassOf(err) == fail.Permanent {
+		w.deliver(ctx, body, items[:half])
+		w.deliver(ctx, body, items[half:])
+		return false
+	}
+	for _, it := range items {
+		it.result.Err = err
+	}
+	return false
+}
+
+// post sends one request. Without an error each item's result is set.
+func (w *bulk) post(ctx context.Context, body []byte, items []item) error {
+	request := bulkRequest{index: w.index, body: body, refresh: w.refresh, large: len(body) > w.limit}
+	if w.gzip {
+		packed, err := w.buffers.compress(body)
+		if err != nil {
+			return err
+		}
+		request.body, request.gzip = packed, true
+		err = w.client.bulk(ctx, request, func(in io.Reader) error { return w.settle(in, items) })
+		if err == nil {
+			w.buffers.put(packed)
+		}
+		return err
+	}
+	return w.client.bulk(ctx, request, func(in io.Reader) error { return w.settle(in, items) })
+}
+
+// itemReply is the answer to one item, with the fields that the filter of the request lets through.
+type itemReply struct {
+	Status int    `json:"status"`
+	Error  *cause `json:"error"`
+}
+
+const (
+	allWritten = `{"errors":false` // begins an answer without errors
+	itemBytes  = 16 << 10          // of an answer, at most
+)
+
+// settle reads the answer to a request: {"errors":true,"items":[{"index":{"status":201}},...]}. After an answer that ends early
+// all items are to be written again, which changes nothing for those that were.
+func (w *bulk) settle(reply io.Reader, items []item) error {
+	in := w.buffers.reader(io.LimitReader(reply, int64(4096+len(items)*itemBytes)))
+	defer w.buffers.readers.Put(in)
+	if start, _ := in.Peek(len(allWritten)); string(start) == allWritten {
+		_, err := io.Copy(io.Discard, in)
+		return err
+	}
+	dec := json.NewDecoder(in)
+	for {
+		token, err := dec.Token()
+		if err != nil {
+			return fmt.Errorf("answer of _bulk: %w", err)
+		}
+		if token == json.Delim('[') {
+			break
+		}
+	}
+	for _, it := range items {
+		var answer struct{ Index, Delete itemReply }
+		if err := dec.Decode(&answer); err != nil {
+			return fmt.Errorf("answer of _bulk: %w", err)
+		}
+		got := answer.Index
+		if got.Status == 0 {
+			got = answer.Delete
+		}
+		it.result.Outcome, it.result.Err = outcome(got)
+	}
+	_, err := io.Copy(io.Discard, in)
+	return err
+}
+
+// outcome is what became of an item. A delete of a document that was not there is an answer without an error (404): the server
+// keeps its version all the same.
+func outcome(a itemReply) (record.Outcome, error) {
+	switch {
+	case a.Error == nil:
+		return record.Written, nil
+	case a.Error.Type == "version_conflict_engine_exception":
+		return record.Superseded, nil
+	}
+	return record.Dead, itemError(a.Status, a.Error)
+}
+
+// buffers keeps the memory of bodies and answers for the next ones.
+type buffers struct {
+	largest int // larger ones are not kept
+	bodies  sync.Pool
+	zippers sync.Pool
+	readers sync.Pool
+}
+
+func (p *buffers) get() []byte {
+	if b, ok := p.bodies.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return nil
+}
+
+func (p *buffers) put(b []byte) {
+	if cap(b) <= p.largest {
+		p.bodies.Put(&b)
+	}
+}
+
+func (p *buffers) reader(in io.Reader) *bufio.Reader {
+	if r, ok := p.readers.Get().(*bufio.Reader); ok {
+		r.Reset(in)
+		return r
+	}
+	return bufio.NewReader(in)
+}
+
+// compress gives body in the form of gzip, in a buffer of the pool.
+func (p *buffers) compress(body []byte) ([]byte, error) {
+	out := bytes.NewBuffer(p.get())
+	zip, ok := p.zippers.Get().(*gzip.Writer)
+	if !ok {
+		zip, _ = gzip.NewWriterLevel(out, gzip.BestSpeed)
+	}
+	zip.Reset(out)
+	if _, err := zip.Write(body); err != nil {
+		return nil, err
+	}
+	if err := zip.Close(); err != nil {
+		return nil, err
+	}
+	p.zippers.Put(zip)
+	return out.Bytes(), nil
+}

@@ -1,0 +1,221 @@
+package elasticsearchio
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+	"github.com/elastic/go-elasticsearch/v8/esapi"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+)
+
+// client sends requests; it is the only part that knows the vendor's library. It tries nothing again, which is the batcher's
+// part, but passes over nodes that did not answer.
+type client struct {
+	transport *elastictransport.Client
+	http      *http.Transport
+	timeout   time.Duration
+}
+
+// newClient resolves the secrets and reads the certificates; it does not connect.
+func newClient(c SinkConfig) (*client, error) {
+	password, err := c.Password.Resolve()
+	if err != nil {
+		return nil, fail.Job("elasticsearch.secret", "password: %w", err)
+	}
+	key, err := c.APIKey.Resolve()
+	if err != nil {
+		return nil, fail.Job("elasticsearch.secret", "api_key: %w", err)
+	}
+	encryption, err := tlsConfig(c.TLS)
+	if err != nil {
+		return nil, fail.Job("elasticsearch.tls", "tls: %w", err).WithFix("name readable PEM files")
+	}
+	var urls []*url.URL
+	for _, text := range c.URLs {
+		u, err := url.Parse(text)
+		if err != nil {
+			return nil, fail.Job("elasticsearch.urls", "urls: %w", err)
+		}
+		urls = append(urls, u)
+	}
+	connect := c.ConnectTimeout.Or(5 * time.Second)
+	pool := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: connect, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       encryption,
+		TLSHandshakeTimeout:   connect,
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       90 * time.Second,
+		DisableCompression:    !c.Gzip,
+	}
+	transport, err := elastictransport.NewClient(elastictransport.WithURLs(urls...), elastictransport.WithTransport(pool),
+		elastictransport.WithBasicAuth(c.User, password), elastictransport.WithAPIKey(key), elastictransport.WithDisableRetry())
+	if err != nil {
+		return nil, fail.Job("elasticsearch.urls", "%w", err)
+	}
+	return &client{transport: transport, http: pool, timeout: c.timeout()}, nil
+}
+
+func tlsConfig(t *connector.TLS) (*tls.Config, error) {
+	if t == nil {
+		return nil, nil
+	}
+	config := &tls.Config{ServerName: t.ServerName, InsecureSkipVerify: t.Insecure, MinVersion: tls.VersionTLS12}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca: %s holds no certificate", t.CA)
+		}
+	}
+	if t.Cert != "" {
+		cert, err := os.ReadFile(t.Cert)
+		if err != nil {
+			return nil, err
+		}
+		key, err := t.Key.Resolve()
+		if err != nil {
+			return nil, fmt.Errorf("key: %w", err)
+		}
+		pair, err := tls.X509KeyPair(cert, []byte(key))
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+func (c *client) close() { c.http.CloseIdleConnections() }
+
+// maxReply bounds the answers to requests about the cluster and its indices.
+const maxReply = 16 << 20
+
+// do sends a request and decodes its answer into reply. The status is 0 where there was no answer.
+func (c *client) do(ctx context.Context, request esapi.Request, reply any) (status int, err error) {
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	res, err := request.Do(limited, c.transport)
+	if err != nil {
+		return 0, requestError(ctx, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
+	if err != nil {
+		return 0, requestError(ctx, err)
+	}
+	if res.IsError() {
+		return res.StatusCode, statusError(res.StatusCode, body)
+	}
+	if err := json.Unmarshal(body, reply); err != nil {
+		return res.StatusCode, fail.Job("elasticsearch.answer", "the answer is none of Elasticsearch's: %w", err).WithFix("check urls")
+	}
+	return res.StatusCode, nil
+}
+
+// version is the server's version; "" where the login lacks the privilege "monitor", which writing does not need.
+func (c *client) version(ctx context.Context) (string, error) {
+	var reply struct {
+		Version struct {
+			Number string `json:"number"`
+		} `json:"version"`
+	}
+	status, err := c.do(ctx, esapi.InfoRequest{}, &reply)
+	if status == http.StatusForbidden {
+		return "", nil
+	}
+	return reply.Version.Number, err
+}
+
+// index is what the server tells of a concrete index.
+type index struct {
+	Aliases map[string]struct {
+		WriteIndex *bool `json:"is_write_index"`
+	} `json:"aliases"`
+	Mappings   property          `json:"mappings"`
+	Settings   map[string]string `json:"settings"`
+	DataStream string            `json:"data_stream"`
+}
+
+// indices are the concrete indices of a name, which may be an alias; none when it does not exist.
+func (c *client) indices(ctx context.Context, name string) (map[string]index, error) {
+	flat, found := true, map[string]index{}
+	status, err := c.do(ctx, esapi.IndicesGetRequest{Index: []string{name}, FlatSettings: &flat}, &found)
+	if status == http.StatusNotFound {
+		return nil, nil
+	}
+	return found, err
+}
+
+// create makes an index. It is no error when somebody else just did.
+func (c *client) create(ctx context.Context, name string, body []byte) error {
+	var reply struct{}
+	status, err := c.do(ctx, esapi.IndicesCreateRequest{Index: name, Body: bytes.NewReader(body)}, &reply)
+	if status != http.StatusBadRequest {
+		return err
+	}
+	if found, _ := c.indices(ctx, name); len(found) > 0 {
+		return nil
+	}
+	return fail.Job("elasticsearch.create", "the server refuses to make the index %q: %w", name, err).
+		WithFix("change create.mappings and create.settings")
+}
+
+// bulkRequest is one request to _bulk.
+type bulkRequest struct {
+	index   string // "" where the actions name theirs
+	body    []byte
+	gzip    bool // the body is compressed
+	refresh string
+	large   bool // ask before the body is sent: a server that refuses it may cut the connection else, before its answer is read
+}
+
+// bulk sends a request and gives its answer to read, whose error it returns.
+func (c *client) bulk(ctx context.Context, r bulkRequest, read func(io.Reader) error) error {
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	header := http.Header{"Content-Type": {"application/x-ndjson"}}
+	if r.gzip {
+		header.Set("Content-Encoding", "gzip")
+	}
+	if r.large {
+		header.Set("Expect", "100-continue")
+	}
+	res, err := esapi.BulkRequest{
+		Index: r.index, Body: bytes.NewReader(r.body), Refresh: r.refresh, Header: header,
+		Timeout:    c.timeout / 2, // of the server's wait for a shard, so that it answers before we give up
+		FilterPath: []string{"errors", "items.*.status", "items.*.error.type", "items.*.error.reason", "items.*.error.caused_by.reason"},
+	}.Do(limited, c.transport)
+	if err != nil {
+		return requestError(ctx, err)
+	}
+	defer res.Body.Close()
+	if res.IsError() {
+		body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+		if err != nil {
+			return requestError(ctx, err)
+		}
+		return statusError(res.StatusCode, body)
+	}
+	if err := read(res.Body); err != nil {
+		return requestError(ctx, err)
+	}
+	return nil
+}

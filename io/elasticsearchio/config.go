@@ -1,0 +1,164 @@
+package elasticsearchio
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"reprise/io/connector"
+)
+
+// SinkConfig says to which index records go and how they become documents.
+type SinkConfig struct {
+	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
+	User     string           `json:"user,omitempty" jsonschema_description:"User name; with password."`
+	Password connector.Secret `json:"password,omitempty" jsonschema_description:"The user's password: env:NAME or file:PATH."`
+	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
+	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
+
+	Index   string   `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; such indices are made by the server on first use, as its index templates say."`
+	ID      string   `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
+	Routing string   `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
+	Create  *Create  `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist; without it a missing index is an error."`
+	Fields  []string `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all."`
+	Exclude []string `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
+
+	Batch   Batch  `json:"batch,omitempty" jsonschema_description:"Size of the bulk requests."`
+	Gzip    bool   `json:"gzip,omitempty" jsonschema_description:"Compress requests and answers: less traffic for more CPU; default false."`
+	Refresh string `json:"refresh,omitempty" jsonschema:"enum=false,enum=true,enum=wait_for" jsonschema_description:"Whether each request makes its documents visible to searches (true), waits until they are (wait_for), or neither (false, the default). Anything but false is slow."`
+
+	Timeout        connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take; default 1m."`
+	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" jsonschema_description:"How long a connection may take; default 5s."`
+	RetryFor       connector.Duration `json:"retry_for,omitempty" jsonschema_description:"How long a write is tried again while the cluster is down or overloaded; after it the run ends. Default 2m."`
+}
+
+// Create says how an index is made.
+type Create struct {
+	Mappings map[string]any `json:"mappings" jsonschema_description:"Mappings as Elasticsearch takes them; default: derived from the fields' types. {} leaves them to the server's index templates and dynamic mapping."`
+	Settings map[string]any `json:"settings,omitempty" jsonschema_description:"Index settings as Elasticsearch takes them. Default: the server's, and index.gc_deletes 1h, so that late writes do not bring back deleted documents."`
+}
+
+// Batch bounds bulk requests.
+type Batch struct {
+	Bytes    connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes of a request's body, before compression; default 5MiB. A larger document is sent alone."`
+	Rows     int             `json:"rows,omitempty" jsonschema:"minimum=0" jsonschema_description:"Records of a request; default 5000."`
+	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=0" jsonschema_description:"Requests under way at once, of each writer; default 4."`
+}
+
+// Validate checks what a schema cannot say.
+func (c SinkConfig) Validate() []connector.Fault {
+	var faults []connector.Fault
+	fault := func(path, format string, args ...any) {
+		faults = append(faults, connector.Faultf(path, format, args...))
+	}
+	if len(c.URLs) == 0 {
+		fault("urls", "at least one address is needed, such as http://localhost:9200")
+	}
+	for _, text := range c.URLs {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+			fault("urls", "an address looks like http://host:9200 or https://host:9200")
+		case u.User != nil:
+			fault("urls", "%s: a login does not belong into the address; use user and password", u.Redacted())
+		case u.RawQuery != "" || u.Fragment != "":
+			fault("urls", "%s: an address has no ? and no #", u.Redacted())
+		}
+	}
+	if (c.User == "") != (c.Password == "") {
+		fault("user", "user and password belong together")
+	}
+	if c.User != "" && c.APIKey != "" {
+		fault("api_key", "either api_key or user and password")
+	}
+	for path, text := range map[string]string{"index": c.Index, "id": c.ID, "routing": c.Routing} {
+		if _, err := connector.ParseTemplate(text, nil); err != nil {
+			fault(path, "%v", err)
+		}
+	}
+	switch index, err := connector.ParseTemplate(c.Index, nil); {
+	case c.Index == "":
+		fault("index", "the name of an index or alias is needed")
+	case err == nil && index.Fixed() && (strings.ContainsAny(c.Index, `\/*?"<>| ,#:`) || strings.ContainsAny(c.Index[:1], "-_+") || c.Index != strings.ToLower(c.Index)):
+		fault("index", `%q is no index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
+	case err == nil && !index.Fixed() && c.Create != nil:
+		fault("create", "an index whose name depends on the record is made by the server on first use; put mappings and settings into an index template there")
+	}
+	if len(c.Fields) > 0 && len(c.Exclude) > 0 {
+		fault("exclude", "either fields or exclude")
+	}
+	if c.Create != nil {
+		if _, err := parseMapping(c.Create.Mappings); err != nil {
+			fault("create.mappings", "%v", err)
+		}
+	}
+	if c.Batch.Rows < 0 || c.Batch.InFlight < 0 {
+		fault("batch", "rows and in_flight are positive")
+	}
+	if b := c.Batch.Bytes; b < 0 || b > maxBody {
+		fault("batch.bytes", "at most %v, the largest body that servers take by default", connector.Bytes(maxBody))
+	}
+	switch c.Refresh {
+	case "", "false", "true", "wait_for":
+	default:
+		fault("refresh", "false, true or wait_for")
+	}
+	return faults
+}
+
+// maxBody is the server's default for http.max_content_length.
+const maxBody = 100 << 20
+
+func (c SinkConfig) limits() connector.BatchLimits {
+	return connector.BatchLimits{Rows: orDefault(c.Batch.Rows, 5000), Bytes: c.bodyLimit(), InFlight: orDefault(c.Batch.InFlight, 4)}
+}
+
+func (c SinkConfig) bodyLimit() int { return int(c.Batch.Bytes.Or(5 << 20)) }
+
+func (c SinkConfig) retry() connector.Retry {
+	r := connector.DefaultRetry
+	r.Deadline = c.RetryFor.Or(r.Deadline)
+	return r
+}
+
+func (c SinkConfig) timeout() time.Duration { return c.Timeout.Or(time.Minute) }
+
+func (c SinkConfig) idTemplate() string {
+	if c.ID == "" {
+		return "{key}"
+	}
+	return c.ID
+}
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// createBody is the body of a request that makes the index.
+func (c Create) body(mappings any) ([]byte, error) {
+	settings := map[string]any{}
+	for k, v := range c.Settings {
+		settings[k] = v
+	}
+	if !setsGCDeletes(c.Settings) {
+		settings["index.gc_deletes"] = "1h"
+	}
+	return json.Marshal(map[string]any{"mappings": mappings, "settings": settings})
+}
+
+// setsGCDeletes tells whether settings, flat or nested, name index.gc_deletes.
+func setsGCDeletes(settings map[string]any) bool {
+	for k, v := range settings {
+		if k == "index.gc_deletes" || k == "gc_deletes" {
+			return true
+		}
+		if nested, ok := v.(map[string]any); ok && k == "index" && setsGCDeletes(nested) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,33 @@
+package elasticsearchio
+
+import (
+	"testing"
+	"time"
+
+	"reprise/io/connector"
+	"reprise/io/iotest"
+	"reprise/transforms/record"
+)
+
+func TestConformance(t *testing.T) {
+	addr := "127.0.0.1:19200"
+	es := server{t, "http://" + addr}
+	name := "conf"
+	index := func(target string) string { return name + "-" + target }
+	iotest.TestSink(t, iotest.Sink{
+		New: func(t *testing.T, target string) connector.Sink {
+			es.index(index(target))
+			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{},
+				Timeout: connector.Duration(5 * time.Second)})
+		},
+		Read:       func(t *testing.T, target string) map[string]string { return es.documents(index(target)) },
+		Count:      func(t *testing.T, target string) int { return es.count(index(target)) },
+		Superseded: true,
+		Deletes:    true,
+		Refused: func() *record.Record {
+			r := iotest.Record(iotest.AssetSchema(), 1000, iotest.Base)
+			r.Values[0] = record.String(string(make([]byte, 513)))
+			return r
+		},
+	})
+}

@@ -1,0 +1,33 @@
+// Package elasticsearchio writes records to Elasticsearch 7.17 and 8 as documents, through bulk requests of its own.
+//
+// # Documents
+//
+// A record becomes the document with the fields that the settings name, in the form of Record.AppendJSON: null fields as
+// null, unset fields left out. A write replaces the document as a whole. Index, id and routing come from templates; records that
+// delete have only their key's fields, so templates of a job with deletes name only those.
+//
+// # The version rule
+//
+// Every write and delete carries the record's version as an external version (external_gte). The server refuses it where the
+// document is newer: the outcome is Superseded. An equal version writes the same document again, so writes may repeat.
+// Documents that are written without external versions count 1, 2, 3..., which every record's version surpasses: live writers must
+// use external versions too.
+//
+// A delete leaves its version behind, also where there was no document, but the server forgets it after index.gc_deletes (60 s by
+// default) and when the shard moves or restarts. A record that was read before a delete and arrives after that time brings the
+// document back. Indices made here keep deletes for an hour; Prepare warns of existing ones that keep them for less than ten minutes.
+//
+// # Errors
+//
+// Each item of an answer counts by itself. 429, 503 and rejected executions are Throttled; connections that fail, timeouts, 502 and 504
+// Transient; documents that the mapping refuses, ids over 512 bytes and documents over the server's limit Permanent;
+// a missing or read-only index, a refused login and a certificate that does not fit Fatal. NaN and infinities, which
+// JSON lacks, are written as text and refused by number fields.
+//
+// An ingest pipeline of the index that drops documents is not noticed: such a record counts as written.
+//
+// # Memory
+//
+// A writer holds at most batch.bytes * (in_flight + 1) of records and batch.bytes * in_flight of bodies, with gzip twice that; a larger
+// document counts with its size.
+package elasticsearchio

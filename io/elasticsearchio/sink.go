@@ -1,0 +1,211 @@
+package elasticsearchio
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// Sink writes records as documents.
+type Sink struct {
+	config  SinkConfig
+	buffers buffers
+
+	mu     sync.Mutex
+	client *client // made by the first method that needs it
+}
+
+var _ connector.Sink = (*Sink)(nil)
+
+// NewSink gives a sink; it does not connect.
+func NewSink(c SinkConfig) *Sink {
+	return &Sink{config: c, buffers: buffers{largest: 2 * c.bodyLimit()}}
+}
+
+func (s *Sink) connect() (*client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == nil {
+		c, err := newClient(s.config)
+		if err != nil {
+			return nil, err
+		}
+		s.client = c
+	}
+	return s.client, nil
+}
+
+// Prepare checks that the cluster answers, that its version is at least 7.17, and that the index is there, takes writes and has a
+// mapping that fits the schema; where the settings ask for it, it makes a missing index. Of an index whose name depends on
+// the record only the cluster is checked. It tries nothing twice.
+func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Schema, dry bool) error {
+	format, err := newFormat(s.config, schema)
+	if err != nil {
+		return err
+	}
+	fields, err := documentFields(s.config, schema)
+	if err != nil {
+		return err
+	}
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	if err := checkVersion(ctx, c); err != nil {
+		return err
+	}
+	if format.index != nil {
+		return nil
+	}
+	found, err := c.indices(ctx, s.config.Index)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return s.create(ctx, c, fields, dry)
+	}
+	return s.check(ctx, found, fields)
+}
+
+func checkVersion(ctx context.Context, c *client) error {
+	version, err := c.version(ctx)
+	if err != nil || version == "" {
+		return err
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < 7 || (major == 7 && minor < 17) {
+		return fail.Job("elasticsearch.server_version", "the server's version is %q", version).WithFix("Elasticsearch 7.17 or newer is needed")
+	}
+	return nil
+}
+
+func (s *Sink) create(ctx context.Context, c *client, fields []record.Field, dry bool) error {
+	create := s.config.Create
+	if create == nil {
+		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", s.config.Index).
+			WithFix("make it, or let the sink make it: create: {}")
+	}
+	var mappings any = create.Mappings
+	if create.Mappings == nil {
+		mappings = derive(fields)
+	} else {
+		mapping, err := parseMapping(create.Mappings)
+		if err != nil {
+			return fail.Job("elasticsearch.mapping_conflict", "create.mappings: %w", err)
+		}
+		if err := fits("create.mappings", fields, mapping); err != nil {
+			return err
+		}
+	}
+	if dry {
+		return nil
+	}
+	body, err := create.body(mappings)
+	if err != nil {
+		return fail.Job("elasticsearch.create", "create: %w", err)
+	}
+	return c.create(ctx, s.config.Index, body)
+}
+
+// check checks the index that writes go to.
+func (s *Sink) check(ctx context.Context, found map[string]index, fields []record.Field) error {
+	name, err := writeIndex(s.config.Index, found)
+	if err != nil {
+		return err
+	}
+	target := found[name]
+	for _, block := range []string{"index.blocks.read_only", "index.blocks.write"} {
+		if target.Settings[block] == "true" {
+			return fail.Job("elasticsearch.read_only", "the index %q takes no writes (%s)", name, block).WithFix("remove the block, or write to another index")
+		}
+	}
+	if target.Settings["index.verified_before_close"] == "true" {
+		return fail.Job("elasticsearch.index_closed", "the index %q is closed", name).WithFix("open it")
+	}
+	if err := fits(fmt.Sprintf("the index %q", name), fields, &target.Mappings); err != nil {
+		return err
+	}
+	if kept := keepsDeletes(target.Settings); kept < 10*time.Minute {
+		slog.WarnContext(ctx, "the index forgets deletes early: a record read before a delete and written later than this brings the document back; set index.gc_deletes to 1h for the run",
+			"index", name, "gc_deletes", kept)
+	}
+	return nil
+}
+
+// writeIndex is the index that writes to a name go to.
+func writeIndex(name string, found map[string]index) (string, error) {
+	target := ""
+	for concrete, idx := range found {
+		if idx.DataStream != "" {
+			return "", fail.Job("elasticsearch.data_stream", "%q is a data stream, which takes no versions and no changes", name).
+				WithFix("write to an index or an alias")
+		}
+		write := idx.Aliases[name].WriteIndex
+		if (write == nil && len(found) == 1) || (write != nil && *write) {
+			target = concrete
+		}
+	}
+	if target == "" {
+		return "", fail.Job("elasticsearch.alias", "the alias %q points to %d indices and none is its write index", name, len(found)).
+			WithFix("set is_write_index on one of them")
+	}
+	return target, nil
+}
+
+// keepsDeletes is how long an index remembers the versions of deleted documents.
+func keepsDeletes(settings map[string]string) time.Duration {
+	text, ok := settings["index.gc_deletes"]
+	if !ok {
+		return time.Minute
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		d, _ := time.ParseDuration(days + "h")
+		return 24 * d
+	}
+	d, _ := time.ParseDuration(text)
+	return d
+}
+
+// fits lists all conflicts of a mapping in one error.
+func fits(what string, fields []record.Field, mapping *property) error {
+	found := conflicts(fields, mapping)
+	if len(found) == 0 {
+		return nil
+	}
+	return fail.Job("elasticsearch.mapping_conflict", "%s does not fit %d of the fields: %s", what, len(found), strings.Join(found, "; ")).
+		WithFix("cast or rename the fields by a transform, leave them out with exclude, or write to another index")
+}
+
+// Open implements connector.Sink.
+func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+	format, err := newFormat(s.config, schema)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	w := &bulk{client: c, format: format, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: s.config.Refresh, buffers: &s.buffers}
+	if format.index == nil {
+		w.index = s.config.Index
+	}
+	return connector.NewBatcher(ctx, s.config.limits(), s.config.retry(), w.write, settle), nil
+}
+
+// Close implements connector.Sink.
+func (s *Sink) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != nil {
+		s.client.close()
+	}
+	return nil
+}
