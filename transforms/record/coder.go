@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unsafe"
 )
 
 // The wire form of a record, all numbers varints but where said:
@@ -44,20 +45,19 @@ func AppendRecord(b []byte, r *Record) []byte {
 
 // DecodeRecord reads what AppendRecord wrote. The record shares no memory with wire.
 func DecodeRecord(wire []byte) (*Record, error) {
-	d := decoder{rest: string(wire)} // one copy of all bytes, of which every text of the record is a part
+	d := decoder{from: string(wire)} // one copy of all bytes, of which every text of the record is a part
 	n := d.count(1)
-	from := len(wire) - len(d.rest)
-	schema, err := UnmarshalSchema(wire[from : from+n])
+	schema, err := UnmarshalSchema(wire[d.at : d.at+n])
 	if d.bad || err != nil {
 		return nil, errors.Join(errShort, err)
 	}
-	d.rest = d.rest[n:]
+	d.at += n
 	r := &Record{Schema: schema, Op: Op(d.byte())}
 	r.Version = d.varint()
 	r.Expires = d.varint()
 	r.Origin.Split = d.string()
 	if p := d.string(); p != "" {
-		r.Origin.Position = []byte(p)
+		r.Origin.Position = unsafe.Slice(unsafe.StringData(p), len(p))
 	}
 	if n := d.count(2); n > 0 {
 		r.Cells = make([]Cell, n)
@@ -70,7 +70,7 @@ func DecodeRecord(wire []byte) (*Record, error) {
 	for i := range r.Values {
 		d.value(&r.Values[i], 0)
 	}
-	if d.bad || d.rest != "" || r.Op > Delete || (len(r.Cells) != 0 && len(r.Cells) != len(r.Values)) {
+	if !d.done() || r.Op > Delete || (len(r.Cells) != 0 && len(r.Cells) != len(r.Values)) {
 		return nil, errShort
 	}
 	return r, nil
@@ -84,19 +84,23 @@ func AppendValue(b []byte, v Value) []byte {
 
 // DecodeValue reads what AppendValue wrote.
 func DecodeValue(wire []byte) (v Value, err error) {
-	d := decoder{rest: string(wire)}
+	d := decoder{from: string(wire)}
 	d.arena = make([]Value, d.count(1))
 	d.value(&v, 0)
-	if d.bad || d.rest != "" {
+	if !d.done() {
 		err = errShort
 	}
 	return v, err
 }
 
 func countNested(v *Value) int {
-	n := len(v.elems)
-	for i := range v.elems {
-		n += countNested(&v.elems[i])
+	if !v.kind.Nested() {
+		return 0
+	}
+	elems := v.Elems()
+	n := len(elems)
+	for i := range elems {
+		n += countNested(&elems[i])
 	}
 	return n
 }
@@ -105,30 +109,30 @@ func appendValue(b []byte, v *Value) []byte {
 	b = append(b, byte(v.kind))
 	switch v.kind {
 	case Unset, Null:
+		return b
 	case Boolean:
-		b = append(b, byte(v.num))
+		return append(b, byte(v.n))
 	case TinyInt, SmallInt, Int, BigInt, Timestamp, Date, Time:
-		b = binary.AppendVarint(b, int64(v.num))
+		return binary.AppendVarint(b, int64(v.n))
 	case Float, Double:
-		b = binary.LittleEndian.AppendUint64(b, v.num)
-	case Text, Blob, UUID, TimeUUID, Inet, Varint:
-		b = appendString(b, v.str)
+		return binary.LittleEndian.AppendUint64(b, v.n)
+	case Text, Blob, UUID, TimeUUID, Inet, Varint, Duration:
+		return appendString(b, v.Str())
 	case Decimal:
-		b = binary.AppendVarint(b, int64(v.num))
-		b = appendString(b, v.str)
-	case Duration:
-		b = binary.LittleEndian.AppendUint64(b, v.num)
-		b = append(b, v.str...)
-	default:
-		b = binary.AppendUvarint(b, uint64(len(v.elems)))
-		for i := range v.elems {
-			b = appendValue(b, &v.elems[i])
-		}
+		return appendString(binary.AppendVarint(b, int64(v.scale)), v.Str())
+	}
+	elems := v.Elems()
+	b = binary.AppendUvarint(b, uint64(len(elems)))
+	for i := range elems {
+		b = appendValue(b, &elems[i])
 	}
 	return b
 }
 
 func appendString(b []byte, s string) []byte {
+	if len(s) < 0x80 {
+		return append(append(b, byte(len(s))), s...)
+	}
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
@@ -136,28 +140,38 @@ func appendBytes(b, s []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// decoder reads from rest; the first fault sets bad, after which everything reads as zero.
+// decoder reads from; the first fault sets bad, after which everything reads as zero.
 type decoder struct {
-	rest  string
+	from  string
+	at    int
 	arena []Value // from which nested values are cut
 	bad   bool
 }
 
-func (d *decoder) fail() { d.bad, d.rest = true, "" }
+func (d *decoder) fail() { d.bad, d.at = true, len(d.from) }
+
+func (d *decoder) left() int { return len(d.from) - d.at }
+
+// done tells whether everything was read, without a fault.
+func (d *decoder) done() bool { return !d.bad && d.left() == 0 }
 
 func (d *decoder) byte() byte {
-	if d.rest == "" {
+	if d.at >= len(d.from) {
 		d.fail()
 		return 0
 	}
-	c := d.rest[0]
-	d.rest = d.rest[1:]
+	c := d.from[d.at]
+	d.at++
 	return c
 }
 
 func (d *decoder) uvarint() uint64 {
-	var n uint64
-	for shift := uint(0); shift < 64; shift += 7 {
+	c := d.byte()
+	if c < 0x80 {
+		return uint64(c)
+	}
+	n := uint64(c & 0x7f)
+	for shift := uint(7); shift < 64; shift += 7 {
 		c := d.byte()
 		n |= uint64(c&0x7f) << shift
 		if c < 0x80 {
@@ -176,7 +190,7 @@ func (d *decoder) varint() int64 {
 // count reads a number of things of at least size bytes each, which the rest must be able to hold.
 func (d *decoder) count(size int) int {
 	n := d.uvarint()
-	if n > uint64(len(d.rest)/size) {
+	if n > uint64(d.left()/size) {
 		d.fail()
 		return 0
 	}
@@ -184,24 +198,16 @@ func (d *decoder) count(size int) int {
 }
 
 func (d *decoder) bytes(n int) string {
-	if n > len(d.rest) {
+	if n > d.left() {
 		d.fail()
 		return ""
 	}
-	s := d.rest[:n]
-	d.rest = d.rest[n:]
+	s := d.from[d.at : d.at+n]
+	d.at += n
 	return s
 }
 
 func (d *decoder) string() string { return d.bytes(d.count(1)) }
-
-func (d *decoder) fixed64() uint64 {
-	s := d.bytes(8)
-	if len(s) < 8 {
-		return 0
-	}
-	return binary.LittleEndian.Uint64([]byte(s))
-}
 
 func (d *decoder) take(n int) []Value {
 	if n > len(d.arena) {
@@ -214,32 +220,35 @@ func (d *decoder) take(n int) []Value {
 }
 
 func (d *decoder) value(v *Value, depth int) {
-	v.kind = Kind(d.byte())
-	switch v.kind {
+	switch kind := Kind(d.byte()); kind {
 	case Unset, Null:
+		v.kind = kind
 	case Boolean:
-		v.num = uint64(d.byte())
+		*v = Value{kind: kind, n: uint64(d.byte())}
 	case TinyInt, SmallInt, Int, BigInt, Timestamp, Date, Time:
-		v.num = uint64(d.varint())
+		*v = Value{kind: kind, n: uint64(d.varint())}
 	case Float, Double:
-		v.num = d.fixed64()
-	case Text, Blob, UUID, TimeUUID, Inet, Varint:
-		v.str = d.string()
+		if bits := d.bytes(8); len(bits) == 8 {
+			*v = Value{kind: kind, n: binary.LittleEndian.Uint64([]byte(bits))}
+		}
+	case Text, Blob, UUID, TimeUUID, Inet, Varint, Duration:
+		*v = Bytes(kind, d.string())
 	case Decimal:
-		v.num = uint64(d.varint())
-		v.str = d.string()
-	case Duration:
-		v.num = d.fixed64()
-		v.str = d.bytes(8)
+		scale := d.varint()
+		if scale != int64(int32(scale)) {
+			d.fail()
+		}
+		*v = Dec(d.string(), int32(scale))
 	default:
-		if v.kind >= numKinds || depth >= maxDepth {
+		if kind >= numKinds || depth >= maxDepth {
 			d.fail()
 			return
 		}
-		v.elems = d.take(d.count(1))
-		for i := range v.elems {
-			d.value(&v.elems[i], depth+1)
+		elems := d.take(d.count(1))
+		for i := range elems {
+			d.value(&elems[i], depth+1)
 		}
+		*v = Nested(kind, elems)
 	}
 }
 
@@ -280,7 +289,7 @@ func appendType(b []byte, t Type) []byte {
 }
 
 func decodeSchema(wire []byte) (*Schema, error) {
-	d := decoder{rest: string(wire)}
+	d := decoder{from: string(wire)}
 	fields := make([]Field, d.count(2))
 	for i := range fields {
 		fields[i] = Field{Name: d.string(), Type: d.typ(0)}
@@ -293,7 +302,7 @@ func decodeSchema(wire []byte) (*Schema, error) {
 		}
 		key[i] = fields[k].Name
 	}
-	if d.bad || d.rest != "" {
+	if !d.done() {
 		return nil, errShort
 	}
 	s, err := NewSchema(fields, key...)
@@ -341,7 +350,7 @@ func AppendDeadLetter(b []byte, l *DeadLetter) []byte {
 
 // DecodeDeadLetter reads what AppendDeadLetter wrote.
 func DecodeDeadLetter(wire []byte) (*DeadLetter, error) {
-	d := decoder{rest: string(wire)}
+	d := decoder{from: string(wire)}
 	l := &DeadLetter{}
 	if r := d.string(); r != "" {
 		var err error
@@ -357,7 +366,7 @@ func DecodeDeadLetter(wire []byte) (*DeadLetter, error) {
 	}
 	l.Attempts = int(d.varint())
 	l.At = d.varint()
-	if d.bad || d.rest != "" {
+	if !d.done() {
 		return nil, errShort
 	}
 	return l, nil

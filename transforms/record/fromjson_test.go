@@ -110,11 +110,11 @@ func genValue(t *rapid.T, typ Type, null bool) Value {
 		}
 		return Nested(k, elems)
 	}
-	v := Value{kind: typ.Kind}
+	var elems []Value
 	for i := range max(typ.Dim, len(typ.Elems)) {
-		v.elems = append(v.elems, genValue(t, part(typ, i), typ.Kind != Vector))
+		elems = append(elems, genValue(t, part(typ, i), typ.Kind != Vector))
 	}
-	return v
+	return Nested(typ.Kind, elems)
 }
 
 func TestFromJSONReadsWhatAppendJSONWrites(t *testing.T) {

@@ -1,9 +1,11 @@
 package record
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Field is a named, typed field.
@@ -87,18 +89,26 @@ func (s *Schema) Same(t *Schema) bool {
 // MarshalBinary is the schema as bytes; UnmarshalSchema reads them.
 func (s *Schema) MarshalBinary() ([]byte, error) { return s.wire, nil }
 
-// schemas holds each schema that this process has decoded, by its bytes, so that equal records share one.
-var schemas sync.Map // string → *Schema
+// schemas holds each schema that this process has decoded, by its bytes, so that equal records share one; latest is the one
+// asked for last, which mostly is asked for again.
+var (
+	schemas sync.Map // string → *Schema
+	latest  atomic.Pointer[Schema]
+)
 
 // UnmarshalSchema reads what MarshalBinary wrote. Equal bytes give the same *Schema.
 func UnmarshalSchema(wire []byte) (*Schema, error) {
-	if s, ok := schemas.Load(string(wire)); ok {
-		return s.(*Schema), nil
+	if s := latest.Load(); s != nil && bytes.Equal(s.wire, wire) {
+		return s, nil
 	}
-	s, err := decodeSchema(wire)
-	if err != nil {
-		return nil, err
+	known, ok := schemas.Load(string(wire))
+	if !ok {
+		s, err := decodeSchema(wire)
+		if err != nil {
+			return nil, err
+		}
+		known, _ = schemas.LoadOrStore(string(wire), s)
 	}
-	first, _ := schemas.LoadOrStore(string(wire), s)
-	return first.(*Schema), nil
+	latest.Store(known.(*Schema))
+	return known.(*Schema), nil
 }

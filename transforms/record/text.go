@@ -26,11 +26,11 @@ func (v Value) AppendText(b []byte, t Type) []byte {
 	case Double:
 		return strconv.AppendFloat(b, v.Float(), 'g', -1, 64)
 	case Text:
-		return append(b, v.str...)
+		return append(b, v.Str()...)
 	case Blob:
-		return base64.StdEncoding.AppendEncode(b, []byte(v.str))
+		return base64.StdEncoding.AppendEncode(b, []byte(v.Str()))
 	case UUID, TimeUUID:
-		return appendUUID(b, v.str)
+		return appendUUID(b, v.Str())
 	case Inet:
 		return v.Addr().AppendTo(b)
 	case Varint:
@@ -67,10 +67,10 @@ func (v Value) AppendJSON(b []byte, t Type) []byte {
 		}
 		return v.AppendText(b, t)
 	case Text:
-		return AppendQuoted(b, v.str)
+		return AppendQuoted(b, v.Str())
 	case List, Set, Tuple, Vector:
 		b = append(b, '[')
-		for i, e := range v.elems {
+		for i, e := range v.Elems() {
 			if i > 0 {
 				b = append(b, ',')
 			}
@@ -79,18 +79,19 @@ func (v Value) AppendJSON(b []byte, t Type) []byte {
 		return append(b, ']')
 	case Map:
 		b = append(b, '{')
-		for i := 0; i+1 < len(v.elems); i += 2 {
+		elems := v.Elems()
+		for i := 0; i+1 < len(elems); i += 2 {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = AppendQuoted(b, v.elems[i].Text(part(t, 0)))
+			b = AppendQuoted(b, elems[i].Text(part(t, 0)))
 			b = append(b, ':')
-			b = v.elems[i+1].AppendJSON(b, part(t, 1))
+			b = elems[i+1].AppendJSON(b, part(t, 1))
 		}
 		return append(b, '}')
 	case UDT:
 		b = append(b, '{')
-		for i, e := range v.elems {
+		for i, e := range v.Elems() {
 			if i > 0 {
 				b = append(b, ',')
 			}
