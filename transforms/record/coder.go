@@ -11,7 +11,7 @@ import (
 //
 //	schema     length, bytes (copied from the schema, looked up by the reader)
 //	head       op (1 byte), version, expires, split, position, number of cells, cells
-//	values     number of nested values, then each value: kind (1 byte) and its content
+//	values     number of nested values (4 bytes), then each value: kind (1 byte) and its content
 //
 // It is not a storage format: only dead letters outlive a run, and a reader refuses what it does not know.
 
@@ -32,20 +32,20 @@ func AppendRecord(b []byte, r *Record) []byte {
 		b = binary.AppendVarint(b, c.Version)
 		b = binary.AppendVarint(b, c.Expires)
 	}
-	nested := 0
-	for i := range r.Values {
-		nested += countNested(&r.Values[i])
-	}
-	b = binary.AppendUvarint(b, uint64(nested))
-	for i := range r.Values {
-		b = appendValue(b, &r.Values[i])
-	}
+	return appendTop(b, r.Values)
+}
+
+// EncodeRecord is AppendRecord to a buffer of its own, as large as the record before it needed.
+func EncodeRecord(r *Record) []byte {
+	b := AppendRecord(make([]byte, 0, r.Schema.wireSize.Load()+64), r)
+	r.Schema.wireSize.Store(int64(len(b)))
 	return b
 }
 
-// DecodeRecord reads what AppendRecord wrote. The record shares no memory with wire.
+// DecodeRecord reads what AppendRecord wrote. The record keeps wire, of which its texts are parts: it must not be changed
+// afterwards. (Beam reads each element into a buffer of its own: ioutilx.ReadN.)
 func DecodeRecord(wire []byte) (*Record, error) {
-	d := decoder{from: string(wire)} // one copy of all bytes, of which every text of the record is a part
+	d := decoder{from: unsafe.String(unsafe.SliceData(wire), len(wire))}
 	n := d.count(1)
 	schema, err := UnmarshalSchema(wire[d.at : d.at+n])
 	if d.bad || err != nil {
@@ -65,11 +65,9 @@ func DecodeRecord(wire []byte) (*Record, error) {
 			r.Cells[i] = Cell{Version: d.varint(), Expires: d.varint()}
 		}
 	}
-	d.arena = make([]Value, len(schema.Fields)+d.count(1))
+	d.arena = make([]Value, len(schema.Fields)+d.nested())
 	r.Values = d.take(len(schema.Fields))
-	for i := range r.Values {
-		d.value(&r.Values[i], 0)
-	}
+	d.values(r.Values, 0)
 	if !d.done() || r.Op > Delete || (len(r.Cells) != 0 && len(r.Cells) != len(r.Values)) {
 		return nil, errShort
 	}
@@ -77,56 +75,53 @@ func DecodeRecord(wire []byte) (*Record, error) {
 }
 
 // AppendValue appends the wire form of one value, and DecodeValue reads it.
-func AppendValue(b []byte, v Value) []byte {
-	b = binary.AppendUvarint(b, uint64(countNested(&v)))
-	return appendValue(b, &v)
-}
+func AppendValue(b []byte, v Value) []byte { return appendTop(b, []Value{v}) }
 
 // DecodeValue reads what AppendValue wrote.
-func DecodeValue(wire []byte) (v Value, err error) {
+func DecodeValue(wire []byte) (Value, error) {
 	d := decoder{from: string(wire)}
-	d.arena = make([]Value, d.count(1))
-	d.value(&v, 0)
+	d.arena = make([]Value, 1+d.nested())
+	v := d.take(1)
+	d.values(v, 0)
 	if !d.done() {
-		err = errShort
+		return Value{}, errShort
 	}
-	return v, err
+	return v[0], nil
 }
 
-func countNested(v *Value) int {
-	if !v.kind.Nested() {
-		return 0
-	}
-	elems := v.Elems()
-	n := len(elems)
-	for i := range elems {
-		n += countNested(&elems[i])
-	}
-	return n
-}
-
-func appendValue(b []byte, v *Value) []byte {
-	b = append(b, byte(v.kind))
-	switch v.kind {
-	case Unset, Null:
-		return b
-	case Boolean:
-		return append(b, byte(v.n))
-	case TinyInt, SmallInt, Int, BigInt, Timestamp, Date, Time:
-		return binary.AppendVarint(b, int64(v.n))
-	case Float, Double:
-		return binary.LittleEndian.AppendUint64(b, v.n)
-	case Text, Blob, UUID, TimeUUID, Inet, Varint, Duration:
-		return appendString(b, v.Str())
-	case Decimal:
-		return appendString(binary.AppendVarint(b, int64(v.scale)), v.Str())
-	}
-	elems := v.Elems()
-	b = binary.AppendUvarint(b, uint64(len(elems)))
-	for i := range elems {
-		b = appendValue(b, &elems[i])
-	}
+// appendTop appends the number of nested values, as four bytes, and the values.
+func appendTop(b []byte, values []Value) []byte {
+	at := len(b)
+	b, nested := appendValues(append(b, 0, 0, 0, 0), values)
+	binary.LittleEndian.PutUint32(b[at:], uint32(nested))
 	return b
+}
+
+func appendValues(b []byte, values []Value) (_ []byte, nested int) {
+	for i := range values {
+		v := &values[i]
+		b = append(b, byte(v.kind))
+		switch v.kind {
+		case Text, Blob, UUID, TimeUUID, Inet, Varint, Duration:
+			b = appendString(b, unsafe.String((*byte)(v.p), int(v.n)))
+		case TinyInt, SmallInt, Int, BigInt, Timestamp, Date, Time:
+			b = binary.AppendVarint(b, int64(v.n))
+		case Unset, Null:
+		case Boolean:
+			b = append(b, byte(v.n))
+		case Float, Double:
+			b = binary.LittleEndian.AppendUint64(b, v.n)
+		case Decimal:
+			b = appendString(binary.AppendVarint(b, int64(v.scale)), v.Str())
+		default:
+			elems := v.Elems()
+			b = binary.AppendUvarint(b, uint64(len(elems)))
+			var deeper int
+			b, deeper = appendValues(b, elems)
+			nested += len(elems) + deeper
+		}
+	}
+	return b, nested
 }
 
 func appendString(b []byte, s string) []byte {
@@ -207,7 +202,16 @@ func (d *decoder) bytes(n int) string {
 	return s
 }
 
-func (d *decoder) string() string { return d.bytes(d.count(1)) }
+func (d *decoder) string() string {
+	if d.at < len(d.from) {
+		// Mostly the length is one byte.
+		if n, from := int(d.from[d.at]), d.at+1; n < 0x80 && n <= len(d.from)-from {
+			d.at = from + n
+			return d.from[from:d.at]
+		}
+	}
+	return d.bytes(d.count(1))
+}
 
 func (d *decoder) take(n int) []Value {
 	if n > len(d.arena) {
@@ -219,37 +223,61 @@ func (d *decoder) take(n int) []Value {
 	return part
 }
 
-func (d *decoder) value(v *Value, depth int) {
-	switch kind := Kind(d.byte()); kind {
-	case Unset, Null:
-		v.kind = kind
-	case Boolean:
-		*v = Value{kind: kind, n: uint64(d.byte())}
-	case TinyInt, SmallInt, Int, BigInt, Timestamp, Date, Time:
-		*v = Value{kind: kind, n: uint64(d.varint())}
-	case Float, Double:
-		if bits := d.bytes(8); len(bits) == 8 {
-			*v = Value{kind: kind, n: binary.LittleEndian.Uint64([]byte(bits))}
-		}
-	case Text, Blob, UUID, TimeUUID, Inet, Varint, Duration:
-		*v = Bytes(kind, d.string())
-	case Decimal:
-		scale := d.varint()
-		if scale != int64(int32(scale)) {
-			d.fail()
-		}
-		*v = Dec(d.string(), int32(scale))
-	default:
-		if kind >= numKinds || depth >= maxDepth {
-			d.fail()
-			return
-		}
-		elems := d.take(d.count(1))
-		for i := range elems {
-			d.value(&elems[i], depth+1)
-		}
-		*v = Nested(kind, elems)
+// nested reads the number of nested values, each of which takes a byte at least.
+func (d *decoder) nested() int {
+	b := d.bytes(4)
+	if len(b) < 4 {
+		return 0
 	}
+	n := int(binary.LittleEndian.Uint32([]byte(b)))
+	if n > d.left() {
+		d.fail()
+		return 0
+	}
+	return n
+}
+
+func (d *decoder) values(into []Value, depth int) {
+	for i := range into {
+		v := &into[i]
+		kind := Kind(d.byte())
+		v.kind = kind
+		switch kind {
+		case Text, Blob, UUID, TimeUUID, Inet, Varint, Duration:
+			d.text(v)
+		case TinyInt, SmallInt, Int, BigInt, Timestamp, Date, Time:
+			v.n = uint64(d.varint())
+		case Unset, Null:
+		case Boolean:
+			v.n = uint64(d.byte())
+		case Float, Double:
+			if bits := d.bytes(8); len(bits) == 8 {
+				v.n = binary.LittleEndian.Uint64([]byte(bits))
+			}
+		case Decimal:
+			scale := d.varint()
+			if scale != int64(int32(scale)) {
+				d.fail()
+			}
+			v.scale = int32(scale)
+			d.text(v)
+		default:
+			if kind >= numKinds || depth >= maxDepth {
+				v.kind = Unset
+				d.fail()
+				return
+			}
+			elems := d.take(d.count(1))
+			d.values(elems, depth+1)
+			*v = Nested(kind, elems)
+		}
+	}
+}
+
+// text reads the bytes of a value that is made of them.
+func (d *decoder) text(v *Value) {
+	s := d.string()
+	v.p, v.n = unsafe.Pointer(unsafe.StringData(s)), uint64(len(s))
 }
 
 // A schema: number of fields, each name and type; number of key fields, each place.

@@ -20,8 +20,9 @@ type Schema struct {
 	Fields []Field
 	Key    []int // the fields of the key, in order
 
-	index map[string]int
-	wire  []byte // as it stands before each encoded record
+	index    map[string]int
+	wire     []byte       // as it stands before each encoded record
+	wireSize atomic.Int64 // of the record encoded last
 }
 
 // NewSchema makes a schema; key names the fields of the key.
