@@ -1,0 +1,173 @@
+package fileio
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reprise/io/connector"
+	"reprise/io/iotest"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+func openWriter(t *testing.T, c SinkConfig, settle connector.Settle) *writer {
+	t.Helper()
+	w, err := NewSink(c).Open(t.Context(), connector.Run{ID: "r"}, iotest.AssetSchema(), settle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.(*writer)
+}
+
+func TestFullDisk(t *testing.T) {
+	for _, format := range []string{jsonl, parquet} {
+		w := openWriter(t, SinkConfig{Path: t.TempDir(), Format: format}, func([]connector.Result) {})
+		if err := w.begin(); err != nil {
+			t.Fatal(err)
+		}
+		// The system's own full disk takes the file's place.
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.out.buffer.Reset(full)
+		if err := w.Write(t.Context(), iotest.Record(iotest.AssetSchema(), 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+		parts, err := w.Flush(t.Context())
+		if len(parts) > 0 || !strings.Contains(err.Error(), "free space") {
+			t.Fatal(parts, err)
+		}
+		wantCode(t, err, "files.disk_full", fail.Fatal)
+		if again := w.Write(t.Context(), iotest.Record(iotest.AssetSchema(), 1, 1)); again != err {
+			t.Fatalf("a write after that gave %v", again)
+		}
+		_ = w.Close()
+	}
+}
+
+func TestPrepareErrors(t *testing.T) {
+	file := writeFile(t, "a", "")
+	for _, dry := range []bool{true, false} {
+		for _, path := range []string{file, filepath.Join(file, "below")} {
+			wantCode(t, NewSink(SinkConfig{Path: path}).Prepare(t.Context(), connector.Run{}, iotest.AssetSchema(), dry), "files.folder", fail.Fatal)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "a", "b")
+	if err := NewSink(SinkConfig{Path: missing}).Prepare(t.Context(), connector.Run{}, iotest.AssetSchema(), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(missing)); err == nil {
+		t.Error("Prepare with dry made a folder")
+	}
+	taken := record.MustSchema([]record.Field{{Name: "_meta", Type: record.Of(record.Text)}}, "_meta")
+	wantCode(t, NewSink(SinkConfig{Path: missing}).Prepare(t.Context(), connector.Run{}, taken, true), "files.meta_field", fail.Fatal)
+}
+
+func TestLines(t *testing.T) {
+	schema := iotest.AssetSchema()
+	r := iotest.Record(schema, 1, 7)
+	r.Values[1] = record.Value{}
+	r.Values[3] = record.NullValue
+	r.Expires = 9
+	var b strings.Builder
+	for _, meta := range []bool{false, true} {
+		e, err := newLineEncoder(&b, SinkConfig{Meta: meta}, "run-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []*record.Record{r, iotest.Deletion(schema, 1, 8)} {
+			if err := e.write(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	plain := strings.TrimSuffix(iotest.JSON(r), "}")
+	want := plain + "}\n" +
+		`{"id":"text-000001","_meta":{"key":"text-000001","version":8,"op":"delete","run":"run-1"}}` + "\n" +
+		plain + `,"_meta":{"key":"text-000001","version":7,"op":"upsert","run":"run-1","expires":9}}` + "\n" +
+		`{"id":"text-000001","_meta":{"key":"text-000001","version":8,"op":"delete","run":"run-1"}}` + "\n"
+	if b.String() != want {
+		t.Errorf("lines are\n%swant\n%s", b.String(), want)
+	}
+}
+
+// What Parquet cannot hold is refused for the record alone.
+func TestParquetRefuses(t *testing.T) {
+	results := map[*record.Record]connector.Result{}
+	w := openWriter(t, SinkConfig{Path: t.TempDir(), Format: parquet}, func(all []connector.Result) {
+		for _, r := range all {
+			results[r.Record] = r
+		}
+	})
+	schema := iotest.AssetSchema()
+	good, deletion, wrong := iotest.Record(schema, 1, 1), iotest.Deletion(schema, 2, 1), iotest.Record(schema, 3, 1)
+	wrong.Values[5] = record.Nested(record.Map, []record.Value{record.NullValue, record.String("x")})
+	other := iotest.Record(schema, 4, 1)
+	other.Values[3] = record.String("x")
+	for _, r := range []*record.Record{good, deletion, wrong, other} {
+		if err := w.Write(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parts, err := w.Flush(t.Context())
+	if err != nil || len(parts) != 1 {
+		t.Fatal(parts, err)
+	}
+	if res := results[good]; res.Outcome != record.Written {
+		t.Errorf("%+v", res)
+	}
+	wantCode(t, results[deletion].Err, "files.delete", fail.Permanent)
+	wantCode(t, results[wrong].Err, "files.misfit", fail.Permanent)
+	wantCode(t, results[other].Err, "files.misfit", fail.Permanent)
+}
+
+func TestCommitMissesAFile(t *testing.T) {
+	c := SinkConfig{Path: t.TempDir()}
+	w := openWriter(t, c, func([]connector.Result) {})
+	var parts [][]byte
+	for i := range 2 {
+		if err := w.Write(t.Context(), iotest.Record(iotest.AssetSchema(), i, 1)); err != nil {
+			t.Fatal(err)
+		}
+		more, err := w.Flush(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, more...)
+	}
+	left, _ := filepath.Glob(filepath.Join(c.Path, "*"+partSuffix))
+	if err := os.Remove(left[1]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := NewSink(c).Commit(t.Context(), connector.Run{ID: "r"}, nil, parts)
+	wantCode(t, err, "files.missing", fail.Fatal)
+	if now, _ := filepath.Glob(filepath.Join(c.Path, "*")); len(now) != 1 || now[0] != left[0] {
+		t.Errorf("a commit that failed left %v", now)
+	}
+}
+
+// A file that reached its size is closed, and a writer holds no more than its buffers.
+func TestFilesAreRolled(t *testing.T) {
+	for _, format := range []string{jsonl, parquet} {
+		c := SinkConfig{Path: t.TempDir(), Format: format, Compress: "none", FileSize: 2 << 20}
+		w := openWriter(t, c, func([]connector.Result) {})
+		r := iotest.Record(iotest.AssetSchema(), 0, 1)
+		for i := range 200 {
+			r := r.Clone()
+			r.Values[2] = record.String(strings.Repeat(string(rune('a'+i%26)), 100<<10))
+			if err := w.Write(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		parts, err := w.Flush(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(parts) < 2 {
+			t.Errorf("%s: %d files for 20 MB", format, len(parts))
+		}
+	}
+}
