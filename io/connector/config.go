@@ -3,6 +3,7 @@ package connector
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"strconv"
@@ -122,8 +123,12 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is no number of bytes such as 64MiB", text)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
-	*b = Bytes(n * byteUnits[m[2]])
-	return err
+	unit := byteUnits[m[2]]
+	if err != nil || n > math.MaxInt64/unit {
+		return fmt.Errorf("%q are too many bytes", text)
+	}
+	*b = Bytes(n * unit)
+	return nil
 }
 
 // UnmarshalJSON also takes plain numbers.
@@ -148,4 +153,19 @@ type TLS struct {
 	Key        Secret `json:"key,omitempty" jsonschema_description:"The client's private key (PEM): file:PATH or env:NAME."`
 	ServerName string `json:"server_name,omitempty" jsonschema_description:"The name that the server's certificate must have; default: the host's."`
 	Insecure   bool   `json:"insecure,omitempty" jsonschema_description:"Do not check the server's certificate. Only for tests."`
+}
+
+// HumanBytes writes a number of bytes for a person: "1.4 GiB".
+func HumanBytes(n int64) string {
+	value, unit := float64(n), "B"
+	for _, u := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if value < 1024 {
+			break
+		}
+		value, unit = value/1024, u
+	}
+	if unit == "B" {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	return strconv.FormatFloat(value, 'f', 1, 64) + " " + unit
 }

@@ -1,0 +1,107 @@
+package flow
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
+	"pgregory.net/rapid"
+
+	"reprise/io/connector"
+)
+
+var (
+	_ sdf.RTracker          = (*tracker)(nil)
+	_ sdf.BoundableRTracker = (*tracker)(nil)
+)
+
+// TestTrackerCoversAll plays a runner that splits a restriction at random while it is read: whatever it does, every
+// position of every split is claimed exactly once, by this tracker or by one of a residual.
+func TestTrackerCoversAll(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var root work
+		pages := map[string]int{} // partition → number of pages, at positions 1, 2, ...
+		for i := range rapid.IntRange(1, 5).Draw(t, "splits") {
+			name := fmt.Sprint("p", i)
+			root.Splits = append(root.Splits, connector.Split{Partition: name})
+			pages[name] = rapid.IntRange(0, 5).Draw(t, "pages")
+		}
+		claimed := map[string]int{}
+		queue := []work{root}
+		for rounds := 0; len(queue) > 0; rounds++ {
+			if rounds > 200 {
+				t.Fatal("the work does not end")
+			}
+			r := queue[0]
+			queue = queue[1:]
+			tr := newTracker(r)
+			next := make([]int, len(r.Splits)) // page to read next, per split
+			open := make([]int, 0, len(r.Splits))
+			for i, s := range r.Splits {
+				if len(s.Start) > 0 {
+					next[i] = int(s.Start[0])
+				}
+				open = append(open, i)
+			}
+			for len(open) > 0 {
+				if rapid.IntRange(0, 3).Draw(t, "act") == 0 {
+					fraction := rapid.SampledFrom([]float64{0, 0.3, 0.5, 0.9}).Draw(t, "fraction")
+					primary, residual, err := tr.TrySplit(fraction)
+					if err != nil || primary == nil {
+						t.Fatalf("TrySplit(%v) = %v, %v", fraction, primary, err)
+					}
+					if residual != nil {
+						queue = append(queue, residual.(work))
+					}
+				}
+				k := rapid.IntRange(0, len(open)-1).Draw(t, "which")
+				i := open[k]
+				s := r.Splits[i]
+				at := []byte{byte(next[i] + 1)}
+				end := next[i] >= pages[s.Partition] || (len(s.End) > 0 && bytes.Compare(at, s.End) > 0)
+				ok := tr.TryClaim(claim{split: i, last: at, end: end})
+				if err := tr.GetError(); err != nil {
+					t.Fatal(err)
+				}
+				if ok && !end {
+					claimed[s.Partition+fmt.Sprint(next[i])]++
+				}
+				next[i]++
+				if !ok || end {
+					open = append(open[:k], open[k+1:]...)
+				}
+			}
+			if !tr.IsDone() {
+				t.Fatal("all splits were read to their end or given away, but the tracker is not done")
+			}
+		}
+		for name, n := range pages {
+			for p := range n {
+				if got := claimed[name+fmt.Sprint(p)]; got != 1 {
+					t.Fatalf("page %d of %s claimed %d times", p, name, got)
+				}
+			}
+		}
+	})
+}
+
+func TestTrackerRefuses(t *testing.T) {
+	two := work{Splits: []connector.Split{{Partition: "a"}, {Partition: "b"}}}
+	for name, claims := range map[string][]any{
+		"a foreign claim":    {7},
+		"an unknown split":   {claim{split: 2, last: []byte{1}}},
+		"a step back":        {claim{split: 0, last: []byte{5}}, claim{split: 0, last: []byte{4}}},
+		"the same end twice": {claim{split: 0, last: []byte{5}}, claim{split: 0, last: []byte{5}}},
+	} {
+		tr := newTracker(two)
+		for i, c := range claims {
+			if got, want := tr.TryClaim(c), i < len(claims)-1; got != want {
+				t.Errorf("%s: TryClaim(%v) = %v", name, c, got)
+			}
+		}
+		if tr.GetError() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+// Package job is the job file: what it may say, its defaults, and what is wrong with one.
+//
+// A job names a source, transforms, sinks, where dead letters go, and limits. Each system's own settings stand in its
+// package; this one puts them together. A new system adds a line to Source or Sink and to their Open.
+package job
+
+import (
+	"fmt"
+
+	"reprise/io/cassandraio"
+	"reprise/io/connector"
+	"reprise/io/corpusio"
+	"reprise/io/elasticsearchio"
+	"reprise/io/fileio"
+	"reprise/io/icebergio"
+	"reprise/io/kafkaio"
+	"reprise/transforms"
+)
+
+// Job is a job file.
+type Job struct {
+	Name        string            `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$" jsonschema_description:"What the job is called in reports, file names, headers and snapshots."`
+	Source      Source            `json:"source" jsonschema:"required" jsonschema_description:"What is read: exactly one kind."`
+	Transforms  []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
+	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required,minProperties=1" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
+	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
+	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
+	Journal     string            `json:"journal,omitempty" jsonschema_description:"SQLite file with the state of runs, on a disk that every worker shares. Default: .reprise/journal.db."`
+}
+
+// Source is one kind of source.
+type Source struct {
+	Cassandra *cassandraio.SourceConfig `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra, by buckets or token ranges."`
+	Files     *fileio.SourceConfig      `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
+	Corpus    *corpusio.SourceConfig    `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
+}
+
+// Target is one kind of sink.
+type Target struct {
+	Cassandra     *cassandraio.SinkConfig     `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra."`
+	Elasticsearch *elasticsearchio.SinkConfig `json:"elasticsearch,omitempty" jsonschema_description:"An index of Elasticsearch, 7.17 or 8."`
+	Iceberg       *icebergio.SinkConfig       `json:"iceberg,omitempty" jsonschema_description:"A table of Iceberg."`
+	Kafka         *kafkaio.SinkConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka."`
+	Files         *fileio.SinkConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files in a folder."`
+}
+
+// Sink is a target with what goes there.
+type Sink struct {
+	Target
+	When       string            `json:"when,omitempty" jsonschema_description:"CEL condition on a record as it leaves the job's transforms: others are 'filtered' for this sink."`
+	Transforms []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"Further transforms for this sink alone."`
+}
+
+// Limits bound a run.
+type Limits struct {
+	DeadLetters string          `json:"dead_letters,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$" jsonschema_description:"Dead letters above this number, or percentage of the records read ('1%'), make the run exit with 4. Default: no limit."`
+	SplitRows   int64           `json:"split_rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"No split is planned larger than this number of rows. Default: 20000."`
+	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
+	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
+	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes that each worker reads ahead of its sinks. Default: 32MiB."`
+	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 320MiB."`
+}
+
+// The defaults of Limits.
+const (
+	defaultSplitRows  = 20_000
+	defaultSplitBytes = 64 << 20
+	defaultReaders    = 4
+	defaultReadAhead  = 32 << 20
+	defaultMemory     = 320 << 20
+	defaultJournal    = ".reprise/journal.db"
+)
+
+func (j *Job) setDefaults() {
+	if j.DeadLetters == nil {
+		j.DeadLetters = &Target{Files: &fileio.SinkConfig{Path: "dead-letters/" + j.Name}}
+	}
+	if j.Journal == "" {
+		j.Journal = defaultJournal
+	}
+	l := &j.Limits
+	l.SplitRows = def(l.SplitRows, defaultSplitRows)
+	l.SplitBytes = def(l.SplitBytes, defaultSplitBytes)
+	l.Readers = def(l.Readers, defaultReaders)
+	l.ReadAhead = def(l.ReadAhead, defaultReadAhead)
+	l.Memory = def(l.Memory, defaultMemory)
+}
+
+func def[T int | int64 | connector.Bytes](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+// Open gives the source. It only allocates.
+func (s Source) Open(need connector.Need) (connector.Source, error) {
+	switch {
+	case s.Cassandra != nil:
+		return cassandraio.NewSource(*s.Cassandra, need), nil
+	case s.Files != nil:
+		return fileio.NewSource(*s.Files, need), nil
+	case s.Corpus != nil:
+		return corpusio.NewSource(*s.Corpus, need), nil
+	}
+	return nil, fmt.Errorf("the job has no source")
+}
+
+// Open gives the sink. It only allocates.
+func (t Target) Open() (connector.Sink, error) {
+	switch {
+	case t.Cassandra != nil:
+		return cassandraio.NewSink(*t.Cassandra), nil
+	case t.Elasticsearch != nil:
+		return elasticsearchio.NewSink(*t.Elasticsearch), nil
+	case t.Iceberg != nil:
+		return icebergio.NewSink(*t.Iceberg), nil
+	case t.Kafka != nil:
+		return kafkaio.NewSink(*t.Kafka), nil
+	case t.Files != nil:
+		return fileio.NewSink(*t.Files), nil
+	}
+	return nil, fmt.Errorf("the sink has no target")
+}
+
+// Need is what the sinks need of the source.
+func (j *Job) Need(run string) connector.Need {
+	need := connector.Need{Run: run}
+	for _, s := range j.Sinks {
+		need.Cells = need.Cells || s.Cassandra != nil
+	}
+	return need
+}

@@ -1,0 +1,69 @@
+package job
+
+import (
+	"encoding/json"
+	"reflect"
+
+	"github.com/invopop/jsonschema"
+
+	"reprise/transforms"
+)
+
+// Schema is the JSON Schema of job files, with the transforms that this binary knows. Editors complete with it.
+func Schema() *jsonschema.Schema {
+	r := &jsonschema.Reflector{Anonymous: true, DoNotReference: true, RequiredFromJSONSchemaTags: true}
+	r.Mapper = func(t reflect.Type) *jsonschema.Schema {
+		switch t {
+		case reflect.TypeFor[Source]():
+			return oneOf(r, t)
+		case reflect.TypeFor[Target]():
+			return oneOf(r, t)
+		case reflect.TypeFor[transforms.Spec]():
+			return transformSchema(r)
+		}
+		return nil
+	}
+	s := r.ReflectFromType(reflect.TypeFor[Job]())
+	s.Title = "Reprise job"
+	return s
+}
+
+// oneOf is an object with exactly one of the properties of a struct.
+func oneOf(r *jsonschema.Reflector, t reflect.Type) *jsonschema.Schema {
+	plain := *r
+	plain.Mapper = nil
+	s := plain.ReflectFromType(t)
+	s.Version = ""
+	one := uint64(1)
+	s.MinProperties, s.MaxProperties = &one, &one
+	return s
+}
+
+// transformSchema is an object with the name of one transform and its settings.
+func transformSchema(r *jsonschema.Reflector) *jsonschema.Schema {
+	s := oneOf(r, reflect.TypeFor[struct{}]())
+	s.Properties = jsonschema.NewProperties()
+	plain := *r
+	plain.Mapper = nil
+	for _, t := range transforms.All() {
+		config := plain.ReflectFromType(reflect.TypeOf(t.Config).Elem())
+		config.Version = ""
+		if config.Description == "" {
+			config.Description = t.Summary
+		}
+		s.Properties.Set(t.Name, config)
+	}
+	return s
+}
+
+// document is the schema as plain JSON values, as the validator takes it. Sink's `when` and `transforms` stand beside the one
+// target, so the limit of one property is taken off there and checked by Validate.
+func document() (any, error) {
+	text, err := json.Marshal(Schema())
+	if err != nil {
+		return nil, err
+	}
+	var doc any
+	err = json.Unmarshal(text, &doc)
+	return doc, err
+}

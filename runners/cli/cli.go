@@ -1,0 +1,113 @@
+// Package cli is the reprise command. A team with transforms of its own builds its own binary around Main.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"reprise/runners/launch"
+	"reprise/transforms/fail"
+)
+
+// commands are the words of the command line.
+type commands struct {
+	Verbose bool `short:"v" help:"Tell more, Beam's own messages too."`
+
+	Run        runCommand        `cmd:"" help:"Run a job."`
+	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
+	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
+	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`
+	Schema     schemaCommand     `cmd:"" help:"Print the JSON Schema of job files, for editors."`
+	Transforms transformsCommand `cmd:"" help:"List the transforms, or explain one."`
+}
+
+// console is where a command prints: what was asked for to out, everything else to err.
+type console struct {
+	out, err io.Writer
+	verbose  bool
+}
+
+const description = `Reprise reprocesses data that is already stored, while production keeps reading and writing it.
+
+Exit codes: 0 done; 1 an internal error; 2 the job is wrong; 3 a system cannot be reached or refuses the login;
+4 done, with more dead letters than the limit; 5 the sums do not balance; 130 stopped by a signal.`
+
+// Main runs the command line and returns the exit code. A process that Beam started as a worker does its work and never returns.
+func Main(args []string) int {
+	launch.Init(args)
+	return run(args, os.Stdout, os.Stderr)
+}
+
+// run is Main without Beam's worker.
+func run(args []string, out, err io.Writer) (code int) {
+	var c commands
+	exited := -1
+	k, e := kong.New(&c, kong.Name("reprise"), kong.Description(description), kong.Writers(out, err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(code int) { exited = code }))
+	if e != nil {
+		fmt.Fprintln(err, "reprise:", e)
+		return fail.ExitInternal
+	}
+	parsed, e := k.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if e != nil {
+		fmt.Fprintf(err, "reprise: %v; see: reprise --help\n", e)
+		return fail.ExitJob
+	}
+	level := slog.LevelInfo
+	if c.Verbose {
+		level = slog.LevelDebug
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(err, &slog.HandlerOptions{Level: level})))
+
+	ctx, stop := withSignals(context.Background(), err)
+	defer stop()
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	e = parsed.Run(&console{out: out, err: err, verbose: c.Verbose})
+	if e != nil {
+		tell(err, e)
+	}
+	return fail.ExitOf(e)
+}
+
+// tell prints an error for a person.
+func tell(w io.Writer, e error) {
+	if errors.Is(e, context.Canceled) {
+		fmt.Fprintln(w, "reprise: stopped")
+		return
+	}
+	fmt.Fprintf(w, "reprise: %v\n", e)
+}
+
+// withSignals ends the context at the first SIGINT or SIGTERM, and the process at the second.
+func withSignals(ctx context.Context, w io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case s := <-signals:
+			fmt.Fprintf(w, "\nreprise: %s: stopping; once more ends it at once\n", s)
+			cancel()
+		case <-done:
+			return
+		}
+		select {
+		case <-signals:
+			os.Exit(fail.ExitStopped)
+		case <-done:
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); close(done); cancel() }
+}

@@ -1,0 +1,87 @@
+package launch
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+)
+
+// Init must come before everything else of a process. One that Beam started as a worker (with --worker and flags of
+// Beam's own) does its work here and ends.
+func Init(args []string) {
+	if slices.ContainsFunc(args, func(a string) bool {
+		return strings.TrimLeft(a, "-") == "worker" || strings.HasPrefix(strings.TrimLeft(a, "-"), "worker=")
+	}) {
+		flag.Parse()
+	}
+	beam.Init()
+}
+
+// Runner says where the graph runs.
+type Runner struct {
+	Name        string // prism or flink
+	Endpoint    string // flink: HOST:PORT of Beam's job service
+	Environment string // flink: LOOPBACK (this process works too), PROCESS, DOCKER or EXTERNAL
+	Config      string // flink: what the environment needs, as Beam's --environment_config
+	Parallelism int    // flink: of the job; 0: what the cluster does by default
+	Verbose     bool   // Beam's own messages too
+}
+
+// chunks is the number of pieces of work: Prism reads them one after the other in one bundle, so one is best; Flink deals them to its slots.
+func (r Runner) chunks() int {
+	if r.Name == "flink" {
+		return max(4, r.Parallelism) * 4
+	}
+	return 1
+}
+
+// execute runs a graph to its end. ctx must live until then; ending it cancels the job.
+func (r Runner) execute(ctx context.Context, run connector.Run, graph *beam.Pipeline) error {
+	if r.Verbose {
+		log.SetLogger(beamLog{slog.LevelDebug})
+	} else {
+		log.SetLogger(beamLog{slog.LevelError + 1})
+	}
+	*jobopts.JobName = "reprise-" + strings.ToLower(run.Job) + "-" + run.ID
+	*jobopts.Parallelism = -1
+	if r.Name == "prism" {
+		*jobopts.Endpoint, *jobopts.EnvironmentType = "", ""
+		_, err := prism.Execute(ctx, graph)
+		return err
+	}
+	*jobopts.Endpoint, *jobopts.EnvironmentType, *jobopts.EnvironmentConfig = r.Endpoint, r.Environment, r.Config
+	if r.Parallelism > 0 {
+		*jobopts.Parallelism = r.Parallelism
+	}
+	if _, err := universal.Execute(ctx, graph); err != nil {
+		if strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "failed to dial") {
+			return fail.Unreachable("flink.unreachable", "no job service answers at %s: %w", r.Endpoint, err).WithFix("check --endpoint and that Beam's Flink job service runs there")
+		}
+		return fmt.Errorf("flink: %w", err)
+	}
+	return nil
+}
+
+// beamLog passes Beam's messages on to slog from a level up.
+type beamLog struct{ level slog.Level }
+
+// Log implements log.Logger.
+func (l beamLog) Log(ctx context.Context, sev log.Severity, _ int, msg string) {
+	level := map[log.Severity]slog.Level{log.SevDebug: slog.LevelDebug, log.SevInfo: slog.LevelInfo, log.SevWarn: slog.LevelWarn,
+		log.SevError: slog.LevelError, log.SevFatal: slog.LevelError}[sev]
+	if level >= l.level {
+		slog.Log(ctx, level, msg, "from", "beam")
+	}
+}

@@ -1,0 +1,55 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"reprise/io/connector"
+	"reprise/transforms/record"
+)
+
+var errEnough = errors.New("enough")
+
+// Sample reads some records, evenly over the splits of the plan.
+func (p *Prepared) Sample(ctx context.Context, rows int) ([]*record.Record, error) {
+	splits, err := p.Plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var records []*record.Record
+	step := max(1, len(splits)/max(1, rows))
+	for i := 0; i < len(splits) && len(records) < rows; i += step {
+		left := (len(splits) - i + step - 1) / step
+		take := max(1, (rows-len(records)+left-1)/left)
+		err := p.Source.Read(ctx, splits[i], func(page connector.Page) error {
+			n := min(take, len(page.Records))
+			records = append(records, page.Records[:n]...)
+			if take -= n; take <= 0 {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// Measure reads for a moment and gives the speed in rows a second; 0 where there is nothing to read.
+func (p *Prepared) Measure(ctx context.Context, splits []connector.Split, moment time.Duration) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, moment)
+	defer cancel()
+	var rows int64
+	began := time.Now()
+	err := connector.ReadAhead(ctx, p.Source, splits, connector.Ahead{Readers: p.Job.Limits.Readers, Bytes: int64(p.Job.Limits.ReadAhead)},
+		func(_ int, page connector.Page, _ bool) (bool, error) {
+			rows += page.Rows()
+			return true, nil
+		})
+	if err != nil && ctx.Err() == nil {
+		return 0, err
+	}
+	return int64(float64(rows) / time.Since(began).Seconds()), nil
+}

@@ -1,0 +1,10 @@
+// Command reprise reprocesses data that is already stored; see the README.
+package main
+
+import (
+	"os"
+
+	"reprise/runners/cli"
+)
+
+func main() { os.Exit(cli.Main(os.Args[1:])) }

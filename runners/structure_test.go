@@ -1,0 +1,151 @@
+// Package runners_test holds the project to its structure.
+package runners_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const root = ".."
+
+// TestTopLevel keeps the top level as the README shows it.
+func TestTopLevel(t *testing.T) {
+	out, err := exec.Command("git", "-C", root, "ls-files").Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	allowed := []string{"pipelines", "transforms", "io", "runners", "testdata", "go.mod", "go.sum", "Makefile", "README.md"}
+	for _, file := range strings.Fields(string(out)) {
+		top, _, _ := strings.Cut(file, "/")
+		if !strings.HasPrefix(top, ".") && !slices.Contains(allowed, top) {
+			t.Errorf("%s: only %s, .ci and dotfiles may stand at the top", file, strings.Join(allowed, ", "))
+		}
+	}
+}
+
+// layers lists for each part what it may import of the others. Tests of io and pipelines may start servers.
+var layers = []struct {
+	part    string
+	imports []string
+	inTests []string
+}{
+	{"transforms/fail", nil, nil},
+	{"transforms/record", []string{"transforms/fail"}, nil},
+	{"transforms", []string{"transforms"}, nil},
+	{"io", []string{"io", "transforms/record", "transforms/fail"}, []string{"runners/services", "runners/faults"}},
+	{"pipelines", []string{"pipelines", "io", "transforms"}, []string{"runners/services", "runners/faults"}},
+	{"runners", []string{"runners", "pipelines", "io", "transforms"}, nil},
+}
+
+// TestArrows keeps the arrows pointing one way: runners → pipelines → io, transforms.
+func TestArrows(t *testing.T) {
+	eachImport(t, func(file, dir, path string, test bool) {
+		of, ours := strings.CutPrefix(path, "reprise/")
+		if !ours {
+			return
+		}
+		for _, l := range layers {
+			if !within(dir, l.part) {
+				continue
+			}
+			allowed := l.imports
+			if test {
+				allowed = append(slices.Clone(allowed), l.inTests...)
+			}
+			if dir != of && !slices.ContainsFunc(allowed, func(a string) bool { return within(of, a) }) {
+				t.Errorf("%s imports %s: %s may import %s", file, path, l.part, strings.Join(allowed, ", "))
+			}
+			return
+		}
+	})
+}
+
+// homes lists who may import what the project hides behind one package.
+var homes = []struct {
+	library string
+	homes   []string
+}{
+	{"github.com/gocql/gocql", []string{"io/cassandraio"}},
+	{"github.com/IBM/sarama", []string{"io/kafkaio"}},
+	{"github.com/elastic/go-elasticsearch", []string{"io/elasticsearchio"}},
+	{"github.com/apache/iceberg-go", []string{"io/icebergio"}},
+	{"github.com/apache/beam/sdks/v2/go/pkg/beam", []string{"pipelines/flow", "runners/launch"}},
+	{"github.com/cenkalti/backoff", []string{"io/connector"}},
+	{"cel.dev/cel-go", []string{"transforms"}},
+}
+
+// heavy are packages that would bring in what the project leaves out on purpose.
+var heavy = map[string]string{
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx": "it links Dataflow and Spark; import the runners one by one",
+	"github.com/elastic/go-elasticsearch/v8":             "the typed API triples the packages; import esapi and elastictransport",
+	"github.com/elastic/go-elasticsearch/v8/esutil":      "its bulk indexer does not retry items",
+	"github.com/stretchr/testify/assert":                 "tests use the standard library and go-cmp",
+	"github.com/stretchr/testify/require":                "tests use the standard library and go-cmp",
+	"gopkg.in/yaml.v3":                                   "it is archived; YAML is read with goccy/go-yaml",
+}
+
+// TestHomes keeps each library behind its one package. Tests, which also need clients that are not our own code, and
+// benchmarks may use all of them.
+func TestHomes(t *testing.T) {
+	eachImport(t, func(file, dir, path string, test bool) {
+		if why, ok := heavy[path]; ok {
+			t.Errorf("%s imports %s: %s", file, path, why)
+		}
+		if test || within(dir, "runners/bench") {
+			return
+		}
+		for _, h := range homes {
+			if within(path, h.library) && !slices.Contains(h.homes, dir) {
+				t.Errorf("%s imports %s: only %s may", file, path, strings.Join(h.homes, ", "))
+			}
+		}
+	})
+}
+
+func within(path, part string) bool { return path == part || strings.HasPrefix(path, part+"/") }
+
+// eachImport calls f for every import of every Go file.
+func eachImport(t *testing.T, f func(file, dir, path string, test bool)) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && file != root && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		files++
+		dir, _ := filepath.Rel(root, filepath.Dir(file))
+		for _, spec := range parsed.Imports {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			f(file, filepath.ToSlash(dir), path, strings.HasSuffix(file, "_test.go"))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 10 {
+		t.Fatalf("only %d Go files found under %s", files, root)
+	}
+}
