@@ -1,0 +1,97 @@
+package cassandraio
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/gocql/gocql"
+
+	"reprise/io/connector"
+)
+
+// SinkConfig are the settings of the sink "cassandra".
+type SinkConfig struct {
+	Connection   Connection        `json:"connection" jsonschema:"required" jsonschema_description:"How to reach the cluster."`
+	Keyspace     string            `json:"keyspace" jsonschema:"required" jsonschema_description:"Keyspace of the table, written as Cassandra shows it. It must exist."`
+	Table        string            `json:"table" jsonschema:"required" jsonschema_description:"Table to write to. Its lists must be frozen: Cassandra would append to them when a write is repeated."`
+	Columns      map[string]string `json:"columns,omitempty" jsonschema_description:"Column of a field, for fields that are not called like their column. Default: the field's name."`
+	Create       bool              `json:"create,omitempty" jsonschema_description:"Create the table, and the user-defined types that it needs, from the records' fields where it is not there. Default: false."`
+	PartitionKey []string          `json:"partition_key,omitempty" jsonschema_description:"Columns of the partition key, in order; needed by create alone."`
+	Clustering   []string          `json:"clustering,omitempty" jsonschema_description:"Clustering columns, in order; used by create alone. Default: none."`
+	TTL          string            `json:"ttl,omitempty" jsonschema:"enum=keep,enum=drop" jsonschema_description:"keep: what expires at its source expires at the same time here, and what does not never does. drop: the table's own default_time_to_live applies. Default: keep."`
+	Consistency  string            `json:"consistency,omitempty" jsonschema:"enum=ANY,enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must have a write before it counts as written. Default: LOCAL_QUORUM."`
+	BatchRows    int               `json:"batch_rows,omitempty" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most rows of one partition that are written by one request. Default: 100."`
+	BatchBytes   connector.Bytes   `json:"batch_bytes,omitempty" jsonschema_description:"Most bytes of one such request; a larger row is written alone. Default: 40KiB, which is below the server's default batch_size_fail_threshold."`
+	InFlight     int               `json:"in_flight,omitempty" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Requests under way at once in one worker process. Default: 16."`
+}
+
+// Validate gives the faults that a schema cannot find.
+func (c SinkConfig) Validate() []connector.Fault {
+	var faults []connector.Fault
+	add := func(path, format string, args ...any) {
+		faults = append(faults, connector.Faultf(path, format, args...))
+	}
+	if c.Keyspace == "" {
+		add("keyspace", "the keyspace is missing")
+	}
+	if c.Table == "" {
+		add("table", "the table is missing")
+	}
+	if c.Create && len(c.PartitionKey) == 0 {
+		add("partition_key", "create needs the columns of the partition key")
+	}
+	if !c.Create && len(c.PartitionKey)+len(c.Clustering) > 0 {
+		add("partition_key", "the key of a table that is there cannot be chosen; leave partition_key and clustering out or set create: true")
+	}
+	key := slices.Concat(c.PartitionKey, c.Clustering)
+	for i, name := range key {
+		if slices.Contains(key[:i], name) {
+			add("partition_key", "column %q stands twice in the key", name)
+		}
+	}
+	if c.TTL != "" && c.TTL != "keep" && c.TTL != "drop" {
+		add("ttl", "ttl is keep or drop, not %q", c.TTL)
+	}
+	if _, err := c.consistency(); err != nil {
+		add("consistency", "%q is no consistency level of a write; LOCAL_QUORUM is one", c.Consistency)
+	}
+	if c.BatchRows < 0 || c.BatchRows > maxBatchRows {
+		add("batch_rows", "batch_rows is 1 to %d, not %d", maxBatchRows, c.BatchRows)
+	}
+	if c.InFlight < 0 || c.InFlight > maxInFlight {
+		add("in_flight", "in_flight is 1 to %d, not %d", maxInFlight, c.InFlight)
+	}
+	return faults
+}
+
+const (
+	maxBatchRows = 1000
+	maxInFlight  = 1024
+)
+
+func (c SinkConfig) consistency() (level gocql.Consistency, err error) {
+	if c.Consistency == "" {
+		return gocql.LocalQuorum, nil
+	}
+	err = level.UnmarshalText([]byte(strings.ToUpper(c.Consistency)))
+	return level, err
+}
+
+func (c SinkConfig) withDefaults() SinkConfig {
+	if c.BatchRows == 0 {
+		c.BatchRows = 100
+	}
+	if c.InFlight == 0 {
+		c.InFlight = 16
+	}
+	c.BatchBytes = connector.Bytes(c.BatchBytes.Or(40 << 10))
+	return c
+}
+
+// column is the name of a field's column.
+func (c SinkConfig) column(field string) string {
+	if name, ok := c.Columns[field]; ok {
+		return name
+	}
+	return field
+}
