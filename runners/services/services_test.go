@@ -100,7 +100,7 @@ func TestLeftServer(t *testing.T) {
 // TestFailedStart shows what a test prints whose server does not start.
 func TestFailedStart(t *testing.T) {
 	said := failure(t, func(t testing.TB) { Own(t, Kafka, Heap("2m")) })
-	for _, want := range []string{"kafka start", "cannot format", "maximum heap size"} {
+	for _, want := range []string{"kafka start", "cannot format", "OutOfMemoryError"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the failure does not say %q:\n%s", want, said)
 		}
