@@ -238,15 +238,17 @@ type itemReply struct {
 	Error  *cause `json:"error"`
 }
 
-const (
-	allWritten = `{"errors":false` // begins an answer without errors
-	itemBytes  = 16 << 10          // of an answer, at most
-)
+// allWritten begins an answer without errors.
+const allWritten = `{"errors":false`
+
+// answerLimit bounds an answer, which may quote each value that it refuses more than once.
+func answerLimit(body, items int) int64 { return int64(4*body + 4096*(items+1)) }
 
 // settle reads the answer to a request: {"errors":true,"items":[{"index":{"status":201}},...]}. After an answer that ends early
 // all items are to be written again, which changes nothing for those that were.
 func (w *bulk) settle(reply io.Reader, items []item) error {
-	in := w.buffers.reader(io.LimitReader(reply, int64(4096+len(items)*itemBytes)))
+	size := items[len(items)-1].to - items[0].from
+	in := w.buffers.reader(io.LimitReader(reply, answerLimit(size, len(items))))
 	defer w.buffers.readers.Put(in)
 	if start, _ := in.Peek(len(allWritten)); string(start) == allWritten {
 		_, err := io.Copy(io.Discard, in)

@@ -24,9 +24,9 @@ type SinkConfig struct {
 	Fields  []string `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all."`
 	Exclude []string `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
 
-	Batch   Batch  `json:"batch,omitempty" jsonschema_description:"Size of the bulk requests."`
+	Batch   Batch  `json:"batch,omitzero" jsonschema_description:"Size of the bulk requests."`
 	Gzip    bool   `json:"gzip,omitempty" jsonschema_description:"Compress requests and answers: less traffic for more CPU; default false."`
-	Refresh string `json:"refresh,omitempty" jsonschema:"enum=false,enum=true,enum=wait_for" jsonschema_description:"Whether each request makes its documents visible to searches (true), waits until they are (wait_for), or neither (false, the default). Anything but false is slow."`
+	Refresh string `json:"refresh,omitempty" jsonschema:"enum=none,enum=now,enum=wait_for" jsonschema_description:"Whether each request makes its documents visible to searches (now), waits until they are (wait_for), or leaves that to the index's refresh interval (none, the default). Anything but none is slow."`
 
 	Timeout        connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take; default 1m."`
 	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" jsonschema_description:"How long a connection may take; default 5s."`
@@ -35,7 +35,7 @@ type SinkConfig struct {
 
 // Create says how an index is made.
 type Create struct {
-	Mappings map[string]any `json:"mappings" jsonschema_description:"Mappings as Elasticsearch takes them; default: derived from the fields' types. {} leaves them to the server's index templates and dynamic mapping."`
+	Mappings map[string]any `json:"mappings,omitzero" jsonschema_description:"Mappings as Elasticsearch takes them; default: derived from the fields' types. {} leaves them to the server's index templates and dynamic mapping."`
 	Settings map[string]any `json:"settings,omitempty" jsonschema_description:"Index settings as Elasticsearch takes them. Default: the server's, and index.gc_deletes 1h, so that late writes do not bring back deleted documents."`
 }
 
@@ -99,13 +99,14 @@ func (c SinkConfig) Validate() []connector.Fault {
 	if b := c.Batch.Bytes; b < 0 || b > maxBody {
 		fault("batch.bytes", "at most %v, the largest body that servers take by default", connector.Bytes(maxBody))
 	}
-	switch c.Refresh {
-	case "", "false", "true", "wait_for":
-	default:
-		fault("refresh", "false, true or wait_for")
+	if _, ok := refreshes[c.Refresh]; !ok {
+		fault("refresh", "none, now or wait_for")
 	}
 	return faults
 }
+
+// refreshes are the settings' words in those of the server.
+var refreshes = map[string]string{"": "", "none": "", "now": "true", "wait_for": "wait_for"}
 
 // maxBody is the server's default for http.max_content_length.
 const maxBody = 100 << 20

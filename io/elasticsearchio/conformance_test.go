@@ -6,17 +6,17 @@ import (
 
 	"reprise/io/connector"
 	"reprise/io/iotest"
+	"reprise/runners/services"
 	"reprise/transforms/record"
 )
 
 func TestConformance(t *testing.T) {
-	addr := "127.0.0.1:19200"
-	es := server{t, "http://" + addr}
-	name := "conf"
-	index := func(target string) string { return name + "-" + target }
+	own := services.Own(t, services.Elasticsearch)
+	es := server{t, "http://" + own.Addr}
+	prefix := name(t)
+	index := func(target string) string { return prefix + "-" + target }
 	iotest.TestSink(t, iotest.Sink{
 		New: func(t *testing.T, target string) connector.Sink {
-			es.index(index(target))
 			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{},
 				Timeout: connector.Duration(5 * time.Second)})
 		},
@@ -29,5 +29,6 @@ func TestConformance(t *testing.T) {
 			r.Values[0] = record.String(string(make([]byte, 513)))
 			return r
 		},
+		Server: own,
 	})
 }

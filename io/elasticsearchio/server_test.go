@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"testing"
+
+	"reprise/runners/services"
 )
 
 // server is an independent client: plain HTTP, nothing of this package.
@@ -99,3 +101,12 @@ func (s server) index(name string) string {
 	s.t.Cleanup(func() { s.call("DELETE", "/"+name, nil) })
 	return name
 }
+
+// shared is the server that all tests share.
+func shared(t *testing.T) server {
+	t.Helper()
+	return server{t, "http://" + services.Need(t, services.Elasticsearch)}
+}
+
+// name gives a name that nothing else has.
+func name(t *testing.T) string { return services.Name(t) }

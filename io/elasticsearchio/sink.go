@@ -193,7 +193,7 @@ func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema,
 	if err != nil {
 		return nil, err
 	}
-	w := &bulk{client: c, format: format, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: s.config.Refresh, buffers: &s.buffers}
+	w := &bulk{client: c, format: format, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: refreshes[s.config.Refresh], buffers: &s.buffers}
 	if format.index == nil {
 		w.index = s.config.Index
 	}

@@ -1,0 +1,95 @@
+package elasticsearchio
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reprise/io/connector"
+)
+
+func TestValidate(t *testing.T) {
+	good := SinkConfig{URLs: []string{"http://localhost:9200"}, Index: "assets"}
+	cases := []struct {
+		name   string
+		change func(c *SinkConfig)
+		want   []string // paths of the faults
+	}{
+		{"least", func(c *SinkConfig) {}, nil},
+		{"everything", func(c *SinkConfig) {
+			*c = SinkConfig{URLs: []string{"https://a:9200/es", "https://b:9200"}, User: "u", Password: "env:P", TLS: &connector.TLS{CA: "ca.pem"},
+				Index: "assets", ID: "{id}", Routing: "{tenant}", Create: &Create{Mappings: map[string]any{"dynamic": false}},
+				Exclude: []string{"raw"}, Batch: Batch{Bytes: 1 << 20, Rows: 10, InFlight: 2}, Gzip: true, Refresh: "wait_for"}
+		}, nil},
+		{"index by record", func(c *SinkConfig) { c.Index = "assets-{asset_type}-{created:2006-01}" }, nil},
+		{"no address", func(c *SinkConfig) { c.URLs = nil }, []string{"urls"}},
+		{"address without scheme", func(c *SinkConfig) { c.URLs = []string{"localhost:9200"} }, []string{"urls"}},
+		{"login in the address", func(c *SinkConfig) { c.URLs = []string{"http://u:p@localhost:9200"} }, []string{"urls"}},
+		{"query in the address", func(c *SinkConfig) { c.URLs = []string{"http://localhost:9200?pretty"} }, []string{"urls"}},
+		{"user without password", func(c *SinkConfig) { c.User = "u" }, []string{"user"}},
+		{"two logins", func(c *SinkConfig) { c.User, c.Password, c.APIKey = "u", "env:P", "env:K" }, []string{"api_key"}},
+		{"no index", func(c *SinkConfig) { c.Index = "" }, []string{"index"}},
+		{"wildcard", func(c *SinkConfig) { c.Index = "assets-*" }, []string{"index"}},
+		{"capitals", func(c *SinkConfig) { c.Index = "Assets" }, []string{"index"}},
+		{"broken template", func(c *SinkConfig) { c.ID = "{id" }, []string{"id"}},
+		{"create many", func(c *SinkConfig) { c.Index, c.Create = "assets-{asset_type}", &Create{} }, []string{"create"}},
+		{"fields both ways", func(c *SinkConfig) { c.Fields, c.Exclude = []string{"a"}, []string{"b"} }, []string{"exclude"}},
+		{"no mapping", func(c *SinkConfig) { c.Create = &Create{Mappings: map[string]any{"properties": "all"}} }, []string{"create.mappings"}},
+		{"negative", func(c *SinkConfig) { c.Batch.Rows = -1 }, []string{"batch"}},
+		{"huge bodies", func(c *SinkConfig) { c.Batch.Bytes = 1 << 30 }, []string{"batch.bytes"}},
+		{"refresh", func(c *SinkConfig) { c.Refresh = "yes" }, []string{"refresh"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			config := good
+			c.change(&config)
+			var got []string
+			for _, f := range config.Validate() {
+				got = append(got, f.Path)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff, config.Validate())
+			}
+		})
+	}
+}
+
+// Settings travel to workers as JSON: empty mappings must not become derived ones on the way.
+func TestConfigTravels(t *testing.T) {
+	for _, want := range []SinkConfig{
+		{URLs: []string{"http://a:1"}, Index: "i", Create: &Create{Mappings: map[string]any{}}, Batch: Batch{Bytes: 5 << 20}, Timeout: 5e9},
+		{URLs: []string{"http://a:1"}, Index: "i", Create: &Create{}},
+	} {
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got SinkConfig
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestCreateBody(t *testing.T) {
+	for settings, want := range map[string]string{
+		`{}`:                                     `{"mappings":null,"settings":{"index.gc_deletes":"1h"}}`,
+		`{"number_of_shards":3}`:                 `{"mappings":null,"settings":{"index.gc_deletes":"1h","number_of_shards":3}}`,
+		`{"index.gc_deletes":"2h"}`:              `{"mappings":null,"settings":{"index.gc_deletes":"2h"}}`,
+		`{"index":{"gc_deletes":"2h"}}`:          `{"mappings":null,"settings":{"index":{"gc_deletes":"2h"}}}`,
+		`{"index":{"codec":"best_compression"}}`: `{"mappings":null,"settings":{"index":{"codec":"best_compression"},"index.gc_deletes":"1h"}}`,
+	} {
+		var c Create
+		if err := json.Unmarshal([]byte(settings), &c.Settings); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.body(nil)
+		if err != nil || string(got) != want {
+			t.Errorf("%s: got %s (%v), want %s", settings, got, err, want)
+		}
+	}
+}
