@@ -1,0 +1,143 @@
+package icebergio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+	"github.com/cenkalti/backoff/v5"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// What the summary of a snapshot says about the run that made it.
+const (
+	runProperty     = "reprise.run-id"
+	jobProperty     = "reprise.job"
+	recordsProperty = "reprise.records"
+	filesProperty   = "reprise.files" // digest of the data files' paths
+)
+
+// How long a commit is tried: against others who append, and against a catalog that does not answer.
+const (
+	commitPause    = 50 * time.Millisecond
+	commitPauseMax = 5 * time.Second
+	commitDeadline = 2 * time.Minute
+)
+
+// Commit implements connector.Committer. A run that wrote nothing makes no snapshot.
+//
+// Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded again and
+// searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts the snapshot that it found,
+// so of all of them the catalog accepts one. Data files are never deleted here.
+func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, parts [][]byte) (int64, error) {
+	if len(parts) == 0 {
+		return 0, nil
+	}
+	attempt := func() (int64, error) {
+		n, err := s.commitOnce(ctx, run, parts)
+		if fail.ClassOf(err) == fail.Fatal || fail.ClassOf(err) == fail.Permanent {
+			err = backoff.Permanent(err)
+		}
+		return n, err
+	}
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = commitPause, commitPauseMax
+	n, err := backoff.Retry(ctx, attempt, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(s.deadline))
+	if err == nil {
+		return n, nil
+	}
+	var known *fail.Error
+	if errors.As(err, &known) && known.Class != fail.Fatal {
+		known = fail.New(known.Class, known.Code, "the commit to table %s was not confirmed: %w", s.config.Table, err).
+			WithFix("resume the run: its data files are kept, and the commit is repeated only if it has not happened")
+		known.Exit = fail.ExitUnreachable
+		return 0, known
+	}
+	return 0, err
+}
+
+// commitOnce looks for the run in the table and commits it if it is not there.
+func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte) (int64, error) {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	t, err := s.load(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	files, records, digest, err := decodeParts(t, parts)
+	if err != nil {
+		return 0, err
+	}
+	if n, done, err := committed(t, run, digest); done || err != nil {
+		return n, err
+	}
+	tx := t.NewTransaction()
+	if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
+		return 0, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
+	}
+	summary := iceberg.Properties{runProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(records, 10), filesProperty: digest}
+	if err := tx.AddDataFiles(ctx, files, summary); err != nil {
+		if containsAny(err, "already referenced") {
+			return 0, fail.New(fail.Fatal, "iceberg.run_committed", "run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
+				WithFix("the records are there; start a new run for more")
+		}
+		return 0, classify(err, "committing to table "+s.config.Table)
+	}
+	if _, err := tx.Commit(ctx); err != nil {
+		return 0, classify(err, "committing to table "+s.config.Table)
+	}
+	return records, nil
+}
+
+// decodeParts are the data files of the parts, each once, with the number of their records.
+func decodeParts(t *table.Table, parts [][]byte) (files []iceberg.DataFile, records int64, digest string, err error) {
+	for _, p := range parts {
+		df, err := decodePart(t, p)
+		if err != nil {
+			var known *fail.Error
+			if !errors.As(err, &known) {
+				err = fail.New(fail.Fatal, "iceberg.part", "%w", err)
+			}
+			return nil, 0, "", err
+		}
+		files = append(files, df)
+	}
+	slices.SortFunc(files, func(a, b iceberg.DataFile) int { return strings.Compare(a.FilePath(), b.FilePath()) })
+	files = slices.CompactFunc(files, func(a, b iceberg.DataFile) bool { return a.FilePath() == b.FilePath() })
+	paths := make([]string, len(files))
+	for i, df := range files {
+		paths[i] = df.FilePath()
+		records += df.Count()
+	}
+	return files, records, filesDigest(paths), nil
+}
+
+// committed tells whether a snapshot of the table holds the run, and with how many records.
+func committed(t *table.Table, run connector.Run, digest string) (records int64, done bool, err error) {
+	for _, snapshot := range t.Metadata().Snapshots() {
+		if snapshot.Summary == nil || snapshot.Summary.Properties[runProperty] != run.ID {
+			continue
+		}
+		props := snapshot.Summary.Properties
+		if props[filesProperty] != digest {
+			return 0, false, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s (snapshot %d)", run.ID, tableName(t), snapshot.SnapshotID).
+				WithFix("give each sink of a job a table of its own, and each run its own id")
+		}
+		if records, err = strconv.ParseInt(props[recordsProperty], 10, 64); err != nil {
+			return 0, false, fmt.Errorf("snapshot %d: %s: %w", snapshot.SnapshotID, recordsProperty, err)
+		}
+		return records, true, nil
+	}
+	return 0, false, nil
+}

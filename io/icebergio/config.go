@@ -1,0 +1,147 @@
+package icebergio
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"reprise/io/connector"
+)
+
+// SinkConfig are the settings of a table that is written.
+type SinkConfig struct {
+	Catalog        CatalogConfig     `json:"catalog" jsonschema:"required" jsonschema_description:"The catalog that knows the table."`
+	S3             *S3Config         `json:"s3,omitempty" jsonschema_description:"How files on S3 are reached. Default: what the catalog and the environment say."`
+	Table          string            `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets."`
+	Create         bool              `json:"create,omitempty" jsonschema_description:"Create the table, its namespace and an SQLite catalog where they are not there yet. Default: false, the table must be there."`
+	Columns        map[string]string `json:"columns,omitempty" jsonschema_description:"Types of columns that the defaults do not suit: decimal(PRECISION,SCALE) for fields of type decimal and varint, whose default is string, which keeps every digit. A number that does not fit is a dead letter."`
+	Partition      []string          `json:"partition,omitempty" jsonschema_description:"How a new table is partitioned, and what an existing one must have: columns or year(c), month(c), day(c), hour(c), bucket(N, c), truncate(N, c). Default: a new table is not partitioned, an existing one may be as it likes."`
+	FileSize       connector.Bytes   `json:"file_size,omitempty" jsonschema_description:"Size at which a data file is closed and the next one begun. Default: what the table says, else 256MiB."`
+	RowGroup       connector.Bytes   `json:"row_group,omitempty" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, or 4MiB where the table is partitioned."`
+	Compression    string            `json:"compression,omitempty" jsonschema:"enum=zstd,enum=snappy,enum=gzip,enum=uncompressed" jsonschema_description:"How data files are compressed. Default: what the table says, else zstd."`
+	OpenPartitions int               `json:"open_partitions,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Partitions with an open file on each worker, each of which takes memory; the one not used for longest is closed first. More give fewer, larger files where records are not ordered by partition. Default: 8."`
+	VersionColumn  string            `json:"version_column,omitempty" jsonschema_description:"Column (bigint) for the record's version, by which readers take the latest of several rows with the same key. Default: _version; - for none."`
+	RunColumn      string            `json:"run_column,omitempty" jsonschema_description:"Column (string) for the run that wrote the row. Default: none."`
+}
+
+// CatalogConfig is one kind of catalog.
+type CatalogConfig struct {
+	SQLite     string           `json:"sqlite,omitempty" jsonschema_description:"An embedded catalog: the path of an SQLite file. Other engines read it as a JDBC or SQL catalog."`
+	REST       string           `json:"rest,omitempty" jsonschema:"format=uri" jsonschema_description:"A REST catalog: its URL."`
+	Warehouse  string           `json:"warehouse,omitempty" jsonschema_description:"Where new tables go. With sqlite: a folder as a plain path, or s3://BUCKET/PATH. With rest: the name that the catalog gives the warehouse; default: its own default."`
+	Name       string           `json:"name,omitempty" jsonschema_description:"The name of the catalog within an SQLite file, as other engines must give it too. Default: default."`
+	Token      connector.Secret `json:"token,omitempty" jsonschema_description:"Bearer token for a REST catalog: env:NAME or file:PATH."`
+	Credential connector.Secret `json:"credential,omitempty" jsonschema_description:"OAuth2 credential ID:SECRET for a REST catalog: env:NAME or file:PATH."`
+	TLS        *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of an https connection to a REST catalog."`
+}
+
+// S3Config is an object store with the API of S3.
+type S3Config struct {
+	Endpoint     string           `json:"endpoint,omitempty" jsonschema:"format=uri" jsonschema_description:"URL of the store. Default: AWS."`
+	Region       string           `json:"region,omitempty" jsonschema_description:"Region of the bucket. Default: what the environment says."`
+	AccessKey    connector.Secret `json:"access_key,omitempty" jsonschema_description:"Access key: env:NAME or file:PATH. Default: the usual AWS sources."`
+	SecretKey    connector.Secret `json:"secret_key,omitempty" jsonschema_description:"Secret key: env:NAME or file:PATH."`
+	SessionToken connector.Secret `json:"session_token,omitempty" jsonschema_description:"Session token of temporary keys: env:NAME or file:PATH."`
+}
+
+// The defaults of SinkConfig.
+const (
+	defaultFileSize       = 256 << 20
+	defaultRowGroup       = 16 << 20
+	partitionedRowGroup   = 4 << 20
+	defaultOpenPartitions = 8
+	defaultVersionColumn  = "_version"
+	noColumn              = "-"
+	defaultCatalogName    = "default"
+)
+
+// Validate tells what the JSON schema cannot.
+func (c SinkConfig) Validate() []connector.Fault {
+	faults := c.Catalog.validate()
+	add := func(path, format string, args ...any) {
+		faults = append(faults, connector.Faultf(path, format, args...))
+	}
+	if parts := strings.Split(c.Table, "."); len(parts) < 2 || slices.Contains(parts, "") {
+		add("table", "%q has no namespace: write NAMESPACE.TABLE", c.Table)
+	}
+	for _, name := range sortedKeys(c.Columns) {
+		if _, err := parseDecimal(c.Columns[name]); err != nil {
+			add("columns."+name, "%v", err)
+		}
+	}
+	for _, p := range c.Partition {
+		if _, err := parsePartition(p); err != nil {
+			add("partition", "%v", err)
+		}
+	}
+	if c.S3 != nil && (c.S3.AccessKey == "") != (c.S3.SecretKey == "") {
+		add("s3", "access_key and secret_key come together")
+	}
+	if c.RunColumn != "" && c.RunColumn == c.versionColumn() {
+		add("run_column", "is the version column already")
+	}
+	return faults
+}
+
+func (c CatalogConfig) validate() []connector.Fault {
+	var faults []connector.Fault
+	add := func(path, format string, args ...any) {
+		faults = append(faults, connector.Faultf("catalog."+path, format, args...))
+	}
+	switch {
+	case c.SQLite == "" && c.REST == "":
+		return []connector.Fault{connector.Faultf("catalog", "needs sqlite or rest")}
+	case c.SQLite != "" && c.REST != "":
+		return []connector.Fault{connector.Faultf("catalog", "sqlite and rest exclude each other")}
+	case c.SQLite != "":
+		if c.Warehouse == "" {
+			add("warehouse", "is missing: the folder that new tables go to")
+		}
+		if c.Token != "" || c.Credential != "" || c.TLS != nil {
+			add("sqlite", "takes no token, credential or tls")
+		}
+		if rest, file := strings.CutPrefix(c.Warehouse, "file:"); file {
+			add("warehouse", "a folder is given as a plain path: %s", "/"+strings.TrimLeft(rest, "/"))
+		} else if !plainLocation(c.Warehouse) {
+			add("warehouse", "%q holds characters that URLs escape, which readers of the table take differently: use letters, digits and any of / . _ -", c.Warehouse)
+		}
+	default:
+		if u, err := url.Parse(c.REST); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			add("rest", "%q is no URL such as https://catalog.example.com", c.REST)
+		}
+		if c.Token != "" && c.Credential != "" {
+			add("token", "token and credential exclude each other")
+		}
+	}
+	return faults
+}
+
+// plainLocation tells whether a location reads the same as a path and as a URL: iceberg-go escapes locations, Java does not.
+func plainLocation(location string) bool {
+	u, err := url.Parse(location)
+	return err == nil && u.RawQuery == "" && u.Fragment == "" && u.JoinPath("x").String() == strings.TrimRight(location, "/")+"/x"
+}
+
+func (c SinkConfig) versionColumn() string {
+	switch c.VersionColumn {
+	case "":
+		return defaultVersionColumn
+	case noColumn:
+		return ""
+	}
+	return c.VersionColumn
+}
+
+func (c SinkConfig) rowGroup(partitioned bool) int64 {
+	if partitioned {
+		return c.RowGroup.Or(partitionedRowGroup)
+	}
+	return c.RowGroup.Or(defaultRowGroup)
+}
+
+func (c SinkConfig) openPartitions() int {
+	if c.OpenPartitions == 0 {
+		return defaultOpenPartitions
+	}
+	return c.OpenPartitions
+}

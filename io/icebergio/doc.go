@@ -1,0 +1,17 @@
+// Package icebergio appends records to a table of Apache Iceberg.
+//
+// Each worker writes Parquet files and hands on their descriptions; one committer adds all files of a run by one
+// snapshot, so a run is visible as a whole or not at all. The snapshot's summary names the run, which makes the commit
+// safe to repeat: whatever the catalog answers, the table itself tells whether the run is in it.
+//
+// The sink appends. A key that is written again is there again, and the row with the highest version counts; the version
+// column holds it:
+//
+//	SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY _version DESC) AS n FROM assets) WHERE n = 1
+//
+// A record is settled as written once its batch is with the file's writer, so that a bundle of any length takes little memory; a
+// file that fails after that fails the Flush, and with it the whole bundle. Expiry times are not kept: Iceberg has none.
+//
+// Files that belong to no snapshot stay behind when a run is given up. Their names hold the run (FilePrefix); the
+// remove_orphan_files of any engine deletes them.
+package icebergio

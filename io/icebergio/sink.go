@@ -1,0 +1,175 @@
+package icebergio
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/catalog"
+	"github.com/apache/iceberg-go/table"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+var (
+	_ connector.Sink      = (*Sink)(nil)
+	_ connector.Committer = (*Sink)(nil)
+)
+
+// Sink appends records to a table.
+type Sink struct {
+	config SinkConfig
+	ident  table.Identifier
+
+	deadline time.Duration // of a commit
+
+	mu      sync.Mutex
+	catalog *opened // nil: not connected yet
+}
+
+// NewSink gives a sink for the settings.
+func NewSink(c SinkConfig) *Sink {
+	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: commitDeadline}
+}
+
+// connect opens the catalog once; a failure is tried again.
+func (s *Sink) connect(ctx context.Context) (*opened, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.catalog != nil {
+		return s.catalog, nil
+	}
+	var err error
+	s.catalog, err = s.config.open(ctx, readWrite)
+	return s.catalog, err
+}
+
+// load gives the table as it is now.
+func (s *Sink) load(ctx context.Context, c *opened) (*table.Table, error) {
+	t, err := c.LoadTable(ctx, s.ident)
+	if errors.Is(err, catalog.ErrNoSuchTable) || errors.Is(err, catalog.ErrNoSuchNamespace) {
+		return nil, fail.Job("iceberg.no_table", "table %s is not there", s.config.Table).
+			WithFix("set create: true, or check table and catalog")
+	}
+	return t, classify(err, "loading table "+s.config.Table)
+}
+
+// Prepare implements connector.Sink. It checks the table against the schema and tells all that does not fit.
+func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
+	wanted, err := newSchema(schema, s.config)
+	if err != nil {
+		return err
+	}
+	spec, err := newSpec(s.config.Partition, wanted)
+	if err != nil {
+		return err
+	}
+	if s.config.Create && !dry {
+		if err := s.create(ctx, wanted, spec); err != nil {
+			return err
+		}
+	}
+	mode := readWrite
+	if dry {
+		mode = readOnly
+	}
+	c, err := s.config.open(ctx, mode)
+	if err == nil {
+		defer c.close()
+		err = s.check(ctx, c, run, schema)
+	}
+	if code := fail.CodeOf(err); dry && s.config.Create && (code == "iceberg.no_catalog" || code == "iceberg.no_table") {
+		return nil
+	}
+	return err
+}
+
+func (s *Sink) check(ctx context.Context, c *opened, run connector.Run, schema *record.Schema) error {
+	t, err := s.load(ctx, c)
+	if err != nil {
+		return err
+	}
+	if _, err := newLayout(t, schema, s.config, run); err != nil {
+		return err
+	}
+	if location := plainPath(t.Location()); !plainLocation(location) {
+		return fail.Job("iceberg.location", "table %s lies at %s, which holds characters that URLs escape and readers take differently", s.config.Table, location).
+			WithFix("make a table at a location of letters, digits and any of / . _ -")
+	}
+	// Whether the store of the files can be reached: a catalog may do well without.
+	files, err := t.FS(ctx)
+	if err == nil {
+		var f interface{ Close() error }
+		if f, err = files.Open(t.MetadataLocation()); err == nil {
+			err = f.Close()
+		}
+	}
+	return classify(err, "reading the metadata of table "+s.config.Table)
+}
+
+// create makes the catalog, the namespace and the table, as far as they are not there.
+func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
+	c, err := s.config.open(ctx, create)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	doing := "creating table " + s.config.Table
+	if there, err := c.CheckTableExists(ctx, s.ident); err != nil && !errors.Is(err, catalog.ErrNoSuchNamespace) || there {
+		return classify(err, doing)
+	}
+	namespace := catalog.NamespaceFromIdent(s.ident)
+	there, err := c.CheckNamespaceExists(ctx, namespace)
+	if err == nil && !there {
+		err = c.CreateNamespace(ctx, namespace, nil)
+	}
+	if err != nil && !errors.Is(err, catalog.ErrNamespaceAlreadyExists) {
+		return classify(err, doing)
+	}
+	_, err = c.CreateTable(ctx, s.ident, schema, catalog.WithPartitionSpec(spec), catalog.WithProperties(iceberg.Properties{table.PropertyFormatVersion: "2"}))
+	if errors.Is(err, catalog.ErrTableAlreadyExists) {
+		return nil
+	}
+	return classify(err, doing)
+}
+
+// Open implements connector.Sink.
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.load(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := newLayout(t, schema, s.config, run)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{run: run, layout: layout, open: s.config.openPartitions(), settle: settle, parts: map[string]*waiting{}}
+	if w.table, w.disk, err = s.config.writable(t); err != nil {
+		return nil, classify(err, "writing to table "+s.config.Table)
+	}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	return w, nil
+}
+
+// Close implements connector.Sink.
+func (s *Sink) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.catalog == nil {
+		return nil
+	}
+	err := s.catalog.close()
+	s.catalog = nil
+	return err
+}
+
+func tableName(t *table.Table) string { return strings.Join(t.Identifier(), ".") }

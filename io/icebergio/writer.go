@@ -1,0 +1,270 @@
+package icebergio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/iceberg-go"
+	datafile "github.com/apache/iceberg-go/codec"
+	"github.com/apache/iceberg-go/table"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// What a writer holds of records that wait for their batch: of one partition, and of all.
+const (
+	batchRows  = 8192
+	batchBytes = 2 << 20
+	heldBytes  = 8 << 20
+)
+
+// writer implements connector.Writer. It gathers records by partition and hands full batches to the partition's file.
+type writer struct {
+	run    connector.Run
+	layout *layout
+	table  *table.Table
+	disk   *watchedIO
+	open   int // most files open at once
+	settle connector.Settle
+	ctx    context.Context // of the whole life
+	cancel context.CancelCauseFunc
+
+	parts  map[string]*waiting // by partition key
+	files  int                 // open ones
+	held   int                 // bytes that wait in all partitions
+	clock  int                 // counts batches
+	key    []byte
+	closed []iceberg.DataFile // not yet flushed
+	err    error              // the first, which ends the writer
+}
+
+// waiting are the records of a partition that wait for their batch.
+type waiting struct {
+	key     string
+	records []*record.Record
+	bytes   int
+	file    *file // nil: none is open
+	used    int   // clock of the last batch
+}
+
+// Write implements connector.Writer.
+func (w *writer) Write(ctx context.Context, r *record.Record) error {
+	if w.err != nil {
+		return w.err
+	}
+	part, err := w.partition(r)
+	if err != nil {
+		w.settle([]connector.Result{{Record: r, Outcome: record.Dead, Err: err, Attempts: 1}})
+		return nil
+	}
+	size := r.Size()
+	part.records = append(part.records, r)
+	part.bytes += size
+	w.held += size
+	switch {
+	case len(part.records) >= batchRows || part.bytes >= batchBytes:
+		return w.send(ctx, part)
+	case w.held >= heldBytes:
+		return w.send(ctx, w.largest())
+	}
+	return nil
+}
+
+// partition is where a record that the table can hold goes.
+func (w *writer) partition(r *record.Record) (*waiting, error) {
+	if err := w.layout.fits(r); err != nil {
+		return nil, err
+	}
+	var err error
+	if w.key, err = w.layout.partitionKey(w.key[:0], r); err != nil {
+		return nil, err
+	}
+	part := w.parts[string(w.key)]
+	if part == nil {
+		if err := w.layout.partitionFits(r); err != nil {
+			return nil, err
+		}
+		part = &waiting{key: string(w.key)}
+		w.parts[part.key] = part
+	}
+	return part, nil
+}
+
+func (w *writer) largest() *waiting {
+	var most *waiting
+	for _, p := range w.parts {
+		if most == nil || p.bytes > most.bytes {
+			most = p
+		}
+	}
+	return most
+}
+
+// send hands the waiting records of a partition to its file.
+func (w *writer) send(ctx context.Context, part *waiting) error {
+	if part.file == nil {
+		if w.files >= w.open {
+			if err := w.closeOldest(ctx); err != nil {
+				return err
+			}
+		}
+		part.file = w.newFile()
+		w.files++
+	}
+	w.clock++
+	part.used = w.clock
+	select {
+	case part.file.in <- part.records:
+	case <-part.file.done:
+		return w.failed(part.file.err)
+	case <-ctx.Done():
+		return w.failed(context.Cause(ctx))
+	}
+	w.held -= part.bytes
+	part.records, part.bytes = make([]*record.Record, 0, len(part.records)), 0
+	return nil
+}
+
+// closeOldest makes room for another partition.
+func (w *writer) closeOldest(ctx context.Context) error {
+	var oldest *waiting
+	for _, p := range w.parts {
+		if p.file != nil && (oldest == nil || p.used < oldest.used) {
+			oldest = p
+		}
+	}
+	return w.close(ctx, oldest)
+}
+
+// close ends a partition's file and keeps what it wrote.
+func (w *writer) close(ctx context.Context, part *waiting) error {
+	close(part.file.in)
+	select {
+	case <-part.file.done:
+	case <-ctx.Done():
+		return w.failed(context.Cause(ctx))
+	}
+	w.closed = append(w.closed, part.file.files...)
+	err := part.file.err
+	part.file = nil
+	w.files--
+	if len(part.records) == 0 {
+		delete(w.parts, part.key)
+	}
+	if err != nil {
+		return w.failed(err)
+	}
+	return nil
+}
+
+// failed ends the writer.
+func (w *writer) failed(err error) error {
+	if err == nil {
+		err = errors.New("the writer of the file has ended")
+	}
+	if first := w.disk.first(); first != nil {
+		err = first
+	}
+	w.err = classify(err, fmt.Sprintf("writing a data file of table %s", tableName(w.table)))
+	w.cancel(w.err)
+	return w.err
+}
+
+// Flush implements connector.Writer. A part is the description of one data file.
+func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
+	if w.err != nil {
+		return nil, w.err
+	}
+	for _, key := range sortedKeys(w.parts) {
+		part := w.parts[key]
+		if len(part.records) > 0 {
+			if err := w.send(ctx, part); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, key := range sortedKeys(w.parts) {
+		if err := w.close(ctx, w.parts[key]); err != nil {
+			return nil, err
+		}
+	}
+	parts := make([][]byte, len(w.closed))
+	for i, df := range w.closed {
+		var err error
+		if parts[i], err = encodePart(w.table, df); err != nil {
+			return nil, w.failed(err)
+		}
+	}
+	w.closed = nil
+	return parts, nil
+}
+
+// Close implements connector.Writer. Files that were not flushed are deleted, as far as that is possible.
+func (w *writer) Close() error {
+	w.cancel(context.Canceled)
+	for _, part := range w.parts {
+		if part.file != nil {
+			<-part.file.done
+			w.closed = append(w.closed, part.file.files...)
+		}
+	}
+	w.parts = nil
+	if w.err == nil {
+		w.err = fail.New(fail.Fatal, "iceberg.closed", "the writer is closed")
+	}
+	if len(w.closed) == 0 {
+		return nil
+	}
+	files, err := w.table.FS(context.WithoutCancel(w.ctx))
+	if err != nil {
+		return nil
+	}
+	for _, df := range w.closed {
+		_ = files.Remove(df.FilePath()) // what stays is as if the worker had crashed
+	}
+	w.closed = nil
+	return nil
+}
+
+// part is the description of a data file on its way to the commit.
+type part struct {
+	Table  string `json:"table"` // its UUID
+	Schema int    `json:"schema"`
+	Spec   int    `json:"spec"`
+	Format int    `json:"format"`
+	File   []byte `json:"file"` // as iceberg-go's codec.EncodeDataFile writes it
+}
+
+func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
+	m := t.Metadata()
+	spec := m.PartitionSpec()
+	encoded, err := datafile.EncodeDataFile(df, spec, m.CurrentSchema(), m.Version())
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(), Format: m.Version(), File: encoded})
+}
+
+func decodePart(t *table.Table, b []byte) (iceberg.DataFile, error) {
+	var p part
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("a description of a data file is damaged: %w", err)
+	}
+	m := t.Metadata()
+	if p.Table != m.TableUUID().String() {
+		return nil, fail.Job("iceberg.other_table", "table %s is another one than that which the data files were written for", tableName(t)).
+			WithFix("it was dropped and made again while the job ran: run the job again")
+	}
+	spec := m.PartitionSpecByID(p.Spec)
+	at := slices.IndexFunc(m.Schemas(), func(s *iceberg.Schema) bool { return s.ID == p.Schema })
+	if spec == nil || at < 0 {
+		return nil, fail.Job("iceberg.other_table", "table %s has lost the schema or the partition spec which the data files were written by", tableName(t)).
+			WithFix("run the job again")
+	}
+	return datafile.DecodeDataFile(p.File, *spec, m.Schemas()[at], p.Format)
+}
