@@ -1,0 +1,34 @@
+// Package transforms is what happens to records between source and sink: a Chain of steps, compiled from the entries of
+// `transforms` in a job file against the schema of the records. Each transform is one file here; a team adds its own with Register.
+//
+// A step changes a record in place or makes several of one. What cannot be done is an error and becomes a dead letter, with the
+// record as it entered the step. A delete has only its key: transforms leave its other fields unset.
+//
+// # Expressions
+//
+// filter, derive and route take CEL (cel.dev), checked against the schema when the job is compiled. Fields are variables:
+//
+//	boolean                                bool
+//	tinyint, smallint, int, bigint         int
+//	float, double                          double
+//	timestamp, date                        timestamp (a date: its midnight, UTC)
+//	blob                                   bytes
+//	list, set, vector, tuple               list
+//	map, UDT                               map
+//	text and all others                    string, in the form that JSON output has: double(price), time_of(id)
+//
+// A plain field may be null: test `size != null` first, since an operation on null is an error and so a dead letter. A list, set, map or
+// UDT that is null is empty. A field whose name is no identifier is fields["its name"]; so are fields named like these variables:
+//
+//	_version   timestamp at which the record was written at its source
+//	_key       its key as text, parts joined by "|"
+//	_op        "upsert" or "delete"
+//	now        start of the run, the same for every record and retry
+//	fields     all fields by name
+//
+// Functions are those of CEL and its libraries for strings, math, lists, sets, regex, encoders and optional values, and
+//
+//	s.lower(), s.upper()   of any alphabet
+//	time_of(id)            timestamp in a timeuuid, a UUID of version 7 or a ULID
+//	hash(x)                of a string or bytes: an int from 0, stable for ever: hash(id) % 16
+package transforms

@@ -1,0 +1,80 @@
+package transforms
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"reprise/transforms/record"
+)
+
+// functions are those that CEL and its libraries lack.
+func functions() []cel.EnvOption {
+	return []cel.EnvOption{
+		cel.Function("lower", cel.MemberOverload("string_lower", []*cel.Type{cel.StringType}, cel.StringType,
+			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToLower(string(v.(types.String)))) }))),
+		cel.Function("upper", cel.MemberOverload("string_upper", []*cel.Type{cel.StringType}, cel.StringType,
+			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToUpper(string(v.(types.String)))) }))),
+		cel.Function("time_of", cel.Overload("time_of_string", []*cel.Type{cel.StringType}, cel.TimestampType,
+			cel.UnaryBinding(func(v ref.Val) ref.Val {
+				at, ok := timeOf(string(v.(types.String)))
+				if !ok {
+					return types.NewErr("%.40q is no timeuuid, UUID of version 7 or ULID", string(v.(types.String)))
+				}
+				return types.Timestamp{Time: at}
+			}))),
+		cel.Function("hash",
+			cel.Overload("hash_string", []*cel.Type{cel.StringType}, cel.IntType,
+				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.String))) })),
+			cel.Overload("hash_bytes", []*cel.Type{cel.BytesType}, cel.IntType,
+				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.Bytes))) }))),
+	}
+}
+
+// stableHash is FNV-1a of 64 bits without the sign, the same for ever: hash(id) % 16 is a stable bucket.
+func stableHash(s string) types.Int {
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return types.Int(h.Sum64() &^ (1 << 63))
+}
+
+// timeOf is the time in an id that sorts by time: a UUID of version 1 (timeuuid) or 7, or a ULID.
+func timeOf(id string) (time.Time, bool) {
+	if len(id) == 26 {
+		return ulidTime(id)
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
+	if err != nil || len(b) != 16 {
+		return time.Time{}, false
+	}
+	switch b[6] >> 4 {
+	case 1:
+		return record.UUIDTime(string(b)), true
+	case 7:
+		return time.UnixMilli(int64(binary.BigEndian.Uint64(b) >> 16)).UTC(), true
+	}
+	return time.Time{}, false
+}
+
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// ulidTime reads the 48 bits of milliseconds in the first ten characters of a ULID.
+func ulidTime(id string) (time.Time, bool) {
+	var ms int64
+	for i, c := range strings.ToUpper(id) {
+		n := strings.IndexRune(crockford, c)
+		if n < 0 || (i == 0 && n > 7) {
+			return time.Time{}, false
+		}
+		if i < 10 {
+			ms = ms<<5 | int64(n)
+		}
+	}
+	return time.UnixMilli(ms).UTC(), true
+}

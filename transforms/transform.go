@@ -1,0 +1,219 @@
+package transforms
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"reprise/transforms/record"
+)
+
+// Step is a compiled transform, used by one goroutine at a time.
+type Step interface {
+	// Apply transforms r and hands what comes out to emit: nothing (the record is filtered), one record or several. It may change r
+	// in place, but only after everything that can fail has succeeded: on an error the record is as it was and nothing
+	// was emitted. It must not keep r. Errors are of package fail; one without a class counts as Permanent.
+	Apply(r *record.Record, emit func(*record.Record)) error
+}
+
+// Each is a Step that makes one record of one.
+type Each func(r *record.Record) error
+
+// Apply implements Step.
+func (f Each) Apply(r *record.Record, emit func(*record.Record)) error {
+	if err := f(r); err != nil {
+		return err
+	}
+	emit(r)
+	return nil
+}
+
+// Transform is a kind of step, by the name that job files use.
+type Transform struct {
+	Name    string // lower_snake_case
+	Summary string // one sentence
+	Config  any    // pointer to a zero value of the type of the settings, with json and jsonschema tags
+	Example Example
+
+	// Compile checks the settings against the schema of the records that enter and gives the step with the schema of those
+	// that leave. Its error says what is wrong and what would be right; it may be a *FaultError, whose Path is
+	// within the settings, or several errors joined.
+	Compile func(config json.RawMessage, in *record.Schema, o Options) (Step, *record.Schema, error)
+
+	builtin bool
+}
+
+// Example shows a transform at work. Describe runs it, so what it tells is true.
+type Example struct {
+	Config  string   // as it stands in a job file (YAML): "filter: size > 0"
+	Fields  []string // of the records, the key first: "id text", "size bigint"
+	Records []string // as JSON: `{"id": "a", "size": 3}`
+}
+
+// Options are what a chain needs beside its settings.
+type Options struct {
+	Now time.Time // `now` in expressions: the start of the run, so that a retry gives the same result
+}
+
+// Spec is one entry of `transforms` in a job file: a map with one key, the transform's name.
+type Spec struct {
+	Name   string
+	Config json.RawMessage
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]json.RawMessage{s.Name: s.Config})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Spec) UnmarshalJSON(text []byte) error {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(text, &m); err != nil || len(m) != 1 {
+		return fmt.Errorf(`a transform is one name with its settings, as in {"filter": "size > 0"}`)
+	}
+	for name, config := range m {
+		*s = Spec{Name: name, Config: config}
+	}
+	return nil
+}
+
+// FaultError is something wrong in one entry of `transforms`.
+type FaultError struct {
+	Index   int    // of the entry, from 0
+	Path    string // within the entry: "cast.size"
+	Message string // what is wrong and what would be right; a fault of an expression has further lines, with a caret
+}
+
+// Error is the place and the message.
+func (e *FaultError) Error() string {
+	return fmt.Sprintf("transform %d: %s: %s", e.Index+1, e.Path, e.Message)
+}
+
+// faults collects what is wrong in the settings of one transform.
+type faults []error
+
+func (f *faults) addf(path, format string, args ...any) {
+	*f = append(*f, &FaultError{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+func (f *faults) add(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
+}
+
+func (f faults) err() error { return errors.Join(f...) }
+
+// field is the place of a field that must be there, or -1.
+func (f *faults) field(in *record.Schema, path, name string) int {
+	i := in.Index(name)
+	if i < 0 {
+		f.addf(path, "there is no field %q; %s", name, suggest(name, in.Names()))
+	}
+	return i
+}
+
+// fields are the places of fields, at least one and none twice.
+func (f *faults) fields(in *record.Schema, path string, names []string) []int {
+	if len(names) == 0 {
+		f.addf(path, "at least one field is needed")
+	}
+	places := make([]int, 0, len(names))
+	for _, name := range names {
+		i := f.field(in, path, name)
+		if slices.Contains(places, i) {
+			f.addf(path, "%q stands twice", name)
+		}
+		if i >= 0 {
+			places = append(places, i)
+		}
+	}
+	return places
+}
+
+// schema makes the schema of what leaves a step.
+func (f *faults) schema(fields []record.Field, key []string) *record.Schema {
+	out, err := record.NewSchema(fields, key...)
+	if err != nil {
+		f.addf("", "%v", err)
+	}
+	return out
+}
+
+// suggest names the word that was meant, or the words that there are.
+func suggest(word string, known []string) string {
+	if near := nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "there are " + strings.Join(known, ", ")
+}
+
+// nearest is the known word that a misspelt one most likely means, or "".
+func nearest(word string, known []string) string {
+	best, least := "", 1+len(word)/3
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d <= least {
+			best, least = k, d-1
+		}
+	}
+	return best
+}
+
+// distance is the number of insertions, deletions and replacements between two words (Levenshtein, 1966).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// decode reads settings strictly.
+func decode[C any](config json.RawMessage) (c C, err error) {
+	d := json.NewDecoder(bytes.NewReader(config))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return c, &FaultError{Message: strings.TrimPrefix(err.Error(), "json: ")}
+	}
+	return c, nil
+}
+
+// entry is a member of a JSON object.
+type entry struct {
+	name  string
+	value json.RawMessage
+}
+
+// entries are the members of a JSON object in their order.
+func entries(config json.RawMessage) (list []entry, err error) {
+	if trimmed := bytes.TrimSpace(config); len(trimmed) == 0 || trimmed[0] != '{' {
+		return nil, &FaultError{Message: "a map of fields is needed"}
+	}
+	err = record.JSONParts(string(config), func(name, value string) error {
+		list = append(list, entry{name, json.RawMessage(value)})
+		return nil
+	})
+	if err != nil {
+		return nil, &FaultError{Message: err.Error()}
+	}
+	if len(list) == 0 {
+		return nil, &FaultError{Message: "at least one field is needed"}
+	}
+	return list, nil
+}
