@@ -17,6 +17,7 @@ type Instance struct {
 	Addr string // HOST:PORT of the first node, or of the one that Node chose
 	Port int    // the same for all nodes
 	Data string // folder with the data and the log of each node
+	CA   string // file with the certificate that clients trust, where Env switched TLS on
 
 	t       testing.TB
 	service Service
@@ -31,7 +32,8 @@ type Option func(*Instance)
 // Nodes makes a cluster; node I is at 127.0.0.I. Of the services here Cassandra, Elasticsearch and Flink can.
 func Nodes(n int) Option { return func(i *Instance) { i.nodes = n } }
 
-// Env sets variables of the launcher's environment, NAME=VALUE; its help tells which it knows.
+// Env sets variables of the launcher's environment, NAME=VALUE; its help tells which it knows. Security: CASSANDRA_AUTH=1 (user
+// cassandra, password cassandra), CASSANDRA_TLS=1, KAFKA_AUTH=1 (PLAIN and SCRAM, user test, password test-secret), KAFKA_TLS=1.
 func Env(vars ...string) Option { return func(i *Instance) { i.env = append(i.env, vars...) } }
 
 // Heap limits the Java heap of each node, such as 256m.
@@ -54,6 +56,7 @@ func Own(t testing.TB, s Service, opts ...Option) *Instance {
 	i.Port = port
 	i.Addr = fmt.Sprintf("127.0.0.1:%d", port)
 	i.Data = filepath.Join(dir, fmt.Sprintf("%s-%d", s, port))
+	i.CA = filepath.Join(i.Data, "tls", "ca.pem")
 	i.args = append(i.args, "--port", fmt.Sprint(port), "--data", i.Data)
 	t.Cleanup(func() {
 		defer release()
