@@ -259,7 +259,7 @@ func failure(err error) error {
 	case says("does not exist"), says("unconfigured table"), says("Undefined column name"), says("Unknown identifier"):
 		return fail.New(fail.Fatal, "cassandra.table_changed", "the table changed while it was written to: %w", err).WithFix("check the table, then resume the run")
 	}
-	return fail.New(fail.Permanent, "cassandra.refused", "Cassandra refuses the row: %w", err)
+	return fail.New(fail.Permanent, "cassandra.row_refused", "Cassandra refuses the row: %w", err)
 }
 
 func errTooLarge(err error) error {

@@ -31,6 +31,9 @@ func (c SinkConfig) Validate() []connector.Fault {
 	add := func(path, format string, args ...any) {
 		faults = append(faults, connector.Faultf(path, format, args...))
 	}
+	for _, f := range c.Connection.Validate() {
+		add("connection."+f.Path, "%s", f.Message)
+	}
 	if c.Keyspace == "" {
 		add("keyspace", "the keyspace is missing")
 	}

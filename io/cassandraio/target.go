@@ -3,6 +3,7 @@ package cassandraio
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -68,7 +69,7 @@ func newTarget(c SinkConfig, columns []tableColumn, schema *record.Schema) (*tar
 		case col.err != nil:
 			add("column %q: %v", name, col.err)
 		case !takes(col.typ, f.Type):
-			add("field %q is %s, column %q is %s; cast the field by a transform", f.Name, f.Type, name, col.cql)
+			add("field %q is %s, column %q is %s; cast the field by a transform", f.Name, f.Type, name, col.typ)
 		case col.typ.Kind == record.List && !col.typ.Frozen && !isKey:
 			add("column %q is a list that is not frozen: Cassandra appends to it when a write is repeated; make it frozen<%s> or a set", name, col.cql)
 		}
@@ -210,8 +211,15 @@ func loadTable(ctx context.Context, session *gocql.Session, keyspace, table stri
 		return nil, classify(err)
 	}
 	if len(columns) == 0 {
-		return nil, fail.Job("cassandra.no_table", "there is no table %s.%s", keyspace, table).
-			WithFix("create the keyspace and the table, or only the keyspace and set create: true")
+		var name string
+		err := session.Query("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", keyspace).WithContext(ctx).Scan(&name)
+		if errors.Is(err, gocql.ErrNotFound) {
+			return nil, fail.Job("cassandra.no_keyspace", "there is no keyspace %q", keyspace).WithFix("create it; its replication is yours to choose")
+		}
+		if err != nil {
+			return nil, classify(err)
+		}
+		return nil, fail.Job("cassandra.no_table", "there is no table %s.%s", keyspace, table).WithFix("create it, or set create: true")
 	}
 	slices.SortFunc(columns, func(a, b tableColumn) int { return cmp.Compare(a.position, b.position) })
 	return columns, nil
