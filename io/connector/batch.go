@@ -22,14 +22,14 @@ type BatchLimits struct {
 type Retry struct {
 	First    time.Duration // pause after the first failure, about; doubles from there, with full jitter
 	Max      time.Duration // longest pause
-	Deadline time.Duration // after which a record that still fails is given up
+	Deadline time.Duration // after which a record that still fails is given up; 0: at once
 }
 
 // DefaultRetry suits servers that restart.
 var DefaultRetry = Retry{First: 100 * time.Millisecond, Max: 10 * time.Second, Deadline: 2 * time.Minute}
 
 // WriteBatch writes a batch and returns one result for each record, in order (only Outcome and Err count). What failed by
-// an error of class Transient or Throttled is written again, alone.
+// an error of class Transient or Throttled is written again, alone. It returns soon after ctx ends.
 type WriteBatch func(ctx context.Context, batch []*record.Record) []Result
 
 // AllFailed is the results of a batch that failed as a whole.
@@ -42,7 +42,10 @@ func AllFailed(batch []*record.Record, err error) []Result {
 }
 
 // Batcher is the Writer of sinks that write in batches: it keeps several under way, writes again what may pass,
-// and settles every record once. It holds at most Bytes * (InFlight + 1).
+// and settles every record once. It holds at most Bytes * (InFlight + 1), or a record where that is larger.
+//
+// A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
+// when none was, the system is down, which ends the run and is no matter of its records.
 type Batcher struct {
 	limits BatchLimits
 	retry  Retry
@@ -67,6 +70,9 @@ func NewBatcher(ctx context.Context, limits BatchLimits, retry Retry, write Writ
 
 // Write implements Writer.
 func (b *Batcher) Write(ctx context.Context, r *record.Record) error {
+	if b.ctx.Err() != nil {
+		return context.Cause(b.ctx)
+	}
 	size := r.Size()
 	if len(b.batch) > 0 && (len(b.batch) >= b.limits.Rows || b.bytes+size > b.limits.Bytes) {
 		if err := b.send(ctx); err != nil {
@@ -104,15 +110,16 @@ func (b *Batcher) Close() error {
 }
 
 func (b *Batcher) send(ctx context.Context) error {
-	batch := b.batch
-	b.batch, b.bytes = make([]*record.Record, 0, len(batch)), 0
 	select {
 	case b.slots <- struct{}{}:
+	case <-ctx.Done():
+		b.cancel(context.Cause(ctx)) // a later Flush must not claim that all is settled
+		return context.Cause(ctx)
 	case <-b.ctx.Done():
 		return context.Cause(b.ctx)
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	batch := b.batch
+	b.batch, b.bytes = make([]*record.Record, 0, len(batch)), 0
 	b.flying.Add(1)
 	go func() {
 		defer func() { <-b.slots; b.flying.Done() }()
@@ -127,36 +134,41 @@ func (b *Batcher) send(ctx context.Context) error {
 func (b *Batcher) deliver(batch []*record.Record) error {
 	pause := &backoff.ExponentialBackOff{InitialInterval: b.retry.First, MaxInterval: b.retry.Max,
 		Multiplier: 2, RandomizationFactor: 1}
-	pause.Reset()
 	began := time.Now()
+	written := false
 	for attempt := 1; ; attempt++ {
-		whole := len(batch)
 		results := b.write(b.ctx, batch)
-		if err := b.ctx.Err(); err != nil {
+		if b.ctx.Err() != nil {
 			return context.Cause(b.ctx)
 		}
-		settled, again := results[:0:0], batch[:0:0]
-		var last error
+		if len(results) != len(batch) {
+			return fail.New(fail.Fatal, "connector.results", "a sink gave %d results for %d records", len(results), len(batch)).
+				WithFix("report this bug of the sink")
+		}
+		for _, res := range results {
+			if res.Err != nil && fail.ClassOf(res.Err) == fail.Fatal {
+				return res.Err
+			}
+			written = written || res.Err == nil
+		}
+		late := time.Since(began) >= b.retry.Deadline
+		settled := make([]Result, 0, len(results))
+		var again []*record.Record
 		for i, res := range results {
 			res.Record, res.Attempts = batch[i], attempt
 			if res.Err != nil {
-				switch fail.ClassOf(res.Err) {
-				case fail.Fatal:
-					return res.Err
-				case fail.Transient, fail.Throttled:
-					last = res.Err
-					if time.Since(began) < b.retry.Deadline {
+				res.Outcome = record.Dead
+				if fail.ClassOf(res.Err) != fail.Permanent {
+					if late && !written {
+						return res.Err
+					}
+					if !late {
 						again = append(again, batch[i])
 						continue
 					}
 				}
-				res.Outcome = record.Dead
 			}
 			settled = append(settled, res)
-		}
-		// A batch of which nothing passes to the last is no matter of its records: the system is down.
-		if last != nil && len(again) == 0 && allTransient(results) && whole == len(results) {
-			return last
 		}
 		if len(settled) > 0 {
 			b.settle(settled)
@@ -165,7 +177,7 @@ func (b *Batcher) deliver(batch []*record.Record) error {
 			return nil
 		}
 		batch = again
-		timer := time.NewTimer(pause.NextBackOff())
+		timer := time.NewTimer(min(pause.NextBackOff(), b.retry.Max))
 		select {
 		case <-timer.C:
 		case <-b.ctx.Done():
@@ -173,13 +185,4 @@ func (b *Batcher) deliver(batch []*record.Record) error {
 			return context.Cause(b.ctx)
 		}
 	}
-}
-
-func allTransient(results []Result) bool {
-	for _, r := range results {
-		if r.Err == nil || fail.ClassOf(r.Err) == fail.Permanent {
-			return false
-		}
-	}
-	return true
 }

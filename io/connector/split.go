@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"hash/fnv"
 )
 
 // Split is what one reader reads: of one partition, the keys after Start up to and with End, in the order of reading.
@@ -16,7 +17,8 @@ type Split struct {
 	Bytes     int64  `json:"bytes,omitempty"` // estimate; 0: unknown
 }
 
-// String names the split in outcomes, dead letters and logs: "image/2024-05(3fa0..81c2]".
+// String names the split in outcomes, dead letters and logs: "image/2024-05(3fa0..81c2]". Different splits have different
+// names.
 func (s Split) String() string {
 	if s.Start == nil && s.End == nil {
 		return s.Partition
@@ -24,11 +26,14 @@ func (s Split) String() string {
 	return fmt.Sprintf("%s(%s..%s]", s.Partition, short(s.Start), short(s.End))
 }
 
+// short is the position in hex; a long one is cut, with a hash of the whole behind.
 func short(position []byte) string {
-	if len(position) > 24 {
-		position = position[:24]
+	if len(position) <= 24 {
+		return hex.EncodeToString(position)
 	}
-	return hex.EncodeToString(position)
+	h := fnv.New64a()
+	h.Write(position)
+	return hex.EncodeToString(position[:16]) + "~" + hex.EncodeToString(h.Sum(nil))
 }
 
 // Cut divides the split after position at, which must lie within it.

@@ -37,6 +37,9 @@ func ParseTemplate(text string, schema *record.Schema) (*Template, error) {
 				return nil, fmt.Errorf("template %q: { without }; write {{ for a brace", text)
 			}
 			name, layout, _ := strings.Cut(text[i+1:i+end], ":")
+			if name == "key" && layout != "" {
+				return nil, fmt.Errorf("template %q: the key takes no time layout", text)
+			}
 			p := templatePart{field: -2, layout: layout}
 			if name != "key" && schema != nil {
 				if p.field = schema.Index(name); p.field < 0 {
