@@ -11,6 +11,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	own := services.Own(t, services.Elasticsearch)
 	es := server{t, "http://" + own.Addr}
 	prefix := name(t)
@@ -18,7 +19,7 @@ func TestConformance(t *testing.T) {
 	iotest.TestSink(t, iotest.Sink{
 		New: func(t *testing.T, target string) connector.Sink {
 			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{},
-				Timeout: connector.Duration(5 * time.Second)})
+				Timeout: connector.Duration(2 * time.Second)})
 		},
 		Read:       func(t *testing.T, target string) map[string]string { return es.documents(index(target)) },
 		Count:      func(t *testing.T, target string) int { return es.count(index(target)) },

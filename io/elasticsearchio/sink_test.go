@@ -416,15 +416,6 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-func TestMissingWhileWriting(t *testing.T) {
-	es, schema := shared(t), iotest.AssetSchema()
-	index := es.index(name(t))
-	es.must("PUT", "/_cluster/settings", `{"persistent":{"action.auto_create_index":"-`+index+`,+*"}}`)
-	defer es.must("PUT", "/_cluster/settings", `{"persistent":{"action.auto_create_index":null}}`)
-	_, err := write(t, es.config(index), iotest.Record(schema, 0, iotest.Base))
-	wantError(t, err, "elasticsearch.index_missing", fail.ExitJob, index)
-}
-
 func TestRefresh(t *testing.T) {
 	es, schema := shared(t), iotest.AssetSchema()
 	c := es.config(es.index(name(t)))
