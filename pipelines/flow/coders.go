@@ -17,8 +17,8 @@ func init() {
 	register.Function1x2(record.DecodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[*record.Record](), record.EncodeRecord, record.DecodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[*record.DeadLetter](), encodeDeadLetter, record.DecodeDeadLetter)
-	beam.RegisterCoder(reflect.TypeFor[work](), encodeJSON[work], decodeJSON[work])
-	beam.RegisterCoder(reflect.TypeFor[tally](), encodeJSON[tally], decodeJSON[tally])
+	beam.RegisterCoder(reflect.TypeFor[work](), encodeWork, decodeWork)
+	beam.RegisterCoder(reflect.TypeFor[tally](), encodeTally, decodeTally)
 	register.Emitter1[*record.Record]()
 	register.Emitter1[*record.DeadLetter]()
 	register.Emitter1[work]()
@@ -30,11 +30,20 @@ func init() {
 
 func encodeDeadLetter(l *record.DeadLetter) []byte { return record.AppendDeadLetter(nil, l) }
 
-func encodeJSON[T any](v T) ([]byte, error) { return json.Marshal(v) }
+// Beam finds functions by their name, which generic ones share.
 
-func decodeJSON[T any](b []byte) (v T, err error) {
-	err = json.Unmarshal(b, &v)
-	return v, err
+func encodeWork(w work) ([]byte, error) { return json.Marshal(w) }
+
+func decodeWork(b []byte) (w work, err error) {
+	err = json.Unmarshal(b, &w)
+	return w, err
+}
+
+func encodeTally(t tally) ([]byte, error) { return json.Marshal(t) }
+
+func decodeTally(b []byte) (t tally, err error) {
+	err = json.Unmarshal(b, &t)
+	return t, err
 }
 
 // work is some splits of the plan: an element of the graph, and the restriction of whoever reads it.

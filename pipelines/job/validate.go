@@ -50,7 +50,7 @@ func join(path, rest string) string {
 	return path + "." + rest
 }
 
-func (s *Source) kinds() map[string]validator {
+func (s Source) kinds() map[string]validator {
 	kinds := map[string]validator{}
 	if s.Cassandra != nil {
 		kinds["cassandra"] = s.Cassandra
@@ -64,7 +64,7 @@ func (s *Source) kinds() map[string]validator {
 	return kinds
 }
 
-func (t *Target) kinds() map[string]validator {
+func (t Target) kinds() map[string]validator {
 	kinds := map[string]validator{}
 	if t.Cassandra != nil {
 		kinds["cassandra"] = t.Cassandra

@@ -64,11 +64,7 @@ func run(args []string, out, err io.Writer) (code int) {
 		fmt.Fprintf(err, "reprise: %v; see: reprise --help\n", e)
 		return fail.ExitJob
 	}
-	level := slog.LevelInfo
-	if c.Verbose {
-		level = slog.LevelDebug
-	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(err, &slog.HandlerOptions{Level: level})))
+	slog.SetDefault(slog.New(newHandler(err, c.Verbose)))
 
 	ctx, stop := withSignals(context.Background(), err)
 	defer stop()

@@ -49,7 +49,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 
 	began := time.Now()
 	var progress *progress
-	report, err := p.Run(ctx, launch.Runner{Name: c.Runner, Endpoint: c.Endpoint, Environment: c.Environment, Config: c.EnvConfig,
+	report, err := p.Execute(ctx, launch.Runner{Name: c.Runner, Endpoint: c.Endpoint, Environment: c.Environment, Config: c.EnvConfig,
 		Parallelism: c.Parallelism, Verbose: con.verbose}, func(jl *journal.Journal, plan journal.Plan) {
 		progress = watch(con.err, jl, p.Run.ID, plan)
 	})

@@ -126,8 +126,8 @@ func chunks(splits []connector.Split, n int) [][]connector.Split {
 	return dealt
 }
 
-// Run runs the job and returns its report, which it also leaves in the journal. watch, which may be nil, is told once the plan stands.
-func (p *Prepared) Run(ctx context.Context, o Runner, watch func(*journal.Journal, journal.Plan)) (*flow.Report, error) {
+// Execute runs the job and returns its report, which it also leaves in the journal. watch, which may be nil, is told once the plan stands.
+func (p *Prepared) Execute(ctx context.Context, o Runner, watch func(*journal.Journal, journal.Plan)) (*flow.Report, error) {
 	if err := p.Targets(ctx, false); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -58,8 +59,10 @@ func (r Runner) execute(ctx context.Context, run connector.Run, graph *beam.Pipe
 	*jobopts.Parallelism = -1
 	if r.Name == "prism" {
 		*jobopts.Endpoint, *jobopts.EnvironmentType = "", ""
-		_, err := prism.Execute(ctx, graph)
-		return err
+		if _, err := prism.Execute(ctx, graph); err != nil {
+			return fmt.Errorf("prism: %w", brief(err))
+		}
+		return nil
 	}
 	*jobopts.Endpoint, *jobopts.EnvironmentType, *jobopts.EnvironmentConfig = r.Endpoint, r.Environment, r.Config
 	if r.Parallelism > 0 {
@@ -69,9 +72,19 @@ func (r Runner) execute(ctx context.Context, run connector.Run, graph *beam.Pipe
 		if strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "failed to dial") {
 			return fail.Unreachable("flink.unreachable", "no job service answers at %s: %w", r.Endpoint, err).WithFix("check --endpoint and that Beam's Flink job service runs there")
 		}
-		return fmt.Errorf("flink: %w", err)
+		return fmt.Errorf("flink: %w", brief(err))
 	}
 	return nil
+}
+
+// brief is an error of a runner without the graph that it prints first; --verbose shows that.
+func brief(err error) error {
+	const enough = 1000
+	text := strings.TrimSpace(err.Error())
+	if len(text) > enough {
+		text = "... " + text[len(text)-enough:]
+	}
+	return errors.New(text)
 }
 
 // beamLog passes Beam's messages on to slog from a level up.
