@@ -25,6 +25,8 @@ const (
 	pageSize       = 128 << 10
 	dictionarySize = 256 << 10
 	queuedBatches  = 1
+	// Against the default level: 2 % larger files, a quarter less time, half of the encoder's 16 MiB.
+	zstdLevel = "1"
 )
 
 // writable is the table with settings for this write alone, which go to no catalog.
@@ -34,18 +36,29 @@ func (c SinkConfig) writable(t *table.Table) (*table.Table, *watchedIO, error) {
 		return nil, nil, err
 	}
 	spec := t.Spec()
+	partitioned, page, dictionary := !spec.IsUnpartitioned(), pageSize, dictionarySize
+	if partitioned {
+		page, dictionary = page/2, dictionary/2 // for each open partition
+	}
 	fileSize := c.FileSize.Or(int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, defaultFileSize)))
 	props := iceberg.Properties{
 		table.WriteFormatDefaultKey:       "parquet",
 		table.WriteTargetFileSizeBytesKey: strconv.FormatInt(fileSize, 10),
 		// Trap: files are only closed where row groups end.
-		table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(min(fileSize, c.rowGroup(!spec.IsUnpartitioned())), 10),
-		table.ParquetPageSizeBytesKey:     strconv.Itoa(pageSize),
-		table.ParquetDictSizeBytesKey:     strconv.Itoa(dictionarySize),
+		table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(min(fileSize, c.rowGroup(partitioned)), 10),
+		table.ParquetPageSizeBytesKey:     strconv.Itoa(page),
+		table.ParquetDictSizeBytesKey:     strconv.Itoa(dictionary),
 	}
-	if c.Compression != "" {
-		props[table.ParquetCompressionKey] = c.Compression
-		props[table.ParquetCompressionLevelKey] = "-1"
+	codec, level := t.Properties().Get(table.ParquetCompressionKey, table.ParquetCompressionDefault), t.Properties().Get(table.ParquetCompressionLevelKey, "")
+	if c.Compression != "" && c.Compression != codec {
+		codec, level = c.Compression, "-1"
+	}
+	if codec == "zstd" && (level == "" || level == "-1") {
+		level = zstdLevel
+	}
+	props[table.ParquetCompressionKey] = codec
+	if level != "" {
+		props[table.ParquetCompressionLevelKey] = level
 	}
 	// Trap: file:// locations are decoded on disk, but not in manifests.
 	location := plainPath(t.Location())

@@ -19,7 +19,7 @@ import (
 // What a writer holds of records that wait for their batch: of one partition, and of all.
 const (
 	batchRows  = 8192
-	batchBytes = 2 << 20
+	batchBytes = 1 << 20
 	heldBytes  = 8 << 20
 )
 
@@ -138,6 +138,11 @@ func (w *writer) closeOldest(ctx context.Context) error {
 			oldest = p
 		}
 	}
+	if len(oldest.records) > 0 { // else they would make a small file of their own
+		if err := w.send(ctx, oldest); err != nil {
+			return err
+		}
+	}
 	return w.close(ctx, oldest)
 }
 
@@ -151,11 +156,8 @@ func (w *writer) close(ctx context.Context, part *waiting) error {
 	}
 	w.closed = append(w.closed, part.file.files...)
 	err := part.file.err
-	part.file = nil
+	delete(w.parts, part.key)
 	w.files--
-	if len(part.records) == 0 {
-		delete(w.parts, part.key)
-	}
 	if err != nil {
 		return w.failed(err)
 	}
@@ -181,15 +183,15 @@ func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
 		return nil, w.err
 	}
 	for _, key := range sortedKeys(w.parts) {
-		part := w.parts[key]
-		if len(part.records) > 0 {
+		// To make room for one partition, another one may have been closed.
+		if part := w.parts[key]; part != nil && len(part.records) > 0 {
 			if err := w.send(ctx, part); err != nil {
 				return nil, err
 			}
 		}
 	}
-	for _, key := range sortedKeys(w.parts) {
-		if err := w.close(ctx, w.parts[key]); err != nil {
+	for _, part := range w.parts {
+		if err := w.close(ctx, part); err != nil {
 			return nil, err
 		}
 	}
