@@ -3,21 +3,17 @@ package elasticsearchio
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
 	"github.com/elastic/go-elasticsearch/v8/esapi"
 
-	"reprise/io/connector"
 	"reprise/transforms/fail"
 )
 
@@ -39,9 +35,9 @@ func newClient(c SinkConfig) (*client, error) {
 	if err != nil {
 		return nil, fail.Job("elasticsearch.secret", "api_key: %w", err)
 	}
-	encryption, err := tlsConfig(c.TLS)
+	encryption, err := c.TLS.Config()
 	if err != nil {
-		return nil, fail.Job("elasticsearch.tls", "tls: %w", err).WithFix("name readable PEM files")
+		return nil, err
 	}
 	var urls []*url.URL
 	for _, text := range c.URLs {
@@ -70,39 +66,6 @@ func newClient(c SinkConfig) (*client, error) {
 	return &client{transport: transport, http: pool, timeout: c.timeout()}, nil
 }
 
-func tlsConfig(t *connector.TLS) (*tls.Config, error) {
-	if t == nil {
-		return nil, nil
-	}
-	config := &tls.Config{ServerName: t.ServerName, InsecureSkipVerify: t.Insecure, MinVersion: tls.VersionTLS12}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, err
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s holds no certificate", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		cert, err := os.ReadFile(t.Cert)
-		if err != nil {
-			return nil, err
-		}
-		key, err := t.Key.Resolve()
-		if err != nil {
-			return nil, fmt.Errorf("key: %w", err)
-		}
-		pair, err := tls.X509KeyPair(cert, []byte(key))
-		if err != nil {
-			return nil, err
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
-}
-
 func (c *client) close() { c.http.CloseIdleConnections() }
 
 // maxReply bounds the answers to requests about the cluster and its indices.
@@ -122,12 +85,21 @@ func (c *client) do(ctx context.Context, request esapi.Request, reply any) (stat
 		return 0, requestError(ctx, err)
 	}
 	if res.IsError() {
-		return res.StatusCode, statusError(res.StatusCode, body)
+		return res.StatusCode, aboutJob(statusError(res.StatusCode, body), "elasticsearch.request", "check urls (http or https) and index")
 	}
 	if err := json.Unmarshal(body, reply); err != nil {
 		return res.StatusCode, fail.Job("elasticsearch.answer", "the answer is none of Elasticsearch's: %w", err).WithFix("check urls")
 	}
 	return res.StatusCode, nil
+}
+
+// aboutJob makes a refusal, which elsewhere is one of a record, one of the job.
+func aboutJob(err error, code, fix string) error {
+	var e *fail.Error
+	if !errors.As(err, &e) || (e.Class != fail.Permanent && e.Code != "elasticsearch.request") {
+		return err
+	}
+	return fail.Job(code, "%s", e.Message).WithFix("%s", fix)
 }
 
 // version is the server's version; "" where the login lacks the privilege "monitor", which writing does not need.
@@ -174,8 +146,7 @@ func (c *client) create(ctx context.Context, name string, body []byte) error {
 	if found, _ := c.indices(ctx, name); len(found) > 0 {
 		return nil
 	}
-	return fail.Job("elasticsearch.create", "the server refuses to make the index %q: %w", name, err).
-		WithFix("change create.mappings and create.settings")
+	return aboutJob(err, "elasticsearch.create", "change create.mappings and create.settings")
 }
 
 // bulkRequest is one request to _bulk.

@@ -49,9 +49,9 @@ func shorten(reason string, limit int) string {
 		reason, _, _ = strings.Cut(reason, q)
 	}
 	if len(reason) > limit {
-		reason = strings.ToValidUTF8(reason[:limit], "") + "..."
+		return strings.ToValidUTF8(reason[:limit], "") + "..."
 	}
-	return reason
+	return strings.TrimSpace(reason)
 }
 
 // itemError is the error of one item of a bulk answer; 409 is none and does not come here.
@@ -122,7 +122,7 @@ func requestError(ctx context.Context, err error) error {
 			WithFix("check that the cluster is up; else raise timeout, or lower batch.bytes or batch.in_flight")
 	}
 	return fail.Unreachable("elasticsearch.unreachable", "cannot reach the cluster: %w", err).
-		WithFix("check urls and that the cluster is up")
+		WithFix("check urls (http or https) and that the cluster is up")
 }
 
 func throttled(status int, c *cause) error {

@@ -16,6 +16,7 @@ import (
 
 	"reprise/io/connector"
 	"reprise/io/iotest"
+	"reprise/runners/services"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -207,7 +208,7 @@ func TestPrepare(t *testing.T) {
 	t.Run("no such certificate", func(t *testing.T) {
 		c := es.config(name(t))
 		c.TLS = &connector.TLS{CA: "testdata/none.pem"}
-		wantError(t, prepare(t, c, schema, false), "elasticsearch.tls", fail.ExitJob, "none.pem")
+		wantError(t, prepare(t, c, schema, false), "tls.ca", fail.ExitJob, "none.pem")
 	})
 	t.Run("https to http", func(t *testing.T) {
 		c := es.config(name(t))
@@ -493,5 +494,46 @@ func TestCancelledPrepare(t *testing.T) {
 	err := NewSink(es.config("a")).Prepare(ctx, connector.Run{}, iotest.AssetSchema(), false)
 	if fail.ExitOf(err) != fail.ExitStopped {
 		t.Error(err)
+	}
+}
+
+// A login and TLS, before a server that has neither.
+func TestSecure(t *testing.T) {
+	es, schema := shared(t), iotest.AssetSchema()
+	address, user, password, ca := services.SecureProxy(t, strings.TrimPrefix(es.url, "http://"))
+	t.Setenv("REPRISE_TEST_PASSWORD", password)
+	t.Setenv("REPRISE_TEST_WRONG", "wrong-secret")
+	secure := es.config(es.index(name(t)))
+	secure.URLs, secure.User, secure.Password, secure.TLS = []string{address}, user, "env:REPRISE_TEST_PASSWORD", &connector.TLS{CA: ca}
+	secure.Create, secure.Gzip = &Create{}, true
+	if err := prepare(t, secure, schema, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write(t, secure, iotest.Records(schema, 0, 10, iotest.Base)...); err != nil || es.count(secure.Index) != 10 {
+		t.Error(err, es.count(secure.Index))
+	}
+
+	wrong := secure
+	wrong.Password = "env:REPRISE_TEST_WRONG"
+	key := secure
+	key.User, key.Password, key.APIKey = "", "", "env:REPRISE_TEST_WRONG"
+	stranger := secure
+	stranger.TLS = nil
+	plain := secure
+	plain.URLs = []string{strings.Replace(address, "https:", "http:", 1)}
+	for name, c := range map[string]SinkConfig{"auth password": wrong, "auth key": key, "tls": stranger} {
+		what, _, _ := strings.Cut(name, " ")
+		code := "elasticsearch." + what
+		err := prepare(t, c, schema, false)
+		wantError(t, err, code, fail.ExitUnreachable)
+		_, err = write(t, c, iotest.Records(schema, 10, 10, iotest.Base)...)
+		wantError(t, err, code, fail.ExitUnreachable)
+		if fail.ClassOf(err) != fail.Fatal || strings.Contains(err.Error(), "-secret") {
+			t.Error(fail.ClassOf(err), err)
+		}
+	}
+	wantError(t, prepare(t, plain, schema, false), "elasticsearch.request", fail.ExitJob, "http or https")
+	if n := es.count(secure.Index); n != 10 {
+		t.Error(n)
 	}
 }
