@@ -137,6 +137,7 @@ type writer struct {
 	session *gocql.Session
 	target  *target
 	level   gocql.Consistency
+	binders sync.Pool // of *binder
 }
 
 // row is a record as statements; rows of one partition make up a request.
@@ -153,7 +154,13 @@ type request struct {
 // write implements connector.WriteBatch.
 func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.Result {
 	results := make([]connector.Result, len(batch))
-	requests := w.requests(batch, results)
+	b, ok := w.binders.Get().(*binder)
+	if !ok {
+		b = newBinder(w.target, &w.sink.texts)
+	}
+	defer w.binders.Put(b)
+	b.reset(time.Now().Unix())
+	requests := w.requests(b, batch, results)
 	var sending sync.WaitGroup
 	for _, q := range requests {
 		select {
@@ -172,23 +179,22 @@ func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.
 }
 
 // requests cuts a batch into requests, each for rows of one partition; the results get the records that cannot be encoded.
-func (w *writer) requests(batch []*record.Record, results []connector.Result) []*request {
+func (w *writer) requests(b *binder, batch []*record.Record, results []connector.Result) []*request {
 	var all []*request
 	open := map[string]*request{} // by partition
-	b := newBinder(w.target, &w.sink.texts, time.Now().Unix(), len(batch))
-	statements := make([]statement, 0, len(batch))
 	var key []byte
 	for i, r := range batch {
-		before, from := len(b.data), len(statements)
+		before := len(b.data)
+		var statements []statement
 		var err error
 		if key, err = b.partition(key[:0], r); err == nil {
-			statements, err = b.statements(statements, r)
+			statements, err = b.statements(r)
 		}
 		if err != nil {
 			results[i].Err = err
 			continue
 		}
-		if len(statements) == from {
+		if len(statements) == 0 {
 			results[i].Outcome = record.Unchanged
 			continue
 		}
@@ -199,7 +205,7 @@ func (w *writer) requests(batch []*record.Record, results []connector.Result) []
 			all = append(all, q)
 			open[string(key)] = q
 		}
-		q.rows = append(q.rows, row{index: i, statements: statements[from:len(statements):len(statements)]})
+		q.rows = append(q.rows, row{index: i, statements: statements})
 		q.bytes += size
 	}
 	return all

@@ -22,7 +22,7 @@ import (
 
 func TestSinkConformance(t *testing.T) {
 	t.Parallel()
-	server := services.Own(t, services.Cassandra)
+	server := services.Own(t, services.Cassandra, services.Env("JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1")) // starts faster
 	s := newDatabase(t, server.Addr).suite()
 	s.Server = server
 	iotest.TestSink(t, s)

@@ -33,12 +33,13 @@ type bound struct{ data []byte }
 // MarshalCQL implements gocql.Marshaler.
 func (v *bound) MarshalCQL(gocql.TypeInfo) ([]byte, error) { return v.data, nil }
 
-// binder makes statements of records. What it gives shares its memory, so it serves one batch.
+// binder makes statements of records. What it gives shares its memory, until reset.
 type binder struct {
 	target *target
 	texts  *texts
 	now    int64 // seconds since 1970
 
+	list   []statement
 	cells  []cell
 	cql    []byte
 	terms  []byte
@@ -63,10 +64,14 @@ const (
 	setCell
 )
 
-func newBinder(t *target, texts *texts, now int64, rows int) *binder {
-	fields := len(t.columns)
-	return &binder{target: t, texts: texts, now: now, cells: make([]cell, fields),
-		args: make([]any, 0, rows*(fields+2)), values: make([]bound, 0, rows*(fields+2)), data: make([]byte, 0, rows*64)}
+func newBinder(t *target, texts *texts) *binder {
+	// Not nil, since a part of it without length is an empty value and nil a null.
+	return &binder{target: t, texts: texts, cells: make([]cell, len(t.columns)), data: []byte{}}
+}
+
+func (b *binder) reset(now int64) {
+	b.now = now
+	b.list, b.args, b.values, b.data = b.list[:0], b.args[:0], b.values[:0], b.data[:0]
 }
 
 // partition appends the partition key of a record to b, in a form that differs for different partitions.
@@ -84,35 +89,32 @@ func (b *binder) partition(key []byte, r *record.Record) ([]byte, error) {
 	return key, nil
 }
 
-// statements appends the statements for a record, none where all of it has expired and nothing is to be hidden.
-func (b *binder) statements(list []statement, r *record.Record) ([]statement, error) {
+// statements are those for a record, none where all of it has expired and nothing is to be hidden.
+func (b *binder) statements(r *record.Record) ([]statement, error) {
+	from := len(b.list)
 	for f := range b.target.columns {
 		if c := &b.target.columns[f]; c.key && r.Values[f].IsNull() {
-			return list, errNoKey(c)
+			return nil, errNoKey(c)
 		}
 	}
 	if r.Op == record.Delete {
-		s, err := b.remove(r)
-		return append(list, s), err
+		err := b.remove(r)
+		return b.list[from:len(b.list):len(b.list)], err
 	}
 	b.plan(r)
 	if !b.expired(r.Expires) {
-		s, err := b.insert(r)
-		if err != nil {
-			return list, err
+		if err := b.insert(r); err != nil {
+			return nil, err
 		}
-		list = append(list, s)
 	}
 	for f := range b.cells {
 		if c := b.cells[f]; c.do != leave && !c.done {
-			s, err := b.update(r, c.version, c.expires)
-			if err != nil {
-				return list, err
+			if err := b.update(r, c.version, c.expires); err != nil {
+				return nil, err
 			}
-			list = append(list, s)
 		}
 	}
-	return list, nil
+	return b.list[from:len(b.list):len(b.list)], nil
 }
 
 // plan decides what is to be done with each column but those of the key.
@@ -147,7 +149,7 @@ func (b *binder) take(f int, version, expires int64) bool {
 	return true
 }
 
-func (b *binder) insert(r *record.Record) (statement, error) {
+func (b *binder) insert(r *record.Record) error {
 	from := len(b.args)
 	b.cql = append(b.cql[:0], "INSERT INTO "...)
 	b.cql = append(b.cql, b.target.name...)
@@ -163,7 +165,7 @@ func (b *binder) insert(r *record.Record) (statement, error) {
 		terms = append(terms, places...)
 		var err error
 		if terms, err = b.place(terms, f, r, written); err != nil {
-			return statement{}, err
+			return err
 		}
 		names, places = ", ", ", "
 	}
@@ -171,10 +173,11 @@ func (b *binder) insert(r *record.Record) (statement, error) {
 	b.cql = append(append(b.cql, terms...), ") USING TIMESTAMP ? AND TTL ?"...)
 	b.bindInt(r.Version)
 	b.bindTTL(r.Expires)
-	return b.end(from), nil
+	b.end(from)
+	return nil
 }
 
-func (b *binder) update(r *record.Record, version, expires int64) (statement, error) {
+func (b *binder) update(r *record.Record, version, expires int64) error {
 	from := len(b.args)
 	b.cql = append(b.cql[:0], "UPDATE "...)
 	b.cql = append(append(b.cql, b.target.name...), " USING TIMESTAMP ? AND TTL ?"...)
@@ -190,25 +193,27 @@ func (b *binder) update(r *record.Record, version, expires int64) (statement, er
 		b.cql = append(append(append(b.cql, sep...), c.quoted...), " = "...)
 		var err error
 		if b.cql, err = b.place(b.cql, f, r, written); err != nil {
-			return statement{}, err
+			return err
 		}
 		sep = ", "
 	}
 	if err := b.where(r); err != nil {
-		return statement{}, err
+		return err
 	}
-	return b.end(from), nil
+	b.end(from)
+	return nil
 }
 
-func (b *binder) remove(r *record.Record) (statement, error) {
+func (b *binder) remove(r *record.Record) error {
 	from := len(b.args)
 	b.cql = append(b.cql[:0], "DELETE FROM "...)
 	b.cql = append(append(b.cql, b.target.name...), " USING TIMESTAMP ?"...)
 	b.bindInt(r.Version)
 	if err := b.where(r); err != nil {
-		return statement{}, err
+		return err
 	}
-	return b.end(from), nil
+	b.end(from)
+	return nil
 }
 
 func (b *binder) where(r *record.Record) (err error) {
@@ -227,8 +232,8 @@ func (b *binder) where(r *record.Record) (err error) {
 	return nil
 }
 
-func (b *binder) end(from int) statement {
-	return statement{cql: b.texts.of(b.cql), args: b.args[from:len(b.args):len(b.args)]}
+func (b *binder) end(from int) {
+	b.list = append(b.list, statement{cql: b.texts.of(b.cql), args: b.args[from:len(b.args):len(b.args)]})
 }
 
 // place appends the place of a field's value to a statement's text, and the value to its arguments.

@@ -35,9 +35,10 @@ type tableColumn struct {
 	name     string
 	cql      string // its type
 	typ      record.Type
-	err      error // why typ could not be read: a counter, an unknown type
-	kind     string
+	err      error  // why typ could not be read: a counter, an unknown type
+	kind     string // partition_key, clustering, static or regular
 	position int
+	order    string // of a clustering column: asc or desc
 }
 
 // newTarget matches the fields of records with the columns of a table. Its error names everything that does not match.
