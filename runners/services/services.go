@@ -93,7 +93,7 @@ func launch(t testing.TB, s Service, env []string, args ...string) string {
 	return out.String()
 }
 
-//go:embed lib.sh cassandra kafka elasticsearch schema-registry iceberg-rest s3 flink
+//go:embed lib.sh cassandra kafka elasticsearch schema-registry iceberg-rest s3 flink read-iceberg ReadIceberg.java
 var scripts embed.FS
 
 // launchers is a folder with the launchers as they were when this program was built, so that it works from any folder.
