@@ -60,7 +60,11 @@ func (e *Error) Unwrap() error { return e.Err }
 // New is an error of a class; the message is formatted, and a %w in it becomes the cause.
 func New(class Class, code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Class: class, Code: code, Message: err.Error(), Err: errors.Unwrap(err)}
+	cause := errors.Unwrap(err)
+	if _, several := err.(interface{ Unwrap() []error }); several {
+		cause = err
+	}
+	return &Error{Class: class, Code: code, Message: err.Error(), Err: cause}
 }
 
 // Job is a fatal error of the job or of what it names (a table that is not there): nothing was written.

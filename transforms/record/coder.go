@@ -352,11 +352,14 @@ func (d *decoder) typ(depth int) Type {
 	t.Name = d.string()
 	t.Dim = int(d.uvarint())
 	n := d.count(1)
-	for range n {
+	for i := 0; i < n && !d.bad; i++ {
 		if t.Kind == UDT {
 			t.Names = append(t.Names, d.string())
 		}
 		t.Elems = append(t.Elems, d.typ(depth+1))
+	}
+	if t.complete() != nil {
+		d.fail()
 	}
 	return t
 }

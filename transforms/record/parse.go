@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"math/bits"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,8 +58,8 @@ func parse(k Kind, s string) (Value, error) {
 		}
 		return Bytes(Inet, string(a.AsSlice())), nil
 	case Varint:
-		n, ok := new(big.Int).SetString(s, 10)
-		if !ok || len(s) > 10_000 {
+		n, ok := parseBig(s)
+		if !ok {
 			return Value{}, errParse
 		}
 		return Bytes(Varint, VarintBytes(n)), nil
@@ -67,14 +69,16 @@ func parse(k Kind, s string) (Value, error) {
 		if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
 			return Number(Timestamp, ms), nil
 		}
-		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", time.DateOnly} {
-			if at, err := time.Parse(layout, s); err == nil {
-				return Number(Timestamp, at.UnixMilli()), nil
-			}
+		if at, cycles, ok := parseTime(s, time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", time.DateOnly); ok {
+			return Number(Timestamp, at.UnixMilli()+cycles*cycleDays*86_400_000), nil
 		}
 	case Date:
-		at, err := time.Parse(time.DateOnly, s)
-		return Number(Date, floorDiv(at.Unix(), 86400)), err
+		at, cycles, ok := parseTime(s, time.DateOnly)
+		days := floorDiv(at.Unix(), 86400) + cycles*cycleDays
+		if !ok || days != int64(int32(days)) {
+			return Value{}, errParse
+		}
+		return Number(Date, days), nil
 	case Time:
 		at, err := time.Parse("15:04:05.999999999", s)
 		midnight := at.Truncate(24 * time.Hour)
@@ -110,7 +114,7 @@ func parseDecimal(s string) (Value, error) {
 	mantissa, exponent, has := strings.Cut(strings.ToUpper(s), "E")
 	scale := int64(0)
 	if has {
-		e, err := strconv.ParseInt(exponent, 10, 32)
+		e, err := strconv.ParseInt(exponent, 10, 64)
 		if err != nil {
 			return Value{}, err
 		}
@@ -120,48 +124,80 @@ func parseDecimal(s string) (Value, error) {
 		mantissa = whole + fraction
 		scale += int64(len(fraction))
 	}
-	n, ok := new(big.Int).SetString(mantissa, 10)
-	if !ok || len(s) > 10_000 || scale != int64(int32(scale)) {
+	n, ok := parseBig(mantissa)
+	if !ok || scale != int64(int32(scale)) {
 		return Value{}, errParse
 	}
 	return Dec(VarintBytes(n), int32(scale)), nil
 }
 
-func parseDuration(s string) (Value, error) {
-	sign := int64(1)
-	if strings.HasPrefix(s, "-") {
-		sign, s = -1, s[1:]
+func parseBig(s string) (*big.Int, bool) {
+	if len(s) > 10_000 { // parsing takes time by the square of the length
+		return nil, false
 	}
-	units := []struct {
-		name                string
-		months, days, nanos int64
-	}{
-		{"mo", 1, 0, 0}, {"ms", 0, 0, 1e6}, {"us", 0, 0, 1e3}, {"µs", 0, 0, 1e3}, {"ns", 0, 0, 1},
-		{"y", 12, 0, 0}, {"w", 0, 7, 0}, {"d", 0, 1, 0}, {"h", 0, 0, 3600e9}, {"m", 0, 0, 60e9}, {"s", 0, 0, 1e9},
-	}
-	var months, days, nanos int64
-	for first := true; s != "" || first; first = false {
-		i := 0
-		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
-			i++
+	return new(big.Int).SetString(s, 10)
+}
+
+// cycleDays are the days of 400 years, after which the calendar repeats itself.
+const cycleDays = 146_097
+
+// parseTime reads a time whose year may have a sign and more than four digits, which package time cannot read: as that of a
+// year with four digits, some cycles away.
+func parseTime(s string, layouts ...string) (at time.Time, cycles int64, ok bool) {
+	if end := strings.IndexByte(strings.TrimPrefix(s, "-"), '-') + len(s) - len(strings.TrimPrefix(s, "-")); end > 4 && end <= 10 {
+		year, err := strconv.ParseInt(s[:end], 10, 64)
+		if err != nil || year < -292_000_000 || year > 292_000_000 { // what milliseconds in 64 bits hold
+			return at, 0, false
 		}
-		n, err := strconv.ParseInt(s[:i], 10, 64)
+		cycles = floorDiv(year-2000, 400)
+		s = strconv.FormatInt(year-400*cycles, 10) + s[end:]
+	}
+	for _, layout := range layouts {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, cycles, true
+		}
+	}
+	return at, 0, false
+}
+
+func parseDuration(s string) (Value, error) {
+	s, negative := strings.CutPrefix(s, "-")
+	var beyond uint64 // negative numbers reach one further
+	if negative {
+		beyond = 1
+	}
+	type unit struct {
+		name string
+		of   int // 0: months, 1: days, 2: nanoseconds
+		n    uint64
+	}
+	units := []unit{
+		{"mo", 0, 1}, {"ms", 2, 1e6}, {"us", 2, 1e3}, {"µs", 2, 1e3}, {"ns", 2, 1},
+		{"y", 0, 12}, {"w", 1, 7}, {"d", 1, 1}, {"h", 2, 3600e9}, {"m", 2, 60e9}, {"s", 2, 1e9},
+	}
+	var sums [3]uint64
+	limits := [3]uint64{math.MaxInt32 + beyond, math.MaxInt32 + beyond, math.MaxInt64 + beyond}
+	for first := true; s != "" || first; first = false {
+		digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
+		n, err := strconv.ParseUint(s[:digits], 10, 64)
 		if err != nil {
 			return Value{}, errParse
 		}
-		s = s[i:]
-		found := false
-		for _, u := range units {
-			if strings.HasPrefix(s, u.name) {
-				s = s[len(u.name):]
-				months, days, nanos = months+n*u.months, days+n*u.days, nanos+n*u.nanos
-				found = true
-				break
-			}
-		}
-		if !found || months > math.MaxInt32 || days > math.MaxInt32 || nanos < 0 {
+		s = s[digits:]
+		i := slices.IndexFunc(units, func(u unit) bool { return strings.HasPrefix(s, u.name) })
+		if i < 0 {
 			return Value{}, errParse
 		}
+		s = s[len(units[i].name):]
+		high, low := bits.Mul64(n, units[i].n)
+		sum, carry := bits.Add64(sums[units[i].of], low, 0)
+		if high != 0 || carry != 0 || sum > limits[units[i].of] {
+			return Value{}, errParse
+		}
+		sums[units[i].of] = sum
 	}
-	return Span(int32(sign*months), int32(sign*days), sign*nanos), nil
+	if negative {
+		return Span(int32(-int64(sums[0])), int32(-int64(sums[1])), int64(-sums[2])), nil
+	}
+	return Span(int32(sums[0]), int32(sums[1]), int64(sums[2])), nil
 }

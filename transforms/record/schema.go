@@ -39,6 +39,9 @@ func NewSchema(fields []Field, key ...string) (*Schema, error) {
 		if !ok {
 			return nil, fmt.Errorf("key field %q is not there", name)
 		}
+		if slices.Contains(s.Key, i) {
+			return nil, fmt.Errorf("field %q stands twice in the key", name)
+		}
 		s.Key = append(s.Key, i)
 	}
 	s.wire = appendSchema(nil, s)

@@ -1,10 +1,12 @@
 package record
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -207,33 +209,24 @@ func appendUUID(b []byte, u string) []byte {
 	return b
 }
 
+// appendDecimal keeps the scale, which Cassandra tells keys apart by: 5E2 is not 500. Digits after the point are written out
+// unless they would fill pages.
 func (v Value) appendDecimal(b []byte) []byte {
-	scale := int(v.Int())
-	digits := v.BigInt().Append(nil, 10)
-	if digits[0] == '-' {
-		b = append(b, '-')
-		digits = digits[1:]
+	from, scale := len(b), v.Int()
+	b = v.BigInt().Append(b, 10)
+	if b[from] == '-' {
+		from++
 	}
 	switch {
-	case scale <= 0 && scale > -64:
-		b = append(b, digits...)
-		if digits[0] != '0' {
-			for range -scale {
-				b = append(b, '0')
-			}
-		}
+	case scale == 0:
 		return b
-	case scale > 0 && scale < 400:
-		for len(digits) <= scale {
-			digits = append([]byte{'0'}, digits...)
-		}
-		b = append(b, digits[:len(digits)-scale]...)
-		b = append(b, '.')
-		return append(b, digits[len(digits)-scale:]...)
+	case scale < 0 || scale >= 400:
+		return strconv.AppendInt(append(b, 'E'), -scale, 10)
 	}
-	// A scale that would fill pages with zeros.
-	b = append(b, digits...)
-	return strconv.AppendInt(append(b, 'E'), int64(-scale), 10)
+	if missing := int(scale) + 1 - (len(b) - from); missing > 0 {
+		b = slices.Insert(b, from, bytes.Repeat([]byte{'0'}, missing)...)
+	}
+	return slices.Insert(b, len(b)-int(scale), '.')
 }
 
 func (v Value) appendDuration(b []byte) []byte {

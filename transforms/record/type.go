@@ -2,6 +2,9 @@ package record
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -116,7 +119,7 @@ func (t Type) write(b *strings.Builder) {
 			b.WriteString(", ")
 		}
 		if t.Kind == UDT {
-			b.WriteString(t.Names[i])
+			b.WriteString(quotedName(t.Names[i]))
 			b.WriteByte(':')
 		}
 		e.write(b)
@@ -125,6 +128,16 @@ func (t Type) write(b *strings.Builder) {
 		fmt.Fprintf(b, ", %d", t.Dim)
 	}
 	b.WriteByte('>')
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+
+// quotedName is a name as CQL writes it where it is not plain.
+func quotedName(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
 // Same tells whether two types hold the same values; whether they are frozen does not count.
@@ -145,12 +158,12 @@ func (t Type) Same(u Type) bool {
 // with the same result.
 func ParseType(text string, udts map[string]Type) (Type, error) {
 	p := typeParser{rest: text, udts: udts}
-	t, err := p.parse()
+	t, err := p.parse(0)
 	if err == nil && strings.TrimSpace(p.rest) != "" {
-		err = fmt.Errorf("%q after the type", strings.TrimSpace(p.rest))
+		err = fmt.Errorf("%.60q after the type", strings.TrimSpace(p.rest))
 	}
 	if err != nil {
-		return Type{}, fmt.Errorf("type %q: %w", text, err)
+		return Type{}, fmt.Errorf("type %.200q: %w", text, err)
 	}
 	return t, nil
 }
@@ -160,28 +173,38 @@ type typeParser struct {
 	udts map[string]Type
 }
 
-// word takes the next name or number.
+const space = " \t\r\n"
+
+// word takes the next name or number; within quotes "" is a quote.
 func (p *typeParser) word() string {
-	p.rest = strings.TrimLeft(p.rest, " ")
-	i := 0
-	if strings.HasPrefix(p.rest, `"`) {
-		if j := strings.IndexByte(p.rest[1:], '"'); j >= 0 {
-			w := p.rest[1 : j+1]
-			p.rest = p.rest[j+2:]
-			return w
+	p.rest = strings.TrimLeft(p.rest, space)
+	if rest, quoted := strings.CutPrefix(p.rest, `"`); quoted {
+		var w strings.Builder
+		for {
+			part, after, closed := strings.Cut(rest, `"`)
+			if !closed {
+				break
+			}
+			w.WriteString(part)
+			if rest, quoted = strings.CutPrefix(after, `"`); !quoted {
+				p.rest = after
+				return w.String()
+			}
+			w.WriteByte('"')
 		}
 	}
-	for i < len(p.rest) && !strings.ContainsRune("<>,: ", rune(p.rest[i])) {
-		i++
+	end := strings.IndexAny(p.rest, `<>,:"`+space)
+	if end < 0 {
+		end = len(p.rest)
 	}
-	w := p.rest[:i]
-	p.rest = p.rest[i:]
+	w := p.rest[:end]
+	p.rest = p.rest[end:]
 	return w
 }
 
 // take consumes c if it comes next.
 func (p *typeParser) take(c byte) bool {
-	p.rest = strings.TrimLeft(p.rest, " ")
+	p.rest = strings.TrimLeft(p.rest, space)
 	if len(p.rest) > 0 && p.rest[0] == c {
 		p.rest = p.rest[1:]
 		return true
@@ -189,7 +212,10 @@ func (p *typeParser) take(c byte) bool {
 	return false
 }
 
-func (p *typeParser) parse() (Type, error) {
+func (p *typeParser) parse(depth int) (Type, error) {
+	if depth == maxDepth {
+		return Type{}, fmt.Errorf("nested too deeply")
+	}
 	name := p.word()
 	switch strings.ToLower(name) {
 	case "":
@@ -202,7 +228,7 @@ func (p *typeParser) parse() (Type, error) {
 		if !p.take('<') {
 			return Type{}, fmt.Errorf("frozen needs <type>")
 		}
-		t, err := p.parse()
+		t, err := p.parse(depth + 1)
 		if err == nil && !p.take('>') {
 			err = fmt.Errorf("> is missing")
 		}
@@ -216,50 +242,58 @@ func (p *typeParser) parse() (Type, error) {
 	}
 	for k := List; k < numKinds; k++ {
 		if strings.EqualFold(name, kindNames[k]) {
-			return p.nested(k)
+			return p.nested(k, depth)
 		}
 	}
 	if t, ok := p.udts[name]; ok {
 		return t, nil
 	}
-	return Type{}, fmt.Errorf("unknown type %q", name)
+	return Type{}, fmt.Errorf("unknown type %.60q", name)
 }
 
-func (p *typeParser) nested(k Kind) (Type, error) {
+func (p *typeParser) nested(k Kind, depth int) (Type, error) {
 	t := Type{Kind: k}
 	if !p.take('<') {
 		return t, fmt.Errorf("%s needs <...>", k)
 	}
-	for {
+	for first := true; first || p.take(','); first = false {
 		if k == Vector && len(t.Elems) == 1 {
-			if _, err := fmt.Sscanf(p.word(), "%d", &t.Dim); err != nil || t.Dim < 1 {
+			n, err := strconv.ParseInt(p.word(), 10, 32)
+			if err != nil || n < 1 {
 				return t, fmt.Errorf("vector needs a number of elements")
 			}
-		} else {
-			if k == UDT {
-				t.Names = append(t.Names, p.word())
-				if !p.take(':') {
-					return t, fmt.Errorf("udt needs name:type")
-				}
-			}
-			e, err := p.parse()
-			if err != nil {
-				return t, err
-			}
-			t.Elems = append(t.Elems, e)
-		}
-		if p.take('>') {
+			t.Dim = int(n)
 			break
 		}
-		if !p.take(',') {
-			return t, fmt.Errorf("> is missing")
+		if k == UDT {
+			name := p.word()
+			if name == "" || !p.take(':') {
+				return t, fmt.Errorf("udt needs name:type")
+			}
+			if slices.Contains(t.Names, name) {
+				return t, fmt.Errorf("%q stands twice", name)
+			}
+			t.Names = append(t.Names, name)
 		}
+		e, err := p.parse(depth + 1)
+		if err != nil {
+			return t, err
+		}
+		t.Elems = append(t.Elems, e)
 	}
-	if want := map[Kind]int{List: 1, Set: 1, Map: 2, Vector: 1}[k]; want > 0 && len(t.Elems) != want {
-		return t, fmt.Errorf("%s takes %d types", k, want)
+	if !p.take('>') {
+		return t, fmt.Errorf("> is missing")
 	}
-	if k == Vector && t.Dim == 0 {
-		return t, fmt.Errorf("vector needs a number of elements")
+	return t, t.complete()
+}
+
+// complete checks that a nested type has the parts that its kind needs.
+func (t Type) complete() error {
+	if want := map[Kind]int{List: 1, Set: 1, Map: 2, Vector: 1}[t.Kind]; want > 0 && len(t.Elems) != want {
+		return fmt.Errorf("%s takes %d types", t.Kind, want)
 	}
-	return t, nil
+	if t.Kind == Vector && t.Dim < 1 {
+		return fmt.Errorf("vector needs a number of elements")
+	}
+	return nil
 }
