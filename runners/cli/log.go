@@ -27,7 +27,8 @@ func newHandler(w io.Writer, verbose bool) slog.Handler {
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
 	if !h.verbose {
 		frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
-		if strings.HasPrefix(frame.Function, "github.com/apache/beam/") {
+		// Beam's loggers hide their caller at times.
+		if frame.Function == "" || strings.HasPrefix(frame.Function, "github.com/apache/beam/") {
 			return nil
 		}
 	}
