@@ -1,0 +1,105 @@
+package kafkaio
+
+import (
+	"net"
+	"strings"
+
+	"reprise/io/connector"
+)
+
+// SinkConfig are the settings of Kafka as a sink.
+type SinkConfig struct {
+	Brokers  []string       `json:"brokers" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
+	Topic    string         `json:"topic" jsonschema:"required" jsonschema_description:"Topic, or a template such as assets-{asset_type}."`
+	Key      string         `json:"key,omitempty" jsonschema_description:"Template of the message's key. Default: {key}, the record's key."`
+	Format   string         `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
+	Registry *Registry      `json:"registry,omitempty" jsonschema_description:"Schema registry for Avro."`
+	Compress string         `json:"compress,omitempty" jsonschema:"enum=none,enum=gzip,enum=snappy,enum=lz4,enum=zstd" jsonschema_description:"Compression of the messages. Default: lz4."`
+	Batch    Batch          `json:"batch,omitempty" jsonschema_description:"Limits of what is under way."`
+	Create   *Create        `json:"create,omitempty" jsonschema_description:"Create a topic that is missing. Default: a missing topic is an error."`
+	SASL     *SASL          `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
+	TLS      *connector.TLS `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+}
+
+// Registry are the settings of a schema registry with Confluent's interface.
+type Registry struct {
+	URL      string           `json:"url" jsonschema:"required" jsonschema_description:"Address, such as http://registry:8081."`
+	User     string           `json:"user,omitempty" jsonschema_description:"User, where it asks for a login."`
+	Password connector.Secret `json:"password,omitempty" jsonschema_description:"Password of the user: env:NAME or file:PATH."`
+	Subject  string           `json:"subject,omitempty" jsonschema:"enum=topic,enum=record,enum=topic_record" jsonschema_description:"Subject of the schema: topic (default) is TOPIC-value, record is the record's name, topic_record is TOPIC-NAME."`
+	Name     string           `json:"name,omitempty" jsonschema_description:"Full name of the Avro record, such as com.example.Asset. Default: made from the topic."`
+	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of an https address; default: those of the system."`
+}
+
+// Batch are the limits of what is under way.
+type Batch struct {
+	Rows     int             `json:"rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"Records of a batch. Default: 2000."`
+	Bytes    connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes of a batch. Default: 2MiB."`
+	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Batches of one writer under way at once. 1 keeps the order of the messages of a key. Default: 4."`
+}
+
+// Create is how a missing topic is created.
+type Create struct {
+	Partitions  int32             `json:"partitions" jsonschema:"required,minimum=1" jsonschema_description:"Number of partitions."`
+	Replication int16             `json:"replication,omitempty" jsonschema:"minimum=1" jsonschema_description:"Number of replicas. Default: the broker's."`
+	Config      map[string]string `json:"config,omitempty" jsonschema_description:"Settings of the topic, such as {cleanup.policy: compact}."`
+}
+
+// SASL is a login.
+type SASL struct {
+	Mechanism string           `json:"mechanism" jsonschema:"required,enum=plain,enum=scram-sha-256,enum=scram-sha-512" jsonschema_description:"plain, scram-sha-256 or scram-sha-512."`
+	User      string           `json:"user" jsonschema:"required" jsonschema_description:"User."`
+	Password  connector.Secret `json:"password" jsonschema:"required" jsonschema_description:"Password: env:NAME or file:PATH."`
+}
+
+const avro = "avro"
+
+// Validate finds what the schema of the settings cannot say.
+func (c SinkConfig) Validate() (faults []connector.Fault) {
+	if len(c.Brokers) == 0 {
+		faults = append(faults, connector.Faultf("brokers", "name at least one broker, HOST:PORT"))
+	}
+	for _, broker := range c.Brokers {
+		if _, port, err := net.SplitHostPort(broker); err != nil || port == "" {
+			faults = append(faults, connector.Faultf("brokers", "%q is no HOST:PORT", broker))
+		}
+	}
+	if c.Topic == "" {
+		faults = append(faults, connector.Faultf("topic", "name the topic"))
+	}
+	for path, text := range map[string]string{"topic": c.Topic, "key": c.Key} {
+		if _, err := connector.ParseTemplate(text, nil); err != nil {
+			faults = append(faults, connector.Faultf(path, "%v", err))
+		}
+	}
+	switch {
+	case c.Format == avro && c.Registry == nil:
+		faults = append(faults, connector.Faultf("registry", "Avro needs a schema registry: registry: {url: http://...}"))
+	case c.Format != avro && c.Registry != nil:
+		faults = append(faults, connector.Faultf("registry", "only Avro uses a registry; set format: avro"))
+	case c.Registry != nil && !strings.HasPrefix(c.Registry.URL, "http://") && !strings.HasPrefix(c.Registry.URL, "https://"):
+		faults = append(faults, connector.Faultf("registry.url", "%q does not begin with http:// or https://", c.Registry.URL))
+	}
+	if r := c.Registry; r != nil && r.Name != "" && !validName(r.Name) {
+		faults = append(faults, connector.Faultf("registry.name", "%q is no name of an Avro record such as com.example.Asset", r.Name))
+	}
+	return faults
+}
+
+func (c SinkConfig) keyTemplate() string {
+	if c.Key == "" {
+		return "{key}"
+	}
+	return c.Key
+}
+
+func (c SinkConfig) limits() connector.BatchLimits {
+	l := connector.BatchLimits{Rows: 2000, Bytes: int(c.Batch.Bytes.Or(2 << 20)), InFlight: 4}
+	if c.Batch.Rows > 0 {
+		l.Rows = c.Batch.Rows
+	}
+	if c.Batch.InFlight > 0 {
+		l.InFlight = c.Batch.InFlight
+	}
+	return l
+}
