@@ -105,6 +105,16 @@ func TestUnsetLeavesAndNullClears(t *testing.T) {
 	db.want(t, `{"bucket": "b", "id": 1, "attrs": null, "place": null, "size": null, "tags": null, "title": ""}`)
 }
 
+// An empty text is no null, wherever it stands.
+func TestEmptyTextFirst(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	s := db.sink(t, "CREATE TABLE %s (id int PRIMARY KEY, title text)", nil)
+	schema := record.MustSchema([]record.Field{{Name: "title", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Int)}}, "id")
+	put(t, s, &record.Record{Schema: schema, Version: 1, Values: []record.Value{record.String(""), record.Number(record.Int, 1)}})
+	db.want(t, `{"id": 1, "title": ""}`)
+}
+
 func TestLiveWriteWins(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
