@@ -108,6 +108,7 @@ type Progress struct {
 type Journal struct {
 	db   *sql.DB
 	path string
+	file os.FileInfo // as it was opened
 }
 
 // Open opens the journal in an SQLite file, which it makes where there is none.
@@ -124,7 +125,11 @@ func Open(ctx context.Context, path string) (*Journal, error) {
 	}
 	db.SetMaxOpenConns(1)
 	j := &Journal{db: db, path: path}
-	if err := j.migrate(ctx); err != nil {
+	err = j.migrate(ctx)
+	if err == nil {
+		j.file, err = os.Stat(path)
+	}
+	if err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -175,7 +180,7 @@ func (j *Journal) SavePlan(ctx context.Context, run string, chunks iter.Seq[[]co
 			}
 			n++
 		}
-		return one(tx.ExecContext(ctx, "UPDATE runs SET splits = ?, rows = ?, bytes = ? WHERE id = ?", total.Splits, total.Rows, total.Bytes, run))
+		return j.one(run)(tx.ExecContext(ctx, "UPDATE runs SET splits = ?, rows = ?, bytes = ? WHERE id = ?", total.Splits, total.Rows, total.Bytes, run))
 	})
 }
 
@@ -273,7 +278,7 @@ func (j *Journal) Failure(ctx context.Context, run string) (error, error) {
 // Finish ends a run. report may be nil.
 func (j *Journal) Finish(ctx context.Context, run string, s State, report []byte) error {
 	return j.write(ctx, func(tx *sql.Tx) error {
-		return one(tx.ExecContext(ctx, "UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ?", string(s), time.Now().UnixMicro(), report, run))
+		return j.one(run)(tx.ExecContext(ctx, "UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ?", string(s), time.Now().UnixMicro(), report, run))
 	})
 }
 
@@ -317,8 +322,21 @@ func (j *Journal) list(ctx context.Context, rest string, args ...any) ([]RunInfo
 	return infos, rows.Err()
 }
 
+// there tells whether the file still stands at its path: SQLite would go on with a deleted one, and all would be lost.
+func (j *Journal) there() error {
+	now, err := os.Stat(j.path)
+	if j.file != nil && (err != nil || !os.SameFile(now, j.file)) {
+		return fail.New(fail.Fatal, "journal.gone", "the journal %s was deleted or replaced while it was in use", j.path).
+			WithFix("start the run anew, and leave the file alone while runs go on")
+	}
+	return nil
+}
+
 // write runs f in one transaction.
 func (j *Journal) write(ctx context.Context, f func(*sql.Tx) error) error {
+	if err := j.there(); err != nil {
+		return err
+	}
 	tx, err := j.db.BeginTx(ctx, nil)
 	if err != nil {
 		return j.classify(err)
@@ -331,21 +349,24 @@ func (j *Journal) write(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 func (j *Journal) exec(ctx context.Context, query string, args ...any) error {
+	if err := j.there(); err != nil {
+		return err
+	}
 	_, err := j.db.ExecContext(ctx, query, args...)
 	return j.classify(err)
 }
 
-var errNoRun = errors.New("no such run")
-
-// one checks that a statement changed one row.
-func one(res sql.Result, err error) error {
-	if err != nil {
-		return err
+// one checks that a statement changed one row, that of the run.
+func (j *Journal) one(run string) func(sql.Result, error) error {
+	return func(res sql.Result, err error) error {
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		return j.unknown(run, sql.ErrNoRows)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(errNoRun, err)
-	}
-	return nil
 }
 
 func (j *Journal) unknown(run string, err error) error {

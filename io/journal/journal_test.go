@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +37,12 @@ func TestMain(m *testing.M) {
 
 func writeForEver(path, worker string) {
 	ctx := context.Background()
+	if size, err := strconv.ParseUint(os.Getenv("JOURNAL_LIMIT"), 10, 64); err == nil {
+		signal.Ignore(syscall.SIGXFSZ)
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: size}); err != nil {
+			panic(err)
+		}
+	}
 	j, err := journal.Open(ctx, path)
 	for n := int64(1); err == nil; n++ {
 		if err = j.Beat(ctx, "r1", worker, journal.Progress{Read: n}); n == 20 {
@@ -197,5 +207,89 @@ func TestManyProcesses(t *testing.T) {
 				t.Errorf("after writer %d was killed: %+v, %v", w, p, err)
 			}
 		}()
+	}
+}
+
+// TestFullDisk has a process write that may not let the file grow: it ends by a clear error, and what was written is there.
+func TestFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j.db")
+	j := open(t, path)
+	begin(t, j, "r1")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "JOURNAL_WRITER="+path, "JOURNAL_WORKER=w", "JOURNAL_LIMIT=300000")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "[journal.disk]; see that its disk has room") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if p, err := j.Progress(t.Context(), "r1"); err != nil || p.Read < 20 {
+		t.Errorf("after the disk was full: %+v, %v", p, err)
+	}
+	if err := j.Beat(t.Context(), "r1", "w", journal.Progress{Read: 7}); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+// TestGoneFile: a journal that was deleted under way must not go on as if nothing were missing.
+func TestGoneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j.db")
+	j := open(t, path)
+	begin(t, j, "r1")
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Beat(t.Context(), "r1", "w", journal.Progress{Read: 1}); fail.CodeOf(err) != "journal.gone" {
+		t.Errorf("a beat into a deleted file gives %v", err)
+	}
+}
+
+// TestManyOpenNewFile has many open a journal at once that is not there yet.
+func TestManyOpenNewFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j.db")
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			j, err := journal.Open(context.Background(), path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer j.Close()
+			if err := j.Begin(context.Background(), journal.Run{ID: fmt.Sprint(i), JobFile: []byte("{}"), Started: time.Now()}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if runs, err := open(t, path).List(t.Context()); err != nil || len(runs) != 16 {
+		t.Errorf("%d runs, %v", len(runs), err)
+	}
+}
+
+// TestPlanIsWholeOrNothing: a plan that fails halfway leaves nothing, and one can be stored in its place.
+func TestPlanIsWholeOrNothing(t *testing.T) {
+	j := open(t, filepath.Join(t.TempDir(), "j.db"))
+	begin(t, j, "r1")
+	ctx, cancel := context.WithCancel(t.Context())
+	halfway := func(yield func([]connector.Split) bool) {
+		yield([]connector.Split{{Partition: "a"}})
+		cancel()
+		yield([]connector.Split{{Partition: "b"}})
+	}
+	if err := j.SavePlan(ctx, "r1", halfway, journal.Plan{Splits: 2}); err == nil {
+		t.Error("a cancelled plan was stored")
+	}
+	if _, err := j.Chunk(t.Context(), "r1", 0); fail.CodeOf(err) != "journal.no_chunk" {
+		t.Errorf("a part of a plan that failed: %v", err)
+	}
+	if _, err := j.Plan(t.Context(), "r1"); fail.CodeOf(err) != "journal.no_plan" {
+		t.Errorf("a plan that failed: %v", err)
+	}
+	if err := j.SavePlan(t.Context(), "r1", slices.Values([][]connector.Split{{{Partition: "a"}}}), journal.Plan{Splits: 1}); err != nil {
+		t.Error(err)
+	}
+	if err := j.SavePlan(t.Context(), "nobody", slices.Values([][]connector.Split{}), journal.Plan{}); fail.CodeOf(err) != "journal.no_run" {
+		t.Errorf("a plan for no run: %v", err)
 	}
 }
