@@ -170,7 +170,7 @@ func (c *codec) text(t record.Type) {
 		c.value = func(v record.Value) any { return v.Str() }
 		return
 	}
-	length := map[record.Kind][]int{record.UUID: {16}, record.TimeUUID: {16}, record.Inet: {4, 16}, record.Duration: {8}}[t.Kind]
+	length := map[record.Kind][]int{record.UUID: {16}, record.TimeUUID: {16}, record.Inet: {4, 16}}[t.Kind]
 	if length != nil {
 		c.check = func(v record.Value) error {
 			if !slices.Contains(length, len(v.Str())) {
