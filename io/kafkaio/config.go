@@ -52,7 +52,7 @@ type SASL struct {
 	Password  connector.Secret `json:"password" jsonschema:"required" jsonschema_description:"Password: env:NAME or file:PATH."`
 }
 
-const avro = "avro"
+const formatAvro = "avro"
 
 // Validate finds what the schema of the settings cannot say.
 func (c SinkConfig) Validate() (faults []connector.Fault) {
@@ -73,9 +73,9 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 		}
 	}
 	switch {
-	case c.Format == avro && c.Registry == nil:
+	case c.Format == formatAvro && c.Registry == nil:
 		faults = append(faults, connector.Faultf("registry", "Avro needs a schema registry: registry: {url: http://...}"))
-	case c.Format != avro && c.Registry != nil:
+	case c.Format != formatAvro && c.Registry != nil:
 		faults = append(faults, connector.Faultf("registry", "only Avro uses a registry; set format: avro"))
 	case c.Registry != nil && !strings.HasPrefix(c.Registry.URL, "http://") && !strings.HasPrefix(c.Registry.URL, "https://"):
 		faults = append(faults, connector.Faultf("registry.url", "%q does not begin with http:// or https://", c.Registry.URL))

@@ -38,7 +38,7 @@ func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder,
 		}
 		e.fixed = string(text)
 	}
-	if s.c.Format == avro {
+	if s.c.Format == formatAvro {
 		e.registry, err = newRegistry(*s.c.Registry, e.fixed, schema)
 	}
 	return e, err

@@ -96,6 +96,8 @@ func messages(t testing.TB, brokers []string, topic string) (all []*sarama.Consu
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
+	var reading sync.WaitGroup
 	for _, partition := range partitions {
 		end, err := client.GetOffset(topic, partition, sarama.OffsetNewest)
 		if err != nil {
@@ -108,18 +110,22 @@ func messages(t testing.TB, brokers []string, topic string) (all []*sarama.Consu
 		if err != nil {
 			t.Fatal(err)
 		}
-		for last := int64(-1); last < end-1; {
-			select {
-			case m := <-c.Messages():
-				all, last = append(all, m), m.Offset
-			case err := <-c.Errors():
-				t.Fatal(err)
-			case <-t.Context().Done():
-				t.Fatal("reading the topic takes too long")
+		reading.Go(func() {
+			defer c.AsyncClose()
+			for last := int64(-1); last < end-1; {
+				select {
+				case m := <-c.Messages():
+					mu.Lock()
+					all, last = append(all, m), m.Offset
+					mu.Unlock()
+				case err := <-c.Errors():
+					t.Error(err)
+					return
+				}
 			}
-		}
-		_ = c.Close()
+		})
 	}
+	reading.Wait()
 	return all
 }
 

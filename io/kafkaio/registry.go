@@ -69,7 +69,7 @@ func (r *registry) subject(topic string) string {
 // check asks whether the schema fits those that the subject has.
 func (r *registry) check(ctx context.Context, topic string) error {
 	subject := r.subject(topic)
-	result, err := r.client.CheckCompatibility(ctx, subject, -1, r.schema)
+	result, err := r.client.CheckCompatibility(sr.WithParams(ctx, sr.Verbose), subject, -1, r.schema)
 	var response *sr.ResponseError
 	if errors.As(err, &response) && response.StatusCode == http.StatusNotFound {
 		return nil // the first of its subject
