@@ -216,7 +216,7 @@ func (w *bulk) deliver(ctx context.Context, body []byte, items []item) (read boo
 
 // post sends one request. Without an error each item's result is set.
 func (w *bulk) post(ctx context.Context, body []byte, items []item) error {
-	request := bulkRequest{index: w.index, body: body, refresh: w.refresh, large: len(body) > w.limit}
+	request := bulkRequest{index: w.index, body: body, refresh: w.refresh}
 	if w.gzip {
 		packed, err := w.buffers.compress(body)
 		if err != nil {

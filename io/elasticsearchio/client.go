@@ -49,14 +49,13 @@ func newClient(c SinkConfig) (*client, error) {
 	}
 	connect := c.ConnectTimeout.Or(5 * time.Second)
 	pool := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: connect, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       encryption,
-		TLSHandshakeTimeout:   connect,
-		ExpectContinueTimeout: time.Second,
-		MaxIdleConnsPerHost:   64,
-		IdleConnTimeout:       90 * time.Second,
-		DisableCompression:    !c.Gzip,
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: connect, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:     encryption,
+		TLSHandshakeTimeout: connect,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  !c.Gzip,
 	}
 	transport, err := elastictransport.NewClient(elastictransport.WithURLs(urls...), elastictransport.WithTransport(pool),
 		elastictransport.WithBasicAuth(c.User, password), elastictransport.WithAPIKey(key), elastictransport.WithDisableRetry())
@@ -69,7 +68,7 @@ func newClient(c SinkConfig) (*client, error) {
 func (c *client) close() { c.http.CloseIdleConnections() }
 
 // maxReply bounds the answers to requests about the cluster and its indices.
-const maxReply = 16 << 20
+const maxReply = 64 << 20
 
 // do sends a request and decodes its answer into reply. The status is 0 where there was no answer.
 func (c *client) do(ctx context.Context, request esapi.Request, reply any) (status int, err error) {
@@ -121,9 +120,15 @@ type index struct {
 	Aliases map[string]struct {
 		WriteIndex *bool `json:"is_write_index"`
 	} `json:"aliases"`
-	Mappings   property          `json:"mappings"`
-	Settings   map[string]string `json:"settings"`
-	DataStream string            `json:"data_stream"`
+	Mappings   property       `json:"mappings"`
+	Settings   map[string]any `json:"settings"` // flat: texts and lists of texts
+	DataStream string         `json:"data_stream"`
+}
+
+// setting is a setting that is no list; "" where it is not set.
+func (i index) setting(name string) string {
+	text, _ := i.Settings[name].(string)
+	return text
 }
 
 // indices are the concrete indices of a name, which may be an alias; none when it does not exist.
@@ -155,7 +160,6 @@ type bulkRequest struct {
 	body    []byte
 	gzip    bool // the body is compressed
 	refresh string
-	large   bool // ask before the body is sent: a server that refuses it may cut the connection else, before its answer is read
 }
 
 // bulk sends a request and gives its answer to read, whose error it returns.
@@ -165,9 +169,6 @@ func (c *client) bulk(ctx context.Context, r bulkRequest, read func(io.Reader) e
 	header := http.Header{"Content-Type": {"application/x-ndjson"}}
 	if r.gzip {
 		header.Set("Content-Encoding", "gzip")
-	}
-	if r.large {
-		header.Set("Expect", "100-continue")
 	}
 	res, err := esapi.BulkRequest{
 		Index: r.index, Body: bytes.NewReader(r.body), Refresh: r.refresh, Header: header,

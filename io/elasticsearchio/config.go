@@ -139,7 +139,7 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// createBody is the body of a request that makes the index.
+// body is the body of a request that makes the index.
 func (c Create) body(mappings any) ([]byte, error) {
 	settings := map[string]any{}
 	for k, v := range c.Settings {

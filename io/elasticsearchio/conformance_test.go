@@ -2,7 +2,6 @@ package elasticsearchio
 
 import (
 	"testing"
-	"time"
 
 	"reprise/io/connector"
 	"reprise/io/iotest"
@@ -18,8 +17,7 @@ func TestConformance(t *testing.T) {
 	index := func(target string) string { return prefix + "-" + target }
 	iotest.TestSink(t, iotest.Sink{
 		New: func(t *testing.T, target string) connector.Sink {
-			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{},
-				Timeout: connector.Duration(2 * time.Second)})
+			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{}})
 		},
 		Read:       func(t *testing.T, target string) map[string]string { return es.documents(index(target)) },
 		Count:      func(t *testing.T, target string) int { return es.count(index(target)) },

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reprise/io/connector"
 	"reprise/io/iotest"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
@@ -153,6 +154,25 @@ func TestCutConnections(t *testing.T) {
 			t.Error(n)
 		}
 	}
+}
+
+// A request that is not answered in time is sent again.
+func TestTimeout(t *testing.T) {
+	es := shared(t)
+	c := es.config(es.index(name(t)))
+	es.must("PUT", "/"+c.Index, nil)
+	proxy := newProxy(t, es.url)
+	proxy.hang = 2
+	c.URLs, c.Timeout = []string{proxy.URL}, connector.Duration(time.Second)
+	results, err := write(t, c, iotest.Records(iotest.AssetSchema(), 0, 20, iotest.Base)...)
+	if err != nil || es.count(c.Index) != 20 || results[0].Attempts < 3 {
+		t.Error(err, es.count(c.Index), results)
+	}
+	dead := newProxy(t, es.url)
+	dead.hang = 1 << 30
+	c.URLs, c.RetryFor = []string{dead.URL}, connector.Duration(time.Millisecond)
+	_, err = write(t, c, iotest.Record(iotest.AssetSchema(), 0, iotest.Base))
+	wantError(t, err, "elasticsearch.timeout", fail.ExitUnreachable, "timeout")
 }
 
 // Requests are cut by the bytes of their bodies, whatever the records' size in memory; a document over the limit goes alone.

@@ -16,6 +16,7 @@ import (
 // proxy stands between the sink and a real server: it sees the bulk requests and their answers and can cut connections.
 type proxy struct {
 	*httptest.Server
+	hang     int                                         // as many bulk requests are never answered
 	cut      func(n int) (requestAfter, answerAfter int) // for the n-th bulk request, from 1: bytes to let through; -1: all
 	answered func(n int, answer []byte)                  // after the server's answer, before it is passed on
 
@@ -38,6 +39,10 @@ func (p *proxy) pass(t *testing.T, target string, w http.ResponseWriter, r *http
 	n, bulk := 0, strings.HasSuffix(r.URL.Path, "/_bulk")
 	if bulk {
 		n = p.see(t, r, body)
+	}
+	if bulk && n <= p.hang {
+		<-r.Context().Done()
+		return
 	}
 	requestAfter, answerAfter := -1, -1
 	if bulk && p.cut != nil {

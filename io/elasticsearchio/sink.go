@@ -122,17 +122,17 @@ func (s *Sink) check(ctx context.Context, found map[string]index, fields []recor
 	}
 	target := found[name]
 	for _, block := range []string{"index.blocks.read_only", "index.blocks.write"} {
-		if target.Settings[block] == "true" {
+		if target.setting(block) == "true" {
 			return fail.Job("elasticsearch.read_only", "the index %q takes no writes (%s)", name, block).WithFix("remove the block, or write to another index")
 		}
 	}
-	if target.Settings["index.verified_before_close"] == "true" {
+	if target.setting("index.verified_before_close") == "true" {
 		return fail.Job("elasticsearch.index_closed", "the index %q is closed", name).WithFix("open it")
 	}
 	if err := fits(fmt.Sprintf("the index %q", name), fields, &target.Mappings); err != nil {
 		return err
 	}
-	if kept := keepsDeletes(target.Settings); kept < 10*time.Minute {
+	if kept := keepsDeletes(target); kept < 10*time.Minute {
 		slog.WarnContext(ctx, "the index forgets deletes early: a record read before a delete and written later than this brings the document back; set index.gc_deletes to 1h for the run",
 			"index", name, "gc_deletes", kept)
 	}
@@ -160,9 +160,9 @@ func writeIndex(name string, found map[string]index) (string, error) {
 }
 
 // keepsDeletes is how long an index remembers the versions of deleted documents.
-func keepsDeletes(settings map[string]string) time.Duration {
-	text, ok := settings["index.gc_deletes"]
-	if !ok {
+func keepsDeletes(i index) time.Duration {
+	text := i.setting("index.gc_deletes")
+	if text == "" {
 		return time.Minute
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {

@@ -118,7 +118,7 @@ func TestPrepare(t *testing.T) {
 	})
 	t.Run("created", func(t *testing.T) {
 		c := es.config(es.index(name(t)))
-		c.Create = &Create{Settings: map[string]any{"number_of_shards": 2}}
+		c.Create = &Create{Settings: map[string]any{"number_of_shards": 2, "index.query.default_field": []string{"title"}}}
 		for range 2 {
 			if err := prepare(t, c, schema, false); err != nil {
 				t.Fatal(err)
@@ -126,7 +126,7 @@ func TestPrepare(t *testing.T) {
 		}
 		var got map[string]struct {
 			Mappings json.RawMessage
-			Settings map[string]string
+			Settings map[string]any
 		}
 		es.get("/"+c.Index+"?flat_settings=true", &got)
 		if s := got[c.Index].Settings; s["index.number_of_shards"] != "2" || s["index.gc_deletes"] != "1h" {
