@@ -1,0 +1,525 @@
+package cassandraio
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/gocql/gocql"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// reader reads one split. One goroutine asks for the next page while the caller's decodes the one before and hands it on.
+type reader struct {
+	*tableSource
+	split   connector.Split
+	key     [][]byte // of the partition; nil: the split is a part of the ring
+	decoder *rowDecoder
+	size    *pageSize
+	last    []byte // what has been handed on ends here
+	batch   batch
+}
+
+// answer is a page as it came.
+type answer struct {
+	iter *gocql.Iter
+	sent time.Time
+	end  bool // of the last scan
+}
+
+// errStuck tells that not even one row can be read at once.
+var errStuck = errors.New("the next row cannot be read")
+
+// read hands on the pages of the split.
+func (r *reader) read(ctx context.Context, page func(connector.Page) error) error {
+	for {
+		err := r.stream(ctx, page)
+		if !errors.Is(err, errStuck) {
+			return err
+		}
+		if err := r.passStuck(ctx, page); err != nil {
+			return err
+		}
+	}
+}
+
+// stream reads from r.last to the end of the split, or until it is stuck.
+func (r *reader) stream(ctx context.Context, page func(connector.Page) error) error {
+	scans, err := r.scans(ctx, r.last)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	answers := make(chan answer)
+	failed := make(chan error, 1)
+	go func() {
+		failed <- r.fetch(ctx, scans, answers)
+		close(answers)
+	}()
+	defer func() {
+		cancel()
+		for range answers { // until fetch has ended
+		}
+	}()
+	for a := range answers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.handOn(a, page); err != nil {
+			return err
+		}
+	}
+	return <-failed
+}
+
+// fetch asks for the pages of the scans.
+func (r *reader) fetch(ctx context.Context, scans []scan, answers chan<- answer) error {
+	for i, s := range scans {
+		for state := []byte(nil); ; {
+			a, err := r.request(ctx, r.decoder.list, s, state)
+			if err != nil {
+				return err
+			}
+			state = a.iter.PageState()
+			a.end = len(state) == 0 && i == len(scans)-1
+			select {
+			case answers <- a:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if len(state) == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// stuckAfter is how often one row alone is tried before it is looked at more closely.
+const stuckAfter = 4
+
+// request gets one page. It tries again what may pass, with half of the rows where fewer may help.
+func (r *reader) request(ctx context.Context, list string, s scan, state []byte) (answer, error) {
+	alone := 0
+	var a answer
+	err := retry(ctx, func() error {
+		a.sent = time.Now()
+		rows := r.size.rows()
+		var err error
+		if a.iter, err = r.query(ctx, list, s, state, rows); err == nil {
+			r.size.grow()
+			return nil
+		}
+		if !shrinks(err) {
+			return err
+		}
+		if rows > 1 {
+			r.size.halve(rows)
+			return err
+		}
+		if alone++; alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big" {
+			return errStuck
+		}
+		return err
+	})
+	return a, err
+}
+
+// query asks once.
+func (o *tableSource) query(ctx context.Context, list string, s scan, state []byte, rows int) (*gocql.Iter, error) {
+	cql := "SELECT " + list + " FROM " + o.table.name
+	if s.where != "" {
+		cql += " WHERE " + s.where
+	}
+	iter := o.session.Query(cql+s.tail, s.args...).WithContext(ctx).Consistency(o.level).PageSize(rows).PageState(state).Iter()
+	if len(iter.Columns()) > 0 {
+		return iter, nil
+	}
+	if err := iter.Close(); err != nil {
+		return nil, classify(err)
+	}
+	return nil, fail.New(fail.Transient, "cassandra.server", "Cassandra answers a query without columns")
+}
+
+// retry calls do until it passes, fails for good, or has failed for connector.DefaultRetry's deadline.
+func retry(ctx context.Context, do func() error) error {
+	limits := connector.DefaultRetry
+	pause := &backoff.ExponentialBackOff{InitialInterval: limits.First, MaxInterval: limits.Max, Multiplier: 2, RandomizationFactor: 1}
+	pause.Reset()
+	for began := time.Now(); ; {
+		err := do()
+		if err == nil || errors.Is(err, errStuck) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent || time.Since(began) > limits.Deadline {
+			return err
+		}
+		select {
+		case <-time.After(pause.NextBackOff()):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// handOn decodes a page and hands on what is complete of it.
+func (r *reader) handOn(a answer, page func(connector.Page) error) error {
+	r.decoder.origin.Position = r.last
+	now := a.sent.Unix()
+	size, rows := int64(0), 0
+	for a.iter.Scan(r.decoder.dest...) {
+		rows++
+		size += r.decoder.size()
+		if r.decoder.isRow() {
+			if err := r.batch.add(r.decoder, now); err != nil {
+				return err
+			}
+		}
+	}
+	if err := a.iter.Close(); err != nil {
+		return classify(err)
+	}
+	r.size.seen(size, rows)
+	done, err := r.batch.take(r.decoder, a.end)
+	if err != nil || done.Rows() == 0 {
+		return err
+	}
+	r.last = done.Last
+	return page(done)
+}
+
+// passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and again not
+// the row itself, it becomes a dead letter.
+func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error) error {
+	if !r.batch.exact {
+		return fail.Job("cassandra.row_unreadable", "a row after token position %x cannot be read, and the types of the clustering columns do not let it be passed over", r.last).
+			WithFix("it may be too large for the server; leave its large columns out, or raise timeout")
+	}
+	keys := newLayout(r.table.keysOnly(), r.key == nil)
+	decoder := newRowDecoder(keys, r.split.String(), r.decoder.fixed, r.decoder.maxRow)
+	for failures := 0; ; {
+		if found, err := r.firstKey(ctx, decoder); err != nil || !found {
+			return err
+		}
+		_, err := r.query(ctx, r.decoder.list, r.rowScan(decoder), nil, 1)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case shrinks(err):
+			failures++
+		case fail.ClassOf(err) == fail.Fatal:
+			return err
+		}
+		if failures < stuckAfter {
+			continue
+		}
+		if r.last, err = decoder.position(); err != nil {
+			return err
+		}
+		dead := decoder.dead(fail.New(fail.Permanent, "cassandra.row_unreadable", "the row cannot be read, its key can: %w", err).
+			WithFix("it may be too large for the server; leave its large columns out, or raise timeout"))
+		dead.Attempts = failures
+		return page(connector.Page{Dead: []*record.DeadLetter{dead}, Last: r.last})
+	}
+}
+
+// firstKey reads the key of the row after r.last into decoder.
+func (r *reader) firstKey(ctx context.Context, decoder *rowDecoder) (found bool, err error) {
+	scans, err := r.scans(ctx, r.last)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range scans {
+		err := retry(ctx, func() error {
+			iter, err := r.query(ctx, decoder.list, s, nil, 10)
+			if err != nil {
+				return err
+			}
+			for !found && iter.Scan(decoder.dest...) {
+				found = decoder.isRow()
+			}
+			return classify(iter.Close())
+		})
+		if err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// rowScan reads the row whose key is in decoder.
+func (r *reader) rowScan(decoder *rowDecoder) scan {
+	var s scan
+	for i, c := range r.table.keysOnly().columns {
+		if i < len(r.key) {
+			s = s.and(c.quoted+" = ?", r.key[i])
+		} else {
+			s = s.and(c.quoted+" = ?", decoder.raw(i))
+		}
+	}
+	return s
+}
+
+// batch collects what has been decoded and not handed on.
+type batch struct {
+	exact bool // a page may end after any row; else only where the token changes
+	page  connector.Page
+
+	last   []byte // position of the last row, where the next may be none
+	token  int64
+	rows   int
+	border struct { // before the first row of the last token
+		records, dead int
+		bytes         int64
+		last          []byte
+	}
+}
+
+// maxHeld bounds the rows of a partition that are held until its end is seen.
+const maxHeld = 256 << 20
+
+// add decodes a row.
+func (b *batch) add(d *rowDecoder, now int64) error {
+	err := b.mark(d)
+	d.add(&b.page, now)
+	return err
+}
+
+// mark takes notice of where the next row stands.
+func (b *batch) mark(d *rowDecoder) error {
+	b.rows++
+	if b.exact {
+		var err error
+		if d.table.static { // what follows may be no row
+			b.last, err = d.position()
+		}
+		return err
+	}
+	token := d.rowToken()
+	if b.rows > 1 && token != b.token {
+		b.border.records, b.border.dead, b.border.bytes = len(b.page.Records), len(b.page.Dead), b.page.Bytes
+		b.border.last = append(appendToken(nil, b.token), ringDone)
+	}
+	b.token = token
+	if held := b.page.Bytes - b.border.bytes; held > maxHeld {
+		return fail.Job("cassandra.wide_partition", "a partition is larger than %s, and the types of the clustering columns do not let it be read in parts",
+			connector.HumanBytes(maxHeld)).WithFix("leave its large columns out")
+	}
+	return nil
+}
+
+// take gives what is complete: after the last page everything, before it up to a position that reading can go on from.
+func (b *batch) take(d *rowDecoder, end bool) (connector.Page, error) {
+	if b.rows == 0 {
+		return connector.Page{}, nil
+	}
+	if !b.exact && !end {
+		done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records], Dead: b.page.Dead[:b.border.dead:b.border.dead],
+			Bytes: b.border.bytes, Last: b.border.last}
+		if done.Rows() > 0 {
+			b.page.Records, b.page.Dead = b.page.Records[b.border.records:], b.page.Dead[b.border.dead:]
+			b.page.Bytes -= b.border.bytes
+			b.border.records, b.border.dead, b.border.bytes = 0, 0, 0
+		}
+		return done, nil
+	}
+	done := b.page
+	var err error
+	switch {
+	case !b.exact:
+		done.Last = append(appendToken(nil, b.token), ringDone)
+	case b.last != nil:
+		done.Last = b.last
+	default:
+		done.Last, err = d.position()
+	}
+	b.page, b.rows = connector.Page{}, 0
+	return done, err
+}
+
+// pageSize is how many rows are asked for: as many as have the wanted number of bytes, judging by those seen last.
+type pageSize struct {
+	target int64
+	limit  atomic.Int64 // by luck and bad luck
+	row    atomic.Int64 // bytes; 0: none seen yet
+}
+
+const (
+	firstRows = 500
+	mostRows  = 10_000
+)
+
+func newPageSize(target int64, s connector.Split) *pageSize {
+	p := &pageSize{target: target}
+	p.limit.Store(firstRows)
+	if s.Rows > 0 {
+		p.row.Store(s.Bytes / s.Rows)
+	}
+	return p
+}
+
+func (p *pageSize) rows() int {
+	n := p.limit.Load()
+	if row := p.row.Load(); row > 0 {
+		n = min(n, p.target/row)
+	}
+	return int(max(1, n))
+}
+
+func (p *pageSize) grow()          { p.limit.Store(min(2*p.limit.Load(), mostRows)) }
+func (p *pageSize) halve(rows int) { p.limit.Store(int64(max(1, rows/2))) }
+
+func (p *pageSize) seen(bytes int64, rows int) {
+	if rows > 0 {
+		p.row.Store(max(1, bytes/int64(rows), p.row.Load()/2))
+	}
+}
+
+// scans are what is left of the split after a position; nil: all of it.
+func (r *reader) scans(ctx context.Context, from []byte) ([]scan, error) {
+	if from != nil && r.split.End != nil && bytes.Compare(from, r.split.End) >= 0 {
+		return nil, nil
+	}
+	if r.key != nil {
+		return r.bucketScans(r.key, from, r.split.End)
+	}
+	return r.ringScans(ctx, from, r.split.End)
+}
+
+// bucketScans read a partition between two positions, as far as the settings let it be read.
+func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error) {
+	if len(o.table.clustering) == 0 {
+		if from != nil {
+			return nil, nil
+		}
+		return o.table.partitionScans(key, nil, nil), nil
+	}
+	lower, upper := o.lower.edge, o.upper.edge
+	low, high := o.lower.at, o.upper.at
+	if from != nil && bytes.Compare(from, low) >= 0 {
+		values, err := o.table.order.values(from)
+		if err != nil {
+			return nil, err
+		}
+		lower, low = &edge{values: values}, from
+	}
+	if to != nil && (high == nil || bytes.Compare(to, high) < 0) {
+		values, err := o.table.order.values(to)
+		if err != nil {
+			return nil, err
+		}
+		upper, high = &edge{values: values, included: true}, to
+	}
+	if high != nil && bytes.Compare(low, high) > 0 {
+		return nil, nil
+	}
+	return o.table.partitionScans(key, lower, upper), nil
+}
+
+// ringScans read the ring between two positions. Where one lies within a partition, or behind it, the partitions of that token are
+// looked up and read one by one.
+func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, error) {
+	start, end := ringPosition{token: math.MinInt64}, ringPosition{token: math.MaxInt64, tag: ringDone}
+	var err error
+	if from != nil {
+		if start, err = o.table.ringPosition(from); err != nil {
+			return nil, err
+		}
+	}
+	if to != nil {
+		if end, err = o.table.ringPosition(to); err != nil {
+			return nil, err
+		}
+	}
+	var scans []scan
+	low, high := start.token, end.token
+	if start.tag == ringRow {
+		border := &end
+		if end.token != start.token || end.tag != ringRow {
+			border = nil
+		}
+		if scans, err = o.borderScans(ctx, start.token, &start, border); err != nil || border != nil {
+			return scans, err
+		}
+	}
+	if start.tag != 0 {
+		if low == math.MaxInt64 {
+			return scans, nil
+		}
+		low++
+	}
+	if end.tag != ringDone {
+		if high == math.MinInt64 {
+			return scans, nil
+		}
+		high--
+	}
+	if low <= high {
+		scans = append(scans, o.table.tokenScan(low, high))
+	}
+	if end.tag == ringRow {
+		last, err := o.borderScans(ctx, end.token, nil, &end)
+		return append(scans, last...), err
+	}
+	return scans, nil
+}
+
+// borderScans read the partitions of one token after one row and up to another, either of them nil for none.
+func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *ringPosition) ([]scan, error) {
+	var scans []scan
+	err := retry(ctx, func() error {
+		scans = nil
+		iter, err := o.query(ctx, "DISTINCT "+quotedList(o.table.partition), o.table.tokenScan(token, token), nil, 1000)
+		if err != nil {
+			return err
+		}
+		values := make([]slot, len(o.table.partition))
+		dest := make([]any, len(values))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		for iter.Scan(dest...) {
+			key := make([][]byte, len(values))
+			for i := range values {
+				key[i] = bytes.Clone(values[i].data)
+			}
+			scans = append(scans, o.borderScan(key, from, to)...)
+		}
+		return classify(iter.Close())
+	})
+	return scans, err
+}
+
+func (o *tableSource) borderScan(key [][]byte, from, to *ringPosition) []scan {
+	serialized := serializeKey(key)
+	var lower, upper *edge
+	if from != nil {
+		switch c := bytes.Compare(serialized, from.key); {
+		case c < 0, c == 0 && len(o.table.clustering) == 0:
+			return nil
+		case c == 0:
+			lower = &edge{values: from.row}
+		}
+	}
+	if to != nil {
+		switch c := bytes.Compare(serialized, to.key); {
+		case c > 0:
+			return nil
+		case c == 0 && len(o.table.clustering) > 0:
+			upper = &edge{values: to.row, included: true}
+		}
+	}
+	return o.table.partitionScans(key, lower, upper)
+}

@@ -1,0 +1,165 @@
+package cassandraio
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/gocql/gocql"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// Source reads a table, partition by partition ("buckets") or by token ranges.
+//
+// With buckets a split is an interval of clustering keys of one partition, and a position is the clustering key in the order of the
+// table. By token ranges a split is an interval of tokens, and a position is the token, the partition and the clustering key. What
+// of a key cannot be part of a position (decimals, and what is nested) can only be read by token ranges, where a page then ends at
+// the border of a partition; the rows of one are held together in memory until then, 256 MiB at most.
+//
+// The version of a record is the latest write time of its columns, or a column that the settings name; 1 where none has a value,
+// since Cassandra does not tell when such a row was written, nor when a value was deleted. Its expiry is that of the column that
+// lives longest, by the worker's clock.
+//
+// A row that is written while the table is read may be read or not, and is read once at most. A partition that has nothing but static
+// columns has no row and gives no record. A tuple all of whose parts are null comes as null.
+type Source struct {
+	config SourceConfig
+	need   connector.Need
+
+	mu    sync.Mutex
+	table *tableSource
+}
+
+var _ connector.Source = (*Source)(nil)
+
+// NewSource makes a source; it connects when it is used first.
+func NewSource(c SourceConfig, need connector.Need) *Source {
+	return &Source{config: c, need: need}
+}
+
+// tableSource is a source that is connected and knows its table.
+type tableSource struct {
+	config       SourceConfig
+	session      *gocql.Session
+	table        *table
+	level        gocql.Consistency
+	layout       layout
+	exact        bool  // any row has a position
+	lower, upper limit // of the clustering keys, by the settings
+}
+
+// open connects.
+func (s *Source) open(ctx context.Context) (*tableSource, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table != nil {
+		return s.table, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	session, err := connect(ctx, s.config.Connection)
+	if err != nil {
+		return nil, err
+	}
+	t, err := openTable(ctx, session, s.config, s.need)
+	if err != nil {
+		session.Close()
+		return nil, err
+	}
+	s.table = t
+	return t, nil
+}
+
+func openTable(ctx context.Context, session *gocql.Session, c SourceConfig, need connector.Need) (*tableSource, error) {
+	level, err := c.consistency()
+	if err != nil {
+		return nil, fail.Job("cassandra.consistency", "consistency: %w", err)
+	}
+	t, err := loadSource(ctx, session, c, need)
+	if err != nil {
+		return nil, err
+	}
+	o := &tableSource{config: c, session: session, table: t, level: level, layout: newLayout(t, c.Buckets == nil)}
+	isTuple := func(c column) bool { return c.typ.Kind.Nested() }
+	notOrdered := t.order.check()
+	o.exact = notOrdered == nil && !slices.ContainsFunc(t.partition, isTuple)
+	if c.Buckets == nil {
+		return o, nil
+	}
+	if notOrdered != nil {
+		return nil, fail.Job("cassandra.no_position", "the partitions of %s cannot be read one by one: %w", t.name, notOrdered).
+			WithFix("leave buckets out, so that the table is read by token ranges")
+	}
+	for _, col := range t.partition {
+		if col.typ.Kind.Nested() {
+			return nil, fail.Job("cassandra.no_position", "the partitions of %s cannot be read one by one: column %q is a %s", t.name, col.name, col.typ).
+				WithFix("leave buckets out, so that the table is read by token ranges")
+		}
+	}
+	o.lower, o.upper, err = t.idBounds(c.IDs)
+	return o, err
+}
+
+// Schema implements connector.Source.
+func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
+	o, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return o.table.schema, nil
+}
+
+// Read implements connector.Source.
+func (s *Source) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+	o, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &reader{tableSource: o, split: split, last: split.Start, size: newPageSize(o.config.Page.Or(1<<20), split)}
+	r.batch.exact = o.exact
+	var values []record.Value
+	if s.config.Buckets != nil {
+		if values, r.key, err = o.table.parsePartition(split.Partition); err != nil {
+			return fail.Job("cassandra.no_split", "%q is no partition of %s: %w", split.Partition, o.table.name, err)
+		}
+	}
+	r.decoder = newRowDecoder(o.layout, split.String(), values, o.config.MaxRow.Or(64<<20))
+	return r.read(ctx, page)
+}
+
+// Close implements connector.Source.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table != nil {
+		s.table.session.Close()
+		s.table = nil
+	}
+	return nil
+}
+
+// Plan implements connector.Source.
+func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
+	t, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	if o.Rows <= 0 {
+		o.Rows = math.MaxInt64
+	}
+	if o.Bytes <= 0 {
+		o.Bytes = math.MaxInt64
+	}
+	if s.config.Buckets == nil {
+		return t.planRing(ctx, o, split)
+	}
+	return t.planBuckets(ctx, o, split)
+}
