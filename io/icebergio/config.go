@@ -122,7 +122,7 @@ func (c CatalogConfig) validate() []connector.Fault {
 // plainLocation tells whether a location reads the same as a path and as a URL: iceberg-go escapes locations, Java does not.
 func plainLocation(location string) bool {
 	u, err := url.Parse(location)
-	return err == nil && u.RawQuery == "" && u.Fragment == "" && u.JoinPath("x").String() == strings.TrimRight(location, "/")+"/x"
+	return err == nil && !strings.Contains(location, "%") && u.RawQuery == "" && u.Fragment == "" && u.JoinPath("x").String() == strings.TrimRight(location, "/")+"/x"
 }
 
 func (c SinkConfig) versionColumn() string {

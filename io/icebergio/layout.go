@@ -94,12 +94,6 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 	if len(missing) > 0 {
 		problem("it lacks the columns %s; add them (ALTER TABLE ... ADD COLUMNS), or drop the fields by a transform", strings.Join(missing, ", "))
 	}
-	for _, id := range columns.IdentifierFieldIDs {
-		if _, ok := columns.FindColumnName(id); !ok {
-			// Trap: catalogs let an identifier column be dropped.
-			problem("its identifier field %d has been dropped; set the identifier fields again", id)
-		}
-	}
 	if v := t.Metadata().Version(); v > 2 {
 		problem("its format version is %d; only 1 and 2 can be written", v)
 	}

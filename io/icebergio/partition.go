@@ -135,7 +135,7 @@ type partitionKey struct {
 	transform func(any) any
 }
 
-// longest name of a folder that file systems take, with some left for the name of the part.
+// maxPartitionText is the longest name of a folder that file systems take, with some left for the name of the part.
 const maxPartitionText = 200
 
 // partitionKey appends what tells the record's partition from others, or the error of a record that no partition can hold.
@@ -170,8 +170,13 @@ func (l *layout) partitionFits(r *record.Record) error {
 		}
 		text, _ := k.transform(k.value(v)).(string)
 		if n := len(url.QueryEscape(text)); n > maxPartitionText {
-			return fail.New(fail.Permanent, "iceberg.long_partition_value", "%s is too long for the name of a partition's folder: %d of at most %d bytes when escaped", k.column, n, maxPartitionText).
+			return fail.New(fail.Permanent, "iceberg.partition_value", "%s is too long for the name of a partition's folder: %d of at most %d bytes when escaped", k.column, n, maxPartitionText).
 				WithFix("partition by truncate(N, %s) or bucket(N, %s)", k.column, k.column)
+		}
+		// gocloud.dev writes the key of an object with "../" in it otherwise than the manifest says, and no reader finds it.
+		if strings.HasSuffix(text, "..") {
+			return fail.New(fail.Permanent, "iceberg.partition_value", "%s ends with two points, which the name of a partition's folder cannot", k.column).
+				WithFix("give it another value by a transform, or partition by bucket(N, %s)", k.column)
 		}
 	}
 	return nil
