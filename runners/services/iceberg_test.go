@@ -36,7 +36,18 @@ func TestReadIceberg(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeAndRead(t, cat, IcebergTable{Catalog: file})
+		where := IcebergTable{Catalog: file}
+		where.Table = write(t, cat)
+		checkRows(t, where)
+		checkMetadata(t, where)
+		where.Where = "id=2"
+		if rows := ReadIceberg(t, where); !slices.Equal(rows, []string{read2}) {
+			t.Errorf("rows with id=2: %v", rows)
+		}
+		where.Where = "id=3"
+		if rows := ReadIceberg(t, where); rows != nil {
+			t.Errorf("a deleted row is read: %v", rows)
+		}
 	})
 	t.Run("REST", func(t *testing.T) {
 		address := "http://" + Need(t, IcebergREST)
@@ -44,7 +55,7 @@ func TestReadIceberg(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeAndRead(t, cat, IcebergTable{Catalog: address})
+		checkRows(t, IcebergTable{Catalog: address, Table: write(t, cat)})
 	})
 	t.Run("S3", func(t *testing.T) {
 		props := S3Props(Need(t, S3))
@@ -62,7 +73,7 @@ func TestReadIceberg(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		writeAndRead(t, cat, IcebergTable{Catalog: file, Props: props})
+		checkRows(t, IcebergTable{Catalog: file, Props: props, Table: write(t, cat)})
 	})
 }
 
@@ -100,11 +111,11 @@ const (
 		`"at":null,"local":null,"raw":null,"tags":[],"attrs":null,"owner":null}`
 )
 
-func writeAndRead(t *testing.T, cat catalog.Catalog, where IcebergTable) {
+// write makes a table of two snapshots, the second one a delete, and gives its name.
+func write(t *testing.T, cat catalog.Catalog) string {
 	t.Helper()
 	ctx := t.Context()
 	ident := table.Identifier{Name(t), "assets"}
-	where.Table = strings.Join(ident, ".")
 	if err := cat.CreateNamespace(ctx, ident[:1], nil); err != nil {
 		t.Fatal(err)
 	}
@@ -114,19 +125,24 @@ func writeAndRead(t *testing.T, cat catalog.Catalog, where IcebergTable) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows := ReadIceberg(t, where); rows != nil {
-		t.Errorf("an empty table has the rows %v", rows)
-	}
 	assets = appendRows(t, ctx, assets)
 	if _, err := assets.Delete(ctx, iceberg.EqualTo(iceberg.Reference("title"), "deleted"), iceberg.Properties{"run": "second"}); err != nil {
 		t.Fatal(err)
 	}
+	return strings.Join(ident, ".")
+}
 
+func checkRows(t *testing.T, where IcebergTable) {
+	t.Helper()
 	rows := ReadIceberg(t, where)
 	slices.Sort(rows)
 	if diff := cmp.Diff([]string{read1, read2}, rows); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
+}
+
+func checkMetadata(t *testing.T, where IcebergTable) {
+	t.Helper()
 	snapshots := IcebergSnapshots(t, where)
 	if len(snapshots) != 2 || snapshots[0].Summary["run"] != "first" || snapshots[1].Summary["run"] != "second" ||
 		snapshots[0].Summary["added-records"] != "3" || snapshots[1].Parent != snapshots[0].ID || !snapshots[1].Current {
@@ -137,10 +153,6 @@ func writeAndRead(t *testing.T, cat catalog.Catalog, where IcebergTable) {
 		if !strings.Contains(schema, want) {
 			t.Errorf("the schema lacks %s:\n%s", want, schema)
 		}
-	}
-	where.Where = "id=2"
-	if rows := ReadIceberg(t, where); !slices.Equal(rows, []string{read2}) {
-		t.Errorf("rows with id=2: %v", rows)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 )
 
 func TestConsumeKafka(t *testing.T) {
+	t.Parallel()
 	addr, topic := Need(t, Kafka), Name(t)
 	conf := sarama.NewConfig()
 	conf.Producer.Return.Successes = true

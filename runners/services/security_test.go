@@ -15,6 +15,7 @@ import (
 )
 
 func TestCassandraSecurity(t *testing.T) {
+	t.Parallel()
 	server := Own(t, Cassandra, Env("CASSANDRA_AUTH=1", "CASSANDRA_TLS=1"))
 	connect := func(password string, roots *x509.CertPool) error {
 		cluster := gocql.NewCluster(server.Addr)
@@ -47,6 +48,7 @@ func TestCassandraSecurity(t *testing.T) {
 }
 
 func TestKafkaSecurity(t *testing.T) {
+	t.Parallel()
 	server := Own(t, Kafka, Env("KAFKA_AUTH=1", "KAFKA_TLS=1"))
 	connect := func(password string, roots *x509.CertPool) error {
 		conf := sarama.NewConfig()

@@ -39,6 +39,7 @@ func TestNeedAtOnce(t *testing.T) {
 }
 
 func TestOwn(t *testing.T) {
+	t.Parallel()
 	var addr, data string
 	t.Run("life", func(t *testing.T) {
 		broker := Own(t, Kafka, Heap("256m"))
@@ -56,7 +57,7 @@ func TestOwn(t *testing.T) {
 		if !answers(addr) {
 			t.Error("does not answer after Start")
 		}
-		broker.Kill()
+		broker.Node(1).Kill()
 		if answers(addr) {
 			t.Error("answers after Kill")
 		}
@@ -71,6 +72,7 @@ func TestOwn(t *testing.T) {
 
 // TestLeftServer kills a test process that has a server of its own; the next Own must end the server.
 func TestLeftServer(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(home(), "data", "own")
 	if os.Getenv("LEAVE_SERVER") != "" {
 		broker := Own(t, Kafka)
@@ -99,6 +101,7 @@ func TestLeftServer(t *testing.T) {
 
 // TestFailedStart shows what a test prints whose server does not start.
 func TestFailedStart(t *testing.T) {
+	t.Parallel()
 	said := failure(t, func(t testing.TB) { Own(t, Kafka, Heap("2m")) })
 	for _, want := range []string{"kafka start", "cannot format", "OutOfMemoryError"} {
 		if !strings.Contains(said, want) {
