@@ -3,6 +3,7 @@ package transforms
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/invopop/jsonschema"
 
@@ -55,7 +56,7 @@ func compileCast(config json.RawMessage, in *record.Schema, _ Options) (Step, *r
 		}
 		to, err := record.ParseType(text, nil)
 		if err != nil {
-			f.addf(e.name, "%v; %s", err, suggest(text, typeNames))
+			f.addf(e.name, "%s", typeFault(text, err))
 			continue
 		}
 		if i < 0 {
@@ -75,6 +76,14 @@ func compileCast(config json.RawMessage, in *record.Schema, _ Options) (Step, *r
 	step.out = f.schema(fields, in.KeyNames())
 	step.values = make([]record.Value, len(step.places))
 	return Each(step.apply), step.out, f.err()
+}
+
+// typeFault tells what is wrong with a type, and which there are where it is unknown.
+func typeFault(text string, err error) string {
+	if !strings.Contains(err.Error(), "unknown type") {
+		return err.Error()
+	}
+	return err.Error() + "; " + suggest(text, typeNames)
 }
 
 var typeNames = func() []string {

@@ -24,9 +24,9 @@ func (d *Derivation) UnmarshalJSON(text []byte) error {
 	if json.Unmarshal(text, &d.Value) == nil {
 		return nil
 	}
-	type plain Derivation
-	p, err := decode[plain](text)
-	*d = Derivation(p)
+	type withType Derivation // without this method
+	t, err := decode[withType](text)
+	*d = Derivation(t)
 	return err
 }
 
@@ -77,7 +77,7 @@ func compileDerive(config json.RawMessage, in *record.Schema, o Options) (Step, 
 	for _, e := range list {
 		d, err := decode[Derivation](e.value)
 		if err != nil {
-			f.addf(e.name, "an expression is needed, or value and type: %v", err)
+			f.addf(e.name, "an expression is needed, or value and type: %s", faultMessage(err))
 			continue
 		}
 		x := s.compile(&f, e.name, d.Value)
@@ -110,7 +110,7 @@ func derivedType(f *faults, in *record.Schema, name string, d Derivation, x *exp
 	case d.Type != "":
 		var err error
 		if t, err = record.ParseType(d.Type, nil); err != nil {
-			f.addf(name, "%v; %s", err, suggest(d.Type, typeNames))
+			f.addf(name, "%s", typeFault(d.Type, err))
 			return t, false
 		}
 	case i >= 0:
@@ -122,7 +122,7 @@ func derivedType(f *faults, in *record.Schema, name string, d Derivation, x *exp
 		}
 	}
 	if !assignable(x.out, t) {
-		f.addf(name, "the expression gives a %s, which does not fit a %s; convert it, as in string(x), int(x), double(x) or timestamp(x), or name another type", typeName(x.out), t)
+		f.addf(name, "the expression gives %s, which does not fit %s; convert it, as in string(x), int(x), double(x) or timestamp(x), or name another type", typeName(x.out), t)
 		return t, false
 	}
 	return t, true

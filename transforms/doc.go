@@ -2,7 +2,8 @@
 // `transforms` in a job file against the schema of the records. Each transform is one file here; a team adds its own with Register.
 //
 // A step changes a record in place or makes several of one. What cannot be done is an error and becomes a dead letter, with the
-// record as it entered the step. A delete has only its key: transforms leave its other fields unset.
+// record as it entered the step. A delete has only its key: transforms leave its other fields unset,
+// but for the one that route writes, since sinks find the record's place by it.
 //
 // # Expressions
 //

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -21,8 +22,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// costLimit bounds the work of one expression on one record: about a second.
-const costLimit = 10_000_000
+// costLimit bounds the work of one expression on one record, in CEL's units: about 0.3 s.
+const costLimit = 1_000_000
 
 // language is CEL with its libraries and our functions, without variables. Nothing in it can grow a value but by the size
 // of the expression: no bindings, no ranges of numbers beyond this bound.
@@ -101,10 +102,17 @@ type variable struct {
 
 // compile compiles text; it reports faults, each with line, column and a caret.
 func (s *scope) compile(f *faults, path, text string) *expression {
+	if strings.TrimSpace(text) == "" {
+		f.addf(path, "an expression is needed")
+		return nil
+	}
 	checked, issues := s.env.Compile(text)
 	if issues.Err() != nil {
 		for _, e := range issues.Errors() {
-			f.addf(path, "%s", explain(text, e.Location.Line(), e.Location.Column(), e.Message))
+			f.addf(path, "%s", s.explain(text, e.Location.Line(), e.Location.Column(), e.Message))
+			if strings.HasPrefix(e.Message, "Syntax error") {
+				break // the others follow from it
+			}
 		}
 		return nil
 	}
@@ -140,7 +148,7 @@ func (s *scope) compile(f *faults, path, text string) *expression {
 func (s *scope) condition(f *faults, path, text string) *expression {
 	x := s.compile(f, path, text)
 	if x != nil && x.out.Kind() != types.BoolKind && x.out.Kind() != types.DynKind {
-		f.addf(path, "a condition is true or false, but this is a %s: %s", typeName(x.out), text)
+		f.addf(path, "a condition is true or false, but this gives %s: %s", typeName(x.out), text)
 	}
 	return x
 }
@@ -219,36 +227,66 @@ func (s *scope) checkPart(f *faults, path, text string, tree *ast.AST, e ast.Exp
 	t, ok := s.pathType(whole)
 	if ok && t.Kind == record.UDT && !slices.Contains(t.Names, part) {
 		at := tree.SourceInfo().GetStartLocation(e.ID())
-		f.addf(path, "%s", explain(text, at.Line(), at.Column(), fmt.Sprintf("there is no %q; %s", part, suggest(part, t.Names))))
+		f.addf(path, "%s", s.explain(text, at.Line(), at.Column(), fmt.Sprintf("there is no %q; %s", part, suggest(part, t.Names))))
 	}
 }
 
 var (
-	wrapper  = regexp.MustCompile(`wrapper\((\w+)\)`)
-	operator = regexp.MustCompile(`'?[!_]?([^\s\w']+|in)_'?|_\[_\]`)
+	wrapper    = regexp.MustCompile(`wrapper\((\w+)\)`)
+	operator   = regexp.MustCompile(`'?[!_]?([^\s\w']+|in)_'?|_\[_\]`)
+	undeclared = regexp.MustCompile(`^undeclared reference to '([^']*)'.*`)
+	unexpected = regexp.MustCompile(`^Syntax error: .* input '(\w+)'`)
+	expecting  = regexp.MustCompile(` expecting \{.*`)
 )
 
-// explain is a fault of an expression: where, what, a hint where the reason is known, the line and a caret.
-func explain(text string, line, column int, message string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "line %d, column %d: %s", line, column+1, readable(message))
+// explain is a fault of an expression: where, what, what would be right where that is known, the line and a caret.
+func (s *scope) explain(text string, line, column int, message string) string {
+	message = expecting.ReplaceAllString(readable(message), "")
+	hint := ""
 	switch {
-	case strings.Contains(message, "null)'") || strings.Contains(message, "(null, "):
-		b.WriteString("; a list, set, map or UDT is never null here but empty: compare its size() with 0")
-	case strings.Contains(message, "token recognition error at: '= '"), strings.Contains(message, "token recognition error at: '='"):
-		b.WriteString("; write == to compare")
-	case strings.Contains(message, "(int, double)") || strings.Contains(message, "(double, int)"):
-		b.WriteString("; write double(x) or int(x) to make both the same")
-	case strings.Contains(message, "reserved identifier"):
-		b.WriteString(`; write fields["..."] for a field of that name`)
+	case undeclared.MatchString(message):
+		name := undeclared.FindStringSubmatch(message)[1]
+		message = fmt.Sprintf("there is no field or function %q", name)
+		if hint = "the fields are " + strings.Join(s.in.Names(), ", "); nearest(name, s.known()) != "" {
+			hint = suggest(name, s.known())
+		}
+	case strings.Contains(message, "null)'") || strings.Contains(message, "'(null, "):
+		hint = "a list, set, map or UDT is never null here but empty: compare its size() with 0"
+	case strings.Contains(message, "'(int, double)'") || strings.Contains(message, "'(double, int)'"):
+		hint = "write double(x) or int(x) to make both the same"
+	case strings.Contains(message, "'(string, int)'") || strings.Contains(message, "'(string, double)'"):
+		hint = "write int(x) or double(x) for the number in a text; decimals and varints are texts here"
+	case strings.Contains(message, "token recognition error at: '='"), strings.Contains(message, "token recognition error at: '= '"):
+		hint = "write == to compare"
+	case unexpected.MatchString(message):
+		if name := unexpected.FindStringSubmatch(message)[1]; s.in.Index(name) >= 0 {
+			hint = fmt.Sprintf("the word has a meaning of its own: write fields[%q]", name)
+		}
 	}
-	lines := strings.Split(text, "\n")
-	if line >= 1 && line <= len(lines) {
-		at := []rune(lines[line-1])
-		column = max(0, min(column, len(at)))
+	if hint != "" {
+		message += "; " + hint
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "line %d, column %d: %s", line, column+1, message)
+	if lines := strings.Split(text, "\n"); line >= 1 && line <= len(lines) {
+		column = max(0, min(column, utf8.RuneCountInString(lines[line-1])))
 		fmt.Fprintf(&b, "\n  %s\n  %s^", lines[line-1], strings.Repeat(" ", column))
 	}
 	return b.String()
+}
+
+// known are the names that an expression can use; the fields stand first.
+func (s *scope) known() []string {
+	names := slices.DeleteFunc(s.in.Names(), func(name string) bool { return !isVariable(name) })
+	names = append(names, varVersion, varKey, varOp, varNow, varFields)
+	var functions []string
+	for name := range s.env.Functions() {
+		if identifier.MatchString(name) && name[0] != '_' {
+			functions = append(functions, name)
+		}
+	}
+	slices.Sort(functions)
+	return append(names, functions...)
 }
 
 // readable writes CEL's names of operators and nullable types as people do.
@@ -291,6 +329,9 @@ func (x *expression) failed(r *record.Record, err error) error {
 		if v.field >= 0 && r.Values[v.field].IsNull() {
 			failure.Message += "; " + v.name + " is null"
 			failure.Fix = "test for it: " + v.name + " != null && ..."
+			if x.scope.in.Fields[v.field].Type.Kind.Nested() {
+				failure.Fix = "test for it: size(" + v.name + ") > 0 && ..."
+			}
 		}
 	}
 	return failure

@@ -22,7 +22,7 @@ type RouteCase struct {
 
 var route = Transform{
 	Name:    "route",
-	Summary: "Writes a text field by the first condition that holds. Deletes get a value only from conditions that read nothing but the key, or _op.",
+	Summary: "Writes a text field by the first condition that holds. A delete is routed as well, as far as conditions read nothing but the key, or _op.",
 	Config:  new(RouteConfig),
 	Example: Example{
 		Config:  "route:\n  field: tier\n  cases:\n    - {when: size > 1000000, value: large}\n    - {when: size > 1000, value: medium}\n  default: small",
@@ -92,6 +92,9 @@ func (s *routeStep) apply(r *record.Record) error {
 			value = s.values[i]
 			break
 		}
+	}
+	if r.Op == record.Delete && value.IsNull() {
+		value = record.Value{}
 	}
 	resize(r, len(s.out.Fields))
 	r.Values[s.place] = value

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -188,10 +189,60 @@ func distance(a, b string) int {
 func decode[C any](config json.RawMessage) (c C, err error) {
 	d := json.NewDecoder(bytes.NewReader(config))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return c, &FaultError{Message: strings.TrimPrefix(err.Error(), "json: ")}
+	err = d.Decode(&c)
+	if err == nil {
+		return c, nil
 	}
-	return c, nil
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return c, &FaultError{Path: wrong.Field, Message: neededForm(wrong.Type) + " is needed"}
+	}
+	if f, ok := errors.AsType[*FaultError](err); ok {
+		return c, f
+	}
+	message := strings.TrimPrefix(err.Error(), "json: ")
+	if name, unknown := strings.CutPrefix(message, "unknown field "); unknown {
+		name = strings.Trim(name, `"`)
+		message = fmt.Sprintf("there is no setting %q; %s", name, suggest(name, settings(reflect.TypeFor[C]())))
+	}
+	return c, &FaultError{Message: message}
+}
+
+// neededForm is how people call what a Go type is read from.
+func neededForm(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "a map"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	}
+	return "a text"
+}
+
+// settings are the names of the fields of a struct in JSON, those of structs within it included.
+func settings(t reflect.Type) (names []string) {
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(append(names, name), settings(t.Field(i).Type)...)
+	}
+	return names
+}
+
+// faultMessage is the message of a fault, without its place.
+func faultMessage(err error) string {
+	if f, ok := errors.AsType[*FaultError](err); ok {
+		return f.Message
+	}
+	return err.Error()
 }
 
 // entry is a member of a JSON object.
