@@ -40,6 +40,15 @@ func TestRowsStandAlone(t *testing.T) {
 			t.Fatalf("%s is there with another seed too", key)
 		}
 	}
+	versions := map[int64]bool{}
+	for row := range Rows(SourceConfig{Rows: 2000, Seed: 7}) {
+		versions[row.Record.Version] = true
+	}
+	for row := range Rows(SourceConfig{Rows: 2000, Seed: 8}) {
+		if versions[row.Record.Version] {
+			t.Fatalf("%s is written at the same microsecond with another seed", row.Record.KeyText())
+		}
+	}
 	if n := len(small.Rows) + len(small.Deleted); n != 2000 {
 		t.Errorf("%d keys, want 2000", n)
 	}
