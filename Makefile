@@ -35,7 +35,7 @@ demo: build corpus ## One scan into Iceberg, Elasticsearch and Kafka
 .PHONY: corpus
 corpus:
 	$(SERVICES)/cassandra start
-	go run ./runners/local load --rows $(ROWS)
+	go run ./runners/corpus/load --rows $(ROWS)
 
 .PHONY: stop
 stop: ## End the servers of run, demo and test, and delete their data

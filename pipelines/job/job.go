@@ -71,7 +71,8 @@ const (
 	defaultJournal    = ".reprise/journal.db"
 )
 
-func (j *Job) setDefaults() {
+// SetDefaults fills in what the job does not say.
+func (j *Job) SetDefaults() {
 	if j.DeadLetters == nil {
 		j.DeadLetters = &Target{Files: &fileio.SinkConfig{Path: "dead-letters/" + j.Name}}
 	}

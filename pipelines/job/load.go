@@ -86,7 +86,7 @@ func (f *file) parse() (*Job, error) {
 		// The schema lets nothing through that does not decode; a field whose own reading is stricter tells so here.
 		return nil, fail.Job("job.wrong", "%s: %w", f.name, err)
 	}
-	j.setDefaults()
+	j.SetDefaults()
 	for _, x := range j.Validate() {
 		f.add(strings.Split(x.Path, "."), x.Message, false)
 	}
