@@ -312,6 +312,22 @@ func describe(client sarama.Client, name string) (limit int, found bool, err err
 	return min(limit, int(sarama.MaxRequestSize)-1<<20), true, nil
 }
 
+// await describes a topic that was just created, as soon as the brokers know it and its leaders.
+func await(ctx context.Context, client sarama.Client, name string) (limit int, err error) {
+	for tries := 0; tries < 100; tries++ {
+		var found bool
+		if limit, found, err = describe(client, name); found || (err != nil && fail.ClassOf(err) != fail.Transient) {
+			return limit, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	return 0, fail.New(fail.Transient, "kafka.new_topic", "the new topic %s is not known to all brokers yet", name)
+}
+
 func create(client sarama.Client, name string, c *Create) error {
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {

@@ -35,7 +35,7 @@ type Registry struct {
 type Batch struct {
 	Rows     int             `json:"rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"Records of a batch. Default: 2000."`
 	Bytes    connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes of a batch. Default: 2MiB."`
-	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Batches of one writer under way at once. 1 keeps the order of the messages of a key. Default: 4."`
+	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Batches of one writer under way at once. 1 keeps the messages of a key in order; more is faster only where brokers are far away. Default: 1."`
 }
 
 // Create is how a missing topic is created.
@@ -94,7 +94,7 @@ func (c SinkConfig) keyTemplate() string {
 }
 
 func (c SinkConfig) limits() connector.BatchLimits {
-	l := connector.BatchLimits{Rows: 2000, Bytes: int(c.Batch.Bytes.Or(2 << 20)), InFlight: 4}
+	l := connector.BatchLimits{Rows: 2000, Bytes: int(c.Batch.Bytes.Or(2 << 20)), InFlight: 1}
 	if c.Batch.Rows > 0 {
 		l.Rows = c.Batch.Rows
 	}

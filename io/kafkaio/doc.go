@@ -6,5 +6,5 @@
 // away at once. Keys go to the partitions to which Kafka's own Java producer sends them.
 //
 // Every message is acknowledged by all replicas in sync. The producer is idempotent, so that its own retries repeat nothing; a retried bundle does.
-// Within a bundle messages of one key may change places when limits.in_flight of batch is more than 1, the default.
+// Within a bundle the messages of a key keep their order, but where brokers fail for longer than the producer tries, or in_flight of batch is more than 1.
 package kafkaio

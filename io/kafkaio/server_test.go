@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,10 +72,7 @@ func suite(t *testing.T, c SinkConfig) iotest.Sink {
 }
 
 func TestSink(t *testing.T) {
-	iotest.TestSink(t, suite(t, SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}}))
-}
-
-func TestSinkOfDisturbedServer(t *testing.T) {
+	t.Parallel()
 	server := services.Own(t, services.Kafka)
 	s := suite(t, SinkConfig{Brokers: []string{server.Addr}})
 	s.Server = server
@@ -82,6 +81,7 @@ func TestSinkOfDisturbedServer(t *testing.T) {
 
 // Kafka's own consumer finds what was written, however it was compressed.
 func TestConsoleConsumer(t *testing.T) {
+	t.Parallel()
 	broker := services.Need(t, services.Kafka)
 	schema := iotest.AssetSchema()
 	c := SinkConfig{Brokers: []string{broker}, Topic: services.Name(t), Create: &Create{Partitions: 2}}
@@ -119,6 +119,7 @@ func TestConsoleConsumer(t *testing.T) {
 
 // A crash in the middle costs nothing, and neither does a producer that Kafka has forgotten.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	server := services.Own(t, services.Kafka)
 	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Create: &Create{Partitions: 3}, Batch: Batch{Rows: 100}}
 	schema := iotest.AssetSchema()
@@ -183,9 +184,16 @@ func deleteAndCreate(t *testing.T, broker, topic string) {
 }
 
 func TestSecurity(t *testing.T) {
+	t.Parallel()
 	server := services.Own(t, services.Kafka, services.Env("KAFKA_AUTH=1", "KAFKA_TLS=1"))
-	t.Setenv("KAFKA_TEST_PASSWORD", "test-secret")
-	t.Setenv("KAFKA_TEST_WRONG", "wrong")
+	secret := func(text string) connector.Secret {
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return connector.Secret("file:" + path)
+	}
+	right, wrong := secret("test-secret"), secret("wrong-password")
 	schema := iotest.AssetSchema()
 	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Create: &Create{Partitions: 1}}
 	prepare := func(mechanism string, password connector.Secret, tls *connector.TLS) error {
@@ -195,20 +203,20 @@ func TestSecurity(t *testing.T) {
 	}
 	trusted := &connector.TLS{CA: server.CA}
 	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
-		if err := prepare(mechanism, "env:KAFKA_TEST_PASSWORD", trusted); err != nil {
+		if err := prepare(mechanism, right, trusted); err != nil {
 			t.Errorf("%s: %v", mechanism, err)
 		}
 		if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 0, 10, 1)); err != nil {
 			t.Errorf("%s: %v", mechanism, err)
 		}
-		err := prepare(mechanism, "env:KAFKA_TEST_WRONG", trusted)
+		err := prepare(mechanism, wrong, trusted)
 		wantCode(t, err, "kafka.login", fail.Fatal, fail.ExitUnreachable)
-		if strings.Contains(fmt.Sprint(err), "wrong") {
+		if strings.Contains(fmt.Sprint(err), "wrong-password") {
 			t.Errorf("the error tells the password: %v", err)
 		}
 	}
-	wantCode(t, prepare("plain", "env:KAFKA_TEST_PASSWORD", &connector.TLS{}), "kafka.certificate", fail.Fatal, fail.ExitUnreachable)
-	wantCode(t, prepare("plain", "env:KAFKA_TEST_PASSWORD", nil), "kafka.unavailable", fail.Transient, fail.ExitUnreachable)
+	wantCode(t, prepare("plain", right, &connector.TLS{}), "kafka.certificate", fail.Fatal, fail.ExitUnreachable)
+	wantCode(t, prepare("plain", right, nil), "kafka.unavailable", fail.Transient, fail.ExitUnreachable)
 }
 
 func avroConfig(t *testing.T) SinkConfig {
@@ -218,6 +226,7 @@ func avroConfig(t *testing.T) SinkConfig {
 
 // A consumer that knows the registry alone reads the values.
 func TestRegistry(t *testing.T) {
+	t.Parallel()
 	c := avroConfig(t)
 	schema := iotest.AssetSchema()
 	registry, err := sr.NewClient(sr.URLs(c.Registry.URL))
@@ -292,11 +301,11 @@ func TestRegistry(t *testing.T) {
 	for _, dry := range []bool{true, false} {
 		err := newSink(t, c).Prepare(t.Context(), run, record.MustSchema(fields, "id"), dry)
 		wantCode(t, err, "kafka.schema_incompatible", fail.Fatal, fail.ExitJob)
-		t.Log(err)
 	}
 }
 
 func TestRegistryErrors(t *testing.T) {
+	t.Parallel()
 	c := avroConfig(t)
 	schema := iotest.AssetSchema()
 	prepare := func(url string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -130,6 +131,8 @@ func (s *Sink) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A topic that is not there is not there: asked once more, in case it is new.
+	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 1, 100*time.Millisecond
 	s.client, err = dial(ctx, s.c.Brokers, c)
 	return err
 }
@@ -153,10 +156,7 @@ func (s *Sink) topic(ctx context.Context, e *encoder, name string) (*topic, erro
 			return nil, noTopic(name)
 		}
 		if err = create(s.client, name, s.c.Create); err == nil {
-			size, found, err = describe(s.client, name)
-		}
-		if err == nil && !found {
-			err = fail.New(fail.Transient, "kafka.new_topic", "the new topic %s is not known to all brokers yet", name)
+			size, err = await(ctx, s.client, name)
 		}
 	}
 	if err != nil {
