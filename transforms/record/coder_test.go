@@ -133,6 +133,23 @@ func TestDecodeAllocatesInProportion(t *testing.T) {
 	}
 }
 
+// Decoding goes only as deep as types may.
+func TestDecodeTooDeep(t *testing.T) {
+	deep := func(levels int) []byte {
+		v := NullValue
+		for range levels {
+			v = Nested(List, []Value{v})
+		}
+		return AppendValue(nil, v)
+	}
+	if _, err := DecodeValue(deep(32)); err != nil {
+		t.Errorf("32 levels: %v", err)
+	}
+	if _, err := DecodeValue(deep(33)); err == nil {
+		t.Error("33 levels were decoded")
+	}
+}
+
 func FuzzDecodeRecord(f *testing.F) {
 	f.Add(AppendRecord(nil, asset(f)))
 	f.Add(AppendRecord(nil, &Record{Schema: MustSchema([]Field{
