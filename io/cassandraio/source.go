@@ -123,16 +123,25 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	r, err := o.reader(split)
+	if err != nil {
+		return err
+	}
+	return r.read(ctx, page)
+}
+
+func (o *tableSource) reader(split connector.Split) (*reader, error) {
 	r := &reader{tableSource: o, split: split, last: split.Start, size: newPageSize(o.config.Page.Or(1<<20), split)}
 	r.batch.exact = o.exact
 	var values []record.Value
-	if s.config.Buckets != nil {
+	if o.config.Buckets != nil {
+		var err error
 		if values, r.key, err = o.table.parsePartition(split.Partition); err != nil {
-			return fail.Job("cassandra.no_split", "%q is no partition of %s: %w", split.Partition, o.table.name, err)
+			return nil, fail.Job("cassandra.no_split", "%q is no partition of %s: %w", split.Partition, o.table.name, err)
 		}
 	}
 	r.decoder = newRowDecoder(o.layout, split.String(), values, o.config.MaxRow.Or(64<<20))
-	return r.read(ctx, page)
+	return r, nil
 }
 
 // Close implements connector.Source.
