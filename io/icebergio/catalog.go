@@ -128,7 +128,7 @@ func (c CatalogConfig) openSQLite(props iceberg.Properties, a access) (*opened, 
 	cat, err := sqlcatalog.NewCatalog(c.name(), db, sqlcatalog.SQLite, props)
 	if err != nil {
 		db.Close()
-		return nil, fail.Job("iceberg.no_catalog", "%s cannot be opened: %w", doing, err).WithFix("check that catalog.sqlite names an SQLite file")
+		return nil, fail.Job("iceberg.catalog", "%s cannot be opened: %w", doing, err).WithFix("check that catalog.sqlite names an SQLite file")
 	}
 	return &opened{Catalog: sqlCatalog{cat}, db: db}, nil
 }

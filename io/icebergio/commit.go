@@ -56,13 +56,12 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 		return n, nil
 	}
 	var known *fail.Error
-	if errors.As(err, &known) && known.Class != fail.Fatal {
-		known = fail.New(known.Class, known.Code, "the commit to table %s was not confirmed: %w", s.config.Table, err).
-			WithFix("resume the run: its data files are kept, and the commit is repeated only if it has not happened")
-		known.Exit = fail.ExitUnreachable
-		return 0, known
+	if !errors.As(err, &known) || known.Class == fail.Fatal {
+		return 0, err
 	}
-	return 0, err
+	return 0, &fail.Error{Class: known.Class, Code: known.Code, Exit: fail.ExitUnreachable, Err: err,
+		Message: fmt.Sprintf("the commit to table %s was not confirmed: %s", s.config.Table, known.Message),
+		Fix:     "resume the run: its data files are kept, and the commit is repeated only if it has not happened"}
 }
 
 // commitOnce looks for the run in the table and commits it if it is not there.

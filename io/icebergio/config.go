@@ -105,7 +105,7 @@ func (c CatalogConfig) validate() []connector.Fault {
 		}
 		if rest, file := strings.CutPrefix(c.Warehouse, "file:"); file {
 			add("warehouse", "a folder is given as a plain path: %s", "/"+strings.TrimLeft(rest, "/"))
-		} else if !plainLocation(c.Warehouse) {
+		} else if c.Warehouse != "" && !plainLocation(c.Warehouse) {
 			add("warehouse", "%q holds characters that URLs escape, which readers of the table take differently: use letters, digits and any of / . _ -", c.Warehouse)
 		}
 	default:

@@ -172,7 +172,7 @@ const maxRecord = 64 << 20
 func (l *layout) fits(r *record.Record) error {
 	if r.Op == record.Delete {
 		return fail.New(fail.Permanent, "iceberg.no_deletes", "this sink appends, it cannot delete").
-			WithFix("filter deletes out before this sink (when: op != 'delete'), or apply them to the table by an engine")
+			WithFix("filter deletes out before this sink, or apply them to the table by an engine")
 	}
 	if r.Schema != l.schema && !r.Schema.Same(l.schema) {
 		return fail.New(fail.Permanent, "iceberg.other_schema", "the record has another schema than the sink was opened for")

@@ -50,9 +50,12 @@ func newSchema(s *record.Schema, c SinkConfig) (*iceberg.Schema, error) {
 		return nil
 	}
 	for i, f := range s.Fields {
-		t, err := columnType(f, c.Columns[f.Name], next)
-		if err != nil {
-			return nil, err
+		t := defaultType(f.Type, next)
+		if wanted, ok := c.Columns[f.Name]; ok {
+			var err error
+			if t, err = parseDecimal(wanted); err != nil {
+				return nil, err
+			}
 		}
 		key := slices.Contains(s.Key, i)
 		if err := add(f.Name, t, key); err != nil {
@@ -98,20 +101,22 @@ func parseDecimal(text string) (iceberg.Type, error) {
 	return nil, fmt.Errorf("%q is no decimal(PRECISION,SCALE) with a precision of 1 to 38 and a scale no higher", text)
 }
 
-// columnType is the type of a new column, as the job file wants it ("": the default).
-func columnType(f record.Field, wanted string, next func() int) (iceberg.Type, error) {
-	if wanted == "" {
-		return defaultType(f.Type, next), nil
+// checkColumns checks the types that the job file wants against the fields.
+func (c SinkConfig) checkColumns(s *record.Schema) error {
+	for _, name := range sortedKeys(c.Columns) {
+		i := s.Index(name)
+		if i < 0 {
+			return fail.Job("iceberg.columns", "columns.%s: the records have no such field; there are %s", name, strings.Join(s.Names(), ", "))
+		}
+		if t := s.Fields[i].Type; t.Kind != record.Decimal && t.Kind != record.Varint {
+			return fail.Job("iceberg.columns", "columns.%s: the field is of type %s, only decimal and varint take a type of their own", name, t).
+				WithFix("remove the line, or cast the field by a transform")
+		}
+		if _, err := parseDecimal(c.Columns[name]); err != nil {
+			return fail.Job("iceberg.columns", "columns.%s: %w", name, err)
+		}
 	}
-	if f.Type.Kind != record.Decimal && f.Type.Kind != record.Varint {
-		return nil, fail.Job("iceberg.columns", "columns.%s: the field is of type %s, only decimal and varint take a type of their own", f.Name, f.Type).
-			WithFix("remove the line, or cast the field by a transform")
-	}
-	t, err := parseDecimal(wanted)
-	if err != nil {
-		return nil, fail.Job("iceberg.columns", "columns.%s: %w", f.Name, err)
-	}
-	return t, nil
+	return nil
 }
 
 func defaultType(t record.Type, next func() int) iceberg.Type {

@@ -61,35 +61,38 @@ func (s *Sink) load(ctx context.Context, c *opened) (*table.Table, error) {
 
 // Prepare implements connector.Sink. It checks the table against the schema and tells all that does not fit.
 func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
+	if err := s.config.checkColumns(schema); err != nil {
+		return err
+	}
+	err := s.check(ctx, run, schema, dry)
+	if code := fail.CodeOf(err); !s.config.Create || code != "iceberg.no_catalog" && code != "iceberg.no_table" {
+		return err
+	}
 	wanted, err := newSchema(schema, s.config)
 	if err != nil {
 		return err
 	}
 	spec, err := newSpec(s.config.Partition, wanted)
-	if err != nil {
+	if err != nil || dry {
 		return err
 	}
-	if s.config.Create && !dry {
-		if err := s.create(ctx, wanted, spec); err != nil {
-			return err
-		}
+	if err := s.create(ctx, wanted, spec); err != nil {
+		return err
 	}
+	return s.check(ctx, run, schema, dry)
+}
+
+// check finds the table, compares it with the schema and looks whether its files can be reached.
+func (s *Sink) check(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
 	mode := readWrite
 	if dry {
 		mode = readOnly
 	}
 	c, err := s.config.open(ctx, mode)
-	if err == nil {
-		defer c.close()
-		err = s.check(ctx, c, run, schema)
+	if err != nil {
+		return err
 	}
-	if code := fail.CodeOf(err); dry && s.config.Create && (code == "iceberg.no_catalog" || code == "iceberg.no_table") {
-		return nil
-	}
-	return err
-}
-
-func (s *Sink) check(ctx context.Context, c *opened, run connector.Run, schema *record.Schema) error {
+	defer c.close()
 	t, err := s.load(ctx, c)
 	if err != nil {
 		return err
@@ -101,7 +104,7 @@ func (s *Sink) check(ctx context.Context, c *opened, run connector.Run, schema *
 		return fail.Job("iceberg.location", "table %s lies at %s, which holds characters that URLs escape and readers take differently", s.config.Table, location).
 			WithFix("make a table at a location of letters, digits and any of / . _ -")
 	}
-	// Whether the store of the files can be reached: a catalog may do well without.
+	// A catalog may answer although the store of the files does not.
 	files, err := t.FS(ctx)
 	if err == nil {
 		var f interface{ Close() error }
