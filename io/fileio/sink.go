@@ -288,7 +288,8 @@ func (s *Sink) removeRest(run connector.Run) error {
 		return nil
 	}
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return !strings.HasPrefix(e.Name(), prefix(run)) || !strings.HasSuffix(e.Name(), partSuffix)
+		rest, ours := strings.CutPrefix(e.Name(), prefix(run))
+		return !ours || !strings.HasSuffix(rest, partSuffix) || uuid.Validate(rest[:min(36, len(rest))]) != nil
 	})
 	for _, e := range entries {
 		if err := os.Remove(filepath.Join(s.c.Path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -149,6 +149,35 @@ func TestCommitMissesAFile(t *testing.T) {
 	}
 }
 
+// What a failed bundle left goes with the commit, what belongs to another run stays.
+func TestCommitTidiesUp(t *testing.T) {
+	c := SinkConfig{Path: t.TempDir()}
+	bundle := func(run string) [][]byte {
+		w, err := NewSink(c).Open(t.Context(), connector.Run{ID: run}, iotest.AssetSchema(), func([]connector.Result) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(t.Context(), iotest.Record(iotest.AssetSchema(), 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+		parts, err := w.Flush(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parts
+	}
+	bundle("r")
+	bundle("r-2")
+	if _, err := NewSink(c).Commit(t.Context(), connector.Run{ID: "r"}, nil, bundle("r")); err != nil {
+		t.Fatal(err)
+	}
+	left, _ := filepath.Glob(filepath.Join(c.Path, "*"+partSuffix))
+	all, _ := filepath.Glob(filepath.Join(c.Path, "*"))
+	if len(all) != 2 || len(left) != 1 || !strings.HasPrefix(filepath.Base(left[0]), "r-2-") {
+		t.Errorf("the folder holds %v", all)
+	}
+}
+
 // A file that reached its size is closed, and a writer holds no more than its buffers.
 func TestFilesAreRolled(t *testing.T) {
 	for _, format := range []string{jsonl, parquet} {

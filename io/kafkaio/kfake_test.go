@@ -2,11 +2,13 @@ package kafkaio
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,20 +205,23 @@ func answer(cluster *kfake.Cluster, times int, code int16) {
 		}
 		times--
 		cluster.KeepControl()
-		p := request.(*kmsg.ProduceRequest)
-		response := p.ResponseKind().(*kmsg.ProduceResponse)
-		for _, topic := range p.Topics {
-			a := kmsg.NewProduceResponseTopic()
-			a.Topic, a.TopicID = topic.Topic, topic.TopicID
-			for _, partition := range topic.Partitions {
-				b := kmsg.NewProduceResponseTopicPartition()
-				b.Partition, b.ErrorCode = partition.Partition, code
-				a.Partitions = append(a.Partitions, b)
-			}
-			response.Topics = append(response.Topics, a)
-		}
-		return response, nil, true
+		return refusal(request.(*kmsg.ProduceRequest), sarama.KError(code)), nil, true
 	})
+}
+
+func refusal(p *kmsg.ProduceRequest, code sarama.KError) kmsg.Response {
+	response := p.ResponseKind().(*kmsg.ProduceResponse)
+	for _, topic := range p.Topics {
+		a := kmsg.NewProduceResponseTopic()
+		a.Topic, a.TopicID = topic.Topic, topic.TopicID
+		for _, partition := range topic.Partitions {
+			b := kmsg.NewProduceResponseTopicPartition()
+			b.Partition, b.ErrorCode = partition.Partition, int16(code)
+			a.Partitions = append(a.Partitions, b)
+		}
+		response.Topics = append(response.Topics, a)
+	}
+	return response
 }
 
 // What passes costs nothing, whatever it does to the producer.
@@ -394,5 +399,42 @@ func TestConfig(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s: %s", text, d)
 		}
+	}
+}
+
+// producerIDs of the batches in a request (Kafka's record batch, version 2).
+func producerIDs(p *kmsg.ProduceRequest) (ids []int64) {
+	for _, topic := range p.Topics {
+		for _, partition := range topic.Partitions {
+			ids = append(ids, int64(binary.BigEndian.Uint64(partition.Records[43:])))
+		}
+	}
+	return ids
+}
+
+// A producer that Kafka will hear no more is replaced.
+func TestNewProducer(t *testing.T) {
+	cluster, c := fake(t)
+	var first atomic.Int64
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		p := request.(*kmsg.ProduceRequest)
+		id := producerIDs(p)[0]
+		if p.Acks != -1 || id < 0 {
+			t.Errorf("a request with acks %d of producer %d, want all of an idempotent one", p.Acks, id)
+		}
+		if first.CompareAndSwap(0, id); first.Load() != id {
+			return nil, nil, false
+		}
+		cluster.KeepControl()
+		return refusal(p, sarama.ErrOutOfOrderSequenceNumber), nil, true
+	})
+	schema := iotest.AssetSchema()
+	s := newSink(t, c)
+	s.retry.Deadline = 10 * time.Second
+	if _, err := write(t, s, schema, iotest.Records(schema, 0, 100, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(messages(t, c.Brokers, "assets")); n != 100 {
+		t.Errorf("%d messages", n)
 	}
 }
