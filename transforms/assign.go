@@ -24,6 +24,7 @@ func naturalType(x *expression) (record.Type, bool) {
 }
 
 func naturalOf(t *cel.Type) (record.Type, bool) {
+	t = required(t)
 	switch t.Kind() {
 	case types.BoolKind:
 		return record.Of(record.Boolean), true
@@ -50,6 +51,14 @@ func naturalOf(t *cel.Type) (record.Type, bool) {
 	return record.Type{}, false
 }
 
+// required is the type of an optional value, such as attrs[?"camera"], that is there.
+func required(t *cel.Type) *cel.Type {
+	if t.Kind() == types.OpaqueKind && t.TypeName() == "optional_type" {
+		return t.Parameters()[0]
+	}
+	return t
+}
+
 // textForm tells whether expressions see a kind as its text.
 func textForm(k record.Kind) bool {
 	switch k {
@@ -61,6 +70,7 @@ func textForm(k record.Kind) bool {
 
 // assignable tells whether results of type from may fit a field of type to; the values decide the rest.
 func assignable(from *cel.Type, to record.Type) bool {
+	from = required(from)
 	switch from.Kind() {
 	case types.DynKind, types.NullTypeKind:
 		return true
@@ -99,6 +109,11 @@ func fromCEL(v ref.Val, t record.Type) (record.Value, error) {
 	switch v := v.(type) {
 	case types.Null:
 		return record.NullValue, nil
+	case *types.Optional: // one that is not there is null
+		if !v.HasValue() {
+			return record.NullValue, nil
+		}
+		return fromCEL(v.GetValue(), t)
 	case *listValue:
 		if v.t.Same(t) {
 			return v.v, nil

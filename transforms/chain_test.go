@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,6 +148,27 @@ func TestCallersPanicCrosses(t *testing.T) {
 			}
 			panic("caller")
 		})
+}
+
+// Workers compile and run chains of their own at the same time; run with -race.
+func TestChainsSideBySide(t *testing.T) {
+	in := schema(t, everything.fields...)
+	list := specs(t, "- filter: size > 5 && title.lower() != \"\"\n- derive: {x: 'tags.map(t, t + title)'}\n- cast: {size: text}")
+	var group sync.WaitGroup
+	for range 8 {
+		r := fromJSON(t, in, everything.json)
+		group.Go(func() {
+			chain, err := transforms.Compile(list, in, now)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 50 {
+				chain.Apply(r.Clone(), func(*record.Record) {}, func(_ *record.Record, _ string, err error) { t.Error(err) })
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestNoSteps(t *testing.T) {

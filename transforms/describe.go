@@ -24,9 +24,11 @@ func Describe(w io.Writer, t Transform) error {
 		fmt.Fprintf(&b, "  %s\n", settings.Description)
 	}
 	describeSettings(&b, "  ", settings)
-	b.WriteString("\nExample\n")
-	if err := t.Example.show(&b); err != nil {
-		return fmt.Errorf("example of %s: %w", t.Name, err)
+	if t.Example.Config != "" {
+		b.WriteString("\nExample\n")
+		if err := t.Example.show(&b); err != nil {
+			return fmt.Errorf("example of %s: %w", t.Name, err)
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -35,10 +35,10 @@ func (f Each) Apply(r *record.Record, emit func(*record.Record)) error {
 
 // Transform is a kind of step, by the name that job files use.
 type Transform struct {
-	Name    string // lower_snake_case
-	Summary string // one sentence
-	Config  any    // pointer to a zero value of the type of the settings, with json and jsonschema tags
-	Example Example
+	Name    string  // lower_snake_case
+	Summary string  // one sentence
+	Config  any     // pointer to a zero value of the type of the settings, with json and jsonschema tags
+	Example Example // may be empty
 
 	// Compile checks the settings against the schema of the records that enter and gives the step with the schema of those
 	// that leave. Its error says what is wrong and what would be right; it may be a *FaultError, whose Path is
