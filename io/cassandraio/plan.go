@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"math/big"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -59,7 +60,7 @@ func (p *bucketPlan) bucket(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	c := &cutter{target: max(1, min(p.opts.Rows, p.opts.Bytes/rowBytes)), order: p.table.order,
+	c := &cutter{target: max(1, min(p.opts.Rows, p.opts.Bytes/rowBytes, noLimit)), order: p.table.order,
 		probe: func(ctx context.Context, after []byte, limit int, backwards bool) ([][]byte, error) {
 			return p.positions(ctx, key, after, limit, backwards)
 		}}
@@ -218,15 +219,19 @@ type piece struct {
 }
 
 // cutter cuts a bucket into pieces of at most target rows. It counts small buckets. In wide ones it looks at the next few rows after some
-// positions, which gives the density there, and looks again in the middle of what may hold more than a quarter of a piece by the
-// greater of the densities at its ends. A burst that lies between two looks and is seen by neither stays unknown.
+// positions, which gives the density there, and looks again
+//   - within what may hold more than a quarter of a piece by the greater of the densities at its ends,
+//   - in search of bursts, within the widest rest: some hundred times, which costs a few hundredths of reading the bucket, and more
+//     often where it may hold more than half of a piece by the greatest density seen anywhere. A burst so short that no
+//     look falls into it stays unknown, and makes its piece larger than wanted.
 type cutter struct {
 	target int64
 	order  keyOrder
 	probe  func(ctx context.Context, after []byte, limit int, backwards bool) ([][]byte, error)
 
-	known []stretch // in order, none overlapping
-	scale scale
+	known  []stretch // in order, none overlapping
+	scale  scale
+	random *rand.Rand // always the same
 }
 
 // stretch is an interval of positions, the first exclusive, the second inclusive, whose rows have been counted.
@@ -237,9 +242,10 @@ type stretch struct {
 }
 
 const (
-	probeRows  = 64
-	firstLooks = 32 // places at which a wide bucket is looked at first
+	probeRows  = 32
+	firstLooks = 16 // places at which a wide bucket is looked at first
 	fill       = 0.7
+	noLimit    = 1 << 40
 )
 
 func (c *cutter) cut(ctx context.Context) ([]piece, error) {
@@ -278,10 +284,15 @@ func (c *cutter) cut(ctx context.Context) ([]piece, error) {
 		from = rows[len(rows)-1]
 	}
 	c.learn(tail[0], tail[1:], true, nil)
-	for first := true; ; first = false {
-		if more, err := c.refine(ctx, first); err != nil {
-			return nil, err
-		} else if !more {
+	c.random = rand.New(rand.NewPCG(1, 2))
+	for looks := c.spread(); ; {
+		for len(looks) > 0 {
+			if err := c.look(ctx, looks); err != nil {
+				return nil, err
+			}
+			looks = c.dense()
+		}
+		if looks = c.search(); len(looks) == 0 {
 			return c.pieces(), nil
 		}
 	}
@@ -289,7 +300,7 @@ func (c *cutter) cut(ctx context.Context) ([]piece, error) {
 
 // even cuts a bucket of which every row is known.
 func (c *cutter) even(rows [][]byte) []piece {
-	n := (int64(len(rows)) + c.target - 1) / c.target
+	n := (int64(len(rows))-1)/c.target + 1
 	var all []piece
 	for i, from := int64(1), int64(0); i <= n; i++ {
 		to := i * int64(len(rows)) / n
@@ -366,39 +377,93 @@ type look struct {
 	rows  [][]byte
 }
 
-// looks are where to look next: within every gap that may hold too much.
-func (c *cutter) looks(first bool) []*look {
-	var all []*look
+// within are looks at places in a gap, given as parts of its width.
+func (c *cutter) within(a, b stretch, width *big.Int, places ...float64) (looks []*look) {
+	last := a.to
+	for _, place := range places {
+		n, _ := new(big.Float).Mul(new(big.Float).SetInt(width), big.NewFloat(place)).Int(nil)
+		at, err := c.order.near(c.scale.bytes(n.Add(n, c.scale.number(a.to))))
+		if err == nil && bytes.Compare(at, last) > 0 && bytes.Compare(at, b.from) < 0 {
+			looks = append(looks, &look{from: at, limit: probeRows})
+			last = at
+		}
+	}
+	return looks
+}
+
+func evenly(n int) []float64 {
+	places := make([]float64, n-1)
+	for i := range places {
+		places[i] = float64(i+1) / float64(n)
+	}
+	return places
+}
+
+// spread are the first looks, all over the bucket.
+func (c *cutter) spread() []*look {
+	a, b := c.known[len(c.known)-2], c.known[len(c.known)-1]
+	return c.within(a, b, c.gap(a, b).width, evenly(firstLooks)...)
+}
+
+// dense are looks into every gap that may hold too much by the densities at its ends.
+func (c *cutter) dense() (looks []*look) {
+	enough := float64(c.target) / 4
 	for i := range len(c.known) - 1 {
 		a, b := c.known[i], c.known[i+1]
 		g := c.gap(a, b)
-		enough := float64(c.target) / 4
-		if g.most <= enough && !first {
+		if g.most <= enough {
 			continue
 		}
-		parts := int64(firstLooks)
-		if !first {
-			parts = int64(min(16, max(2, math.Ceil(g.most/enough))))
+		inside := c.within(a, b, g.width, evenly(int(min(16, max(2, math.Ceil(g.most/enough)))))...)
+		if len(inside) == 0 { // too close for the scale: count on from here
+			inside = []*look{{from: a.to, limit: int(min(c.target/4, smallBucket))}}
 		}
-		last, before := a.to, len(all)
-		for j := int64(1); j < parts && g.width.Sign() > 0; j++ {
-			n := new(big.Int).Div(new(big.Int).Mul(g.width, big.NewInt(j)), big.NewInt(parts))
-			at, err := c.order.near(c.scale.bytes(n.Add(n, c.scale.number(a.to))))
-			if err == nil && bytes.Compare(at, last) > 0 && bytes.Compare(at, b.from) < 0 {
-				all = append(all, &look{from: at, limit: probeRows})
-				last = at
-			}
-		}
-		if len(all) == before && g.most > enough {
-			all = append(all, &look{from: a.to, limit: int(min(c.target/4, smallBucket))})
-		}
+		looks = append(looks, inside...)
 	}
-	return all
+	return looks
 }
 
-// refine looks once wherever it is needed. It is false where it is not.
-func (c *cutter) refine(ctx context.Context, first bool) (bool, error) {
-	looks := c.looks(first)
+// search are looks into the widest gaps, in search of bursts.
+func (c *cutter) search() (looks []*look) {
+	greatest, rows := 0.0, 0.0
+	type candidate struct {
+		at  int
+		gap gap
+	}
+	var gaps []candidate
+	for i, s := range c.known {
+		greatest = max(greatest, s.density)
+		rows += float64(s.rows)
+		if i+1 < len(c.known) {
+			g := c.gap(s, c.known[i+1])
+			rows += g.mean
+			gaps = append(gaps, candidate{i, g})
+		}
+	}
+	least := firstLooks
+	if rows > float64(c.target)/4 {
+		least = 128 + int(rows/400)
+	}
+	most := 4 * least // where there are bursts
+	slices.SortStableFunc(gaps, func(a, b candidate) int { return b.gap.width.Cmp(a.gap.width) })
+	var chosen []candidate
+	for _, g := range gaps {
+		width, _ := new(big.Float).SetInt(g.gap.width).Float64()
+		n := len(c.known) + len(chosen)
+		if len(chosen) == firstLooks || n >= most || (n >= least && width*greatest <= float64(c.target)/2) {
+			break
+		}
+		chosen = append(chosen, g)
+	}
+	slices.SortFunc(chosen, func(a, b candidate) int { return a.at - b.at })
+	for _, g := range chosen {
+		looks = append(looks, c.within(c.known[g.at], c.known[g.at+1], g.gap.width, 0.25+c.random.Float64()/2)...)
+	}
+	return looks
+}
+
+// look takes looks, which are in order, and learns from them.
+func (c *cutter) look(ctx context.Context, looks []*look) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(planners)
 	for _, l := range looks {
@@ -408,7 +473,7 @@ func (c *cutter) refine(ctx context.Context, first bool) (bool, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return false, err
+		return err
 	}
 	old := c.known
 	c.known = nil
@@ -422,7 +487,7 @@ func (c *cutter) refine(ctx context.Context, first bool) (bool, error) {
 			c.learn(l.from, l.rows, len(l.rows) < l.limit, until)
 		}
 	}
-	return len(c.known) > len(old), nil
+	return nil
 }
 
 // pieces joins stretches and gaps until the next would make a piece too large.

@@ -20,7 +20,7 @@ const ringName = "ring"
 
 const (
 	ringLooks     = 16   // places of the ring at which the table is sampled
-	lookRows      = 200  // rows read at each
+	lookRows      = 1000 // rows counted at each
 	smallTable    = 1000 // rows: a table that has fewer is counted
 	lookPartition = 50
 )
@@ -137,36 +137,42 @@ func (o *tableSource) ringTokens(ctx context.Context) ([]int64, error) {
 	return all, nil
 }
 
-// sizeOfRing is about the number of rows of the table and the bytes of each. Small tables are counted.
+// sizeOfRing is about the number of rows of the table and the bytes of each. Small tables are counted. Of a partition that has more
+// than lookRows rows the rest is not seen: tables of such are better read by buckets. (The server's own system.size_estimates
+// know no rows, lag by minutes, and are of one node alone.)
 func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err error) {
 	keys := newLayout(o.table.keysOnly(), true)
 	head, err := o.lookRing(ctx, keys, math.MinInt64, smallTable)
 	if err != nil || head.rows == 0 {
 		return 0, 1, err
 	}
-	looks := make([]ringLook, ringLooks)
+	looks, whole := make([]ringLook, ringLooks), make([]ringLook, ringLooks)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(planners)
 	for i := range looks {
 		group.Go(func() (err error) {
 			from := int64(fraction(0, uint64(i), ringLooks) ^ 1<<63)
-			looks[i], err = o.lookRing(ctx, o.layout, from, lookRows)
-			if err == nil && head.rows >= smallTable {
-				looks[i].perToken, err = o.partitionDensity(ctx, from)
+			if whole[i], err = o.lookRing(ctx, o.layout, from, sampleRows); err != nil || head.rows < smallTable {
+				return err
 			}
+			if looks[i], err = o.lookRing(ctx, keys, from, lookRows); err != nil {
+				return err
+			}
+			looks[i].perToken, err = o.partitionDensity(ctx, from)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return 0, 1, err
 	}
-	var bytes, partitions int64
+	var bytes, partitions, sampled int64
 	density := 0.0
-	for _, l := range looks {
-		rows, bytes, partitions = rows+l.rows, bytes+l.bytes, partitions+l.partitions
+	for i, l := range looks {
+		sampled, bytes = sampled+whole[i].rows, bytes+whole[i].bytes
+		rows, partitions = rows+l.rows, partitions+l.partitions
 		density += l.perToken / ringLooks
 	}
-	rowBytes = max(1, bytes/max(1, rows))
+	rowBytes = max(1, bytes/max(1, sampled))
 	if head.rows < smallTable {
 		return head.rows, rowBytes, nil
 	}
