@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -91,6 +92,7 @@ func benchmarkWriter(b *testing.B, rows int, c SinkConfig) {
 	if err := s.Prepare(ctx, run, schema, false); err != nil {
 		b.Fatal(err)
 	}
+	debug.FreeOSMemory()
 	rss := peakRSS(b)
 	began, cpu := time.Now(), cpuTime(b)
 	w, err := s.Open(ctx, run, schema, func([]connector.Result) {})
@@ -144,7 +146,7 @@ func bareWrite(b *testing.B, ctx context.Context, s *Sink, schema *record.Schema
 	if err != nil {
 		b.Fatal(err)
 	}
-	if t, _, err = s.config.writable(t); err != nil {
+	if t, _, err = s.config.writable(t, 1); err != nil {
 		b.Fatal(err)
 	}
 	var batches []arrow.RecordBatch

@@ -17,9 +17,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// codec stores the values of one type in a column, or in a part of one. Values are checked before any of their record goes to
+// cellCodec stores the values of one type in a column, or in a part of one. Values are checked before any of their record goes to
 // Arrow, whose builders cannot take back what they hold.
-type codec struct {
+type cellCodec struct {
 	kind     record.Kind
 	required bool
 	check    func(record.Value) error               // of a value of the kind; nil: each one fits
@@ -28,7 +28,7 @@ type codec struct {
 }
 
 // fits is the error of a value that the column cannot hold.
-func (c *codec) fits(v record.Value) error {
+func (c *cellCodec) fits(v record.Value) error {
 	switch {
 	case v.IsNull():
 		if c.required {
@@ -45,7 +45,7 @@ func (c *codec) fits(v record.Value) error {
 }
 
 // appender appends values that fit, nulls too.
-func (c *codec) appender(b array.Builder) func(record.Value) {
+func (c *cellCodec) appender(b array.Builder) func(record.Value) {
 	add := c.bind(b)
 	return func(v record.Value) {
 		if v.IsNull() {
@@ -60,9 +60,9 @@ func unfit(code, format string, args ...any) error {
 	return fail.New(fail.Permanent, "iceberg."+code, format, args...)
 }
 
-// newCodec gives the codec between a type and the type of a column, or says why there is none.
-func newCodec(t record.Type, column iceberg.Type, required bool) (*codec, error) {
-	c := &codec{kind: t.Kind, required: required}
+// newCodec gives the cellCodec between a type and the type of a column, or says why there is none.
+func newCodec(t record.Type, column iceberg.Type, required bool) (*cellCodec, error) {
+	c := &cellCodec{kind: t.Kind, required: required}
 	switch t.Kind {
 	case record.List, record.Set, record.Vector:
 		return c, c.list(t, column)
@@ -155,7 +155,7 @@ func within(least, most int64) func(record.Value) error {
 }
 
 // text stores a value as a string: a text as it is, others as record.Value.AppendText writes them.
-func (c *codec) text(t record.Type) {
+func (c *cellCodec) text(t record.Type) {
 	if t.Kind == record.Text {
 		c.check = func(v record.Value) error {
 			if !utf8.ValidString(v.Str()) {
@@ -191,7 +191,7 @@ func (c *codec) text(t record.Type) {
 }
 
 // decimal stores decimals and varints that fit without rounding.
-func (c *codec) decimal(d iceberg.DecimalType) {
+func (c *cellCodec) decimal(d iceberg.DecimalType) {
 	precision, scale := int32(d.Precision()), int32(d.Scale())
 	c.check = func(v record.Value) error {
 		if _, ok := rescale(v, precision, scale); !ok {
@@ -262,7 +262,7 @@ func smallInt(b string) int64 {
 	return n
 }
 
-func (c *codec) list(t record.Type, column iceberg.Type) error {
+func (c *cellCodec) list(t record.Type, column iceberg.Type) error {
 	l, ok := column.(*iceberg.ListType)
 	if !ok {
 		return mismatch(t, column)
@@ -292,7 +292,7 @@ func (c *codec) list(t record.Type, column iceberg.Type) error {
 	return nil
 }
 
-func (c *codec) mapping(t record.Type, column iceberg.Type) error {
+func (c *cellCodec) mapping(t record.Type, column iceberg.Type) error {
 	m, ok := column.(*iceberg.MapType)
 	if !ok {
 		return mismatch(t, column)
@@ -336,12 +336,12 @@ func (c *codec) mapping(t record.Type, column iceberg.Type) error {
 }
 
 // structure stores tuples and UDTs. A value written before its type grew lacks the last parts: they are null.
-func (c *codec) structure(t record.Type, column iceberg.Type) error {
+func (c *cellCodec) structure(t record.Type, column iceberg.Type) error {
 	s, ok := column.(*iceberg.StructType)
 	if !ok {
 		return mismatch(t, column)
 	}
-	parts := make([]*codec, len(s.FieldList)) // nil: a column of the table alone
+	parts := make([]*cellCodec, len(s.FieldList)) // nil: a column of the table alone
 	from := make([]int, len(s.FieldList))
 	for i := range t.Elems {
 		at := slices.IndexFunc(s.FieldList, func(f iceberg.NestedField) bool { return f.Name == partName(t, i) })
@@ -384,7 +384,7 @@ func (c *codec) structure(t record.Type, column iceberg.Type) error {
 		add := make([]func(record.Value), len(parts))
 		for i, p := range parts {
 			if p == nil {
-				p = &codec{bind: func(array.Builder) func(record.Value) { return nil }}
+				p = &cellCodec{bind: func(array.Builder) func(record.Value) { return nil }}
 			}
 			add[i] = p.appender(to.FieldBuilder(i))
 		}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/apache/iceberg-go"
@@ -97,29 +95,6 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 		return 0, classify(err, "committing to table "+s.config.Table)
 	}
 	return records, nil
-}
-
-// decodeParts are the data files of the parts, each once, with the number of their records.
-func decodeParts(t *table.Table, parts [][]byte) (files []iceberg.DataFile, records int64, digest string, err error) {
-	for _, p := range parts {
-		df, err := decodePart(t, p)
-		if err != nil {
-			var known *fail.Error
-			if !errors.As(err, &known) {
-				err = fail.New(fail.Fatal, "iceberg.part", "%w", err)
-			}
-			return nil, 0, "", err
-		}
-		files = append(files, df)
-	}
-	slices.SortFunc(files, func(a, b iceberg.DataFile) int { return strings.Compare(a.FilePath(), b.FilePath()) })
-	files = slices.CompactFunc(files, func(a, b iceberg.DataFile) bool { return a.FilePath() == b.FilePath() })
-	paths := make([]string, len(files))
-	for i, df := range files {
-		paths[i] = df.FilePath()
-		records += df.Count()
-	}
-	return files, records, filesDigest(paths), nil
 }
 
 // committed tells whether a snapshot of the table holds the run, and with how many records.

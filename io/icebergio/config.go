@@ -19,7 +19,7 @@ type SinkConfig struct {
 	Columns        map[string]string `json:"columns,omitempty" jsonschema_description:"Types of columns that the defaults do not suit: decimal(PRECISION,SCALE) for fields of type decimal and varint, whose default is string, which keeps every digit. A number that does not fit is a dead letter."`
 	Partition      []string          `json:"partition,omitempty" jsonschema_description:"How a new table is partitioned, and what an existing one must have: columns or year(c), month(c), day(c), hour(c), bucket(N, c), truncate(N, c). Default: a new table is not partitioned, an existing one may be as it likes."`
 	FileSize       connector.Bytes   `json:"file_size,omitempty" jsonschema_description:"Size at which a data file is closed and the next one begun. Default: what the table says, else 256MiB."`
-	RowGroup       connector.Bytes   `json:"row_group,omitempty" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, or 2MiB where the table is partitioned."`
+	RowGroup       connector.Bytes   `json:"row_group,omitempty" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, shared by the open partitions where the table has some."`
 	Compression    string            `json:"compression,omitempty" jsonschema:"enum=zstd,enum=snappy,enum=gzip,enum=uncompressed" jsonschema_description:"How data files are compressed. Default: what the table says, else zstd."`
 	OpenPartitions int               `json:"open_partitions,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Partitions with an open file on each worker, each of which takes memory; the one not used for longest is closed first. More give fewer, larger files where records are not ordered by partition. Default: 8, or as many as there are buckets, up to 32."`
 	VersionColumn  string            `json:"version_column,omitempty" jsonschema_description:"Column (bigint) for the record's version, by which readers take the latest of several rows with the same key. Default: _version; - for none."`
@@ -50,7 +50,7 @@ type S3Config struct {
 const (
 	defaultFileSize       = 256 << 20
 	defaultRowGroup       = 16 << 20
-	partitionedRowGroup   = 2 << 20
+	smallestRowGroup      = 1 << 20
 	defaultOpenPartitions = 8
 	mostOpenBuckets       = 32
 	defaultVersionColumn  = "_version"
@@ -135,16 +135,17 @@ func (c SinkConfig) versionColumn() string {
 	return c.VersionColumn
 }
 
-func (c SinkConfig) rowGroup(partitioned bool) int64 {
-	if partitioned {
-		return c.RowGroup.Or(partitionedRowGroup)
-	}
-	return c.RowGroup.Or(defaultRowGroup)
+// rowGroup is the size of row groups where so many files are open at once.
+func (c SinkConfig) rowGroup(open int) int64 {
+	return c.RowGroup.Or(max(smallestRowGroup, defaultRowGroup/int64(open)))
 }
 
 // openPartitions is how many files a writer keeps open. Records are spread over buckets, so that there all are in use at once.
 func (c SinkConfig) openPartitions(parts []partitionKey) int {
-	if c.OpenPartitions > 0 {
+	switch {
+	case len(parts) == 0:
+		return 1
+	case c.OpenPartitions > 0:
 		return c.OpenPartitions
 	}
 	n := defaultOpenPartitions

@@ -3,148 +3,17 @@ package icebergio
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"iter"
-	"strconv"
-	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
-	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
 	"reprise/io/connector"
 	"reprise/transforms/record"
 )
-
-// What a file's writer buffers. Pages and dictionaries are held for each column, so they are smaller than Iceberg's defaults.
-const (
-	pageSize       = 128 << 10
-	dictionarySize = 256 << 10
-	queuedBatches  = 1
-	// Against the default level: 2 % larger files, a quarter less time, half of the encoder's 16 MiB.
-	zstdLevel = "1"
-)
-
-// writable is the table with settings for this write alone, which go to no catalog.
-func (c SinkConfig) writable(t *table.Table) (*table.Table, *watchedIO, error) {
-	b, err := table.MetadataBuilderFromBase(t.Metadata(), t.MetadataLocation())
-	if err != nil {
-		return nil, nil, err
-	}
-	spec := t.Spec()
-	partitioned, page, dictionary := !spec.IsUnpartitioned(), pageSize, dictionarySize
-	if partitioned {
-		page, dictionary = page/2, dictionary/2 // for each open partition
-	}
-	fileSize := c.FileSize.Or(int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, defaultFileSize)))
-	props := iceberg.Properties{
-		table.WriteFormatDefaultKey:       "parquet",
-		table.WriteTargetFileSizeBytesKey: strconv.FormatInt(fileSize, 10),
-		// Trap: files are only closed where row groups end.
-		table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(min(fileSize, c.rowGroup(partitioned)), 10),
-		table.ParquetPageSizeBytesKey:     strconv.Itoa(page),
-		table.ParquetDictSizeBytesKey:     strconv.Itoa(dictionary),
-	}
-	codec, level := t.Properties().Get(table.ParquetCompressionKey, table.ParquetCompressionDefault), t.Properties().Get(table.ParquetCompressionLevelKey, "")
-	if c.Compression != "" && c.Compression != codec {
-		codec, level = c.Compression, "-1"
-	}
-	if codec == "zstd" && (level == "" || level == "-1") {
-		level = zstdLevel
-	}
-	props[table.ParquetCompressionKey] = codec
-	if level != "" {
-		props[table.ParquetCompressionLevelKey] = level
-	}
-	// Trap: file:// locations are decoded on disk, but not in manifests.
-	location := plainPath(t.Location())
-	if data, ok := t.Properties()[table.WriteDataPathKey]; ok {
-		props[table.WriteDataPathKey] = plainPath(data)
-	}
-	if location != t.Location() {
-		err = b.SetLoc(location)
-	}
-	if err := errors.Join(err, b.SetProperties(props)); err != nil {
-		return nil, nil, err
-	}
-	meta, err := b.Build()
-	if err != nil {
-		return nil, nil, err
-	}
-	watched := &watchedIO{}
-	files := func(ctx context.Context) (iceio.IO, error) {
-		inner, err := t.FS(ctx)
-		if err != nil {
-			return nil, err
-		}
-		w, ok := inner.(iceio.WriteFileIO)
-		if !ok {
-			return nil, table.ErrWriteIORequired
-		}
-		return watchedFiles{WriteFileIO: w, watched: watched}, nil
-	}
-	return table.New(t.Identifier(), meta, t.MetadataLocation(), files, nil), watched, nil
-}
-
-// plainPath is a location on the local disk as a plain path; other locations stay as they are.
-func plainPath(location string) string {
-	if rest, ok := strings.CutPrefix(location, "file:"); ok {
-		return "/" + strings.TrimLeft(rest, "/")
-	}
-	return location
-}
-
-// watchedIO keeps the first error of a write: iceberg-go may return only that a writer is closed.
-type watchedIO struct {
-	mu  sync.Mutex
-	err error
-}
-
-func (w *watchedIO) note(err error) error {
-	if err != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.err == nil {
-			w.err = err
-		}
-	}
-	return err
-}
-
-func (w *watchedIO) first() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.err
-}
-
-type watchedFiles struct {
-	iceio.WriteFileIO
-	watched *watchedIO
-}
-
-func (f watchedFiles) Create(name string) (iceio.FileWriter, error) {
-	w, err := f.WriteFileIO.Create(name)
-	if f.watched.note(err) != nil {
-		return nil, err
-	}
-	return watchedFile{w, f.watched}, nil
-}
-
-type watchedFile struct {
-	iceio.FileWriter
-	watched *watchedIO
-}
-
-func (f watchedFile) Write(b []byte) (int, error) {
-	n, err := f.FileWriter.Write(b)
-	return n, f.watched.note(err)
-}
-
-func (f watchedFile) Close() error { return f.watched.note(f.FileWriter.Close()) }
 
 // FilePrefix is how the part of data files' names begins that tells the run: in 00000-0-XXXXXXXX-XXXX-8XXX-...-00001.parquet it is
 // the twelve digits after the second hyphen.
@@ -160,6 +29,33 @@ func fileID(run string) uuid.UUID {
 	copy(id[:6], sum[:6])
 	id[6] = id[6]&0x0f | 0x80 // version 8: of our own making
 	return id
+}
+
+// batchesUnderWay is how many batches of all files are made or compressed at once: the compressor of each takes 10 MiB.
+const batchesUnderWay = 3
+
+// tracked is a batch that tells when nobody holds it any more.
+type tracked struct {
+	arrow.RecordBatch
+	holders atomic.Int64
+	done    func()
+}
+
+func newTracked(b arrow.RecordBatch, done func()) *tracked {
+	t := &tracked{RecordBatch: b, done: done}
+	t.holders.Store(1)
+	return t
+}
+
+// Retain implements arrow.RecordBatch.
+func (t *tracked) Retain() { t.holders.Add(1) }
+
+// Release implements arrow.RecordBatch.
+func (t *tracked) Release() {
+	if t.holders.Add(-1) == 0 {
+		t.RecordBatch.Release()
+		t.done()
+	}
 }
 
 // file writes batches of records into data files of one partition, one after the other, on goroutines of its own.
@@ -208,7 +104,11 @@ func (w *writer) batches(in <-chan []*record.Record) iter.Seq2[arrow.RecordBatch
 				return
 			}
 			batch, err := b.batch(records)
-			if !yield(batch, err) || err != nil {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(newTracked(batch, func() { <-w.slots }), nil) {
 				return
 			}
 			results := make([]connector.Result, len(records))
@@ -218,14 +118,4 @@ func (w *writer) batches(in <-chan []*record.Record) iter.Seq2[arrow.RecordBatch
 			w.settle(results)
 		}
 	}
-}
-
-// filesDigest tells one set of files from another.
-func filesDigest(sorted []string) string {
-	h := sha256.New()
-	for _, path := range sorted {
-		h.Write([]byte(path))
-		h.Write([]byte{0})
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
 }

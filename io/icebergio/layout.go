@@ -28,8 +28,8 @@ type layout struct {
 // column is a column of the table with what goes there.
 type column struct {
 	name  string
-	field int    // of the record, or one of those below
-	codec *codec // nil: always null
+	field int        // of the record, or one of those below
+	codec *cellCodec // nil: always null
 }
 
 // What a column may hold beside a field.

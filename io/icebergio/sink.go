@@ -155,8 +155,9 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{run: run, layout: layout, open: s.config.openPartitions(layout.partitions), settle: settle, parts: map[string]*waiting{}}
-	if w.table, w.disk, err = s.config.writable(t); err != nil {
+	w := &writer{run: run, layout: layout, open: s.config.openPartitions(layout.partitions), settle: settle,
+		slots: make(chan struct{}, batchesUnderWay), parts: map[string]*waiting{}}
+	if w.table, w.disk, err = s.config.writable(t, w.open); err != nil {
 		return nil, classify(err, "writing to table "+s.config.Table)
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)

@@ -2,13 +2,10 @@ package icebergio
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/apache/iceberg-go"
-	datafile "github.com/apache/iceberg-go/codec"
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
@@ -34,6 +31,7 @@ type writer struct {
 	ctx    context.Context // of the whole life
 	cancel context.CancelCauseFunc
 
+	slots  chan struct{}       // taken by batches under way
 	parts  map[string]*waiting // by partition key
 	files  int                 // open ones
 	held   int                 // bytes that wait in all partitions
@@ -118,6 +116,13 @@ func (w *writer) send(ctx context.Context, part *waiting) error {
 	}
 	w.clock++
 	part.used = w.clock
+	select {
+	case w.slots <- struct{}{}:
+	case <-part.file.done:
+		return w.failed(part.file.err)
+	case <-ctx.Done():
+		return w.failed(context.Cause(ctx))
+	}
 	select {
 	case part.file.in <- part.records:
 	case <-part.file.done:
@@ -231,42 +236,4 @@ func (w *writer) Close() error {
 	}
 	w.closed = nil
 	return nil
-}
-
-// part is the description of a data file on its way to the commit.
-type part struct {
-	Table  string `json:"table"` // its UUID
-	Schema int    `json:"schema"`
-	Spec   int    `json:"spec"`
-	Format int    `json:"format"`
-	File   []byte `json:"file"` // as iceberg-go's codec.EncodeDataFile writes it
-}
-
-func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
-	m := t.Metadata()
-	spec := m.PartitionSpec()
-	encoded, err := datafile.EncodeDataFile(df, spec, m.CurrentSchema(), m.Version())
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(), Format: m.Version(), File: encoded})
-}
-
-func decodePart(t *table.Table, b []byte) (iceberg.DataFile, error) {
-	var p part
-	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, fmt.Errorf("a description of a data file is damaged: %w", err)
-	}
-	m := t.Metadata()
-	if p.Table != m.TableUUID().String() {
-		return nil, fail.Job("iceberg.other_table", "table %s is another one than that which the data files were written for", tableName(t)).
-			WithFix("it was dropped and made again while the job ran: run the job again")
-	}
-	spec := m.PartitionSpecByID(p.Spec)
-	at := slices.IndexFunc(m.Schemas(), func(s *iceberg.Schema) bool { return s.ID == p.Schema })
-	if spec == nil || at < 0 {
-		return nil, fail.Job("iceberg.other_table", "table %s has lost the schema or the partition spec which the data files were written by", tableName(t)).
-			WithFix("run the job again")
-	}
-	return datafile.DecodeDataFile(p.File, *spec, m.Schemas()[at], p.Format)
 }
