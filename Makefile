@@ -11,8 +11,7 @@ help: ## Print this message
 
 .PHONY: build
 build: ## Build bin/reprise
-	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/reprise ./runners/reprise
+	go build -ldflags='-s -w' -o bin/reprise ./runners/reprise
 
 .PHONY: run
 run: build corpus ## The main job: assets of a real Cassandra into an embedded Iceberg table

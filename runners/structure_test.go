@@ -78,7 +78,6 @@ var homes = []struct {
 	{"github.com/elastic/go-elasticsearch", []string{"io/elasticsearchio"}},
 	{"github.com/apache/iceberg-go", []string{"io/icebergio"}},
 	{"github.com/apache/beam/sdks/v2/go/pkg/beam", []string{"pipelines/flow", "runners/launch"}},
-	{"github.com/cenkalti/backoff", []string{"io/connector"}},
 	{"cel.dev/cel-go", []string{"transforms"}},
 }
 

@@ -32,5 +32,7 @@
 //
 //	s.lower(), s.upper()   of any alphabet
 //	time_of(id)            timestamp in a timeuuid, a UUID of version 7 or a ULID
+//	json(s)                what a JSON text holds: json(payload)[?"format"].orValue("unknown"); its type is only known
+//	                       then, so derive wants string(...), int(...), double(...) or bool(...) around it
 //	hash(x)                of a string or bytes: an int from 0, stable for ever: hash(id) % 16
 package transforms

@@ -247,7 +247,7 @@ func (s *scope) explain(text string, line, column int, message string) string {
 	case undeclared.MatchString(message):
 		name := undeclared.FindStringSubmatch(message)[1]
 		message = fmt.Sprintf("there is no field or function %q", name)
-		if hint = "the fields are " + strings.Join(s.in.Names(), ", "); nearest(name, s.known()) != "" {
+		if hint = "the fields are " + strings.Join(s.in.Names(), ", "); fail.Nearest(name, s.known()) != "" {
 			hint = suggest(name, s.known())
 		}
 	case strings.Contains(message, "null)'") || strings.Contains(message, "'(null, "):

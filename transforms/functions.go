@@ -3,7 +3,9 @@ package transforms
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"hash/fnv"
+	"io"
 	"strings"
 	"time"
 
@@ -29,12 +31,49 @@ func functions() []cel.EnvOption {
 				}
 				return types.Timestamp{Time: at}
 			}))),
+		cel.Function("json", cel.Overload("json_string", []*cel.Type{cel.StringType}, cel.DynType,
+			cel.UnaryBinding(func(v ref.Val) ref.Val { return parseJSON(string(v.(types.String))) }))),
 		cel.Function("hash",
 			cel.Overload("hash_string", []*cel.Type{cel.StringType}, cel.IntType,
 				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.String))) })),
 			cel.Overload("hash_bytes", []*cel.Type{cel.BytesType}, cel.IntType,
 				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.Bytes))) }))),
 	}
+}
+
+// parseJSON is a JSON text as CEL values: numbers without a fraction or exponent that fit are ints, others doubles.
+func parseJSON(text string) ref.Val {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return types.NewErr("%.40q is no JSON: %v", text, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return types.NewErr("%.40q is no JSON: something follows the value", text)
+	}
+	return types.DefaultTypeAdapter.NativeToValue(numbers(v))
+}
+
+// numbers replaces each json.Number within v.
+func numbers(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		f, _ := v.Float64()
+		return f
+	case []any:
+		for i := range v {
+			v[i] = numbers(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = numbers(v[k])
+		}
+	}
+	return v
 }
 
 // stableHash is FNV-1a of 64 bits without the sign, the same for ever: hash(id) % 16 is a stable bucket.

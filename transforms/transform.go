@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -148,41 +149,10 @@ func (f *faults) schema(fields []record.Field, key []string) *record.Schema {
 
 // suggest names the word that was meant, or the words that there are.
 func suggest(word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+	if near := fail.Nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return "there are " + strings.Join(known, ", ")
-}
-
-// nearest is the known word that a misspelt one most likely means, or "".
-func nearest(word string, known []string) string {
-	best, least := "", 1+len(word)/3
-	for _, k := range known {
-		if d := distance(strings.ToLower(word), strings.ToLower(k)); d <= least {
-			best, least = k, d-1
-		}
-	}
-	return best
-}
-
-// distance is the number of insertions, deletions and replacements between two words (Levenshtein, 1966).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // decode reads settings strictly.

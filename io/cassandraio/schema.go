@@ -135,7 +135,7 @@ func errNoKeyspace(ctx context.Context, session *gocql.Session, keyspace string)
 }
 
 func didYouMean(word string, known []string, otherwise string) string {
-	if near := connector.Nearest(word, known); near != "" {
+	if near := fail.Nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
 	}
 	return otherwise

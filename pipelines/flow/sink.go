@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -79,7 +80,7 @@ func (f *sinkFn) ProcessElement(ctx context.Context, r *record.Record, dead func
 	if len(f.chain.Steps) > 0 {
 		r = r.Clone() // other sinks hold the record too
 	}
-	f.counts.of(r.Origin.Split).apply(f.chain, r,
+	fatal := f.counts.of(r.Origin.Split).apply(f.chain, r,
 		func(out *record.Record) {
 			if err == nil {
 				err = f.writer.Write(ctx, out)
@@ -89,7 +90,7 @@ func (f *sinkFn) ProcessElement(ctx context.Context, r *record.Record, dead func
 			dead(f.worker.deadLetter(in, stageSink(f.Name)+" "+step, f.Name, 1, err))
 		})
 	f.collect(dead)
-	return err
+	return errors.Join(fatal, err)
 }
 
 // collect takes what the writer has settled.

@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	register.DoFn5x0[context.Context, *record.Record, func(*record.Record), func(*record.DeadLetter), func(tally)](&transformFn{})
+	register.DoFn5x1[context.Context, *record.Record, func(*record.Record), func(*record.DeadLetter), func(tally), error](&transformFn{})
 }
 
 // transformFn runs the job's transforms, which all sinks share.
@@ -26,10 +26,11 @@ func (f *transformFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-// ProcessElement emits what becomes of a record. Nothing that the transforms do fails the bundle.
-func (f *transformFn) ProcessElement(_ context.Context, r *record.Record, emit func(*record.Record), dead func(*record.DeadLetter), _ func(tally)) {
+// ProcessElement emits what becomes of a record.
+func (f *transformFn) ProcessElement(ctx context.Context, r *record.Record, emit func(*record.Record), dead func(*record.DeadLetter), _ func(tally)) (err error) {
+	defer f.worker.guard(ctx, stageTransforms, &err)
 	c := f.counts.of(r.Origin.Split)
-	c.apply(f.worker.chain, r, emit, func(in *record.Record, step string, err error) {
+	return c.apply(f.worker.chain, r, emit, func(in *record.Record, step string, err error) {
 		dead(f.worker.deadLetter(in, step, "", 1, err))
 	})
 }

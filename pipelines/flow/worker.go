@@ -3,7 +3,9 @@ package flow
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 
 	"reprise/io/connector"
@@ -69,9 +71,14 @@ func (w *worker) close() {
 }
 
 // guard turns a panic of a DoFn into an error, and writes down an error that ends the run, since what the runner tells
-// of it is only text.
+// of it is only text. Beam's emitters panic with the error of the step that they feed, which has written it down itself.
 func (w *worker) guard(ctx context.Context, step string, err *error) {
 	if p := recover(); p != nil {
+		below, ok := p.(error)
+		if bug := runtime.Error(nil); ok && !errors.As(below, &bug) {
+			*err = below
+			return
+		}
 		*err = fail.New(fail.Fatal, "internal.panic", "%s: %v\n%s", step, p, debug.Stack())
 	}
 	if *err != nil && ctx.Err() == nil && w != nil {
@@ -101,8 +108,8 @@ func (t *tallies) of(split string) *tally {
 	return c
 }
 
-// apply runs a record through a chain and counts what becomes of it.
-func (t *tally) apply(chain *transforms.Chain, r *record.Record, emit func(*record.Record), dead func(*record.Record, string, error)) {
+// apply runs a record through a chain and counts what becomes of it. An error that is no matter of the record ends the run.
+func (t *tally) apply(chain *transforms.Chain, r *record.Record, emit func(*record.Record), dead func(*record.Record, string, error)) (fatal error) {
 	before := t.Out + t.Outcomes[record.Filtered] + t.Outcomes[record.Dead]
 	t.In++
 	filtered := chain.Apply(r,
@@ -111,11 +118,15 @@ func (t *tally) apply(chain *transforms.Chain, r *record.Record, emit func(*reco
 			emit(out)
 		},
 		func(in *record.Record, step string, err error) {
+			if fail.ClassOf(err) == fail.Fatal {
+				fatal = fmt.Errorf("%s: %w", step, err)
+			}
 			t.Outcomes[record.Dead]++
 			dead(in, step, err)
 		})
 	t.Outcomes[record.Filtered] += int64(filtered)
 	t.Made += t.Out + t.Outcomes[record.Filtered] + t.Outcomes[record.Dead] - before - 1
+	return fatal
 }
 
 // flush emits the counts and forgets them.

@@ -20,7 +20,6 @@ import (
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 
-	"reprise/io/connector"
 	"reprise/transforms/fail"
 )
 
@@ -205,7 +204,7 @@ func properties(root *jsonschema.Schema, at []string) []string {
 
 func unknownKey(key string, known []string) string {
 	msg := fmt.Sprintf("unknown key %q", key)
-	if near := connector.Nearest(key, known); near != "" {
+	if near := fail.Nearest(key, known); near != "" {
 		return msg + fmt.Sprintf("; is %q meant?", near)
 	}
 	return msg + "; known are: " + strings.Join(known, ", ")

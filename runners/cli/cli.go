@@ -64,7 +64,7 @@ func run(args []string, out, err io.Writer) (code int) {
 		fmt.Fprintf(err, "reprise: %v; see: reprise --help\n", e)
 		return fail.ExitJob
 	}
-	slog.SetDefault(slog.New(newHandler(err, c.Verbose)))
+	slog.SetDefault(slog.New(launch.NewHandler(err, c.Verbose)))
 
 	ctx, stop := withSignals(context.Background(), err)
 	defer stop()

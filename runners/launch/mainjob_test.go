@@ -41,9 +41,9 @@ source:
     table: assets
     buckets: {table: asset_buckets}
 transforms:
-  - cast: {payload: "map<text, text>"}
   - derive:
-      licence_expired: licence.expires != null && licence.expires < now
+      format: string(json(payload)[?"format"].orValue("unknown"))
+      licence_expired: has(licence.expires) && licence.expires < now
 sinks:
   lake:
     iceberg:
@@ -317,7 +317,7 @@ func deadKeys(t *testing.T, at target) map[string]bool {
 			if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
 				t.Fatal(err)
 			}
-			if l.Step != "transform 1: cast" || l.Code != "transform.cast" || l.Class != "permanent" {
+			if l.Step != "transform 1: derive" || l.Code != "transform.derive" || l.Class != "permanent" {
 				t.Errorf("dead letter %+v", l)
 			}
 			keys[l.Key] = true

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 func main() {
 	launch.Init(os.Args[1:])
+	slog.SetDefault(slog.New(launch.NewHandler(os.Stderr, false)))
 	var args struct {
 		Rows     int64  `default:"200000" help:"Number of assets."`
 		Keyspace string `default:"media" help:"Keyspace, which is made."`
@@ -37,6 +39,6 @@ func main() {
 	case report == nil:
 		fmt.Printf("%s.assets holds the corpus of %d assets already\n", args.Keyspace, args.Rows)
 	default:
-		fmt.Printf("%s.assets: %d assets loaded in %s\n", args.Keyspace, report.Read, time.Since(began).Round(time.Second))
+		fmt.Printf("%s.assets: %d records written in %s, deleted assets among them\n", args.Keyspace, report.Read, time.Since(began).Round(time.Second))
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package launch
 
 import (
 	"context"
@@ -15,7 +15,8 @@ type handler struct {
 	verbose bool
 }
 
-func newHandler(w io.Writer, verbose bool) slog.Handler {
+// NewHandler is the handler of every command's log.
+func NewHandler(w io.Writer, verbose bool) slog.Handler {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug

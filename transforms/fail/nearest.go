@@ -1,10 +1,12 @@
-package connector
+package fail
+
+import "strings"
 
 // Nearest is the known word that a misspelt one most likely means, or "".
 func Nearest(word string, known []string) string {
 	best, least := "", 1+len(word)/3
 	for _, k := range known {
-		if d := distance(word, k); d <= least {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d <= least {
 			best, least = k, d-1
 		}
 	}
