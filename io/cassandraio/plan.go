@@ -84,10 +84,13 @@ func (p *bucketPlan) bucket(ctx context.Context, name string) error {
 // rowBytes is about the size of a row, judging by some rows of the first buckets.
 func (p *bucketPlan) rowBytes(ctx context.Context, name string, fixed []record.Value, key [][]byte) (int64, error) {
 	if p.sampled.Add(1) <= sampledFirst {
-		d := newRowDecoder(p.layout, name, fixed, math.MaxInt64)
-		rows, bytes, err := p.sample(ctx, d, key)
+		scans, err := p.bucketScans(key, nil, nil)
+		if err != nil || len(scans) == 0 {
+			return 1, err
+		}
+		rows, bytes, err := p.sample(ctx, newRowDecoder(p.layout, name, fixed, math.MaxInt64), scans[0])
 		if err != nil {
-			return 0, err
+			return 1, err
 		}
 		p.mu.Lock()
 		p.rows, p.bytes = p.rows+rows, p.bytes+bytes
@@ -101,29 +104,22 @@ func (p *bucketPlan) rowBytes(ctx context.Context, name string, fixed []record.V
 	return max(1, p.bytes/p.rows), nil
 }
 
-func (p *bucketPlan) sample(ctx context.Context, d *rowDecoder, key [][]byte) (rows, bytes int64, err error) {
-	scans, err := p.bucketScans(key, nil, nil)
-	if err != nil || len(scans) == 0 {
-		return 0, 0, err
-	}
-	s := scans[0]
+// sample reads the first rows of a scan, fewer where they do not come, and gives their number and size. Where not even one comes it
+// gives none: reading will tell what is wrong.
+func (o *tableSource) sample(ctx context.Context, d *rowDecoder, s scan) (rows, bytes int64, err error) {
 	s.tail = " LIMIT ?"
+	args := s.args
 	for n := sampleRows; n >= 1; n /= 4 {
-		limited := s
-		limited.args = append(s.args[:len(s.args):len(s.args)], n)
-		rows, bytes, err = p.measure(ctx, d, limited)
-		if err == nil || !shrinks(err) {
-			break
+		s.args = append(args[:len(args):len(args)], n)
+		if rows, bytes, err = o.measure(ctx, d, s); err == nil || !shrinks(err) {
+			return rows, bytes, err
 		}
 	}
-	if shrinks(err) {
-		return 0, 0, nil // reading will tell
-	}
-	return rows, bytes, err
+	return 0, 0, nil
 }
 
-func (p *bucketPlan) measure(ctx context.Context, d *rowDecoder, s scan) (rows, bytes int64, err error) {
-	iter, err := p.query(ctx, d.list, s, nil, sampleRows)
+func (o *tableSource) measure(ctx context.Context, d *rowDecoder, s scan) (rows, bytes int64, err error) {
+	iter, err := o.query(ctx, d.list, s, nil, sampleRows)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/gocql/gocql"
 	"golang.org/x/sync/errgroup"
@@ -146,13 +147,17 @@ func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err
 	if err != nil || head.rows == 0 {
 		return 0, 1, err
 	}
-	looks, whole := make([]ringLook, ringLooks), make([]ringLook, ringLooks)
+	looks := make([]ringLook, ringLooks)
+	var sampled, bytes atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(planners)
 	for i := range looks {
-		group.Go(func() (err error) {
+		group.Go(func() error {
 			from := int64(fraction(0, uint64(i), ringLooks) ^ 1<<63)
-			if whole[i], err = o.lookRing(ctx, o.layout, from, sampleRows); err != nil || head.rows < smallTable {
+			n, size, err := o.sample(ctx, newRowDecoder(o.layout, "", nil, math.MaxInt64), o.table.tokenScan(from, math.MaxInt64))
+			sampled.Add(n)
+			bytes.Add(size)
+			if err != nil || head.rows < smallTable {
 				return err
 			}
 			if looks[i], err = o.lookRing(ctx, keys, from, lookRows); err != nil {
@@ -165,14 +170,12 @@ func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err
 	if err := group.Wait(); err != nil {
 		return 0, 1, err
 	}
-	var bytes, partitions, sampled int64
-	density := 0.0
-	for i, l := range looks {
-		sampled, bytes = sampled+whole[i].rows, bytes+whole[i].bytes
+	partitions, density := int64(0), 0.0
+	for _, l := range looks {
 		rows, partitions = rows+l.rows, partitions+l.partitions
 		density += l.perToken / ringLooks
 	}
-	rowBytes = max(1, bytes/max(1, sampled))
+	rowBytes = max(1, bytes.Load()/max(1, sampled.Load()))
 	if head.rows < smallTable {
 		return head.rows, rowBytes, nil
 	}
@@ -181,21 +184,21 @@ func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err
 
 // ringLook is what a few rows from a token on tell.
 type ringLook struct {
-	rows, bytes, partitions int64
-	perToken                float64 // partitions for each token
+	rows, partitions int64
+	perToken         float64 // partitions for each token
 }
 
-func (o *tableSource) lookRing(ctx context.Context, l layout, from int64, limit int) (look ringLook, err error) {
+func (o *tableSource) lookRing(ctx context.Context, keys layout, from int64, limit int) (look ringLook, err error) {
 	s := o.table.tokenScan(from, math.MaxInt64)
 	s.tail = " LIMIT ?"
 	s.args = append(s.args, limit)
 	err = retry(ctx, func() error {
 		look = ringLook{}
-		iter, err := o.query(ctx, l.list, s, nil, limit)
+		iter, err := o.query(ctx, keys.list, s, nil, limit)
 		if err != nil {
 			return err
 		}
-		d := newRowDecoder(l, "", nil, 0)
+		d := newRowDecoder(keys, "", nil, 0)
 		for last := int64(0); iter.Scan(d.dest...); last = d.rowToken() {
 			if !d.isRow() {
 				continue
@@ -204,7 +207,6 @@ func (o *tableSource) lookRing(ctx context.Context, l layout, from int64, limit 
 				look.partitions++
 			}
 			look.rows++
-			look.bytes += d.size() + int64(perRecord+perValue*len(o.table.columns))
 		}
 		return classify(iter.Close())
 	})

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"io"
+	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -131,4 +133,448 @@ func TestSourceConformanceRing(t *testing.T) {
 	}})
 }
 
-var _ = []any{context.Background, binary.BigEndian, errors.Is, rand.Int, cmp.Diff, fail.CodeOf}
+// Rows without clustering columns, with a key by which no position can be made, and with static columns.
+func TestSourceConformanceOtherKeys(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ table, insert, json string }{
+		"partition key alone": {"CREATE TABLE %s (a int, b text, v int, PRIMARY KEY ((a, b)))", "INSERT INTO %%s (a, b, v) VALUES (%d, 'x', %d)",
+			`{"a":%d,"b":"x","v":%d}`},
+		"decimal": {"CREATE TABLE %s (a int, b decimal, v int, PRIMARY KEY (a, b))", "INSERT INTO %%s (a, b, v) VALUES (3, %d, %d)",
+			`{"a":3,"b":"%d","v":%d}`},
+		"static": {"CREATE TABLE %s (a int, s text static, b int, v int, PRIMARY KEY (a, b))", "INSERT INTO %%s (a, s, b, v) VALUES (3, 'x', %d, %d)",
+			`{"a":3,"b":%d,"s":"x","v":%d}`},
+	} {
+		for _, mode := range []string{"ring", "buckets"} {
+			if name == "decimal" && mode == "buckets" {
+				continue
+			}
+			t.Run(name+" "+mode, func(t *testing.T) {
+				t.Parallel()
+				db := newDatabase(t, services.Need(t, services.Cassandra))
+				db.exec(t, c.table)
+				want := map[string]string{}
+				for i := range 30 {
+					key := map[string]string{"partition key alone": "%d|x", "decimal": "3|%d", "static": "3|%d"}[name]
+					db.exec(t, fmt.Sprintf(c.insert, i, i))
+					want[fmt.Sprintf(key, i)] = fmt.Sprintf(c.json, i, i)
+				}
+				if name == "static" {
+					db.exec(t, "INSERT INTO %s (a, s) VALUES (4, 'no row')")
+				}
+				iotest.TestSource(t, iotest.Source{Want: want, New: func(t *testing.T) connector.Source {
+					return db.source(t, func(c *SourceConfig) {
+						if c.Page = 200; mode == "buckets" {
+							c.Buckets = &Buckets{Discover: true}
+						}
+					})
+				}})
+			})
+		}
+	}
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (p int, id int, s text static, a text, n int, tags set<text>, at timestamp, PRIMARY KEY (p, id))")
+	for _, cql := range []string{
+		"INSERT INTO %s (p, id, a, n, at) VALUES (1, 1, 'x', 1, 5000) USING TIMESTAMP 1000",
+		"UPDATE %s USING TIMESTAMP 3000 SET n = 2 WHERE p = 1 AND id = 1",
+		"UPDATE %s USING TIMESTAMP 2000 SET tags = {'a'} WHERE p = 1 AND id = 2",
+		"UPDATE %s USING TIMESTAMP 4000 SET tags = tags + {'b'} WHERE p = 1 AND id = 2",
+		"INSERT INTO %s (p, id) VALUES (1, 3) USING TIMESTAMP 1000", // nothing but its key
+		"INSERT INTO %s (p, id, a) VALUES (2, 1, 'x') USING TIMESTAMP 1000",
+		"UPDATE %s USING TIMESTAMP 9000 SET s = 'static' WHERE p = 2",
+		"INSERT INTO %s (p, id, a, n, tags) VALUES (3, 1, 'x', 1, {'t'}) USING TIMESTAMP 1000 AND TTL 5000",
+		"UPDATE %s USING TTL 9000 AND TIMESTAMP 1001 SET n = 3 WHERE p = 3 AND id = 1",
+		"INSERT INTO %s (p, id, a) VALUES (3, 2, 'x') USING TIMESTAMP 1000 AND TTL 5000",
+		"UPDATE %s USING TIMESTAMP 1000 SET n = 3 WHERE p = 3 AND id = 2",
+	} {
+		db.exec(t, cql)
+	}
+	versions := func(s *Source) string {
+		found, _ := collect(t, s, connector.PlanOptions{})
+		var all []string
+		for key, r := range found {
+			all = append(all, fmt.Sprintf("%s@%d", key, r.Version))
+		}
+		slices.Sort(all)
+		return strings.Join(all, " ")
+	}
+	for _, change := range []func(*SourceConfig){nil, discover} {
+		if got, want := versions(db.source(t, change)), "1|1@3000 1|2@4000 1|3@1 2|1@9000 3|1@1001 3|2@1000"; got != want {
+			t.Errorf("versions are %s, want %s", got, want)
+		}
+	}
+	onlyA := db.source(t, func(c *SourceConfig) { c.Columns = []string{"a"} })
+	if got, want := versions(onlyA), "1|1@1000 1|2@1 1|3@1 2|1@1000 3|1@1000 3|2@1000"; got != want {
+		t.Errorf("versions of column a are %s, want %s", got, want)
+	}
+	onlyKey := db.source(t, func(c *SourceConfig) { c.Columns = []string{"p", "id"} })
+	if got, want := versions(onlyKey), "1|1@3000 1|2@4000 1|3@1 2|1@9000 3|1@1001 3|2@1000"; got != want {
+		t.Errorf("versions without columns are %s, want %s", got, want)
+	}
+	named := db.source(t, func(c *SourceConfig) { c.Version = "at" })
+	if got, want := versions(named), "1|1@5000000 1|2@1 1|3@1 2|1@1 3|1@1 3|2@1"; got != want {
+		t.Errorf("versions by a column are %s, want %s", got, want)
+	}
+
+	cells := NewSource(onlyA.config, connector.Need{Cells: true})
+	defer cells.Close()
+	cells.config.Columns = nil
+	found, _ := collect(t, cells, connector.PlanOptions{})
+	now := time.Now().Unix()
+	for key, want := range map[string][]record.Cell{ // of p, id, a, at, n, s, tags
+		"1|1": {{}, {}, {Version: 1000}, {Version: 1000}, {Version: 3000}, {}, {}},
+		"2|1": {{}, {}, {Version: 1000}, {}, {}, {Version: 9000}, {}},
+		"3|1": {{}, {}, {Version: 1000, Expires: now + 5000}, {}, {Version: 1001, Expires: now + 9000}, {}, {Version: 1000, Expires: now + 5000}},
+	} {
+		got := found[key]
+		for i := range want {
+			if d := want[i].Expires - got.Cells[i].Expires; d < 0 || d > 300 {
+				t.Errorf("%s: column %d expires %d s before %d", key, i, d, want[i].Expires)
+			}
+			want[i].Expires = got.Cells[i].Expires
+		}
+		if diff := cmp.Diff(want, got.Cells); diff != "" {
+			t.Errorf("cells of %s (-want +got):\n%s", key, diff)
+		}
+	}
+	if got, want := found["3|1"].Expires, found["3|1"].Cells[4].Expires; got != want || want == 0 {
+		t.Errorf("3|1 expires at %d, want %d", got, want)
+	}
+	if r := found["3|2"]; r.Expires != 0 {
+		t.Errorf("3|2 expires at %d, although a column of it never does", r.Expires)
+	}
+}
+
+func TestBuckets(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (kind text, month text, id timeuuid, PRIMARY KEY ((kind, month), id)) WITH CLUSTERING ORDER BY (id DESC)")
+	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	var rows [][]any
+	for _, kind := range []string{"image", "video", "text"} {
+		for day := range 90 {
+			at := start.AddDate(0, 0, day)
+			rows = append(rows, []any{kind, at.Format("2006-01"), gocql.UUIDFromTime(at)})
+		}
+	}
+	db.load(t, "INSERT INTO %s (kind, month, id) VALUES (?, ?, ?)", rows)
+	db.exec(t, "CREATE TABLE "+db.keyspace+".listed (kind text, month text, note text, PRIMARY KEY (kind, month, note))")
+	for _, v := range []string{"'image', '2024-02', 'a'", "'image', '2024-02', 'b'", "'video', '2024-03', ''", "'none', '2030-01', ''"} {
+		db.exec(t, "INSERT INTO "+db.keyspace+".listed (kind, month, note) VALUES ("+v+")")
+	}
+	both := map[string][]Scalar{"kind": {"image", "video"}}
+	for name, c := range map[string]struct {
+		change func(*SourceConfig)
+		want   int
+	}{
+		"discover":        {discover, 270},
+		"table":           {func(c *SourceConfig) { c.Buckets = &Buckets{Table: "listed"} }, 29 + 30},
+		"table elsewhere": {func(c *SourceConfig) { c.Buckets = &Buckets{Table: db.keyspace + ".listed"} }, 29 + 30},
+		"query": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{Query: "SELECT month, kind FROM " + db.keyspace + ".listed"}
+		}, 29 + 30},
+		"list": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"text", "2024-01"}}, {Named: map[string]Scalar{"month": "2024-02", "kind": "text"}}, {Values: []Scalar{"text", "2024-01"}}}}
+		}, 31 + 29},
+		"range": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{Range: &Range{Column: "month", From: "2023-11", To: "2024-02-01", Every: "month", Values: both}}
+		}, 2 * (31 + 29)},
+		"some": {func(c *SourceConfig) {
+			discover(c)
+			c.Partitions = map[string]Match{"kind": {Values: []Scalar{"image"}}}
+		}, 90},
+		"between": {func(c *SourceConfig) {
+			discover(c)
+			c.Partitions = map[string]Match{"month": {From: "2024-02", To: "2024-03"}}
+		}, 3 * 59},
+		"ids from a time":   {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-31"} }, 3 * 60},
+		"ids up to a time":  {func(c *SourceConfig) { discover(c); c.IDs = &Interval{To: "2024-01-31T00:00:00Z"} }, 3 * 30},
+		"ids between times": {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-30", To: "2024-02-03"} }, 3 * 4},
+		"ids from an id":    {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: Scalar(fmt.Sprint(rows[80][2]))} }, 10 + 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := db.source(t, c.change)
+			found, splits := collect(t, s, connector.PlanOptions{Rows: 7})
+			if name == "ids from an id" { // the other kinds have ids of the same times with other clock sequences
+				if len(found) < 28 || len(found) > 30 {
+					t.Errorf("%d rows, want about %d", len(found), c.want)
+				}
+				return
+			}
+			if len(found) != c.want {
+				t.Errorf("%d rows, want %d", len(found), c.want)
+			}
+			for _, sp := range splits {
+				if sp.Rows > 7 || sp.Rows == 0 {
+					t.Errorf("%s was planned with %d rows", sp, sp.Rows)
+				}
+			}
+		})
+	}
+}
+
+func TestLargeRowIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (p text, id int, body text, PRIMARY KEY (p, id))")
+	for i := range 20 {
+		size := 100
+		if i == 7 || i == 19 {
+			size = 300_000
+		}
+		if err := db.query("INSERT INTO %s (p, id, body) VALUES ('a', ?, ?)").Bind(i, strings.Repeat("x", size)).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, change := range []func(*SourceConfig){nil, discover} {
+		s := db.source(t, change)
+		s.config.MaxRow = 100_000
+		checkDead(t, s, 18, "cassandra.row_too_large", `{"p":"a","id":7}`, `{"p":"a","id":19}`)
+	}
+}
+
+// A row that never gets through, although others do and its key does, is passed over.
+func TestUnreadableRowIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (p text, id int, body text, PRIMARY KEY (p, id))")
+	for i := range 20 {
+		size := 100
+		if i == 7 || i == 19 {
+			size = 300_000
+		}
+		if err := db.query("INSERT INTO %s (p, id, body) VALUES ('a', ?, ?)").Bind(i, strings.Repeat("x", size)).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, change := range []func(*SourceConfig){nil, discover} {
+		s := db.source(t, change)
+		s.config.Connection.Hosts = []string{swallow(t, db.addr, 200_000)}
+		s.config.Connection.Timeout = connector.Duration(250 * time.Millisecond)
+		checkDead(t, s, 18, "cassandra.row_unreadable", `{"p":"a","id":7}`, `{"p":"a","id":19}`)
+	}
+}
+
+func checkDead(t *testing.T, s *Source, records int, code string, keys ...string) {
+	t.Helper()
+	var dead []string
+	n := 0
+	err := s.Plan(t.Context(), connector.PlanOptions{}, func(sp connector.Split) error {
+		return s.Read(t.Context(), sp, func(p connector.Page) error {
+			n += len(p.Records)
+			for _, d := range p.Dead {
+				dead = append(dead, string(d.Raw))
+				if d.Code != code || d.Class != "permanent" || d.Message == "" {
+					t.Errorf("dead letter %+v, want the code %s", d, code)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(keys, dead); diff != "" {
+		t.Errorf("dead letters (-want +got):\n%s", diff)
+	}
+	if n != records {
+		t.Errorf("%d records, want %d", n, records)
+	}
+}
+
+// swallow is the address of a proxy that lets no answer of more than so many bytes through.
+func swallow(t *testing.T, addr string, most int) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", addr)
+			if err != nil {
+				client.Close()
+				return
+			}
+			go func() { io.Copy(server, client); server.Close() }()
+			go func() {
+				defer client.Close()
+				for head := make([]byte, 9); ; {
+					if _, err := io.ReadFull(server, head); err != nil {
+						return
+					}
+					body := make([]byte, binary.BigEndian.Uint32(head[5:]))
+					if _, err := io.ReadFull(server, body); err != nil {
+						return
+					}
+					if len(body) > most {
+						continue
+					}
+					if _, err := client.Write(append(head[:9:9], body...)); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestWrongSettings(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (kind text, day date, id int, n counter, PRIMARY KEY ((kind, day), id))")
+	db.exec(t, "CREATE TABLE "+db.keyspace+".assets (kind text, day date, id int, title text, PRIMARY KEY ((kind, day), id))")
+	db.exec(t, "CREATE TABLE "+db.keyspace+".decimals (p int, id decimal, PRIMARY KEY (p, id))")
+	db.exec(t, "INSERT INTO "+db.keyspace+".assets (kind, day, id) VALUES ('a', '2024-01-01', 1)")
+	for name, c := range map[string]struct {
+		change func(*SourceConfig)
+		code   string
+		says   []string
+	}{
+		"keyspace":     {func(c *SourceConfig) { c.Keyspace = db.keyspace + "x" }, "cassandra.no_table", []string{"did you mean " + db.keyspace + "?"}},
+		"table":        {func(c *SourceConfig) { c.Table = "asets" }, "cassandra.no_table", []string{"decimals", "did you mean assets?"}},
+		"column":       {func(c *SourceConfig) { c.Columns = []string{"titel"} }, "cassandra.no_column", []string{"did you mean title?"}},
+		"counter":      {func(c *SourceConfig) { c.Table = "rows" }, "cassandra.counter", []string{"count twice"}},
+		"version":      {func(c *SourceConfig) { c.Version = "title" }, "cassandra.version_type", []string{"text"}},
+		"order":        {func(c *SourceConfig) { c.Table = "decimals"; discover(c) }, "cassandra.no_position", []string{"decimal", "token ranges"}},
+		"ids":          {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-01"} }, "cassandra.ids", []string{`"id"`}},
+		"ids turned":   {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2", To: "1"} }, "cassandra.ids", []string{"to must come after from"}},
+		"partitions":   {func(c *SourceConfig) { discover(c); c.Partitions = map[string]Match{"id": {Values: []Scalar{"1"}}} }, "cassandra.no_column", []string{`"kind", "day"`}},
+		"a partition":  {func(c *SourceConfig) { discover(c); c.Partitions = map[string]Match{"day": {Values: []Scalar{"x"}}} }, "cassandra.bad_value", []string{"partitions.day"}},
+		"list":         {func(c *SourceConfig) { c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"a"}}}} }, "cassandra.bucket", []string{"2 columns"}},
+		"list, named":  {func(c *SourceConfig) { c.Buckets = &Buckets{List: []Bucket{{Named: map[string]Scalar{"kind": "a"}}}} }, "cassandra.bucket", []string{`"day" is missing`}},
+		"bucket table": {func(c *SourceConfig) { c.Buckets = &Buckets{Table: "nowhere"} }, "cassandra.buckets_query", []string{"nowhere"}},
+		"query":        {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT kind FROM " + db.keyspace + ".assets"} }, "cassandra.buckets_query", []string{`no column "day"`}},
+		"query's types": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{Query: "SELECT kind, kind AS day FROM " + db.keyspace + ".assets"}
+		}, "cassandra.buckets_query", []string{"no date"}},
+		"no CQL": {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT FROM"} }, "cassandra.buckets_query", []string{"SELECT FROM"}},
+		"range": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024", To: "2024", Every: "day"}}
+		}, "cassandra.bucket", []string{`"kind"`, "discover"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := db.source(t, func(sc *SourceConfig) { sc.Table = "assets"; c.change(sc) })
+			err := s.Plan(t.Context(), connector.PlanOptions{}, func(connector.Split) error { return nil })
+			if fail.CodeOf(err) != c.code || fail.ExitOf(err) != fail.ExitJob || fail.ClassOf(err) != fail.Fatal {
+				t.Fatalf("the error is %v, want %s", err, c.code)
+			}
+			for _, part := range c.says {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q does not say %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for name, host := range map[string]string{"refused": "127.0.0.1:1", "silent": silent.Addr().String(), "no such name": "no-such-host.invalid"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			_, err := connect(t.Context(), Connection{Hosts: []string{host}, ConnectTimeout: connector.Duration(time.Second)})
+			if fail.CodeOf(err) != "cassandra.unreachable" || fail.ExitOf(err) != fail.ExitUnreachable || !strings.Contains(err.Error(), host) {
+				t.Errorf("the error is %v", err)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+	server := services.Need(t, services.Cassandra)
+	for _, c := range []Connection{{LocalDC: "elsewhere"}, {AvoidHosts: []string{"127.0.0.0/8"}}, {OnlyHosts: []string{"10.0.0.1"}}} {
+		c.Hosts = []string{server}
+		if _, err := connect(t.Context(), c); fail.CodeOf(err) != "cassandra.no_host" || fail.ExitOf(err) != fail.ExitJob {
+			t.Errorf("%+v: the error is %v", c, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := connect(ctx, Connection{Hosts: []string{silent.Addr().String()}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a cancelled context the error is %v", err)
+	}
+}
+
+// A server with login and TLS that freezes while it is read.
+func TestSecureServerThatFreezes(t *testing.T) {
+	server := services.Own(t, services.Cassandra, services.Env("CASSANDRA_AUTH=1", "CASSANDRA_TLS=1"))
+	t.Setenv("SOURCE_TEST_PASSWORD", "cassandra")
+	t.Setenv("SOURCE_TEST_WRONG", "wrong")
+	c := Connection{Hosts: []string{server.Addr}, User: "cassandra", Password: "env:SOURCE_TEST_PASSWORD", TLS: &connector.TLS{CA: server.CA},
+		Timeout: connector.Duration(time.Second)}
+	for name, x := range map[string]struct {
+		change func(*Connection)
+		code   string
+	}{
+		"wrong password": {func(c *Connection) { c.Password = "env:SOURCE_TEST_WRONG" }, "cassandra.auth"},
+		"no login":       {func(c *Connection) { c.User, c.Password = "", "" }, "cassandra.auth"},
+		"no password":    {func(c *Connection) { c.Password = "env:SOURCE_TEST_MISSING" }, "cassandra.secret"},
+		"unknown CA":     {func(c *Connection) { c.TLS = &connector.TLS{} }, "cassandra.tls"},
+		"no TLS":         {func(c *Connection) { c.TLS = nil }, "cassandra.unreachable"},
+	} {
+		wrong := c
+		x.change(&wrong)
+		_, err := connect(t.Context(), wrong)
+		if fail.CodeOf(err) != x.code || fail.ExitOf(err) < fail.ExitJob || strings.Contains(err.Error(), "SOURCE_TEST_PASSWORD") {
+			t.Errorf("%s: the error is %v, want %s", name, err, x.code)
+		}
+	}
+
+	session, err := connect(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	for _, cql := range []string{"CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+		"CREATE TABLE k.t (p int, id int, v text, PRIMARY KEY (p, id))"} {
+		if err := session.Query(cql).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const rows = 2000
+	for from := 0; from < rows; from += 100 {
+		b := session.NewBatch(gocql.UnloggedBatch)
+		for i := from; i < from+100; i++ {
+			b.Query("INSERT INTO k.t (p, id, v) VALUES (1, ?, 'x')", i)
+		}
+		if err := session.ExecuteBatch(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := NewSource(SourceConfig{Connection: c, Keyspace: "k", Table: "t", Buckets: &Buckets{Discover: true}, Page: 2000}, connector.Need{})
+	defer s.Close()
+	n, froze := 0, false
+	err = s.Read(t.Context(), connector.Split{Partition: "1"}, func(p connector.Page) error {
+		for _, r := range p.Records {
+			if id := r.Get("id").Int(); id != int64(n) {
+				t.Errorf("row %d comes after %d", id, n-1)
+			}
+			n++
+		}
+		if n > rows/2 && !froze {
+			froze = true
+			server.Pause()
+			resume := time.AfterFunc(3*time.Second, server.Resume) // longer than the timeout of a request
+			t.Cleanup(func() { resume.Stop() })
+		}
+		return nil
+	})
+	if err != nil || n != rows {
+		t.Errorf("%d rows of %d, %v", n, rows, err)
+	}
+}
