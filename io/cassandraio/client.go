@@ -106,17 +106,20 @@ func newNodeFilter(c Connection) (*nodeFilter, error) {
 // Accept implements gocql.HostFilter.
 func (f *nodeFilter) Accept(h *gocql.HostInfo) bool {
 	address, ok := netip.AddrFromSlice(h.ConnectAddress())
-	address = address.Unmap()
-	within := func(p netip.Prefix) bool { return ok && p.Contains(address) }
+	return ok && f.accept(address.Unmap(), h.DataCenter())
+}
+
+func (f *nodeFilter) accept(address netip.Addr, dc string) bool {
+	within := func(p netip.Prefix) bool { return p.Contains(address) }
 	if slices.ContainsFunc(f.avoid, within) || (len(f.only) > 0 && !slices.ContainsFunc(f.only, within)) {
 		return false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.dc == "" {
-		f.dc = h.DataCenter()
+		f.dc = dc
 	}
-	return h.DataCenter() == f.dc
+	return dc == f.dc
 }
 
 // attempts keeps why connections could not be opened: CreateSession tells the text of one error alone.

@@ -122,7 +122,7 @@ func (r *reader) request(ctx context.Context, list string, s scan, state []byte)
 		}
 		if rows > 1 {
 			r.size.halve(rows)
-			return err
+			return smallerNext{err}
 		}
 		if alone++; alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big" {
 			return errStuck
@@ -131,6 +131,11 @@ func (r *reader) request(ctx context.Context, list string, s scan, state []byte)
 	})
 	return a, err
 }
+
+// smallerNext is an error after which less is asked for, so that there is no need to wait long.
+type smallerNext struct{ error }
+
+func (e smallerNext) Unwrap() error { return e.error }
 
 // query asks once.
 func (o *tableSource) query(ctx context.Context, list string, s scan, state []byte, rows int) (*gocql.Iter, error) {
@@ -160,6 +165,9 @@ func retry(ctx context.Context, do func() error) error {
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.As(err, &smallerNext{}) {
+			pause.Reset()
 		}
 		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent || time.Since(began) > limits.Deadline {
 			return err

@@ -350,11 +350,14 @@ func TestUnreadableRowIsADeadLetter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, change := range []func(*SourceConfig){nil, discover} {
-		s := db.source(t, change)
-		s.config.Connection.Hosts = []string{swallow(t, db.addr, 200_000)}
-		s.config.Connection.Timeout = connector.Duration(250 * time.Millisecond)
-		checkDead(t, s, 18, "cassandra.row_unreadable", `{"p":"a","id":7}`, `{"p":"a","id":19}`)
+	for name, change := range map[string]func(*SourceConfig){"ring": nil, "buckets": discover} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := db.source(t, change)
+			s.config.Connection.Hosts = []string{swallow(t, db.addr, 200_000)}
+			s.config.Connection.Timeout, s.config.Page = connector.Duration(200*time.Millisecond), 2000
+			checkDead(t, s, 18, "cassandra.row_unreadable", `{"p":"a","id":7}`, `{"p":"a","id":19}`)
+		})
 	}
 }
 
