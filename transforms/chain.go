@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -27,7 +28,7 @@ type Chain struct {
 // CompiledStep is a step with its place in the chain.
 type CompiledStep struct {
 	Name    string
-	Index   int // from 0
+	Index   int // from 0; -1: a sink's own condition
 	Step    Step
 	In, Out *record.Schema
 
@@ -35,7 +36,12 @@ type CompiledStep struct {
 }
 
 // Label is the step as dead letters name it: "transform 2: cast".
-func (s CompiledStep) Label() string { return fmt.Sprintf("transform %d: %s", s.Index+1, s.Name) }
+func (s CompiledStep) Label() string {
+	if s.Index < 0 {
+		return s.Name
+	}
+	return fmt.Sprintf("transform %d: %s", s.Index+1, s.Name)
+}
 
 // Apply applies the step alone. Unlike Step.Apply it turns a panic of the step into an error.
 func (s CompiledStep) Apply(r *record.Record, emit func(*record.Record)) error {
@@ -46,8 +52,27 @@ func (s CompiledStep) Apply(r *record.Record, emit func(*record.Record)) error {
 // Compile compiles the transforms of a job for records of schema in. Its error joins a *FaultError for each fault, up to the
 // first transform that has any: what follows depends on it. Unknown names are told of all.
 func Compile(specs []Spec, in *record.Schema, o Options) (*Chain, error) {
+	return CompileWhen("", specs, in, o)
+}
+
+const stepWhen = "when"
+
+// CompileWhen is Compile with a condition before the transforms, which job files call `when`; "": none.
+func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chain, error) {
 	c := &Chain{In: in, Out: in}
 	var found faults
+	if when != "" {
+		config, err := json.Marshal(when)
+		if err != nil {
+			return nil, err
+		}
+		step, out, err := filter.Compile(config, in, o)
+		if err != nil {
+			found = append(found, placed(err, -1, stepWhen)...)
+		} else {
+			c.Steps = append(c.Steps, CompiledStep{Name: stepWhen, Index: -1, Step: step, In: in, Out: out, run: newRunner(step, out, true)})
+		}
+	}
 	for i, spec := range specs {
 		t, ok := registry[spec.Name]
 		if !ok {

@@ -313,3 +313,24 @@ func TestDescribeBadExample(t *testing.T) {
 		t.Error("an example that does not compile was described")
 	}
 }
+
+func TestCompileWhen(t *testing.T) {
+	in := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "size", Type: record.Of(record.BigInt)}}, "id")
+	specs := []transforms.Spec{{Name: "derive", Config: []byte(`{"kb": "size / 1024"}`)}}
+	chain, err := transforms.CompileWhen("size > 1", specs, in, transforms.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"when", "transform 1: derive"} {
+		if got := chain.Steps[i].Label(); got != want {
+			t.Errorf("step %d is %q, want %q", i, got, want)
+		}
+	}
+	r := &record.Record{Schema: in, Values: []record.Value{record.String("a"), record.Number(record.BigInt, 1)}}
+	if filtered := chain.Apply(r, func(*record.Record) { t.Error("a record got past the condition") }, nil); filtered != 1 {
+		t.Errorf("%d filtered, want 1", filtered)
+	}
+	if _, err = transforms.CompileWhen("sise > 1", nil, in, transforms.Options{}); err == nil || !strings.HasPrefix(err.Error(), "when: ") {
+		t.Errorf("a wrong condition: %v", err)
+	}
+}

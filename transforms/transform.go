@@ -86,13 +86,16 @@ func (s *Spec) UnmarshalJSON(text []byte) error {
 
 // FaultError is something wrong in one entry of `transforms`.
 type FaultError struct {
-	Index   int    // of the entry, from 0
+	Index   int    // of the entry, from 0; -1: of a sink's own condition
 	Path    string // within the entry: "cast.size"
 	Message string // what is wrong and what would be right; a fault of an expression has further lines, with a caret
 }
 
 // Error is the place and the message.
 func (e *FaultError) Error() string {
+	if e.Index < 0 {
+		return e.Path + ": " + e.Message
+	}
 	return fmt.Sprintf("transform %d: %s: %s", e.Index+1, e.Path, e.Message)
 }
 

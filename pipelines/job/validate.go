@@ -1,6 +1,8 @@
 package job
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -97,22 +99,19 @@ func (j *Job) Compile(in *record.Schema, o transforms.Options) (*Compiled, error
 		return nil, err
 	}
 	c := &Compiled{Shared: shared, Sinks: map[string]*transforms.Chain{}}
-	for name := range j.Sinks {
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		if c.Sinks[name], err = j.SinkChain(name, shared.Out, o); err != nil {
-			return nil, err
+			faults = append(faults, fmt.Errorf("sink %s: %w", name, err))
 		}
 	}
-	return c, nil
+	return c, errors.Join(faults...)
 }
 
-// SinkChain is the chain of one sink alone: its condition as a filter, then its transforms.
+// SinkChain is the chain of one sink alone: its transforms, and before them its condition as a filter.
 func (j *Job) SinkChain(name string, in *record.Schema, o transforms.Options) (*transforms.Chain, error) {
 	sink := j.Sinks[name]
-	specs := sink.Transforms
-	if sink.When != "" {
-		specs = append([]transforms.Spec{{Name: "filter", Config: []byte(strconv.Quote(sink.When))}}, specs...)
-	}
-	return transforms.Compile(specs, in, o)
+	return transforms.CompileWhen(sink.When, sink.Transforms, in, o)
 }
 
 // TooManyDead tells whether dead letters of a run are above the job's limit.
