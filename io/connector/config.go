@@ -39,7 +39,7 @@ func (s Secret) Resolve() (string, error) {
 	case "env":
 		v, ok := os.LookupEnv(name)
 		if !ok {
-			return "", fmt.Errorf("the environment variable %s is not set", name)
+			return "", fmt.Errorf("the environment variable %s is not set; export it where the workers run", name)
 		}
 		return v, nil
 	case "file":

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"reprise/io/connector"
@@ -160,7 +161,7 @@ func (con *console) trace(chain *transforms.Chain, in []*record.Record, indent s
 		for _, r := range in {
 			before := r.Clone()
 			var made []*record.Record
-			label := fmt.Sprintf("%s%d %s: ", indent, step.Index+1, step.Name)
+			label := indent + strings.TrimPrefix(step.Label(), "transform ") + ": "
 			if err := step.Apply(r, func(x *record.Record) { made = append(made, x) }); err != nil {
 				fmt.Fprintf(con.out, "%sdead letter: %v\n", label, err)
 				continue

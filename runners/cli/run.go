@@ -55,7 +55,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	})
 	progress.stop()
 	if err != nil {
-		return fmt.Errorf("run %s did not finish: %w", p.Run.ID, err)
+		return err
 	}
 	printReport(con.out, j, report, time.Since(began))
 	if c.Report != "" {

@@ -128,7 +128,8 @@ func chunks(splits []connector.Split, n int) [][]connector.Split {
 
 // Execute runs the job and returns its report, which it also leaves in the journal. watch, which may be nil, is told once the plan stands.
 func (p *Prepared) Execute(ctx context.Context, o Runner, watch func(*journal.Journal, journal.Plan)) (*flow.Report, error) {
-	if err := p.Targets(ctx, false); err != nil {
+	// Nothing is created for one sink where another is wrong.
+	if err := p.Targets(ctx, true); err != nil {
 		return nil, err
 	}
 	j, err := journal.Open(ctx, p.Job.Journal)
@@ -136,6 +137,9 @@ func (p *Prepared) Execute(ctx context.Context, o Runner, watch func(*journal.Jo
 		return nil, err
 	}
 	defer j.Close()
+	if err := p.Targets(ctx, false); err != nil {
+		return nil, err
+	}
 	text, err := json.Marshal(p.Job)
 	if err != nil {
 		return nil, err
@@ -184,7 +188,7 @@ func (p *Prepared) end(ctx context.Context, j *journal.Journal, err error) error
 		err = cause
 	}
 	if e := j.Finish(ctx, p.Run.ID, state, nil); e != nil {
-		return fmt.Errorf("%w; and the journal: %w", err, e)
+		return fmt.Errorf("run %s did not finish: %w; and the journal: %w", p.Run.ID, err, e)
 	}
-	return err
+	return fmt.Errorf("run %s did not finish: %w", p.Run.ID, err)
 }
