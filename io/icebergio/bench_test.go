@@ -134,11 +134,7 @@ func benchmarkWriter(b *testing.B, rows int, c SinkConfig) {
 
 // bareWrite is the time that iceberg-go takes for batches that were made before.
 func bareWrite(b *testing.B, ctx context.Context, s *Sink, schema *record.Schema, run connector.Run, rows int) time.Duration {
-	c, err := s.connect(ctx)
-	if err != nil {
-		b.Fatal(err)
-	}
-	t, err := s.load(ctx, c)
+	t, err := s.find(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}

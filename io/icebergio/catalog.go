@@ -2,6 +2,7 @@ package icebergio
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -81,13 +82,15 @@ func (c CatalogConfig) openREST(ctx context.Context, props iceberg.Properties) (
 			opts = append(opts, s.option(text))
 		}
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = time.Minute
-	var err error
-	if transport.TLSClientConfig, err = c.TLS.Config(); err != nil {
+	security, err := c.TLS.Config()
+	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, rest.WithCustomTransport(transport))
+	opts = append(opts, rest.WithTLSConfig(security), rest.WithTransportFactory(func(security *tls.Config) (http.RoundTripper, func()) {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig, transport.ResponseHeaderTimeout = security, time.Minute
+		return transport, transport.CloseIdleConnections
+	}))
 	cat, err := rest.NewCatalog(ctx, defaultCatalogName, c.REST, opts...)
 	if err != nil {
 		if errors.Is(err, rest.ErrBadRequest) || containsAny(err, "NoSuchWarehouse", "arehouse") {

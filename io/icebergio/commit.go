@@ -24,12 +24,25 @@ const (
 	filesProperty   = "reprise.files" // digest of the data files' paths
 )
 
-// How long a commit is tried: against others who append, and against a catalog that does not answer.
+// How long the catalog is tried: against others who append, and while it does not answer.
 const (
-	commitPause    = 50 * time.Millisecond
-	commitPauseMax = 5 * time.Second
-	commitDeadline = 2 * time.Minute
+	firstPause      = 50 * time.Millisecond
+	longestPause    = 5 * time.Second
+	defaultDeadline = 2 * time.Minute
 )
+
+// retry does again what may pass, until the deadline.
+func retry[T any](ctx context.Context, deadline time.Duration, do func() (T, error)) (T, error) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = firstPause, longestPause
+	return backoff.Retry(ctx, func() (T, error) {
+		v, err := do()
+		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent {
+			err = backoff.Permanent(err)
+		}
+		return v, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(deadline))
+}
 
 // Commit implements connector.Committer. A run that wrote nothing makes no snapshot.
 //
@@ -40,16 +53,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 	if len(parts) == 0 {
 		return 0, nil
 	}
-	attempt := func() (int64, error) {
-		n, err := s.commitOnce(ctx, run, parts)
-		if fail.ClassOf(err) == fail.Fatal || fail.ClassOf(err) == fail.Permanent {
-			err = backoff.Permanent(err)
-		}
-		return n, err
-	}
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = commitPause, commitPauseMax
-	n, err := backoff.Retry(ctx, attempt, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(s.deadline))
+	n, err := retry(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
 	if err == nil {
 		return n, nil
 	}
@@ -64,11 +68,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 
 // commitOnce looks for the run in the table and commits it if it is not there.
 func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte) (int64, error) {
-	c, err := s.connect(ctx)
-	if err != nil {
-		return 0, err
-	}
-	t, err := s.load(ctx, c)
+	t, err := s.find(ctx)
 	if err != nil {
 		return 0, err
 	}

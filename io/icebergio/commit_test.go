@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
 	"reprise/runners/services"
@@ -38,6 +39,7 @@ func proxy(t *testing.T, addr string, around func(w http.ResponseWriter, forward
 
 // What the catalog answers to a commit is one thing, whether it happened another: the run is in the table once in any case.
 func TestAmbiguousCommit(t *testing.T) {
+	t.Parallel()
 	addr := services.Need(t, services.IcebergREST)
 	for name, broken := range map[string]func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder){
 		"cut after the commit":  func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) { forward(); cut(w) },
@@ -58,6 +60,14 @@ func TestAmbiguousCommit(t *testing.T) {
 			direct := SinkConfig{Table: services.Name(t) + ".assets", Create: true, Catalog: CatalogConfig{REST: "http://" + addr}}
 			schema, run := simpleSchema(), newRun()
 			put(t, newSink(t, direct), simple(schema, "a", 1, "x"))
+			// A table may tell iceberg-go to try commits again by itself, which must not happen behind our back.
+			tx := current(t, newSink(t, direct)).NewTransaction()
+			if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "4"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			var commits atomic.Int64
 			through := direct
 			through.Catalog.REST = proxy(t, addr, func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) {
@@ -96,6 +106,7 @@ func cut(w http.ResponseWriter) {
 
 // A catalog that does not come back leaves an error that tells what to do, and the files, so that the run can be resumed.
 func TestCatalogGoneAtCommit(t *testing.T) {
+	t.Parallel()
 	server := services.Own(t, services.IcebergREST)
 	c := SinkConfig{Table: "media.assets", Create: true, Catalog: CatalogConfig{REST: "http://" + server.Addr}}
 	schema, run := simpleSchema(), newRun()
@@ -117,7 +128,7 @@ func TestCatalogGoneAtCommit(t *testing.T) {
 		t.Errorf("exit %d", fail.ExitOf(err))
 	}
 	server.Start()
-	s.deadline = commitDeadline
+	s.deadline = defaultDeadline
 	if n, err := s.Commit(t.Context(), run, schema, parts); n != 1 || err != nil {
 		t.Errorf("%d records, %v", n, err)
 	}
@@ -128,6 +139,7 @@ func TestCatalogGoneAtCommit(t *testing.T) {
 
 // The summary of a run's snapshot tells where it comes from; other files of the same run are refused, not dropped.
 func TestCommitSummary(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	s := newSink(t, c)
 	schema, run := simpleSchema(), connector.Run{ID: "run-7", Job: "backfill"}
@@ -184,6 +196,7 @@ func TestTableMadeAnew(t *testing.T) {
 
 // A schema that grows while the job runs leaves its files readable.
 func TestSchemaGrowsBeforeCommit(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	s := newSink(t, c)
 	schema, run := simpleSchema(), newRun()

@@ -123,11 +123,7 @@ func put(t testing.TB, s *Sink, records ...*record.Record) *outcomes {
 // current is the table as the sink sees it.
 func current(t testing.TB, s *Sink) *table.Table {
 	t.Helper()
-	c, err := s.connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	now, err := s.load(t.Context(), c)
+	now, err := s.find(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +176,7 @@ func wantError(t testing.TB, err error, code string, words ...string) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	settings := func(target string) SinkConfig {
 		return SinkConfig{Table: "iotest." + target, Create: true, Catalog: CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir}}

@@ -26,7 +26,7 @@ type Sink struct {
 	config SinkConfig
 	ident  table.Identifier
 
-	deadline time.Duration // of a commit
+	deadline time.Duration // of tries to reach the catalog while the job runs
 
 	mu      sync.Mutex
 	catalog *opened // nil: not connected yet
@@ -34,7 +34,7 @@ type Sink struct {
 
 // NewSink gives a sink for the settings.
 func NewSink(c SinkConfig) *Sink {
-	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: commitDeadline}
+	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline}
 }
 
 // connect opens the catalog once; a failure is tried again.
@@ -57,6 +57,15 @@ func (s *Sink) load(ctx context.Context, c *opened) (*table.Table, error) {
 			WithFix("set create: true, or check table and catalog")
 	}
 	return t, classify(err, "loading table "+s.config.Table)
+}
+
+// find connects and loads the table.
+func (s *Sink) find(ctx context.Context) (*table.Table, error) {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.load(ctx, c)
 }
 
 // Prepare implements connector.Sink. It checks the table against the schema and tells all that does not fit.
@@ -143,11 +152,7 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 
 // Open implements connector.Sink.
 func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
-	c, err := s.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t, err := s.load(ctx, c)
+	t, err := retry(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,7 @@ func TestValidate(t *testing.T) {
 
 // TestPartitions writes by each kind of partition and reads back by values that readers find through the partition.
 func TestPartitions(t *testing.T) {
+	t.Parallel()
 	schema := record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.BigInt)},
 		{Name: "at", Type: record.Of(record.Timestamp)}, {Name: "day", Type: record.Of(record.Date)}, {Name: "owner", Type: record.Of(record.UUID)},
 		{Name: "price", Type: record.Of(record.Decimal)}}, "id")
@@ -113,8 +114,28 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
+// Partitions that come one after the other make one file each, although fewer files are open at once than there are partitions.
+func TestClusteredPartitions(t *testing.T) {
+	c := local(t)
+	c.Partition, c.OpenPartitions = []string{"asset_type", "bucket"}, 3
+	schema := corpusSchema()
+	const partitions, each = 10, 3000
+	var records []*record.Record
+	for p := range partitions {
+		for i := range each {
+			records = append(records, corpusRecord(schema, p*10_000+i))
+		}
+	}
+	s := newSink(t, c)
+	put(t, s, records...)
+	if files := current(t, s).CurrentSnapshot().Summary.Properties["added-data-files"]; files != fmt.Sprint(partitions) {
+		t.Errorf("%s files for %d partitions", files, partitions)
+	}
+}
+
 // Records that the table cannot hold are dead letters; those around them are written.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	c.Columns = map[string]string{"price": "decimal(6,2)"}
 	c.Partition = []string{"kind"}
@@ -192,6 +213,7 @@ func TestTableMismatch(t *testing.T) {
 
 // Wider types, columns of the table alone and other orders of columns are fine; a column's name may be anything.
 func TestTableThatFits(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	c.VersionColumn, c.Create = "-", false
 	makeTable(t, c, iceberg.NewSchema(0, field(1, "alone", stringType, false), field(2, "share-%", iceberg.PrimitiveTypes.Float64, false), field(3, "id", longType, false),

@@ -53,6 +53,7 @@ func keys(o *outcomes) []string { return sortedKeys(o.dead) }
 
 // Trap 1: a null in a required column would be stored as "" or 0.
 func TestNullInRequiredColumn(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	c.Create = false
 	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", intType, true), field(2, "kind", stringType, true), field(3, "title", stringType, false),
@@ -88,6 +89,7 @@ func TestNullInRequiredColumn(t *testing.T) {
 
 // Trap 2: an empty text as a partition makes readers skip rows of other partitions.
 func TestEmptyPartitionValue(t *testing.T) {
+	t.Parallel()
 	for _, partition := range []string{"kind", "truncate(2, kind)"} {
 		t.Run(partition, func(t *testing.T) {
 			c := local(t)
@@ -113,6 +115,7 @@ var nasty = []string{"a/b", "a b", "a%2Fb", "%", "../up", ".", "ü/日本", "a=b
 
 // Trap 3: the paths of files in manifests must be those on the disk, also where a table lies at a file:// location.
 func TestFileLocations(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	c.Catalog.Warehouse = "file://" + c.Catalog.Warehouse
 	if faults := c.Validate(); len(faults) != 1 || faults[0].Path != "catalog.warehouse" || !strings.Contains(faults[0].Message, "plain path") {
@@ -181,6 +184,7 @@ func TestLostRaceInSQLCatalog(t *testing.T) {
 
 // Trap 5: files are only rolled where row groups end.
 func TestFileSize(t *testing.T) {
+	t.Parallel()
 	c := local(t)
 	c.FileSize = 1 << 20
 	schema := corpusSchema()
@@ -271,6 +275,7 @@ func TestSQLiteSettings(t *testing.T) {
 
 // Trap 8 once more, and 4: writers of the same table wait for each other.
 func TestRace(t *testing.T) {
+	t.Parallel()
 	rest := local(t)
 	rest.Catalog = CatalogConfig{REST: "http://" + services.Need(t, services.IcebergREST)}
 	rest.Table = services.Name(t) + ".assets"

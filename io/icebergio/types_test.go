@@ -56,6 +56,7 @@ func value(t *testing.T, typ, text string) record.Value {
 
 // TestTypes writes each type of CQL with usual and extreme values and compares with what Apache Iceberg's own library reads.
 func TestTypes(t *testing.T) {
+	t.Parallel()
 	list := func(v ...record.Value) record.Value { return record.Nested(record.List, v) }
 	set := func(v ...record.Value) record.Value { return record.Nested(record.Set, v) }
 	vector := func(v ...record.Value) record.Value { return record.Nested(record.Vector, v) }
