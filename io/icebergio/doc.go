@@ -14,4 +14,22 @@
 //
 // Files that belong to no snapshot stay behind when a run is given up. Their names hold the run (FilePrefix); the
 // remove_orphan_files of any engine deletes them.
+//
+// New tables have these types, by the types of CQL:
+//
+//	boolean, float, double, date     the same
+//	tinyint, smallint, int           int
+//	bigint                           long
+//	timestamp                        timestamptz
+//	text                             string
+//	blob                             binary
+//	varint, decimal                  string, which keeps every digit; decimal(P,S) by the job file
+//	uuid, timeuuid                   string: engines filter Iceberg's uuid wrongly (apache/iceberg#14216)
+//	time                             string (15:04:05.000000000): Spark has no time
+//	inet, duration                   string
+//	list, set, vector                list
+//	map                              map
+//	udt, tuple                       struct, a tuple's parts named _1, _2, ...
+//
+// An existing table may also hold integers in a wider type and float in double.
 package icebergio

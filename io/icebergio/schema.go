@@ -14,24 +14,6 @@ import (
 	"reprise/transforms/record"
 )
 
-// The types of new tables, by the types of CQL:
-//
-//	boolean, float, double, date     the same
-//	tinyint, smallint, int           int
-//	bigint                           long
-//	timestamp                        timestamptz
-//	text                             string
-//	blob                             binary
-//	varint, decimal                  string, which keeps every digit; decimal(P,S) by the job file
-//	uuid, timeuuid                   string: engines filter Iceberg's uuid wrongly (apache/iceberg#14216)
-//	time                             string (15:04:05.000000000): Spark has no time
-//	inet, duration                   string
-//	list, set, vector                list
-//	map                              map
-//	udt, tuple                       struct, a tuple's parts named _1, _2, ...
-//
-// An existing table may also hold integers in a wider type and float in double.
-
 // newSchema is the schema of a new table: fields of the key are required and identify rows, others are optional.
 func newSchema(s *record.Schema, c SinkConfig) (*iceberg.Schema, error) {
 	ids := 0

@@ -38,6 +38,7 @@ func TestValidate(t *testing.T) {
 		"no warehouse":    {func(c *SinkConfig) { c.Catalog.Warehouse = "" }, []string{"catalog.warehouse"}},
 		"token at sqlite": {func(c *SinkConfig) { c.Catalog.Token = "env:T" }, []string{"catalog.sqlite"}},
 		"no URL":          {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "catalog:8181"} }, []string{"catalog.rest"}},
+		"login in URL":    {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "http://me:secret@catalog"} }, []string{"catalog.rest"}},
 		"two logins":      {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "http://c", Token: "env:T", Credential: "env:C"} }, []string{"catalog.token"}},
 		"no namespace":    {func(c *SinkConfig) { c.Table = "assets" }, []string{"table"}},
 		"bad decimal": {func(c *SinkConfig) {

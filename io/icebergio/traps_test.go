@@ -344,6 +344,13 @@ func TestS3(t *testing.T) {
 		t.Errorf("dead letters: %v", o.dead)
 	}
 
+	missing := local(t)
+	missing.S3, missing.Catalog.Warehouse = c.S3, "s3://no-such-bucket/warehouse"
+	wantError(t, newSink(t, missing).Prepare(t.Context(), newRun(), schema, false), "iceberg.warehouse", "make the bucket")
+	gone := local(t)
+	gone.S3, gone.Catalog.Warehouse = &S3Config{Endpoint: "http://127.0.0.1:1", Region: "us-east-1", AccessKey: c.S3.AccessKey, SecretKey: c.S3.SecretKey}, "s3://warehouse/x"
+	wantError(t, newSink(t, gone).Prepare(t.Context(), newRun(), schema, false), "iceberg.unreachable", "the store of the table")
+
 	t.Setenv("S3_TEST_SECRET", "wrong-secret")
 	err := newSink(t, c).Prepare(t.Context(), newRun(), schema, false)
 	wantError(t, err, "iceberg.denied", "s3.access_key")
