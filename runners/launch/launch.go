@@ -47,7 +47,7 @@ func Prepare(ctx context.Context, j *job.Job) (*Prepared, error) {
 	}
 	if p.Compiled, err = j.Compile(p.Schema, transforms.Options{Now: p.Run.Started}); err != nil {
 		p.Close()
-		return nil, fail.Job("job.transforms", "%w", err)
+		return nil, err
 	}
 	return p, nil
 }

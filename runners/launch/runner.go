@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -67,6 +69,9 @@ func (r Runner) execute(ctx context.Context, run connector.Run, graph *beam.Pipe
 	*jobopts.Endpoint, *jobopts.EnvironmentType, *jobopts.EnvironmentConfig = r.Endpoint, r.Environment, r.Config
 	if r.Parallelism > 0 {
 		*jobopts.Parallelism = r.Parallelism
+	}
+	if self, err := os.Executable(); err == nil && r.Environment != "LOOPBACK" && runtime.GOOS == "linux" {
+		*jobopts.WorkerBinary = self // else Beam would build the program anew
 	}
 	if _, err := universal.Execute(ctx, graph); err != nil {
 		if strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "failed to dial") {
