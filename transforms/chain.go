@@ -73,6 +73,7 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 			c.Steps = append(c.Steps, CompiledStep{Name: stepWhen, Index: -1, Step: step, In: in, Out: out, run: newRunner(step, out, true)})
 		}
 	}
+	ofWhen := len(found) // they leave the schema as it is
 	for i, spec := range specs {
 		t, ok := registry[spec.Name]
 		if !ok {
@@ -83,7 +84,7 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 			found.add(&FaultError{Index: i, Path: spec.Name, Message: "there is no such transform; " + suggest(spec.Name, known)})
 			continue
 		}
-		if len(found) > 0 {
+		if len(found) > ofWhen {
 			continue
 		}
 		step, out, err := t.Compile(spec.Config, c.Out, o)

@@ -62,7 +62,7 @@ func compileRoute(c RouteConfig, in *record.Schema, o Options) (Step, *record.Sc
 		f.addf("cases", "at least one case is needed")
 	}
 	for i, one := range c.Cases {
-		s.conditions = append(s.conditions, scope.condition(&f, "cases["+strconv.Itoa(i)+"].when", one.When))
+		s.conditions = append(s.conditions, scope.condition(&f, "cases."+strconv.Itoa(i)+".when", one.When))
 		s.values = append(s.values, record.String(one.Value))
 	}
 	if c.Default != nil {

@@ -52,7 +52,7 @@ func (s Secret) Resolve() (string, error) {
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Secret) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: secretForm.String(),
-		Description: "A secret, by reference: env:NAME (an environment variable) or file:PATH (the content of a file), looked up on the worker."}
+		Examples: []any{"env:NAME", "file:PATH"}, Description: "A secret, by reference: env:NAME (an environment variable) or file:PATH (the content of a file), looked up on the worker."}
 }
 
 // Duration is a time span written as "1.5s", "200ms", "2m".
@@ -85,7 +85,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Duration) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$`,
-		Description: "A time span, such as 200ms, 30s or 2h."}
+		Examples: []any{"200ms", "30s", "2h"}, Description: "A time span, such as 200ms, 30s or 2h."}
 }
 
 // Bytes is a number of bytes written as "64MiB", "1GiB", "500KiB" or a plain number.
@@ -143,7 +143,7 @@ func (b *Bytes) UnmarshalJSON(text []byte) error {
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Bytes) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Pattern: bytesForm.String()}, {Type: "integer", Minimum: "0"}},
-		Description: "A number of bytes, such as 64MiB."}
+		Examples: []any{"64MiB"}, Description: "A number of bytes, such as 64MiB."}
 }
 
 // TLS are the settings of an encrypted connection.

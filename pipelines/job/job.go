@@ -19,13 +19,15 @@ import (
 
 // Job is a job file.
 type Job struct {
-	Name        string            `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$" jsonschema_description:"What the job is called in reports, file names, headers and snapshots."`
+	Name        string            `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,example=assets-to-iceberg" jsonschema_description:"What the job is called in reports, file names, headers and snapshots."`
 	Source      Source            `json:"source" jsonschema:"required" jsonschema_description:"What is read: exactly one kind."`
 	Transforms  []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
-	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required,minProperties=1" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
+	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
 	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
 	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
 	Journal     string            `json:"journal,omitempty" jsonschema_description:"SQLite file with the state of runs, on a disk that every worker shares. Default: .reprise/journal.db."`
+
+	file *file // that it was read from; nil: none
 }
 
 // Source is one kind of source.
@@ -53,7 +55,7 @@ type Sink struct {
 
 // Limits bound a run.
 type Limits struct {
-	DeadLetters string          `json:"dead_letters,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$" jsonschema_description:"Dead letters above this number, or percentage of the records read ('1%'), make the run exit with 4. Default: no limit."`
+	DeadLetters string          `json:"dead_letters,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=100,example=1%" jsonschema_description:"Dead letters above this number, or percentage of the records read ('1%'), make the run exit with 4. Default: no limit."`
 	SplitRows   int64           `json:"split_rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"No split is planned larger than this number of rows. Default: 20000."`
 	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`

@@ -1,7 +1,6 @@
 package job
 
 import (
-	"encoding/json"
 	"reflect"
 
 	"github.com/invopop/jsonschema"
@@ -25,6 +24,12 @@ func Schema() *jsonschema.Schema {
 	}
 	s := r.ReflectFromType(reflect.TypeFor[Job]())
 	s.Title = "Reprise job"
+	sinks, _ := s.Properties.Get("sinks")
+	sinks.MinProperties = new(uint64(1))
+	queue, _ := s.Properties.Get("dead_letters")
+	for _, kind := range []string{"cassandra", "elasticsearch"} { // they cannot hold any record
+		queue.Properties.Delete(kind)
+	}
 	return s
 }
 
@@ -34,8 +39,7 @@ func oneOf(r *jsonschema.Reflector, t reflect.Type) *jsonschema.Schema {
 	plain.Mapper = nil
 	s := plain.ReflectFromType(t)
 	s.Version = ""
-	one := uint64(1)
-	s.MinProperties, s.MaxProperties = &one, &one
+	s.MinProperties, s.MaxProperties = new(uint64(1)), new(uint64(1))
 	return s
 }
 
@@ -54,16 +58,4 @@ func transformSchema(r *jsonschema.Reflector) *jsonschema.Schema {
 		s.Properties.Set(t.Name, config)
 	}
 	return s
-}
-
-// document is the schema as plain JSON values, as the validator takes it. Sink's `when` and `transforms` stand beside the one
-// target, so the limit of one property is taken off there and checked by Validate.
-func document() (any, error) {
-	text, err := json.Marshal(Schema())
-	if err != nil {
-		return nil, err
-	}
-	var doc any
-	err = json.Unmarshal(text, &doc)
-	return doc, err
 }

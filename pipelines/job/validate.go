@@ -1,20 +1,19 @@
 package job
 
 import (
-	"errors"
-	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"reprise/io/connector"
-	"reprise/transforms"
-	"reprise/transforms/record"
 )
 
 // validator is what every system's settings can do.
 type validator interface{ Validate() []connector.Fault }
+
+var sinkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // Validate finds what the schema cannot say. It asks no system.
 func (j *Job) Validate() []connector.Fault {
@@ -28,9 +27,16 @@ func (j *Job) Validate() []connector.Fault {
 		add("source."+name, v)
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
+		if !sinkName.MatchString(name) {
+			faults = append(faults, connector.Faultf("sinks."+name, "a sink's name has letters, digits and, within, any of . _ -"))
+		}
 		kinds := j.Sinks[name].kinds()
-		if len(kinds) != 1 {
-			faults = append(faults, connector.Faultf("sinks."+name, "exactly one target is needed, such as iceberg or elasticsearch; there are %d", len(kinds)))
+		switch targets := slices.Sorted(maps.Keys(kinds)); len(targets) {
+		case 0:
+			faults = append(faults, connector.Faultf("sinks."+name, "one of these is needed: cassandra, elasticsearch, files, iceberg, kafka"))
+		case 1:
+		default:
+			faults = append(faults, connector.Faultf("sinks."+name, "only one target may stand here, not %s", strings.Join(targets, " and ")))
 		}
 		for kind, v := range kinds {
 			add("sinks."+name+"."+kind, v)
@@ -38,9 +44,6 @@ func (j *Job) Validate() []connector.Fault {
 	}
 	for kind, v := range j.DeadLetters.kinds() {
 		add("dead_letters."+kind, v)
-	}
-	if j.DeadLetters.Cassandra != nil || j.DeadLetters.Elasticsearch != nil {
-		faults = append(faults, connector.Faultf("dead_letters", "dead letters go to files, kafka or iceberg"))
 	}
 	return faults
 }
@@ -84,34 +87,6 @@ func (t Target) kinds() map[string]validator {
 		kinds["files"] = t.Files
 	}
 	return kinds
-}
-
-// Compiled is what a job's transforms become on a schema.
-type Compiled struct {
-	Shared *transforms.Chain
-	Sinks  map[string]*transforms.Chain
-}
-
-// Compile compiles all transforms of the job for records of a schema. Its error tells all faults.
-func (j *Job) Compile(in *record.Schema, o transforms.Options) (*Compiled, error) {
-	shared, err := transforms.Compile(j.Transforms, in, o)
-	if err != nil {
-		return nil, err
-	}
-	c := &Compiled{Shared: shared, Sinks: map[string]*transforms.Chain{}}
-	var faults []error
-	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
-		if c.Sinks[name], err = j.SinkChain(name, shared.Out, o); err != nil {
-			faults = append(faults, fmt.Errorf("sink %s: %w", name, err))
-		}
-	}
-	return c, errors.Join(faults...)
-}
-
-// SinkChain is the chain of one sink alone: its transforms, and before them its condition as a filter.
-func (j *Job) SinkChain(name string, in *record.Schema, o transforms.Options) (*transforms.Chain, error) {
-	sink := j.Sinks[name]
-	return transforms.CompileWhen(sink.When, sink.Transforms, in, o)
 }
 
 // TooManyDead tells whether dead letters of a run are above the job's limit.

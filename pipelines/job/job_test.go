@@ -1,0 +1,322 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"reprise/io/corpusio"
+	"reprise/transforms"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden compares with a file, or rewrites it with -update.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: want -, got + (rewrite with -update):\n%s", file, diff)
+	}
+}
+
+func files(t testing.TB, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%s gives %d files (%v)", pattern, len(names), err)
+	}
+	return names
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// assets is the schema of the corpus.
+func assets(t *testing.T) *record.Schema {
+	t.Helper()
+	j := &Job{Source: Source{Corpus: &corpusio.SourceConfig{Rows: 1}}}
+	source, err := j.Source.Open(j.Need("run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	schema, err := source.Schema(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// TestFaults keeps what people read when a job file is wrong.
+func TestFaults(t *testing.T) {
+	in := assets(t)
+	for _, name := range files(t, "testdata/bad/*.yaml") {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".yaml"), func(t *testing.T) {
+			j, err := Parse(filepath.Base(name), read(t, name))
+			if err == nil {
+				_, err = j.Compile(in, transforms.Options{})
+			}
+			if err == nil {
+				t.Fatal("no fault")
+			}
+			if code, exit := fail.CodeOf(err), fail.ExitOf(err); code != "job.wrong" || exit != fail.ExitJob {
+				t.Errorf("code %s, exit code %d", code, exit)
+			}
+			if strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "123456") {
+				t.Error("the error tells a secret")
+			}
+			golden(t, strings.TrimSuffix(name, ".yaml")+".golden", err.Error()+"\n")
+		})
+	}
+}
+
+// TestTravel: the JSON of a job, which goes to workers and the journal, gives the same job, and holds references to secrets alone.
+func TestTravel(t *testing.T) {
+	for _, name := range append(files(t, "testdata/good/*.yaml"), files(t, "../../testdata/jobs/*.yaml")...) {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Setenv("CASSANDRA_PASSWORD", "swordfish")
+			t.Setenv("KAFKA_PASSWORD", "swordfish")
+			t.Setenv("API_KEY", "swordfish")
+			j, err := Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(text, []byte("swordfish")) {
+				t.Errorf("a secret travels: %s", text)
+			}
+			again, err := decode(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compact := cmp.Transformer("compact", func(raw json.RawMessage) string {
+				var b bytes.Buffer
+				if err := json.Compact(&b, raw); err != nil {
+					t.Error(err)
+				}
+				b2 := &bytes.Buffer{}
+				json.HTMLEscape(b2, b.Bytes())
+				return b2.String()
+			})
+			if diff := cmp.Diff(j, again, cmpopts.IgnoreUnexported(Job{}), cmpopts.EquateEmpty(), compact); diff != "" {
+				t.Errorf("as written -, as it travelled +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReferencesTravel(t *testing.T) {
+	j, err := Load("testdata/good/secrets.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"env:CASSANDRA_PASSWORD", "env:KAFKA_PASSWORD", "env:API_KEY", "file:/run/secrets/salt"} {
+		if !bytes.Contains(text, []byte(ref)) {
+			t.Errorf("%s is lost: %s", ref, text)
+		}
+	}
+}
+
+func TestAliases(t *testing.T) {
+	j, err := Load("testdata/good/aliases.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, meta := range map[string]bool{"a": false, "b": false, "c": true} {
+		if f := j.Sinks[name].Files; f.Path != "out" || f.Format != "jsonl" || f.Meta != meta {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	if _, err := Load("testdata/none.yaml"); fail.CodeOf(err) != "job.unreadable" || fail.ExitOf(err) != fail.ExitJob {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A job that a program builds has no file to show.
+func TestFaultsWithoutFile(t *testing.T) {
+	j := &Job{Transforms: []transforms.Spec{{Name: "filter", Config: json.RawMessage(`"titel != ''"`)}}}
+	_, err := j.Compile(assets(t), transforms.Options{})
+	golden(t, "testdata/without_file.golden", err.Error()+"\n")
+}
+
+func TestSinkChain(t *testing.T) {
+	j := &Job{Sinks: map[string]Sink{"search": {When: `title != "\u0001"`, Transforms: []transforms.Spec{{Name: "cast", Config: json.RawMessage(`{"size": "text"}`)}}}}}
+	chain, err := j.SinkChain("search", assets(t), transforms.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var labels []string
+	for _, s := range chain.Steps {
+		labels = append(labels, s.Label())
+	}
+	if diff := cmp.Diff([]string{"when", "transform 1: cast"}, labels); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	j, err := Parse("job.yaml", []byte("name: a\nsource: {corpus: {rows: 1}}\nsinks: {x: {files: {path: out}}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 320 << 20}
+	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal != ".reprise/journal.db" || j.DeadLetters.Files.Path != "dead-letters/a" {
+		t.Errorf("journal %s, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.Files, diff)
+	}
+}
+
+func TestTooManyDead(t *testing.T) {
+	for _, x := range []struct {
+		limit      string
+		dead, read int64
+		want       bool
+	}{
+		{"", 1000, 1000, false},
+		{"0", 0, 1000, false},
+		{"0", 1, 1000, true},
+		{"0%", 0, 0, false},
+		{"0%", 1, 1000, true},
+		{"10", 10, 10, false},
+		{"10", 11, 1000, true},
+		{"1%", 10, 1000, false},
+		{"1%", 11, 1000, true},
+		{"0.5%", 5, 1000, false},
+		{"0.5%", 6, 1000, true},
+		{"100%", 1000, 1000, false},
+		{"1%", 1, 0, true},
+		{"1%", 10_000_000, 1_000_000_000, false},
+		{"1%", 10_000_001, 1_000_000_000, true},
+	} {
+		if got := (Limits{DeadLetters: x.limit}).TooManyDead(x.dead, x.read); got != x.want {
+			t.Errorf("limit %q, %d dead of %d: got %t", x.limit, x.dead, x.read, got)
+		}
+	}
+}
+
+// TestSchema keeps the schema that is shipped equal to the program's, and the example jobs valid against it.
+func TestSchema(t *testing.T) {
+	text, err := json.MarshalIndent(Schema(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const shipped = "../../testdata/job.schema.json"
+	golden(t, shipped, string(text)+"\n")
+	schema, err := jsonschema.NewCompiler().Compile(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files(t, "../../testdata/jobs/*.yaml") {
+		asJSON, faults := newFile(name, read(t, name)).read()
+		if len(faults) > 0 {
+			t.Errorf("%s: %v", name, faults)
+			continue
+		}
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(asJSON))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(value); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestSchemaDescribes: every setting is described.
+func TestSchemaDescribes(t *testing.T) {
+	text, err := json.Marshal(Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc any
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	settings := 0
+	var visit func(path string, node any)
+	visit = func(path string, node any) {
+		switch n := node.(type) {
+		case []any:
+			for _, v := range n {
+				visit(path, v)
+			}
+		case map[string]any:
+			properties, _ := n["properties"].(map[string]any)
+			for name, p := range properties {
+				settings++
+				if d, _ := walk(p, []string{"description"}).(string); d == "" {
+					t.Errorf("%s.%s has no description", path, name)
+				}
+				visit(path+"."+name, p)
+			}
+			for _, key := range []string{"items", "additionalProperties", "oneOf"} {
+				visit(path, n[key])
+			}
+		}
+	}
+	visit("", doc)
+	if settings < 100 {
+		t.Errorf("only %d settings were seen", settings)
+	}
+	at := func(path ...string) []string { return keys(walk(doc, path)) }
+	if diff := cmp.Diff([]string{"cassandra", "elasticsearch", "files", "iceberg", "kafka", "transforms", "when"},
+		at("properties", "sinks", "additionalProperties", "properties")); diff != "" {
+		t.Errorf("a sink's settings: want -, got +\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"files", "iceberg", "kafka"}, at("properties", "dead_letters", "properties")); diff != "" {
+		t.Errorf("kinds of dead-letter queues: want -, got +\n%s", diff)
+	}
+}
+
+// FuzzParse: damaged files give errors, never a panic.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.yaml", "../../testdata/jobs/*.yaml"} {
+		for _, name := range files(f, pattern) {
+			f.Add(read(f, name))
+		}
+	}
+	for _, text := range []string{"name: &a [*a]", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"", "name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{", "%YAML 1.2\n---\n"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		j, err := Parse("job.yaml", text)
+		if (j == nil) == (err == nil) {
+			t.Errorf("job %v, error %v", j, err)
+		}
+	})
+}
