@@ -93,6 +93,7 @@ func benchmarkWriter(b *testing.B, rows int, c SinkConfig) {
 		b.Fatal(err)
 	}
 	debug.FreeOSMemory()
+	before := residentMemory(b, "VmRSS:")
 	rss := peakRSS(b)
 	began, cpu := time.Now(), cpuTime(b)
 	w, err := s.Open(ctx, run, schema, func([]connector.Result) {})
@@ -121,6 +122,7 @@ func benchmarkWriter(b *testing.B, rows int, c SinkConfig) {
 	cpu = cpuTime(b) - cpu - making
 	b.ReportMetric(float64(rows)/time.Since(began).Seconds(), "rows/s")
 	b.ReportMetric(float64(rss())/1e6, "MB-peak")
+	b.ReportMetric(float64(before)/1e6, "MB-before")
 	b.ReportMetric(float64(len(parts)), "files")
 	if err := w.Close(); err != nil {
 		b.Fatal(err)
@@ -187,16 +189,18 @@ func peakRSS(b *testing.B) func() int64 {
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		b.Fatal(err)
 	}
-	return func() int64 {
-		status, err := os.ReadFile("/proc/self/status")
-		if err != nil {
-			b.Fatal(err)
-		}
-		_, rest, _ := bytes.Cut(status, []byte("VmHWM:"))
-		kb, err := strconv.ParseInt(string(bytes.Fields(rest)[0]), 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return kb << 10
+	return func() int64 { return residentMemory(b, "VmHWM:") }
+}
+
+func residentMemory(b *testing.B, line string) int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
 	}
+	_, rest, _ := bytes.Cut(status, []byte(line))
+	kb, err := strconv.ParseInt(string(bytes.Fields(rest)[0]), 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kb << 10
 }
