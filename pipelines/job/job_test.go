@@ -7,12 +7,15 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"pgregory.net/rapid"
 
 	"reprise/io/corpusio"
 	"reprise/transforms"
@@ -310,13 +313,39 @@ func FuzzParse(f *testing.F) {
 			f.Add(read(f, name))
 		}
 	}
-	for _, text := range []string{"name: &a [*a]", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"", "name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{", "%YAML 1.2\n---\n"} {
+	for _, text := range strange {
 		f.Add([]byte(text))
 	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		j, err := Parse("job.yaml", text)
-		if (j == nil) == (err == nil) {
-			t.Errorf("job %v, error %v", j, err)
+	f.Fuzz(func(t *testing.T, text []byte) { parses(t, text) })
+}
+
+// strange are texts that YAML's grammar has traps for.
+var strange = []string{"name: &a [*a]", "name: &a *a", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"", "name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{",
+	"%YAML 1.2\n---\n", "name: |\n", "name: &a", "name: !!str", "source: !!map\n", "- &a", "&a", "!!str", "name: 1e999", "name: -", ": a", "? ", "<<: *a"}
+
+func parses(t interface{ Errorf(string, ...any) }, text []byte) {
+	j, err := Parse("job.yaml", text)
+	if (j == nil) == (err == nil) {
+		t.Errorf("job %v, error %v", j, err)
+	}
+}
+
+// TestDamaged damages job files at random: a fuzz run that needs no build of its own.
+func TestDamaged(t *testing.T) {
+	var seeds [][]byte
+	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.yaml", "../../testdata/jobs/*.yaml"} {
+		for _, name := range files(t, pattern) {
+			seeds = append(seeds, read(t, name))
 		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := bytes.Clone(rapid.SampledFrom(seeds).Draw(t, "file"))
+		for range rapid.IntRange(1, 5).Draw(t, "damages") {
+			from := rapid.IntRange(0, len(text)).Draw(t, "from")
+			to := min(len(text), from+rapid.IntRange(0, 12).Draw(t, "length"))
+			patch := rapid.SampledFrom([]string{"", "\n", "  ", "\t", ":", ": ", "- ", "[", "]", "{", "}", "\"", "'", "&a ", "*a", "<<: ", "|\n", ">\n", "!!int ", "!!str ", "#", "? ", "---\n", "\x00", "\xff", "ü", "7", "null"}).Draw(t, "patch")
+			text = slices.Concat(text[:from], []byte(patch), text[to:])
+		}
+		parses(t, text)
 	})
 }
