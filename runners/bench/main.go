@@ -1,0 +1,105 @@
+// Command bench measures Reprise against loops written by hand with the same drivers, in one run and on the same data, and
+// prints the report of the README. Both sides take turns, so that what else the machine does meets both. It needs bin/reprise and the
+// local servers, and leaves nothing behind but the corpora.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// bench is the run of this program.
+type bench struct {
+	Rows          int64    `default:"200000" help:"Rows of the corpora that most parts use."`
+	Large         int64    `default:"2000000" help:"Rows of the large corpus; 0 leaves it out."`
+	Rounds        int      `default:"3" help:"Turns of each side."`
+	Parts         []string `default:"memory,read,search,lake,coder" enum:"memory,read,search,lake,coder" help:"What is measured."`
+	Cassandra     string   `default:"127.0.0.1:9042" help:"Cassandra, for the corpora."`
+	Elasticsearch string   `default:"http://127.0.0.1:9200" help:"Elasticsearch."`
+
+	dir    string // for jobs and tables, deleted at the end
+	report report
+}
+
+func main() {
+	b := &bench{}
+	kong.Parse(b, kong.Description("Measure Reprise against loops written by hand. Run it from the project's folder after make build."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := b.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// parts are in the order in which they must run: memory comes while this process is still small, since Linux starts the peak of a
+// child's memory with that of its parent.
+var parts = []struct {
+	name string
+	run  func(*bench, context.Context) error
+}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"coder", (*bench).coder}}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp("", "reprise-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	if err := b.load(ctx); err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if !slices.Contains(b.Parts, p.name) {
+			continue
+		}
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.report.print(os.Stdout)
+	return nil
+}
+
+// The keyspaces of the corpora.
+const (
+	skewed = "media"
+	even   = "media_even"
+	large  = "media_large"
+)
+
+// load loads the corpora, each where it is not there yet.
+func (b *bench) load(ctx context.Context) error {
+	type corpus struct {
+		keyspace, layout string
+		rows             int64
+	}
+	corpora := []corpus{{skewed, "skewed", b.Rows}}
+	if slices.Contains(b.Parts, "memory") {
+		corpora = append(corpora, corpus{even, "even", b.Rows})
+		if b.Large > 0 {
+			corpora = append(corpora, corpus{large, "skewed", b.Large})
+		}
+	}
+	for _, c := range corpora {
+		cmd := exec.CommandContext(ctx, "go", "run", "./runners/corpus/load", "--keyspace", c.keyspace, "--layout", c.layout,
+			"--rows", strconv.FormatInt(c.rows, 10), "--host", b.Cassandra, "--journal", filepath.Join(b.dir, "journal.db"))
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("loading %s: %w", c.keyspace, err)
+		}
+	}
+	return nil
+}
+
+// say tells on standard error what goes on.
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, strings.TrimRight(format, "\n")+"\n", args...)
+}
