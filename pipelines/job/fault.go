@@ -48,7 +48,7 @@ func (f *file) show(faults []fault) []string {
 			x.at = locate(f.root, x.path, x.onKey)
 		}
 		if x.secret {
-			f.hide(x.at.Position)
+			f.hide(x)
 		}
 	}
 	type place struct {
@@ -124,11 +124,16 @@ func (f *file) excerpt(line, column int) string {
 	return fmt.Sprintf("%5d | %s\n      | %s^", line, text, string(margin))
 }
 
-// hide writes stars over the rest of a line.
-func (f *file) hide(at *token.Position) {
-	runes := []rune(f.lines[at.Line-1])
-	for i := min(at.Column-1, len(runes)); i < len(runes); i++ {
+// hide writes stars over the rest of the line from the value on.
+func (f *file) hide(x *fault) {
+	begin := x.at.Position.Column - 1
+	if x.onKey {
+		begin += len([]rune(x.at.Value)) + len(":")
+	}
+	line := &f.lines[x.at.Position.Line-1]
+	runes := []rune(*line)
+	for i := min(begin, len(runes)); i < len(runes); i++ {
 		runes[i] = '*'
 	}
-	f.lines[at.Line-1] = string(runes)
+	*line = string(runes)
 }

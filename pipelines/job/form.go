@@ -64,8 +64,11 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 	}
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
+		known := keys(place["properties"])
 		for _, key := range k.Properties {
-			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "unknown key; " + suggest(key, keys(place["properties"])), onKey: true})
+			meant := walk(place, []string{"properties", fail.Nearest(key, known), "pattern"})
+			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "unknown key; " + suggest(key, known),
+				onKey: true, secret: meant == secretForm})
 		}
 	case *kind.Required:
 		for _, key := range k.Missing {
