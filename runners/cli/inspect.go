@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"reprise/io/connector"
@@ -161,7 +160,10 @@ func (con *console) trace(chain *transforms.Chain, in []*record.Record, indent s
 		for _, r := range in {
 			before := r.Clone()
 			var made []*record.Record
-			label := indent + strings.TrimPrefix(step.Label(), "transform ") + ": "
+			label := fmt.Sprintf("%s%d %s: ", indent, step.Index+1, step.Name)
+			if step.Index < 0 {
+				label = indent + step.Name + ": "
+			}
 			if err := step.Apply(r, func(x *record.Record) { made = append(made, x) }); err != nil {
 				fmt.Fprintf(con.out, "%sdead letter: %v\n", label, err)
 				continue

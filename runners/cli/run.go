@@ -70,7 +70,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 func verdict(j *job.Job, r *flow.Report) error {
 	if len(r.Faults) > 0 {
 		return &fail.Error{Class: fail.Fatal, Code: "run.unbalanced", Exit: fail.ExitUnbalanced,
-			Message: fmt.Sprintf("run %s does not balance:\n  %s\n", r.Run, strings.Join(r.Faults, "\n  ")),
+			Message: fmt.Sprintf("run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")),
 			Fix:     "do not trust the targets; run the job again and report this"}
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {

@@ -128,6 +128,9 @@ func chunks(splits []connector.Split, n int) [][]connector.Split {
 
 // Execute runs the job and returns its report, which it also leaves in the journal. watch, which may be nil, is told once the plan stands.
 func (p *Prepared) Execute(ctx context.Context, o Runner, watch func(*journal.Journal, journal.Plan)) (*flow.Report, error) {
+	if err := o.reachable(ctx); err != nil {
+		return nil, err
+	}
 	// Nothing is created for one sink where another is wrong.
 	if err := p.Targets(ctx, true); err != nil {
 		return nil, err

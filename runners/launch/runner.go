@@ -6,10 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
@@ -50,6 +52,18 @@ func (r Runner) chunks() int {
 	return 1
 }
 
+// reachable tells whether somebody listens at the endpoint: Beam would try for minutes, after the run has begun.
+func (r Runner) reachable(ctx context.Context) error {
+	if r.Name != "flink" {
+		return nil
+	}
+	c, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", r.Endpoint)
+	if err != nil {
+		return fail.Unreachable("flink.unreachable", "no job service answers: %w", err).WithFix("check --endpoint and that Beam's Flink job service runs there")
+	}
+	return c.Close()
+}
+
 // execute runs a graph to its end. ctx must live until then; ending it cancels the job.
 func (r Runner) execute(ctx context.Context, run connector.Run, graph *beam.Pipeline) error {
 	if r.Verbose {
@@ -74,9 +88,6 @@ func (r Runner) execute(ctx context.Context, run connector.Run, graph *beam.Pipe
 		*jobopts.WorkerBinary = self // else Beam would build the program anew
 	}
 	if _, err := universal.Execute(ctx, graph); err != nil {
-		if strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "failed to dial") {
-			return fail.Unreachable("flink.unreachable", "no job service answers at %s: %w", r.Endpoint, err).WithFix("check --endpoint and that Beam's Flink job service runs there")
-		}
 		return fmt.Errorf("flink: %w", brief(err))
 	}
 	return nil
