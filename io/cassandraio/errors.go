@@ -33,6 +33,10 @@ func connectFailure(c Connection, attempts []error, err error) error {
 		}
 		err = attempt
 	}
+	var dial *net.OpError
+	if errors.As(err, &dial) {
+		err = dial // which names the address itself
+	}
 	if strings.Contains(err.Error(), "host was filtered") || errors.Is(err, gocql.ErrNoConnectionsStarted) && len(attempts) == 0 {
 		return fail.Job("cassandra.no_host", "of the cluster at %s no node is left to use", strings.Join(c.Hosts, ", ")).
 			WithFix("check local_dc, only_hosts and avoid_hosts of the connection")

@@ -241,7 +241,7 @@ func (w *writer) end() error {
 func (w *writer) diskError(err error) error { return diskError(w.c.Path, err) }
 
 func diskError(folder string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return fail.New(fail.Fatal, "files.disk_full", "the disk of %s is full: %w", folder, err).
 			WithFix("free space, or name another folder in path; files named *%s there belong to runs that have not ended", partSuffix)
 	}

@@ -93,7 +93,8 @@ func (c CatalogConfig) openREST(ctx context.Context, props iceberg.Properties) (
 	}))
 	cat, err := rest.NewCatalog(ctx, defaultCatalogName, c.REST, opts...)
 	if err != nil {
-		if errors.Is(err, rest.ErrBadRequest) || containsAny(err, "NoSuchWarehouse", "arehouse") {
+		var unanswered *url.Error // its text has the warehouse's name, too
+		if !errors.As(err, &unanswered) && (errors.Is(err, rest.ErrBadRequest) || containsAny(err, "NoSuchWarehouse", "arehouse")) {
 			return nil, fail.Job("iceberg.warehouse", "%s: %w", doing, err).WithFix("check catalog.warehouse")
 		}
 		return nil, classify(err, doing)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,11 +92,17 @@ func ofJob(err error) error {
 	return fail.Job(fail.CodeOf(err), "%w", err).WithFix("change topic")
 }
 
+// patience is how long the brokers may take to answer before a run begins.
+const patience = 10 * time.Second
+
 // check is Prepare without changing anything.
 func (s *Sink) check(ctx context.Context, e *encoder) error {
 	s.lookUp.Lock()
 	defer s.lookUp.Unlock()
-	if err := s.connect(ctx); err != nil {
+	dialling, cancel := context.WithTimeoutCause(ctx, patience, fail.Unreachable("kafka.unavailable", "Kafka at %s takes the connection, but does not answer within %s",
+		strings.Join(s.c.Brokers, ", "), patience).WithFix("check brokers, tls and sasl, and that the brokers run"))
+	defer cancel()
+	if err := s.connect(dialling); err != nil {
 		return err
 	}
 	// What a producer begins with: only users that may write get an answer.

@@ -193,8 +193,12 @@ func (f *queueFn) check() error {
 }
 
 func queueFailed(err error) error {
-	return fail.New(fail.Fatal, "dead_letters.not_written", "a dead letter could not be written: %w", err).
-		WithFix("mend the queue that dead_letters names in the job file, then run the job again")
+	failed := fail.New(fail.Fatal, "dead_letters.not_written", "a dead letter could not be written: %w", err)
+	if known := (*fail.Error)(nil); errors.As(err, &known) && known.Fix != "" {
+		failed.Message = "a dead letter could not be written: " + known.Message
+		return failed.WithFix("%s; then run the job again", known.Fix)
+	}
+	return failed.WithFix("mend the queue that dead_letters names in the job file, then run the job again")
 }
 
 // FinishBundle waits until every letter is written.
