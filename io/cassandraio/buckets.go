@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -78,6 +79,10 @@ func (o *tableSource) eachBucket(ctx context.Context, each func(name string) err
 		if seen[name] {
 			return nil
 		}
+		if back, _, err := o.table.parsePartition(name); err != nil || !slices.EqualFunc(back, values, record.Value.Equal) {
+			return fail.Job("cassandra.no_position", "the partition %s has a key that cannot be written as text and read again", name).
+				WithFix("read the table by token ranges")
+		}
 		seen[name] = true
 		return each(name)
 	}
@@ -115,24 +120,18 @@ func (o *tableSource) qualified(name string) string {
 
 // queriedBuckets takes the rows of a query as partitions.
 func (o *tableSource) queriedBuckets(ctx context.Context, cql string, take func([]record.Value) error) error {
-	var state []byte
-	for {
-		var iter *gocql.Iter
-		err := retry(ctx, func() error {
-			iter = o.session.Query(cql).WithContext(ctx).Consistency(o.level).PageSize(1000).PageState(state).Iter()
-			if len(iter.Columns()) > 0 {
-				return nil
-			}
-			return classify(iter.Close())
-		})
+	size := &pageSize{target: math.MaxInt64}
+	size.limit.Store(smallBucket)
+	for state := []byte(nil); ; {
+		a, err := o.request(ctx, "", scan{cql: cql}, state, size)
+		if fail.CodeOf(err) == "cassandra.refused" {
+			return fail.Job("cassandra.buckets_query", "Cassandra refuses the query for the partitions, %s: %w", cql, err).WithFix("check buckets")
+		}
 		if err != nil {
-			if fail.CodeOf(err) == "cassandra.refused" {
-				err = fail.Job("cassandra.buckets_query", "Cassandra refuses the query for the partitions, %s: %w", cql, err).WithFix("check buckets")
-			}
 			return err
 		}
-		state = iter.PageState()
-		if err := o.takeBuckets(iter, take); err != nil {
+		state = a.iter.PageState()
+		if err := o.takeBuckets(a.iter, take); err != nil {
 			return err
 		}
 		if len(state) == 0 {

@@ -148,7 +148,7 @@ func (p *bucketPlan) positions(ctx context.Context, key [][]byte, after []byte, 
 			break
 		}
 		s.tail, s.args = tail, append(s.args[:len(s.args):len(s.args)], limit-len(found))
-		got, err := p.probe(ctx, s, limit)
+		got, err := p.probe(ctx, s)
 		if err != nil {
 			return nil, err
 		}
@@ -160,32 +160,21 @@ func (p *bucketPlan) positions(ctx context.Context, key [][]byte, after []byte, 
 	return found, nil
 }
 
-func (p *bucketPlan) probe(ctx context.Context, s scan, limit int) (found [][]byte, err error) {
+func (p *bucketPlan) probe(ctx context.Context, s scan) (found [][]byte, err error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	err = retry(ctx, func() error {
-		found = nil
-		iter, err := p.query(ctx, p.keys.list, s, nil, limit)
-		if err != nil {
-			return err
+	d := newRowDecoder(p.keys, "", []record.Value{}, 0)
+	err = p.eachRow(ctx, d.list, s, d.dest, func() error {
+		if !d.isRow() {
+			return nil
 		}
-		d := newRowDecoder(p.keys, "", []record.Value{}, 0)
-		for iter.Scan(d.dest...) {
-			if !d.isRow() {
-				continue
-			}
-			at, err := d.position()
-			if err != nil {
-				iter.Close()
-				return err
-			}
-			found = append(found, at)
-		}
-		return classify(iter.Close())
+		at, err := d.position()
+		found = append(found, at)
+		return err
 	})
 	return found, err
 }

@@ -34,14 +34,16 @@ type answer struct {
 	end  bool // of the last scan
 }
 
-// errStuck tells that not even one row can be read at once.
-var errStuck = errors.New("the next row cannot be read")
+// stuck is the error of a request for one row that fails time and again.
+type stuck struct{ error }
+
+func (e stuck) Unwrap() error { return e.error }
 
 // read hands on the pages of the split.
 func (r *reader) read(ctx context.Context, page func(connector.Page) error) error {
 	for {
 		err := r.stream(ctx, page)
-		if !errors.Is(err, errStuck) {
+		if !errors.As(err, &stuck{}) {
 			return err
 		}
 		if err := r.passStuck(ctx, page); err != nil {
@@ -83,7 +85,7 @@ func (r *reader) stream(ctx context.Context, page func(connector.Page) error) er
 func (r *reader) fetch(ctx context.Context, scans []scan, answers chan<- answer) error {
 	for i, s := range scans {
 		for state := []byte(nil); ; {
-			a, err := r.request(ctx, r.decoder.list, s, state)
+			a, err := r.request(ctx, r.decoder.list, s, state, r.size)
 			if err != nil {
 				return err
 			}
@@ -106,26 +108,25 @@ func (r *reader) fetch(ctx context.Context, scans []scan, answers chan<- answer)
 const stuckAfter = 4
 
 // request gets one page. It tries again what may pass, with half of the rows where fewer may help.
-func (r *reader) request(ctx context.Context, list string, s scan, state []byte) (answer, error) {
+func (o *tableSource) request(ctx context.Context, list string, s scan, state []byte, size *pageSize) (answer, error) {
 	alone := 0
 	var a answer
 	err := retry(ctx, func() error {
 		a.sent = time.Now()
-		rows := r.size.rows()
+		rows := size.rows()
 		var err error
-		if a.iter, err = r.query(ctx, list, s, state, rows); err == nil {
-			r.size.grow()
-			return nil
-		}
-		if !shrinks(err) {
-			return err
-		}
-		if rows > 1 {
-			r.size.halve(rows)
+		a.iter, err = o.query(ctx, list, s, state, rows)
+		switch {
+		case err == nil:
+			size.grow()
+		case !shrinks(err):
+		case rows > 1:
+			size.halve(rows)
 			return smallerNext{err}
-		}
-		if alone++; alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big" {
-			return errStuck
+		default:
+			if alone++; alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big" {
+				return stuck{err}
+			}
 		}
 		return err
 	})
@@ -137,13 +138,42 @@ type smallerNext struct{ error }
 
 func (e smallerNext) Unwrap() error { return e.error }
 
+// eachRow calls each for every row of a scan, with its columns in dest, until it fails.
+func (o *tableSource) eachRow(ctx context.Context, list string, s scan, dest []any, each func() error) error {
+	size := &pageSize{target: math.MaxInt64}
+	size.limit.Store(smallBucket)
+	for state := []byte(nil); ; {
+		a, err := o.request(ctx, list, s, state, size)
+		if err != nil {
+			return err
+		}
+		state = a.iter.PageState()
+		for a.iter.Scan(dest...) {
+			if err := each(); err != nil {
+				a.iter.Close()
+				return err
+			}
+		}
+		if err := a.iter.Close(); err != nil {
+			return classify(err)
+		}
+		if len(state) == 0 {
+			return nil
+		}
+	}
+}
+
 // query asks once.
 func (o *tableSource) query(ctx context.Context, list string, s scan, state []byte, rows int) (*gocql.Iter, error) {
-	cql := "SELECT " + list + " FROM " + o.table.name
-	if s.where != "" {
-		cql += " WHERE " + s.where
+	cql := s.cql
+	if cql == "" {
+		cql = "SELECT " + list + " FROM " + o.table.name
+		if s.where != "" {
+			cql += " WHERE " + s.where
+		}
+		cql += s.tail
 	}
-	iter := o.session.Query(cql+s.tail, s.args...).WithContext(ctx).Consistency(o.level).PageSize(rows).PageState(state).Iter()
+	iter := o.session.Query(cql, s.args...).WithContext(ctx).Consistency(o.level).PageSize(rows).PageState(state).Iter()
 	if len(iter.Columns()) > 0 {
 		return iter, nil
 	}
@@ -160,7 +190,7 @@ func retry(ctx context.Context, do func() error) error {
 	pause.Reset()
 	for began := time.Now(); ; {
 		err := do()
-		if err == nil || errors.Is(err, errStuck) {
+		if err == nil || errors.As(err, &stuck{}) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -250,22 +280,23 @@ func (r *reader) firstKey(ctx context.Context, decoder *rowDecoder) (found bool,
 		return false, err
 	}
 	for _, s := range scans {
-		err := retry(ctx, func() error {
-			iter, err := r.query(ctx, decoder.list, s, nil, 10)
-			if err != nil {
-				return err
+		err := r.eachRow(ctx, decoder.list, s, decoder.dest, func() error {
+			if found = decoder.isRow(); found {
+				return errFound
 			}
-			for !found && iter.Scan(decoder.dest...) {
-				found = decoder.isRow()
-			}
-			return classify(iter.Close())
+			return nil
 		})
-		if err != nil || found {
-			return found, err
+		if found {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
 		}
 	}
 	return false, nil
 }
+
+var errFound = errors.New("found")
 
 // rowScan reads the row whose key is in decoder.
 func (r *reader) rowScan(decoder *rowDecoder) scan {
@@ -487,25 +518,18 @@ func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, e
 // borderScans read the partitions of one token after one row and up to another, either of them nil for none.
 func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *ringPosition) ([]scan, error) {
 	var scans []scan
-	err := retry(ctx, func() error {
-		scans = nil
-		iter, err := o.query(ctx, "DISTINCT "+quotedList(o.table.partition), o.table.tokenScan(token, token), nil, 1000)
-		if err != nil {
-			return err
-		}
-		values := make([]slot, len(o.table.partition))
-		dest := make([]any, len(values))
+	values := make([]slot, len(o.table.partition))
+	dest := make([]any, len(values))
+	for i := range values {
+		dest[i] = &values[i]
+	}
+	err := o.eachRow(ctx, "DISTINCT "+quotedList(o.table.partition), o.table.tokenScan(token, token), dest, func() error {
+		key := make([][]byte, len(values))
 		for i := range values {
-			dest[i] = &values[i]
+			key[i] = bytes.Clone(values[i].data)
 		}
-		for iter.Scan(dest...) {
-			key := make([][]byte, len(values))
-			for i := range values {
-				key[i] = bytes.Clone(values[i].data)
-			}
-			scans = append(scans, o.borderScan(key, from, to)...)
-		}
-		return classify(iter.Close())
+		scans = append(scans, o.borderScan(key, from, to)...)
+		return nil
 	})
 	return scans, err
 }

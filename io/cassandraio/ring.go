@@ -20,10 +20,10 @@ import (
 const ringName = "ring"
 
 const (
-	ringLooks     = 16   // places of the ring at which the table is sampled
-	lookRows      = 1000 // rows counted at each
-	smallTable    = 1000 // rows: a table that has fewer is counted
-	lookPartition = 50
+	ringLooks      = 16   // places of the ring at which the table is sampled
+	lookRows       = 1000 // rows counted at each
+	smallTable     = 1000 // rows: a table that has fewer is counted
+	lookPartitions = 50
 )
 
 // planRing cuts the ring into splits of equal width, by what samples tell of the table: tokens are hashes, so partitions are spread
@@ -192,23 +192,18 @@ func (o *tableSource) lookRing(ctx context.Context, keys layout, from int64, lim
 	s := o.table.tokenScan(from, math.MaxInt64)
 	s.tail = " LIMIT ?"
 	s.args = append(s.args, limit)
-	err = retry(ctx, func() error {
-		look = ringLook{}
-		iter, err := o.query(ctx, keys.list, s, nil, limit)
-		if err != nil {
-			return err
+	d := newRowDecoder(keys, "", nil, 0)
+	last := int64(0)
+	err = o.eachRow(ctx, d.list, s, d.dest, func() error {
+		if !d.isRow() {
+			return nil
 		}
-		d := newRowDecoder(keys, "", nil, 0)
-		for last := int64(0); iter.Scan(d.dest...); last = d.rowToken() {
-			if !d.isRow() {
-				continue
-			}
-			if look.rows == 0 || d.rowToken() != last {
-				look.partitions++
-			}
-			look.rows++
+		if token := d.rowToken(); look.rows == 0 || token != last {
+			look.partitions++
+			last = token
 		}
-		return classify(iter.Close())
+		look.rows++
+		return nil
 	})
 	return look, err
 }
@@ -217,34 +212,16 @@ func (o *tableSource) lookRing(ctx context.Context, keys layout, from int64, lim
 func (o *tableSource) partitionDensity(ctx context.Context, from int64) (perToken float64, err error) {
 	s := o.table.tokenScan(from, math.MaxInt64)
 	s.tail = " LIMIT ?"
-	s.args = append(s.args, lookPartition)
-	err = retry(ctx, func() error {
-		iter, err := o.query(ctx, "DISTINCT "+quotedList(o.table.partition)+", "+o.table.tokenOf(), s, nil, lookPartition)
-		if err != nil {
-			return err
-		}
-		slots := make([]slot, 0, 64)
-		var dest []any
-		for _, c := range iter.Columns() {
-			n := 1
-			if t, ok := c.TypeInfo.(gocql.TupleTypeInfo); ok {
-				n = len(t.Elems)
-			}
-			slots = append(slots, make([]slot, n)...)
-		}
-		for i := range slots {
-			dest = append(dest, &slots[i])
-		}
-		n, to := 0, int64(math.MaxInt64)
-		for iter.Scan(dest...) {
-			n++
-			to = int64(binary.BigEndian.Uint64(slots[len(slots)-1].data))
-		}
-		if n < lookPartition {
-			to = math.MaxInt64
-		}
-		perToken = float64(n) / max(1, float64(uint64(to)-uint64(from)))
-		return classify(iter.Close())
+	s.args = append(s.args, lookPartitions)
+	n, to := 0, slot{}
+	// A tuple would be taken apart, so the partition key is not selected itself.
+	err = o.eachRow(ctx, "DISTINCT "+o.table.tokenOf(), s, []any{&to}, func() error {
+		n++
+		return nil
 	})
-	return perToken, err
+	width := float64(math.MaxInt64) - float64(from)
+	if n == lookPartitions {
+		width = float64(int64(binary.BigEndian.Uint64(to.data))) - float64(from)
+	}
+	return float64(n) / max(1, width), err
 }

@@ -11,6 +11,7 @@ import (
 
 // scan is one query. A split is read by one or several, whose rows follow each other in the order of positions.
 type scan struct {
+	cql   string // the whole query; "": what follows makes it
 	where string
 	tail  string // what follows the conditions
 	args  []any

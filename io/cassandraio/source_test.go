@@ -518,8 +518,7 @@ func TestSecureServerThatFreezes(t *testing.T) {
 	server := services.Own(t, services.Cassandra, services.Env("CASSANDRA_AUTH=1", "CASSANDRA_TLS=1"))
 	t.Setenv("SOURCE_TEST_PASSWORD", "cassandra")
 	t.Setenv("SOURCE_TEST_WRONG", "wrong")
-	c := Connection{Hosts: []string{server.Addr}, User: "cassandra", Password: "env:SOURCE_TEST_PASSWORD", TLS: &connector.TLS{CA: server.CA},
-		Timeout: connector.Duration(time.Second)}
+	c := Connection{Hosts: []string{server.Addr}, User: "cassandra", Password: "env:SOURCE_TEST_PASSWORD", TLS: &connector.TLS{CA: server.CA}, Timeout: connector.Duration(time.Minute)}
 	for name, x := range map[string]struct {
 		change func(*Connection)
 		code   string
@@ -559,6 +558,7 @@ func TestSecureServerThatFreezes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	c.Timeout = connector.Duration(time.Second)
 	s := NewSource(SourceConfig{Connection: c, Keyspace: "k", Table: "t", Buckets: &Buckets{Discover: true}, Page: 2000}, connector.Need{})
 	defer s.Close()
 	n, froze := 0, false
