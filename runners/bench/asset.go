@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,7 +35,7 @@ type asset struct {
 	Rating        float64                 `json:"rating,omitempty"`
 	Thumbnail     []byte                  `json:"-"`
 	Owner         gocql.UUID              `json:"owner,omitempty"`
-	UploadedFrom  net.IP                  `json:"uploaded_from,omitempty"`
+	UploadedFrom  string                  `json:"uploaded_from,omitempty"` // gocql fails at a null where this is a net.IP
 	CreatedAt     time.Time               `json:"created_at,omitzero"`
 	ShotOn        time.Time               `json:"shot_on,omitzero"`
 	ShotAt        time.Duration           `json:"shot_at,omitempty"`
