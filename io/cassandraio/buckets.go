@@ -83,7 +83,9 @@ func (o *tableSource) eachBucket(ctx context.Context, each func(name string) err
 			return fail.Job("cassandra.no_position", "the partition %s has a key that cannot be written as text and read again", name).
 				WithFix("read the table by token ranges")
 		}
-		seen[name] = true
+		if !o.config.Buckets.Discover { // which gives each once, and may give many
+			seen[name] = true
+		}
 		return each(name)
 	}
 	b := o.config.Buckets

@@ -227,7 +227,7 @@ type stretch struct {
 }
 
 const (
-	probeRows  = 32
+	probeRows  = 16
 	firstLooks = 16 // places at which a wide bucket is looked at first
 	fill       = 0.7
 	noLimit    = 1 << 40
@@ -247,10 +247,10 @@ func (c *cutter) cut(ctx context.Context) ([]piece, error) {
 	if len(head) < smallBucket {
 		return c.even(head), nil
 	}
-	if c.target < 4*probeRows {
+	if c.target < 16*probeRows {
 		return c.walk(ctx, head)
 	}
-	tail, err := c.probe(ctx, nil, probeRows, true)
+	tail, err := c.probe(ctx, nil, 4*probeRows, true)
 	if err != nil {
 		return nil, err
 	}
@@ -426,7 +426,7 @@ func (c *cutter) search() (looks []*look) {
 		}
 	}
 	least := firstLooks
-	if rows > float64(c.target)/4 {
+	if rows > fill*float64(c.target) {
 		least = 128 + int(rows/400)
 	}
 	most := 4 * least // where there are bursts

@@ -201,7 +201,7 @@ func TestEveryRowIsInOnePiece(t *testing.T) {
 		if total != len(b.rows) {
 			t.Fatalf("%d rows in the pieces, want %d", total, len(b.rows))
 		}
-		if target < 4*probeRows && len(sizes) > 0 && int64(slices.Max(sizes)) > target {
+		if target < 16*probeRows && len(sizes) > 0 && int64(slices.Max(sizes)) > target {
 			t.Fatalf("pieces of %v, target %d", sizes, target)
 		}
 	})

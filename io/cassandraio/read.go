@@ -124,7 +124,8 @@ func (o *tableSource) request(ctx context.Context, list string, s scan, state []
 			size.halve(rows)
 			return smallerNext{err}
 		default:
-			if alone++; alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big" {
+			alone++
+			if size.passes && (alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big") {
 				return stuck{err}
 			}
 		}
@@ -391,6 +392,7 @@ func (b *batch) take(d *rowDecoder, end bool) (connector.Page, error) {
 // pageSize is how many rows are asked for: as many as have the wanted number of bytes, judging by those seen last.
 type pageSize struct {
 	target int64
+	passes bool         // a row that cannot be read at all may be passed over
 	limit  atomic.Int64 // by luck and bad luck
 	row    atomic.Int64 // bytes; 0: none seen yet
 }
@@ -401,7 +403,7 @@ const (
 )
 
 func newPageSize(target int64, s connector.Split) *pageSize {
-	p := &pageSize{target: target}
+	p := &pageSize{target: target, passes: true}
 	p.limit.Store(firstRows)
 	if s.Rows > 0 {
 		p.row.Store(s.Bytes / s.Rows)

@@ -66,7 +66,11 @@ func (s *Source) open(ctx context.Context) (*tableSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := openTable(ctx, session, s.config, s.need)
+	var t *tableSource
+	err = retry(ctx, func() (err error) {
+		t, err = openTable(ctx, session, s.config, s.need)
+		return err
+	})
 	if err != nil {
 		session.Close()
 		return nil, err
