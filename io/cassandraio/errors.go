@@ -37,6 +37,9 @@ func connectFailure(c Connection, attempts []error, err error) error {
 	if errors.As(err, &dial) {
 		err = dial // which names the address itself
 	}
+	if strings.Contains(err.Error(), "no response ") { // gocql has several texts for it
+		err = errors.New("the connection is taken, but no answer comes")
+	}
 	if strings.Contains(err.Error(), "host was filtered") || errors.Is(err, gocql.ErrNoConnectionsStarted) && len(attempts) == 0 {
 		return fail.Job("cassandra.no_host", "of the cluster at %s no node is left to use", strings.Join(c.Hosts, ", ")).
 			WithFix("check local_dc, only_hosts and avoid_hosts of the connection")

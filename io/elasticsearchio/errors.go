@@ -34,7 +34,10 @@ func (c *cause) String() string {
 	if c == nil {
 		return "no reason given"
 	}
-	s := c.Type + ": " + shorten(c.Reason, 300)
+	s := shorten(c.Reason, 300)
+	if c.Type != "" {
+		s = c.Type + ": " + s
+	}
 	if c.CausedBy != nil && c.CausedBy.Reason != c.Reason {
 		s += " (" + shorten(c.CausedBy.Reason, 120) + ")"
 	}
@@ -135,7 +138,7 @@ func throttled(status int, c *cause) error {
 }
 
 func refusedLogin(c *cause) error {
-	e := fail.New(fail.Fatal, "elasticsearch.auth", "%v", c).
+	e := fail.New(fail.Fatal, "elasticsearch.auth", "Elasticsearch refuses the access: %v", c).
 		WithFix("check user and password or api_key, and that they have the privileges view_index_metadata, write and, with create, create_index")
 	e.Exit = fail.ExitUnreachable
 	return e

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"net/url"
 
 	"github.com/twmb/franz-go/pkg/sr"
 
@@ -105,6 +106,10 @@ func registryError(subject string, err error) error {
 	}
 	var response *sr.ResponseError
 	if !errors.As(err, &response) {
+		var request *url.Error
+		if errors.As(err, &request) {
+			err = request // the library repeats the address
+		}
 		return fail.Unreachable("kafka.registry_unavailable", "the schema registry is not available: %w", err).WithFix("check url in registry")
 	}
 	switch response.StatusCode {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -92,17 +91,11 @@ func ofJob(err error) error {
 	return fail.Job(fail.CodeOf(err), "%w", err).WithFix("change topic")
 }
 
-// patience is how long the brokers may take to answer before a run begins.
-const patience = 10 * time.Second
-
 // check is Prepare without changing anything.
 func (s *Sink) check(ctx context.Context, e *encoder) error {
 	s.lookUp.Lock()
 	defer s.lookUp.Unlock()
-	dialling, cancel := context.WithTimeoutCause(ctx, patience, fail.Unreachable("kafka.unavailable", "Kafka at %s takes the connection, but does not answer within %s",
-		strings.Join(s.c.Brokers, ", "), patience).WithFix("check brokers, tls and sasl, and that the brokers run"))
-	defer cancel()
-	if err := s.connect(dialling); err != nil {
+	if err := s.connect(ctx); err != nil {
 		return err
 	}
 	// What a producer begins with: only users that may write get an answer.
@@ -138,6 +131,7 @@ func (s *Sink) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.Net.ReadTimeout = 5 * time.Second // nothing that is looked up takes long, and sarama asks a silent broker three times
 	// A topic that is not there is not there: asked once more, in case it is new.
 	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 1, 100*time.Millisecond
 	s.client, err = dial(ctx, s.c.Brokers, c)

@@ -168,9 +168,9 @@ func TestLogin(t *testing.T) {
 	})
 	t.Run("elasticsearch", func(t *testing.T) {
 		t.Parallel()
-		url, user, _, ca := services.SecureProxy(t, services.Need(t, services.Elasticsearch))
-		vars := map[string]string{"URL": url, "USER": user, "CA": ca}
-		refuse(t, "login-elasticsearch", vars, filesTo(`elasticsearch: {urls: ["$URL"], index: assets, user: $USER, password: "env:WRONG_PASSWORD", tls: {ca: $CA}}`))
+		url, _, _, ca := services.SecureProxy(t, services.Need(t, services.Elasticsearch))
+		vars := map[string]string{"URL": url, "CA": ca}
+		refuse(t, "login-elasticsearch", vars, filesTo(`elasticsearch: {urls: ["$URL"], index: assets, user: reprise, password: "env:WRONG_PASSWORD", tls: {ca: $CA}}`))
 	})
 	t.Run("unset", func(t *testing.T) {
 		t.Parallel()
@@ -182,11 +182,11 @@ func TestLogin(t *testing.T) {
 // TestSecret runs a job with a right password and dead letters, and looks for the password in all that the run leaves.
 func TestSecret(t *testing.T) {
 	t.Parallel()
-	url, user, password, ca := services.SecureProxy(t, services.Need(t, services.Elasticsearch))
-	s := newScene(t, map[string]string{"URL": url, "USER": user, "CA": ca, "NAME": services.Name(t)})
+	url, _, password, ca := services.SecureProxy(t, services.Need(t, services.Elasticsearch))
+	s := newScene(t, map[string]string{"URL": url, "CA": ca, "NAME": services.Name(t)})
 	s.env = []string{"SEARCH_PASSWORD=" + password}
 	s.write("in.jsonl", threeAssets+`{"id":"d","title":3,"size":"many"}`+"\n")
-	s.write("job.yaml", filesTo(`elasticsearch: {urls: ["$URL"], index: $NAME, create: {}, user: $USER, password: "env:SEARCH_PASSWORD", tls: {ca: $CA}}`)+
+	s.write("job.yaml", filesTo(`elasticsearch: {urls: ["$URL"], index: $NAME, create: {}, user: reprise, password: "env:SEARCH_PASSWORD", tls: {ca: $CA}}`)+
 		"transforms: [{derive: {big: \"100 / (size - 20)\"}}]\n")
 	r := s.want(fail.ExitDone, "run", "-v", "job.yaml", "--report", "report.json")
 	if len(s.lines("dead-letters/bad/*")) != 2 {
