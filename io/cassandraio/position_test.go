@@ -289,6 +289,51 @@ func TestCompositePositionsAgreeWithTheServer(t *testing.T) {
 	}
 }
 
+// The settings' own interval goes with every cut.
+func TestCutsOfAnIDInterval(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	for i, order := range []string{"a ASC, b ASC", "a DESC, b ASC", "a DESC, b DESC"} {
+		one := *db
+		one.table = fmt.Sprint("t", i)
+		one.exec(t, "CREATE TABLE %s (p int, a int, b int, PRIMARY KEY (p, a, b)) WITH CLUSTERING ORDER BY ("+order+")")
+		for a := range 5 {
+			for b := range 3 {
+				one.exec(t, fmt.Sprintf("INSERT INTO %%s (p, a, b) VALUES (1, %d, %d)", a, b))
+			}
+		}
+		for _, c := range []struct {
+			ids  Interval
+			rows int
+		}{{Interval{From: "1", To: "4"}, 9}, {Interval{From: "4"}, 3}, {Interval{To: "1"}, 3}, {Interval{From: "5"}, 0}} {
+			s := one.source(t, func(sc *SourceConfig) { discover(sc); sc.IDs = &c.ids })
+			checkCuts(t, s, connector.Split{Partition: "1"}, c.rows)
+			// A split of a whole run, cut elsewhere, is bounded by the settings as well.
+			whole := one.source(t, discover)
+			o, err := whole.open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for a := byte(0); a < 5; a++ {
+				at, err := o.table.order.append(nil, [][]byte{{0, 0, 0, a}, {0, 0, 0, 1}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := 0
+				done, rest := connector.Split{Partition: "1"}.Cut(at)
+				for _, part := range []connector.Split{done, rest} {
+					if err := s.Read(t.Context(), part, func(p connector.Page) error { n += len(p.Records); return nil }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n != c.rows {
+					t.Errorf("%s, %+v, cut at %d: %d rows, want %d", order, c.ids, a, n, c.rows)
+				}
+			}
+		}
+	}
+}
+
 func (db *database) checkEveryCut(t *testing.T, partition string, rows int) {
 	t.Helper()
 	checkCuts(t, db.source(t, discover), connector.Split{Partition: partition}, rows)

@@ -136,13 +136,19 @@ func TestSourceConformanceRing(t *testing.T) {
 // Rows without clustering columns, with a key by which no position can be made, and with static columns.
 func TestSourceConformanceOtherKeys(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ table, insert, json string }{
-		"partition key alone": {"CREATE TABLE %s (a int, b text, v int, PRIMARY KEY ((a, b)))", "INSERT INTO %%s (a, b, v) VALUES (%d, 'x', %d)",
-			`{"a":%d,"b":"x","v":%d}`},
-		"decimal": {"CREATE TABLE %s (a int, b decimal, v int, PRIMARY KEY (a, b))", "INSERT INTO %%s (a, b, v) VALUES (3, %d, %d)",
-			`{"a":3,"b":"%d","v":%d}`},
-		"static": {"CREATE TABLE %s (a int, s text static, b int, v int, PRIMARY KEY (a, b))", "INSERT INTO %%s (a, s, b, v) VALUES (3, 'x', %d, %d)",
-			`{"a":3,"b":%d,"s":"x","v":%d}`},
+	for name, c := range map[string]struct {
+		table string
+		row   func(i int) (insert, key, json string)
+	}{
+		"partition key alone": {"CREATE TABLE %s (a int, b text, v int, PRIMARY KEY ((a, b)))", func(i int) (string, string, string) {
+			return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES (%d, 'x', %d)", i, i), fmt.Sprintf("%d|x", i), fmt.Sprintf(`{"a":%d,"b":"x","v":%d}`, i, i)
+		}},
+		"decimal": {"CREATE TABLE %s (a int, b decimal, v int, PRIMARY KEY (a, b))", func(i int) (string, string, string) {
+			return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES (%d, %d, %d)", i/4, i, i), fmt.Sprintf("%d|%d", i/4, i), fmt.Sprintf(`{"a":%d,"b":"%d","v":%d}`, i/4, i, i)
+		}},
+		"static": {"CREATE TABLE %s (a int, s text static, b int, v int, PRIMARY KEY (a, b))", func(i int) (string, string, string) {
+			return fmt.Sprintf("INSERT INTO %%s (a, s, b, v) VALUES (%d, 'x', %d, %d)", i/20, i, i), fmt.Sprintf("%d|%d", i/20, i), fmt.Sprintf(`{"a":%d,"b":%d,"s":"x","v":%d}`, i/20, i, i)
+		}},
 	} {
 		for _, mode := range []string{"ring", "buckets"} {
 			if name == "decimal" && mode == "buckets" {
@@ -153,10 +159,10 @@ func TestSourceConformanceOtherKeys(t *testing.T) {
 				db := newDatabase(t, services.Need(t, services.Cassandra))
 				db.exec(t, c.table)
 				want := map[string]string{}
-				for i := range 30 {
-					key := map[string]string{"partition key alone": "%d|x", "decimal": "3|%d", "static": "3|%d"}[name]
-					db.exec(t, fmt.Sprintf(c.insert, i, i))
-					want[fmt.Sprintf(key, i)] = fmt.Sprintf(c.json, i, i)
+				for i := range 40 {
+					insert, key, json := c.row(i)
+					db.exec(t, insert)
+					want[key] = json
 				}
 				if name == "static" {
 					db.exec(t, "INSERT INTO %s (a, s) VALUES (4, 'no row')")
