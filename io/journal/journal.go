@@ -98,10 +98,10 @@ type Plan struct {
 
 // Progress is what workers have done. It may count work twice that was done twice.
 type Progress struct {
-	Read       int64                                `json:"read"` // rows
-	Bytes      int64                                `json:"bytes"`
-	SplitsDone int                                  `json:"splits_done"`
-	Outcomes   map[string][record.NumOutcomes]int64 `json:"outcomes"` // by sink; "": before all sinks
+	Read       int64                    `json:"read"` // rows
+	Bytes      int64                    `json:"bytes"`
+	SplitsDone int                      `json:"splits_done"`
+	Outcomes   map[string]record.Counts `json:"outcomes"` // by sink; "": before all sinks
 }
 
 // Journal is an open journal. Its methods may be called from several goroutines.
@@ -224,7 +224,7 @@ func (j *Journal) Beat(ctx context.Context, run, worker string, p Progress) erro
 
 // Progress is the sum over all workers of a run.
 func (j *Journal) Progress(ctx context.Context, run string) (Progress, error) {
-	sum := Progress{Outcomes: map[string][record.NumOutcomes]int64{}}
+	sum := Progress{Outcomes: map[string]record.Counts{}}
 	rows, err := j.db.QueryContext(ctx, "SELECT progress FROM beats WHERE run = ?", run)
 	if err != nil {
 		return sum, j.classify(err)
@@ -242,9 +242,7 @@ func (j *Journal) Progress(ctx context.Context, run string) (Progress, error) {
 		sum.Read, sum.Bytes, sum.SplitsDone = sum.Read+p.Read, sum.Bytes+p.Bytes, sum.SplitsDone+p.SplitsDone
 		for sink, n := range p.Outcomes {
 			of := sum.Outcomes[sink]
-			for i := range n {
-				of[i] += n[i]
-			}
+			of.Add(n)
 			sum.Outcomes[sink] = of
 		}
 	}

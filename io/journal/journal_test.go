@@ -103,7 +103,7 @@ func TestRun(t *testing.T) {
 
 	for worker, n := range map[string]int64{"w1": 5, "w2": 7} {
 		for range 2 { // a beat replaces the one before
-			p := journal.Progress{Read: n, SplitsDone: 1, Outcomes: map[string][record.NumOutcomes]int64{"lake": {record.Written: n}}}
+			p := journal.Progress{Read: n, SplitsDone: 1, Outcomes: map[string]record.Counts{"lake": {record.Written: n}}}
 			if err := j.Beat(ctx, "r1", worker, p); err != nil {
 				t.Fatal(err)
 			}

@@ -53,10 +53,10 @@ type work struct {
 
 // tally counts what became of the records of one split in one stage.
 type tally struct {
-	Stage    string                    `json:"stage"` // "source", "transforms", "sink NAME", "dead letters", "commit NAME"
-	Split    string                    `json:"split"`
-	In       int64                     `json:"in"`   // taken from the stage before, or read
-	Made     int64                     `json:"made"` // by steps that make several records of one: one less than they made
-	Out      int64                     `json:"out"`  // handed to the next stage
-	Outcomes [record.NumOutcomes]int64 `json:"outcomes"`
+	Stage    string        `json:"stage"` // "source", "transforms", "sink NAME", "dead letters", "commit NAME"
+	Split    string        `json:"split"`
+	In       int64         `json:"in"`   // taken from the stage before, or read
+	Made     int64         `json:"made"` // by steps that make several records of one: one less than they made
+	Out      int64         `json:"out"`  // handed to the next stage
+	Outcomes record.Counts `json:"outcomes"`
 }

@@ -28,7 +28,7 @@ type heart struct {
 
 func startHeart(j *journal.Journal, run string) *heart {
 	h := &heart{journal: j, run: run, id: uuid.NewString(), quit: make(chan struct{}), done: make(chan struct{})}
-	h.counts.Outcomes = map[string][record.NumOutcomes]int64{}
+	h.counts.Outcomes = map[string]record.Counts{}
 	go h.beat()
 	return h
 }
@@ -84,13 +84,11 @@ func (h *heart) split() {
 }
 
 // outcomes adds to the outcomes of a sink, or of the steps before all sinks (sink "").
-func (h *heart) outcomes(sink string, n [record.NumOutcomes]int64) {
+func (h *heart) outcomes(sink string, n record.Counts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	sum := h.counts.Outcomes[sink]
-	for i := range n {
-		sum[i] += n[i]
-	}
+	sum.Add(n)
 	h.counts.Outcomes[sink] = sum
 	h.changed = true
 }

@@ -102,7 +102,7 @@ func (f *readFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ wor
 		c.Outcomes[record.Dead] += int64(len(p.Dead))
 		w.heart.page(p)
 		if len(p.Dead) > 0 {
-			w.heart.outcomes("", [record.NumOutcomes]int64{record.Dead: int64(len(p.Dead))})
+			w.heart.outcomes("", record.Counts{record.Dead: int64(len(p.Dead))})
 		}
 		for _, l := range p.Dead {
 			l.Step, l.Split = stageSource, names[i]

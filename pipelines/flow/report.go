@@ -46,10 +46,10 @@ type Report struct {
 
 // SinkReport is the sum of one sink: Read + Made = the sum of Outcomes.
 type SinkReport struct {
-	Read      int64                     `json:"read"`
-	Made      int64                     `json:"made,omitempty"` // further records that transforms made of one
-	Outcomes  [record.NumOutcomes]int64 `json:"outcomes"`       // in the order of record.Outcome
-	Committed *int64                    `json:"committed,omitempty"`
+	Read      int64         `json:"read"`
+	Made      int64         `json:"made,omitempty"` // further records that transforms made of one
+	Outcomes  record.Counts `json:"outcomes"`
+	Committed *int64        `json:"committed,omitempty"`
 }
 
 // commitFn makes the parts of one sink, or of the queue, visible.
@@ -141,16 +141,7 @@ func (f *reportFn) Teardown() { f.worker.close() }
 
 func (t *tally) add(u tally) {
 	t.In, t.Made, t.Out = t.In+u.In, t.Made+u.Made, t.Out+u.Out
-	for i := range t.Outcomes {
-		t.Outcomes[i] += u.Outcomes[i]
-	}
-}
-
-func (t tally) total() (n int64) {
-	for _, o := range t.Outcomes {
-		n += o
-	}
-	return n
+	t.Outcomes.Add(u.Outcomes)
 }
 
 // balance checks that for each split every stage took what the one before handed on, and ended each of its records
@@ -175,22 +166,22 @@ func balance(run connector.Run, sinks []string, sums map[string]map[string]tally
 	for _, s := range slices.Sorted(maps.Keys(splits)) {
 		source, shared := sums[stageSource][s], sums[stageTransforms][s]
 		r.Read += source.In
-		if source.In != source.Out+source.total() {
-			fault("%s: the source read %d rows, but handed on %d and set aside %d", s, source.In, source.Out, source.total())
+		if source.In != source.Out+source.Outcomes.Total() {
+			fault("%s: the source read %d rows, but handed on %d and set aside %d", s, source.In, source.Out, source.Outcomes.Total())
 		}
 		if shared.In != source.Out {
 			fault("%s: the source handed on %d records, the transforms got %d", s, source.Out, shared.In)
 		}
-		if shared.In+shared.Made != shared.Out+shared.total() {
-			fault("%s: the transforms got %d and made %d records, but handed on %d and ended %d", s, shared.In, shared.Made, shared.Out, shared.total())
+		if shared.In+shared.Made != shared.Out+shared.Outcomes.Total() {
+			fault("%s: the transforms got %d and made %d records, but handed on %d and ended %d", s, shared.In, shared.Made, shared.Out, shared.Outcomes.Total())
 		}
 		for _, name := range sinks {
 			sink := sums[stageSink(name)][s]
 			if sink.In != shared.Out {
 				fault("%s: the transforms handed on %d records, sink %s got %d", s, shared.Out, name, sink.In)
 			}
-			if sink.In+sink.Made != sink.total() {
-				fault("%s: sink %s got %d and made %d records, but ended %d", s, name, sink.In, sink.Made, sink.total())
+			if sink.In+sink.Made != sink.Outcomes.Total() {
+				fault("%s: sink %s got %d and made %d records, but ended %d", s, name, sink.In, sink.Made, sink.Outcomes.Total())
 			}
 		}
 	}
@@ -218,8 +209,8 @@ func balance(run connector.Run, sinks []string, sums map[string]map[string]tally
 		}
 		sum.add(tally{Outcomes: before.Outcomes})
 		report.Outcomes = sum.Outcomes
-		if report.Read+report.Made != sum.total() {
-			fault("sink %s: %d read and %d made, but %d ended", name, report.Read, report.Made, sum.total())
+		if report.Read+report.Made != sum.Outcomes.Total() {
+			fault("sink %s: %d read and %d made, but %d ended", name, report.Read, report.Made, sum.Outcomes.Total())
 		}
 		r.Sinks[name] = report
 	}

@@ -8,8 +8,8 @@ import (
 	"reprise/transforms/record"
 )
 
-func outcomes(written, unchanged, superseded, filtered, dead int64) [record.NumOutcomes]int64 {
-	return [record.NumOutcomes]int64{written, unchanged, superseded, filtered, dead}
+func outcomes(written, unchanged, superseded, filtered, dead int64) record.Counts {
+	return record.Counts{written, unchanged, superseded, filtered, dead}
 }
 
 // good is the tallies of a run of ten rows in which everything happened once.

@@ -99,7 +99,7 @@ func (f *sinkFn) collect(dead func(*record.DeadLetter)) {
 	if len(results) == 0 {
 		return
 	}
-	var sum [record.NumOutcomes]int64
+	var sum record.Counts
 	for i := range results {
 		res := &results[i]
 		f.counts.of(res.Record.Origin.Split).Outcomes[res.Outcome]++

@@ -37,11 +37,9 @@ func (f *transformFn) ProcessElement(ctx context.Context, r *record.Record, emit
 
 // FinishBundle emits the counts.
 func (f *transformFn) FinishBundle(_ context.Context, _ func(*record.Record), _ func(*record.DeadLetter), count func(tally)) {
-	var sum [record.NumOutcomes]int64
+	var sum record.Counts
 	for _, c := range f.counts.all {
-		for i, n := range c.Outcomes {
-			sum[i] += n
-		}
+		sum.Add(c.Outcomes)
 	}
 	f.worker.heart.outcomes("", sum)
 	f.counts.flush(count)

@@ -211,11 +211,9 @@ func (p *progress) print(now journal.Progress) {
 	if rows := max(p.plan.Rows, now.Read); rate > 0 && p.plan.Rows > 0 {
 		eta = time.Duration(float64(rows-now.Read) / rate * float64(time.Second)).Round(time.Second).String()
 	}
-	var sum [record.NumOutcomes]int64
+	var sum record.Counts
 	for _, of := range now.Outcomes {
-		for i, n := range of {
-			sum[i] += n
-		}
+		sum.Add(of)
 	}
 	if !p.line {
 		args := []any{"run", p.run, "rows", now.Read, "rows_per_s", int64(rate), "splits_done", now.SplitsDone, "splits", p.plan.Splits, "eta", eta}

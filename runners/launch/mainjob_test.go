@@ -197,9 +197,9 @@ func compare(t *testing.T, at target, search, kafka string, want map[string]row,
 	// The sums are those of what is there.
 	n, malformed, gone := int64(len(good)), int64(len(model.Malformed)), int64(len(good)-len(docs))
 	wantSums := map[string]flow.SinkReport{
-		"lake":   {Read: n + malformed, Outcomes: [record.NumOutcomes]int64{record.Written: n, record.Dead: malformed}, Committed: &n},
-		"events": {Read: n + malformed, Outcomes: [record.NumOutcomes]int64{record.Written: n, record.Dead: malformed}},
-		"search": {Read: n + malformed, Outcomes: [record.NumOutcomes]int64{record.Written: n - gone, record.Filtered: gone, record.Dead: malformed}},
+		"lake":   {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}, Committed: &n},
+		"events": {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}},
+		"search": {Read: n + malformed, Outcomes: record.Counts{record.Written: n - gone, record.Filtered: gone, record.Dead: malformed}},
 	}
 	if diff := cmp.Diff(wantSums, report.Sinks); diff != "" {
 		t.Errorf("the report tells other sums than the targets: %s", diff)

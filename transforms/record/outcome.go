@@ -1,5 +1,10 @@
 package record
 
+import (
+	"encoding/json"
+	"strconv"
+)
+
 // Outcome is how a record ended.
 type Outcome uint8
 
@@ -17,6 +22,50 @@ var outcomeNames = [NumOutcomes]string{"written", "unchanged", "superseded", "fi
 
 // String is the outcome's name in reports.
 func (o Outcome) String() string { return outcomeNames[o] }
+
+// Counts are numbers of records by outcome; in JSON they stand by name.
+type Counts [NumOutcomes]int64
+
+// Add adds other counts.
+func (c *Counts) Add(d Counts) {
+	for i := range c {
+		c[i] += d[i]
+	}
+}
+
+// Total is the number of records.
+func (c Counts) Total() (n int64) {
+	for _, of := range c {
+		n += of
+	}
+	return n
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c Counts) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for o, n := range c {
+		if o > 0 {
+			b = append(b, ',')
+		}
+		b = append(AppendQuoted(b, Outcome(o).String()), ':')
+		b = strconv.AppendInt(b, n, 10)
+	}
+	return append(b, '}'), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *Counts) UnmarshalJSON(text []byte) error {
+	var named map[string]int64
+	if err := json.Unmarshal(text, &named); err != nil {
+		return err
+	}
+	*c = Counts{}
+	for o := range c {
+		c[o] = named[Outcome(o).String()]
+	}
+	return nil
+}
 
 // DeadLetter is a record that could not be processed: the record as it entered the failing step, and why it failed.
 type DeadLetter struct {
