@@ -64,11 +64,7 @@ type planCommand struct {
 
 // Run shows the plan.
 func (c *planCommand) Run(ctx context.Context, con *console) error {
-	j, err := job.Load(c.Job)
-	if err != nil {
-		return err
-	}
-	p, err := launch.Prepare(ctx, j)
+	p, err := launch.Open(ctx, c.Job)
 	if err != nil {
 		return err
 	}
@@ -96,7 +92,7 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 		return cmp.Or(cmp.Compare(b.rows, a.rows), cmp.Compare(a.name, b.name))
 	})
 	fmt.Fprintf(con.out, "%s partitions, %s splits of at most %s rows, about %s rows and %s\n\n", grouped(int64(len(all))), grouped(int64(sum.Splits)),
-		grouped(j.Limits.SplitRows), grouped(sum.Rows), connector.HumanBytes(sum.Bytes))
+		grouped(p.Job.Limits.SplitRows), grouped(sum.Rows), connector.HumanBytes(sum.Bytes))
 	rows := [][]string{{"largest partitions", "splits", "rows, about"}}
 	for _, x := range all[:min(c.Top, len(all))] {
 		rows = append(rows, []string{x.name, fmt.Sprint(x.splits), grouped(x.rows)})
@@ -125,11 +121,7 @@ type sampleCommand struct {
 
 // Run shows what each transform does to some records.
 func (c *sampleCommand) Run(ctx context.Context, con *console) error {
-	j, err := job.Load(c.Job)
-	if err != nil {
-		return err
-	}
-	p, err := launch.Prepare(ctx, j)
+	p, err := launch.Open(ctx, c.Job)
 	if err != nil {
 		return err
 	}
@@ -141,7 +133,7 @@ func (c *sampleCommand) Run(ctx context.Context, con *console) error {
 	for _, r := range records {
 		fmt.Fprintf(con.out, "%s\n", r.KeyText())
 		for _, out := range con.trace(p.Compiled.Shared, []*record.Record{r}, "  ") {
-			for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
+			for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
 				if chain := p.Compiled.Sinks[name]; len(chain.Steps) > 0 {
 					fmt.Fprintf(con.out, "  sink %s\n", name)
 					con.trace(chain, []*record.Record{out.Clone()}, "    ")

@@ -37,11 +37,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	if c.Runner == "flink" && c.Endpoint == "" {
 		return fail.Job("flink.no_endpoint", "--runner flink needs --endpoint HOST:PORT").WithFix("name the address of Beam's Flink job service")
 	}
-	j, err := job.Load(c.Job)
-	if err != nil {
-		return err
-	}
-	p, err := launch.Prepare(ctx, j)
+	p, err := launch.Open(ctx, c.Job)
 	if err != nil {
 		return err
 	}
@@ -57,13 +53,13 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	printReport(con.out, j, report, time.Since(began))
+	printReport(con.out, p.Job, report, time.Since(began))
 	if c.Report != "" {
 		if err := writeJSON(c.Report, report); err != nil {
 			return err
 		}
 	}
-	return verdict(j, report)
+	return verdict(p.Job, report)
 }
 
 // verdict is the error, and so the exit code, of a run that came to its report.

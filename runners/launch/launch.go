@@ -32,6 +32,15 @@ type Prepared struct {
 	Compiled *job.Compiled
 }
 
+// Open loads a job file and prepares its job.
+func Open(ctx context.Context, path string) (*Prepared, error) {
+	j, err := job.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return Prepare(ctx, j)
+}
+
 // Prepare opens the source and compiles the transforms for its schema.
 func Prepare(ctx context.Context, j *job.Job) (*Prepared, error) {
 	now := time.Now().UTC()
