@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// coder measures the coder of records against Beam's row coder, each as Beam calls it, by the benchmark of pipelines/flow.
+// coder measures the coder of records against Beam's row coder, by the benchmark of pipelines/flow. Beam's share in calling a coder
+// is in the row coder's time; so ours is told alone, which has the target, and as Beam calls it.
 func (b *bench) coder(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkCoder$", "-count", fmt.Sprint(b.Rounds), "./pipelines/flow").CombinedOutput()
 	if err != nil {
@@ -19,11 +20,16 @@ func (b *bench) coder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	called, err := fastest(out, "record")
+	if err != nil {
+		return err
+	}
 	beam, err := fastest(out, "beam-row")
 	if err != nil {
 		return err
 	}
 	b.report.add(line{"encoding and decoding an asset of 12 fields", fmt.Sprintf("%.0f ns", ours.ns), fmt.Sprintf("Beam's row coder: %.0f ns", beam.ns), beam.ns / ours.ns, atLeast(5)})
+	b.report.add(line{what: "as Beam calls it", ours: fmt.Sprintf("%.0f ns, %v allocations", called.ns, called.allocs), theirs: fmt.Sprintf("%.1f times as long", beam.ns/called.ns)})
 	b.report.add(line{"its allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("Beam's row coder: %v", beam.allocs), ours.allocs / beam.allocs, atMost(0.333, "")})
 	return nil
 }

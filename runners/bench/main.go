@@ -20,7 +20,6 @@ import (
 
 // bench is the run of this program.
 type bench struct {
-	Rows          int64    `default:"200000" help:"Rows of the corpora that most parts use."`
 	Large         int64    `default:"2000000" help:"Rows of the large corpus; 0 leaves it out."`
 	Rounds        int      `default:"3" help:"Turns of each side."`
 	Parts         []string `default:"memory,read,search,lake,coder" enum:"memory,read,search,lake,coder" help:"What is measured."`
@@ -69,6 +68,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// rows is how many the corpora have that most parts use; that of make run is one of them.
+const rows = 200_000
+
 // The keyspaces of the corpora.
 const (
 	skewed = "media"
@@ -80,18 +82,18 @@ const (
 func (b *bench) load(ctx context.Context) error {
 	type corpus struct {
 		keyspace, layout string
-		rows             int64
+		size             int64
 	}
-	corpora := []corpus{{skewed, "skewed", b.Rows}}
+	corpora := []corpus{{skewed, "skewed", rows}}
 	if slices.Contains(b.Parts, "memory") {
-		corpora = append(corpora, corpus{even, "even", b.Rows})
+		corpora = append(corpora, corpus{even, "even", rows})
 		if b.Large > 0 {
 			corpora = append(corpora, corpus{large, "skewed", b.Large})
 		}
 	}
 	for _, c := range corpora {
 		cmd := exec.CommandContext(ctx, "go", "run", "./runners/corpus/load", "--keyspace", c.keyspace, "--layout", c.layout,
-			"--rows", strconv.FormatInt(c.rows, 10), "--host", b.Cassandra, "--journal", filepath.Join(b.dir, "journal.db"))
+			"--rows", strconv.FormatInt(c.size, 10), "--host", b.Cassandra, "--journal", filepath.Join(b.dir, "journal.db"))
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("loading %s: %w", c.keyspace, err)
