@@ -59,7 +59,7 @@ type Limits struct {
 	SplitRows   int64           `json:"split_rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"No split is planned larger than this number of rows. Default: 20000."`
 	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
-	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes that each worker reads ahead of its sinks. Default: 32MiB."`
+	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes that each worker reads ahead of its sinks. Default: 8MiB."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
 }
 
@@ -68,7 +68,7 @@ const (
 	defaultSplitRows  = 20_000
 	defaultSplitBytes = 64 << 20
 	defaultReaders    = 4
-	defaultReadAhead  = 32 << 20
+	defaultReadAhead  = 8 << 20
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
 	defaultJournal    = ".reprise/journal.db"
 )
