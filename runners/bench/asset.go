@@ -16,34 +16,34 @@ import (
 	"gopkg.in/inf.v0"
 )
 
-// asset is a row of the corpus as a hand-written program would hold it, and its document.
+// asset is a row of the corpus as a hand-written program would hold it, and its document, which holds all fields, as ours does.
 type asset struct {
 	Type          string                  `json:"asset_type"`
 	Bucket        string                  `json:"bucket"`
 	ID            gocql.UUID              `json:"id"`
-	Title         string                  `json:"title,omitempty"`
-	Description   string                  `json:"description,omitempty"`
-	Payload       string                  `json:"payload,omitempty"`
-	SchemaVersion int8                    `json:"schema_version,omitempty"`
-	Published     bool                    `json:"published,omitempty"`
-	Priority      int16                   `json:"priority,omitempty"`
-	Views         int                     `json:"views,omitempty"`
-	Size          int64                   `json:"size,omitempty"`
-	Checksum      *big.Int                `json:"checksum,omitempty"`
-	Price         *inf.Dec                `json:"price,omitempty"`
-	Score         float32                 `json:"score,omitempty"`
-	Rating        float64                 `json:"rating,omitempty"`
+	Title         string                  `json:"title"`
+	Description   string                  `json:"description"`
+	Payload       string                  `json:"payload"`
+	SchemaVersion int8                    `json:"schema_version"`
+	Published     bool                    `json:"published"`
+	Priority      int16                   `json:"priority"`
+	Views         int                     `json:"views"`
+	Size          int64                   `json:"size"`
+	Checksum      *big.Int                `json:"checksum"`
+	Price         *inf.Dec                `json:"price"`
+	Score         float32                 `json:"score"`
+	Rating        float64                 `json:"rating"`
 	Thumbnail     []byte                  `json:"-"`
-	Owner         gocql.UUID              `json:"owner,omitempty"`
-	UploadedFrom  string                  `json:"uploaded_from,omitempty"` // gocql fails at a null where this is a net.IP
+	Owner         gocql.UUID              `json:"owner"`
+	UploadedFrom  string                  `json:"uploaded_from"` // gocql fails at a null where this is a net.IP
 	CreatedAt     time.Time               `json:"created_at,omitzero"`
 	ShotOn        time.Time               `json:"shot_on,omitzero"`
-	ShotAt        time.Duration           `json:"shot_at,omitempty"`
+	ShotAt        time.Duration           `json:"shot_at"`
 	PlayTime      playTime                `json:"play_time"`
-	Tags          []string                `json:"tags,omitempty"`
-	Attributes    map[string]string       `json:"attributes,omitempty"`
-	Renditions    []rendition             `json:"renditions,omitempty"`
-	Related       map[string][]gocql.UUID `json:"related,omitempty"`
+	Tags          []string                `json:"tags"`
+	Attributes    map[string]string       `json:"attributes"`
+	Renditions    []rendition             `json:"renditions"`
+	Related       map[string][]gocql.UUID `json:"related"`
 	Licence       licence                 `json:"licence"`
 	Place         place                   `json:"place"`
 	Embedding     vector                  `json:"-"`
@@ -59,10 +59,10 @@ type rendition struct {
 }
 
 type licence struct {
-	Name    string    `cql:"name" json:"name,omitempty"`
-	Holder  string    `cql:"holder" json:"holder,omitempty"`
+	Name    string    `cql:"name" json:"name"`
+	Holder  string    `cql:"holder" json:"holder"`
 	Expires time.Time `cql:"expires" json:"expires,omitzero"`
-	Regions []string  `cql:"regions" json:"regions,omitempty"`
+	Regions []string  `cql:"regions" json:"regions"`
 }
 
 type place struct {
