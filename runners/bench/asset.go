@@ -35,7 +35,7 @@ type asset struct {
 	Rating        float64                 `json:"rating"`
 	Thumbnail     []byte                  `json:"-"`
 	Owner         gocql.UUID              `json:"owner"`
-	UploadedFrom  string                  `json:"uploaded_from"` // gocql fails at a null where this is a net.IP
+	UploadedFrom  string                  `json:"uploaded_from,omitempty"` // gocql fails at a null where this is a net.IP
 	CreatedAt     time.Time               `json:"created_at,omitzero"`
 	ShotOn        time.Time               `json:"shot_on,omitzero"`
 	ShotAt        time.Duration           `json:"shot_at"`
