@@ -81,3 +81,18 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 	}
 	return all, nil
 }
+
+// tableFaults finds what is wrong with the settings that name a table, of sources and sinks alike.
+func tableFaults(c Connection, keyspace, table string) []connector.Fault {
+	var faults []connector.Fault
+	for _, f := range c.Validate() {
+		faults = append(faults, connector.Fault{Path: "connection." + f.Path, Message: f.Message})
+	}
+	if keyspace == "" {
+		faults = append(faults, connector.Faultf("keyspace", "the keyspace is missing"))
+	}
+	if table == "" {
+		faults = append(faults, connector.Faultf("table", "the table is missing"))
+	}
+	return faults
+}

@@ -27,18 +27,9 @@ type SinkConfig struct {
 
 // Validate gives the faults that a schema cannot find.
 func (c SinkConfig) Validate() []connector.Fault {
-	var faults []connector.Fault
+	faults := tableFaults(c.Connection, c.Keyspace, c.Table)
 	add := func(path, format string, args ...any) {
 		faults = append(faults, connector.Faultf(path, format, args...))
-	}
-	for _, f := range c.Connection.Validate() {
-		add("connection."+f.Path, "%s", f.Message)
-	}
-	if c.Keyspace == "" {
-		add("keyspace", "the keyspace is missing")
-	}
-	if c.Table == "" {
-		add("table", "the table is missing")
 	}
 	if c.Create && len(c.PartitionKey) == 0 {
 		add("partition_key", "create needs the columns of the partition key")
