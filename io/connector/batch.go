@@ -22,7 +22,7 @@ type BatchLimits struct {
 type Retry struct {
 	First    time.Duration // pause after the first failure, about; doubles from there, with full jitter
 	Max      time.Duration // longest pause
-	Deadline time.Duration // after which a record that still fails is given up; 0: at once
+	Deadline time.Duration // after which a record that still fails is given up, without the time spent at the gate; 0: at once
 }
 
 // DefaultRetry suits servers that restart.
@@ -45,7 +45,8 @@ func AllFailed(batch []*record.Record, err error) []Result {
 // and settles every record once. It holds at most Bytes * (InFlight + 1), or a record where that is larger.
 //
 // A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
-// when none was, the system is down, which ends the run and is no matter of its records.
+// when none was, the system is down, which is no matter of its records: the gate says how long it is waited for, and
+// without a gate the writer fails at the deadline.
 type Batcher struct {
 	limits BatchLimits
 	retry  Retry
@@ -84,12 +85,21 @@ func (b *Batcher) Write(ctx context.Context, r *record.Record) error {
 	return nil
 }
 
+// Checkpoint implements Writer.
+func (b *Batcher) Checkpoint(ctx context.Context) ([][]byte, error) {
+	if b.ctx.Err() != nil {
+		return nil, context.Cause(b.ctx)
+	}
+	if len(b.batch) == 0 {
+		return nil, nil
+	}
+	return nil, b.send(ctx)
+}
+
 // Flush implements Writer.
 func (b *Batcher) Flush(ctx context.Context) ([][]byte, error) {
-	if len(b.batch) > 0 {
-		if err := b.send(ctx); err != nil {
-			return nil, err
-		}
+	if _, err := b.Checkpoint(ctx); err != nil {
+		return nil, err
 	}
 	done := make(chan struct{})
 	go func() { b.flying.Wait(); close(done) }()
@@ -118,12 +128,12 @@ func (b *Batcher) send(ctx context.Context) error {
 	case <-b.ctx.Done():
 		return context.Cause(b.ctx)
 	}
-	batch := b.batch
+	batch, bytes := b.batch, int64(b.bytes)
 	b.batch, b.bytes = make([]*record.Record, 0, len(batch)), 0
 	b.flying.Add(1)
 	go func() {
 		defer func() { <-b.slots; b.flying.Done() }()
-		if err := b.deliver(batch); err != nil {
+		if err := b.deliver(batch, bytes); err != nil {
 			b.cancel(err)
 		}
 	}()
@@ -131,13 +141,19 @@ func (b *Batcher) send(ctx context.Context) error {
 }
 
 // deliver writes a batch until each of its records is settled. Its error ends the run.
-func (b *Batcher) deliver(batch []*record.Record) error {
+func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 	pause := &backoff.ExponentialBackOff{InitialInterval: b.retry.First, MaxInterval: b.retry.Max,
 		Multiplier: 2, RandomizationFactor: 1}
-	began := time.Now()
+	spent := time.Duration(0)
 	written := false
 	for attempt := 1; ; attempt++ {
+		leave, gated, err := Enter(b.ctx, len(batch), bytes)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
 		results := b.write(b.ctx, batch)
+		leave(0, 0, worst(results))
 		if b.ctx.Err() != nil {
 			return context.Cause(b.ctx)
 		}
@@ -151,7 +167,9 @@ func (b *Batcher) deliver(batch []*record.Record) error {
 			}
 			written = written || res.Err == nil
 		}
-		late := time.Since(began) >= b.retry.Deadline
+		spent += time.Since(began)
+		late := spent >= b.retry.Deadline
+		bytes = 0
 		settled := make([]Result, 0, len(results))
 		var again []*record.Record
 		for i, res := range results {
@@ -159,11 +177,12 @@ func (b *Batcher) deliver(batch []*record.Record) error {
 			if res.Err != nil {
 				res.Outcome = record.Dead
 				if fail.ClassOf(res.Err) != fail.Permanent {
-					if late && !written {
+					if late && !written && !gated {
 						return res.Err
 					}
-					if !late {
+					if !late || !written {
 						again = append(again, batch[i])
+						bytes += int64(batch[i].Size())
 						continue
 					}
 				}
@@ -177,7 +196,9 @@ func (b *Batcher) deliver(batch []*record.Record) error {
 			return nil
 		}
 		batch = again
-		timer := time.NewTimer(min(pause.NextBackOff(), b.retry.Max))
+		wait := min(pause.NextBackOff(), b.retry.Max)
+		spent += wait
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-b.ctx.Done():
@@ -185,4 +206,23 @@ func (b *Batcher) deliver(batch []*record.Record) error {
 			return context.Cause(b.ctx)
 		}
 	}
+}
+
+// worst is the error that tells most about the system: one of the request, else of class Throttled or Transient. What is wrong with
+// single records is no matter of the system.
+func worst(results []Result) error {
+	var found error
+	for _, res := range results {
+		switch fail.ClassOf(res.Err) {
+		case fail.Throttled:
+			if res.Err != nil {
+				return res.Err
+			}
+		case fail.Transient, fail.Fatal:
+			if res.Err != nil {
+				found = res.Err
+			}
+		}
+	}
+	return found
 }

@@ -44,8 +44,12 @@ type Writer interface {
 	// Its error is fatal for the run; what is wrong with a record goes to settle. The record must not be changed.
 	Write(ctx context.Context, r *record.Record) error
 
-	// Flush returns when every record taken so far has been settled. Sinks that make their writes visible
-	// by one commit return what is to be committed, as bytes of at most 1 MiB each.
+	// Checkpoint sends on its way what was only gathered so far, and does not wait for it. A sink that makes its writes
+	// visible by one commit settles every record taken so far and returns what is to be committed of those taken since the last
+	// checkpoint, as bytes of at most 1 MiB each; those records are then durable. The writer goes on.
+	Checkpoint(ctx context.Context) (parts [][]byte, err error)
+
+	// Flush is a checkpoint that returns when every record taken so far has been settled.
 	Flush(ctx context.Context) (parts [][]byte, err error)
 
 	// Close ends the writer; what is not flushed is given up.

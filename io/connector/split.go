@@ -10,11 +10,12 @@ import (
 // Split is what one reader reads: of one partition, the keys after Start up to and with End, in the order of reading.
 // Positions are order-preserving: bytes.Compare gives the order in which the source reads them. A nil bound is open.
 type Split struct {
-	Partition string `json:"partition"`       // the source's own name of the partition, readable: "image/2024-05"
-	Start     []byte `json:"start,omitempty"` // exclusive
-	End       []byte `json:"end,omitempty"`   // inclusive
-	Rows      int64  `json:"rows,omitempty"`  // estimate; 0: unknown
-	Bytes     int64  `json:"bytes,omitempty"` // estimate; 0: unknown
+	Partition string   `json:"partition"`       // the source's own name of the partition, readable: "image/2024-05"
+	Start     []byte   `json:"start,omitempty"` // exclusive
+	End       []byte   `json:"end,omitempty"`   // inclusive
+	Rows      int64    `json:"rows,omitempty"`  // estimate; 0: unknown
+	Bytes     int64    `json:"bytes,omitempty"` // estimate; 0: unknown
+	Sinks     []string `json:"sinks,omitempty"` // that it is for; nil: all
 }
 
 // String names the split in outcomes, dead letters and logs: "image/2024-05(3fa0..81c2]". Different splits have different

@@ -167,6 +167,9 @@ func (w *writer) settleAll() {
 	w.results = nil
 }
 
+// Checkpoint implements connector.Writer.
+func (w *writer) Checkpoint(ctx context.Context) ([][]byte, error) { return w.Flush(ctx) }
+
 // Flush implements connector.Writer: the files are closed and synced.
 func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
 	if err := w.check(ctx); err != nil {

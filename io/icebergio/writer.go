@@ -182,6 +182,9 @@ func (w *writer) failed(err error) error {
 	return w.err
 }
 
+// Checkpoint implements connector.Writer.
+func (w *writer) Checkpoint(ctx context.Context) ([][]byte, error) { return w.Flush(ctx) }
+
 // Flush implements connector.Writer. A part is the description of one data file.
 func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
 	if w.err != nil {

@@ -226,6 +226,8 @@ func (s committingSink) Open(ctx context.Context, run connector.Run, _ *record.S
 	return w, nil
 }
 
+func (w *committingWriter) Checkpoint(ctx context.Context) ([][]byte, error) { return w.Flush(ctx) }
+
 func (w *committingWriter) Flush(ctx context.Context) ([][]byte, error) {
 	if _, err := w.Writer.Flush(ctx); err != nil {
 		return nil, err
