@@ -1,15 +1,10 @@
 package fileio
 
 import (
-	"encoding/json"
-	"fmt"
 	"path/filepath"
 	"strings"
 
-	"github.com/invopop/jsonschema"
-
 	"reprise/io/connector"
-	"reprise/transforms/record"
 )
 
 // SinkConfig are the settings of files as a sink.
@@ -23,52 +18,13 @@ type SinkConfig struct {
 
 // SourceConfig are the settings of files as a source.
 type SourceConfig struct {
-	Path          string          `json:"path" jsonschema:"required" jsonschema_description:"The files to read, a pattern such as /data/assets-*.jsonl.gz. JSON lines may be plain, .gz or .zst; only plain ones and Parquet are read in several parts."`
-	Format        string          `json:"format,omitempty" jsonschema:"enum=jsonl,enum=parquet" jsonschema_description:"jsonl or parquet. Default: parquet for names with .parquet, else jsonl."`
-	Key           []string        `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key."`
-	Fields        Fields          `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. Default: for Parquet the file's own types, for JSON lines guessed from the first 1000 lines (text, bigint, double, boolean, list<>, map<text,> and udt<>)."`
-	IgnoreUnknown bool            `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
-	Version       string          `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: that in _meta, else the time at which the file was last changed."`
-	MaxLine       connector.Bytes `json:"max_line,omitempty" jsonschema_description:"A longer line is a dead letter. Default: 16MiB."`
-}
-
-// Fields are names and types in order; in a job file an object of name: CQL type.
-type Fields []record.Field
-
-// UnmarshalJSON keeps the order of the names.
-func (f *Fields) UnmarshalJSON(text []byte) error {
-	*f = nil
-	return record.JSONParts(string(text), func(name, value string) error {
-		var cql string
-		if err := json.Unmarshal([]byte(value), &cql); err != nil || name == "" {
-			return fmt.Errorf("fields must be an object of name: CQL type, not %.60s", text)
-		}
-		t, err := record.ParseType(cql, nil)
-		if err != nil {
-			return fmt.Errorf("field %q: %w", name, err)
-		}
-		*f = append(*f, record.Field{Name: name, Type: t})
-		return nil
-	})
-}
-
-// MarshalJSON writes what UnmarshalJSON reads.
-func (f Fields) MarshalJSON() ([]byte, error) {
-	b := []byte{'{'}
-	for i, field := range f {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = record.AppendQuoted(b, field.Name)
-		b = append(b, ':')
-		b = record.AppendQuoted(b, field.Type.String())
-	}
-	return append(b, '}'), nil
-}
-
-// JSONSchema implements jsonschema's customSchemaImpl.
-func (Fields) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "string", Description: "A CQL type, such as bigint or map<text, text>."}}
+	Path          string           `json:"path" jsonschema:"required" jsonschema_description:"The files to read, a pattern such as /data/assets-*.jsonl.gz. JSON lines may be plain, .gz or .zst; only plain ones and Parquet are read in several parts."`
+	Format        string           `json:"format,omitempty" jsonschema:"enum=jsonl,enum=parquet" jsonschema_description:"jsonl or parquet. Default: parquet for names with .parquet, else jsonl."`
+	Key           []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key."`
+	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. Default: for Parquet the file's own types, for JSON lines guessed from the first 1000 lines (text, bigint, double, boolean, list<>, map<text,> and udt<>)."`
+	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
+	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: that in _meta, else the time at which the file was last changed."`
+	MaxLine       connector.Bytes  `json:"max_line,omitempty" jsonschema_description:"A longer line is a dead letter. Default: 16MiB."`
 }
 
 const (
@@ -119,61 +75,21 @@ func (c SourceConfig) Validate() (faults []connector.Fault) {
 	if _, err := filepath.Match(c.Path, ""); err != nil || c.Path == "" {
 		faults = append(faults, connector.Faultf("path", "%q is no pattern of file names such as /data/assets-*.jsonl", c.Path))
 	}
-	if len(c.Key) == 0 {
-		faults = append(faults, connector.Faultf("key", "name the fields that make up a record's key"))
-	}
 	if c.MaxLine > 1<<30 {
 		faults = append(faults, connector.Faultf("max_line", "%s is more than 1GiB, and each line must fit into memory", c.MaxLine))
 	}
-	if len(c.Fields) == 0 {
-		if c.IgnoreUnknown {
-			faults = append(faults, connector.Faultf("ignore_unknown", "name the fields to read in fields"))
-		}
-		return faults
+	if len(c.Fields) == 0 && c.IgnoreUnknown {
+		faults = append(faults, connector.Faultf("ignore_unknown", "name the fields to read in fields"))
 	}
-	seen := map[string]bool{}
 	for _, f := range c.Fields {
-		if seen[f.Name] {
-			faults = append(faults, connector.Faultf("fields."+f.Name, "stands twice"))
-		}
 		if f.Name == metaField {
 			faults = append(faults, connector.Faultf("fields."+f.Name, "%s is what Reprise adds itself; leave it out", metaField))
 		}
-		seen[f.Name] = true
 	}
-	for i, k := range c.Key {
-		if !seen[k] {
-			faults = append(faults, connector.Faultf(fmt.Sprintf("key[%d]", i), "no field %q; there are %s", k, names(c.Fields)))
-		}
-	}
-	if c.Version != "" && !seen[c.Version] {
-		faults = append(faults, connector.Faultf("version", "no field %q; there are %s", c.Version, names(c.Fields)))
-	}
-	return faults
-}
-
-func names(fields []record.Field) string {
-	all := make([]string, len(fields))
-	for i, f := range fields {
-		all[i] = f.Name
-	}
-	return strings.Join(all, ", ")
+	return append(faults, c.Fields.Check(c.Key, c.Version)...)
 }
 
 // isParquet tells the format of a file.
 func (c SourceConfig) isParquet(path string) bool {
 	return c.Format == parquet || (c.Format == "" && strings.HasSuffix(path, ".parquet"))
-}
-
-// versionKinds are the kinds that a version may have.
-var versionKinds = []record.Kind{record.Timestamp, record.TimeUUID, record.BigInt}
-
-func versionOf(v record.Value) int64 {
-	switch v.Kind() {
-	case record.Timestamp:
-		return v.Int() * 1000
-	case record.TimeUUID:
-		return v.Time().UnixMicro()
-	}
-	return v.Int()
 }

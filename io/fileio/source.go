@@ -89,9 +89,9 @@ func (s *Source) Schema(context.Context) (*record.Schema, error) {
 	}
 	schema, err := record.NewSchema(fields, s.c.Key...)
 	if err != nil {
-		return nil, fail.Job("files.fields", "the fields of %s: %w", s.c.Path, err).WithFix("there are %s", names(fields))
+		return nil, fail.Job("files.fields", "the fields of %s: %w", s.c.Path, err).WithFix("there are %s", connector.Fields(fields).Names())
 	}
-	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !slices.Contains(versionKinds, fields[i].Type.Kind)) {
+	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
 		return nil, fail.Job("files.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
 			WithFix("name such a field in version, and its type in fields")
 	}
@@ -322,7 +322,7 @@ func (p *pager) complete(r *record.Record) (code string, err error) {
 		if r.Values[i].IsNull() {
 			return "files.no_version", fmt.Errorf("the version field %s has no value", p.c.Version)
 		}
-		r.Version = versionOf(r.Values[i])
+		r.Version = connector.Version(r.Values[i])
 	case r.Version == 0:
 		r.Version = p.modified
 	}

@@ -29,7 +29,7 @@ func writeFile(t *testing.T, name, content string) (path string) {
 	return path
 }
 
-func fieldsOf(t *testing.T, text string) (f Fields) {
+func fieldsOf(t *testing.T, text string) (f connector.Fields) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), &f); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ broken
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, _ := Fields(schema.Fields).MarshalJSON()
+	text, _ := connector.Fields(schema.Fields).MarshalJSON()
 	want := `{"id":"text","size":"bigint","price":"double","on":"boolean","tags":"list<text>","attrs":"map<text, text>",` +
 		`"owner":"udt<name:text, age:bigint, more:boolean>","big":"varint","none":"text","empty":"list<text>","nested":"list<udt<a:bigint, b:text>>","late":"text"}`
 	if d := cmp.Diff(want, string(text)); d != "" {
@@ -261,7 +261,7 @@ func TestParquetTypes(t *testing.T) {
 		t.Errorf("%d records, %+v", len(records), dead)
 	}
 
-	wrong := Fields{{Name: "id", Type: record.Of(record.BigInt)}, {Name: "i_text", Type: record.Of(record.Int)}}
+	wrong := connector.Fields{{Name: "id", Type: record.Of(record.BigInt)}, {Name: "i_text", Type: record.Of(record.Int)}}
 	s = NewSource(SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"}, Fields: wrong, IgnoreUnknown: true}, connector.Need{})
 	records, dead = read(t, s, connector.PlanOptions{})
 	if len(records) != 0 || len(dead) != 10 || dead[0].Code != "files.wrong_type" || !bytes.Contains(dead[0].Raw, []byte("text-")) {
@@ -279,9 +279,9 @@ func TestConfig(t *testing.T) {
 		{SinkConfig{Path: "x"}, nil},
 		{SinkConfig{Compress: "snappy"}, []string{"path", "compress"}},
 		{SourceConfig{Path: "x", Key: []string{"id"}}, nil},
-		{SourceConfig{Path: "[", IgnoreUnknown: true, MaxLine: 1 << 40}, []string{"path", "key", "max_line", "ignore_unknown"}},
+		{SourceConfig{Path: "[", IgnoreUnknown: true, MaxLine: 1 << 40}, []string{"path", "max_line", "ignore_unknown", "key"}},
 		{SourceConfig{Path: "x", Key: []string{"id", "no"}, Version: "v", Fields: fieldsOf(t, `{"id":"int","id":"int","_meta":"text"}`)},
-			[]string{"fields.id", "fields._meta", "key[1]", "version"}},
+			[]string{"fields._meta", "fields.id", "key[1]", "version"}},
 	} {
 		var got []string
 		for _, f := range c.config.Validate() {
@@ -291,7 +291,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%+v: %s", c.config, d)
 		}
 	}
-	var f Fields
+	var f connector.Fields
 	for _, text := range []string{`{"a":"nonsense"}`, `["int"]`, `{"a":1}`, `1`} {
 		if err := json.Unmarshal([]byte(text), &f); err == nil {
 			t.Errorf("%s was taken", text)

@@ -66,7 +66,7 @@ func TestQuoted(t *testing.T) {
 	})
 }
 
-// Different keys of a schema have different texts.
+// Different keys of a schema have different texts, from which they are read again.
 func TestKeyTextInjective(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		kinds := rapid.SliceOfN(rapid.SampledFrom(plainKinds), 1, 3).Draw(t, "kinds")
@@ -92,6 +92,10 @@ func TestKeyTextInjective(t *testing.T) {
 		if equal := slices.EqualFunc(a.Values, b.Values, Value.Equal); equal != (a.KeyText() == b.KeyText()) {
 			t.Fatalf("%q and %q, but equal is %v", a.KeyText(), b.KeyText(), equal)
 		}
+		got, err := schema.ParseKey(a.KeyText())
+		if err != nil || !slices.EqualFunc(a.Values, got, Value.Equal) {
+			t.Fatalf("%q is read as %v (%v)", a.KeyText(), got, err)
+		}
 	})
 }
 
@@ -100,6 +104,11 @@ func TestKeyText(t *testing.T) {
 	r := &Record{Schema: schema, Values: []Value{Number(Int, -7), NullValue, String(`a|b\c`)}}
 	if got, want := r.KeyText(), `a\|b\\c|-7`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	for _, text := range []string{"", "a", "a|1|2", "a|x", `a\b|1`, `a|1\`} {
+		if got, err := schema.ParseKey(text); err == nil {
+			t.Errorf("%q is read as %v", text, got)
+		}
 	}
 }
 
