@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gocql/gocql"
 	"golang.org/x/sync/errgroup"
 
 	"reprise/io/connector"
@@ -119,7 +120,13 @@ func (o *tableSource) sample(ctx context.Context, d *rowDecoder, s scan) (rows, 
 }
 
 func (o *tableSource) measure(ctx context.Context, d *rowDecoder, s scan) (rows, bytes int64, err error) {
-	iter, err := o.query(ctx, d.list, s, nil, sampleRows)
+	var iter *gocql.Iter
+	err = retry(ctx, connector.DefaultRetry.Deadline, func() (_ came, err error) {
+		if iter, err = o.query(ctx, d.list, s, nil, sampleRows); shrinks(err) {
+			err = stuck{err} // fewer may come
+		}
+		return came{}, err
+	})
 	if err != nil {
 		return 0, 0, err
 	}

@@ -310,7 +310,7 @@ func TestCutsOfAnIDInterval(t *testing.T) {
 			checkCuts(t, s, connector.Split{Partition: "1"}, c.rows)
 			// A split of a whole run, cut elsewhere, is bounded by the settings as well.
 			whole := one.source(t, discover)
-			o, err := whole.open(t.Context())
+			o, err := whole.open(t.Context(), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -356,7 +356,7 @@ func checkCuts(t *testing.T, s *Source, split connector.Split, rows int) {
 		// Each row by a Read of its own, so that it is a page.
 		before := len(keys)
 		stop := fmt.Errorf("one is enough")
-		o, err := s.open(t.Context())
+		o, err := s.open(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

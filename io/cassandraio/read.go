@@ -111,7 +111,7 @@ const stuckAfter = 4
 func (o *tableSource) request(ctx context.Context, list string, s scan, state []byte, size *pageSize) (answer, error) {
 	alone := 0
 	var a answer
-	err := retry(ctx, func() error {
+	err := retry(ctx, connector.DefaultRetry.Deadline, func() (came, error) {
 		a.sent = time.Now()
 		rows := size.rows()
 		var err error
@@ -119,17 +119,18 @@ func (o *tableSource) request(ctx context.Context, list string, s scan, state []
 		switch {
 		case err == nil:
 			size.grow()
+			return came{a.iter.NumRows(), o.decoded.Swap(0)}, nil
 		case !shrinks(err):
 		case rows > 1:
 			size.halve(rows)
-			return smallerNext{err}
+			return came{}, smallerNext{err}
 		default:
 			alone++
 			if size.passes && (alone >= stuckAfter || fail.CodeOf(err) == "cassandra.frame_too_big") {
-				return stuck{err}
+				return came{}, stuck{err}
 			}
 		}
-		return err
+		return came{}, err
 	})
 	return a, err
 }
@@ -184,14 +185,31 @@ func (o *tableSource) query(ctx context.Context, list string, s scan, state []by
 	return nil, fail.New(fail.Transient, "cassandra.server", "Cassandra answers a query without columns")
 }
 
-// retry calls do until it passes, fails for good, or has failed for connector.DefaultRetry's deadline.
-func retry(ctx context.Context, do func() error) error {
+// came is what came back of a request: bytes are those of pages decoded since the last one, as they are known then.
+type came struct {
+	rows  int
+	bytes int64
+}
+
+// pass sends a request through the gate; passed is false where the gate did not let it pass.
+func pass(ctx context.Context, send func() (came, error)) (gated, passed bool, err error) {
+	leave, gated, err := connector.Enter(ctx, 0, 0)
+	if err != nil {
+		return gated, false, err
+	}
+	got, err := send()
+	leave(got.rows, got.bytes, err)
+	return gated, true, err
+}
+
+// retry sends a request until it passes or fails for good. Behind a gate it is the gate that ends it, without one the deadline.
+func retry(ctx context.Context, deadline time.Duration, send func() (came, error)) error {
 	limits := connector.DefaultRetry
 	pause := &backoff.ExponentialBackOff{InitialInterval: limits.First, MaxInterval: limits.Max, Multiplier: 2, RandomizationFactor: 1}
 	pause.Reset()
 	for began := time.Now(); ; {
-		err := do()
-		if err == nil || errors.As(err, &stuck{}) {
+		gated, passed, err := pass(ctx, send)
+		if err == nil || !passed || errors.As(err, &stuck{}) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -200,7 +218,7 @@ func retry(ctx context.Context, do func() error) error {
 		if errors.As(err, &smallerNext{}) {
 			pause.Reset()
 		}
-		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent || time.Since(began) > limits.Deadline {
+		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent || !gated && time.Since(began) >= deadline {
 			return err
 		}
 		select {
@@ -229,6 +247,7 @@ func (r *reader) handOn(a answer, page func(connector.Page) error) error {
 		return classify(err)
 	}
 	r.size.seen(size, rows)
+	r.decoded.Add(size)
 	done, err := r.batch.take(r.decoder, a.end)
 	if err != nil || done.Rows() == 0 {
 		return err
@@ -250,10 +269,13 @@ func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error)
 		if found, err := r.firstKey(ctx, decoder); err != nil || !found {
 			return err
 		}
-		_, err := r.query(ctx, r.decoder.list, r.rowScan(decoder), nil, 1)
+		_, passed, err := pass(ctx, func() (came, error) {
+			_, err := r.query(ctx, r.decoder.list, r.rowScan(decoder), nil, 1)
+			return came{}, err // the row comes again
+		})
 		switch {
-		case err == nil:
-			return nil
+		case err == nil || !passed:
+			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case shrinks(err):

@@ -116,20 +116,20 @@ func fraction(width, i, n uint64) uint64 {
 func (o *tableSource) ringTokens(ctx context.Context) ([]int64, error) {
 	var all []int64
 	for _, cql := range []string{"SELECT tokens FROM system.local", "SELECT tokens FROM system.peers"} {
-		err := retry(ctx, func() error {
+		err := retry(ctx, connector.DefaultRetry.Deadline, func() (came, error) {
 			iter := o.session.Query(cql).WithContext(ctx).Consistency(gocql.LocalOne).Iter()
 			for tokens := []string(nil); iter.Scan(&tokens); tokens = nil {
 				for _, text := range tokens {
 					token, err := strconv.ParseInt(text, 10, 64)
 					if err != nil {
 						iter.Close()
-						return fail.Job("cassandra.partitioner", "the cluster has a token %q, which Murmur3Partitioner does not make", text).
+						return came{}, fail.Job("cassandra.partitioner", "the cluster has a token %q, which Murmur3Partitioner does not make", text).
 							WithFix("read the table by buckets")
 					}
 					all = append(all, token)
 				}
 			}
-			return classify(iter.Close())
+			return came{}, classify(iter.Close())
 		})
 		if err != nil {
 			return nil, err

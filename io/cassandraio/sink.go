@@ -78,9 +78,13 @@ func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Sche
 	return err
 }
 
-// Open implements connector.Sink.
+// Open implements connector.Sink. It waits for a cluster that went away.
 func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
-	w, err := s.writer(ctx, schema)
+	var w *writer
+	err := retry(ctx, connector.DefaultRetry.Deadline, func() (_ came, err error) {
+		w, err = s.writer(ctx, schema)
+		return came{}, err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/gocql/gocql"
 
@@ -50,10 +52,12 @@ type tableSource struct {
 	layout       layout
 	exact        bool  // any row has a position
 	lower, upper limit // of the clustering keys, by the settings
+
+	decoded atomic.Int64 // bytes of rows that the gate does not know of yet
 }
 
-// open connects.
-func (s *Source) open(ctx context.Context) (*tableSource, error) {
+// open connects; it tries for that long, where no gate says how long.
+func (s *Source) open(ctx context.Context, deadline time.Duration) (*tableSource, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table != nil {
@@ -62,14 +66,18 @@ func (s *Source) open(ctx context.Context) (*tableSource, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	session, err := connect(ctx, s.config.Connection)
+	var session *gocql.Session
+	err := retry(ctx, deadline, func() (_ came, err error) {
+		session, err = connect(ctx, s.config.Connection)
+		return came{}, err
+	})
 	if err != nil {
 		return nil, err
 	}
 	var t *tableSource
-	err = retry(ctx, func() (err error) {
+	err = retry(ctx, connector.DefaultRetry.Deadline, func() (_ came, err error) {
 		t, err = openTable(ctx, session, s.config, s.need)
-		return err
+		return came{}, err
 	})
 	if err != nil {
 		session.Close()
@@ -109,18 +117,18 @@ func openTable(ctx context.Context, session *gocql.Session, c SourceConfig, need
 	return o, err
 }
 
-// Schema implements connector.Source.
+// Schema implements connector.Source. A cluster that cannot be reached is told at once.
 func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
-	o, err := s.open(ctx)
+	o, err := s.open(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	return o.table.schema, nil
 }
 
-// Read implements connector.Source.
+// Read implements connector.Source. A cluster that went away is waited for, also by a worker that was not connected yet.
 func (s *Source) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-	o, err := s.open(ctx)
+	o, err := s.open(ctx, connector.DefaultRetry.Deadline)
 	if err != nil {
 		return err
 	}
@@ -161,7 +169,7 @@ func (s *Source) Close() error {
 
 // Plan implements connector.Source.
 func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
-	t, err := s.open(ctx)
+	t, err := s.open(ctx, 0)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gocql/gocql"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"reprise/io/connector"
 	"reprise/io/iotest"
@@ -69,19 +70,28 @@ func collect(t testing.TB, s *Source, o connector.PlanOptions) (map[string]*reco
 		t.Fatal(err)
 	}
 	found := map[string]*record.Record{}
-	err := connector.ReadAhead(t.Context(), s, splits, connector.Ahead{Readers: 4, Bytes: 32 << 20}, func(_ int, p connector.Page, _ bool) (bool, error) {
-		for _, r := range p.Records {
-			if _, twice := found[r.KeyText()]; twice {
-				t.Errorf("%s came twice", r.KeyText())
-			}
-			found[r.KeyText()] = r
-		}
-		for _, d := range p.Dead {
-			t.Errorf("dead letter: %s", d.Message)
-		}
-		return true, nil
-	})
-	if err != nil {
+	var mu sync.Mutex
+	readers, ctx := errgroup.WithContext(t.Context())
+	readers.SetLimit(4)
+	for _, split := range splits {
+		readers.Go(func() error {
+			return s.Read(ctx, split, func(p connector.Page) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, r := range p.Records {
+					if _, twice := found[r.KeyText()]; twice {
+						t.Errorf("%s came twice", r.KeyText())
+					}
+					found[r.KeyText()] = r
+				}
+				for _, d := range p.Dead {
+					t.Errorf("dead letter: %s", d.Message)
+				}
+				return nil
+			})
+		})
+	}
+	if err := readers.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	return found, splits
