@@ -2,393 +2,241 @@ package journal
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"iter"
-	"net/url"
-	"os"
-	"path/filepath"
 	"time"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
 	"reprise/io/connector"
-	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// version of the tables. A journal of a newer one is refused.
-const version = 1
+// Journal is an open journal. Its methods may be called from several goroutines and processes. What a method has written survives
+// a kill of the process; each write is whole or not there.
+type Journal interface {
+	// Begin writes down a run in state Running, without a plan.
+	Begin(ctx context.Context, r Run) error
+	// SavePlan stores a plan whole, with its total, or nothing of it; once for each run (journal.has_plan). splits should be at hand: the
+	// journal may be locked until they end.
+	SavePlan(ctx context.Context, run string, splits iter.Seq[connector.Split], total Total) error
+	// Total is that of a run's plan; an error (journal.no_plan) where none was stored.
+	Total(ctx context.Context, run string) (Total, error)
+	// Plan gives the splits of a run's plan in the order they were stored in.
+	Plan(ctx context.Context, run string) iter.Seq2[connector.Split, error]
 
-const tables = `
-CREATE TABLE IF NOT EXISTS runs (
-	id          TEXT PRIMARY KEY,
-	job         TEXT NOT NULL,
-	fingerprint TEXT NOT NULL,
-	job_file    BLOB NOT NULL, -- JSON
-	started     INTEGER NOT NULL, -- microseconds since 1970
-	ended       INTEGER,
-	state       TEXT NOT NULL,
-	splits      INTEGER, -- of the plan; NULL: none is stored
-	rows        INTEGER,
-	bytes       INTEGER,
-	report      BLOB -- JSON
-) STRICT;
-CREATE TABLE IF NOT EXISTS chunks (
-	run    TEXT NOT NULL REFERENCES runs,
-	n      INTEGER NOT NULL,
-	splits BLOB NOT NULL, -- JSON
-	PRIMARY KEY (run, n)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS beats (
-	run      TEXT NOT NULL REFERENCES runs,
-	worker   TEXT NOT NULL,
-	at       INTEGER NOT NULL,
-	progress BLOB NOT NULL, -- JSON
-	PRIMARY KEY (run, worker)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS failures (
-	run     TEXT NOT NULL REFERENCES runs,
-	at      INTEGER NOT NULL,
-	class   INTEGER NOT NULL,
-	code    TEXT NOT NULL,
-	message TEXT NOT NULL,
-	fix     TEXT NOT NULL,
-	exit    INTEGER NOT NULL
-) STRICT;`
+	// Attempt begins another attempt at a run, the first included, and gives its number, from 1. It sets the run to Running, and Record
+	// refuses what workers of earlier attempts bring from then on (journal.fenced). It starts as Control says, except that a stop that was
+	// asked for is forgotten.
+	Attempt(ctx context.Context, run string) (int, error)
+	// Record writes down what has been finished, all or nothing. What overlaps with anything that the same sink has finished
+	// before is refused (journal.overlap), so that no record counts twice, and so is an interval that can hold nothing
+	// (journal.no_interval). A letter whose id is there already is left as it is. All these errors are fatal.
+	Record(ctx context.Context, run string, attempt int, b Batch) error
+	// Finished gives what has been finished, adjacent intervals as one with the sum of their sums, in no particular order.
+	Finished(ctx context.Context, run string) iter.Seq2[Done, error]
+	// Parts gives the parts of a sink, in the order they came in.
+	Parts(ctx context.Context, run, sink string) ([][]byte, error)
+	// Finish ends an attempt in a state. report may be nil: the last one stays.
+	Finish(ctx context.Context, run string, s State, report []byte) error
+
+	// Fail writes down an error that ends an attempt, with its class and code. secrets never stand in errors.
+	Fail(ctx context.Context, run string, attempt int, cause error) error
+	// Failure is the first error that ended an attempt; nil: there is none.
+	Failure(ctx context.Context, run string, attempt int) (failure, err error)
+
+	// Get is one run; an error (journal.no_run) where there is none.
+	Get(ctx context.Context, run string) (RunInfo, error)
+	// List is all runs, the latest first.
+	List(ctx context.Context) ([]RunInfo, error)
+
+	// Control is what is wanted of a run: Go, where nobody has said otherwise.
+	Control(ctx context.Context, run string) (Control, error)
+	// SetControl changes what is wanted, as one step: it reads, calls change and writes, again if somebody else wrote in
+	// between. It adds to the history what kind of change it was, at once with it.
+	SetControl(ctx context.Context, run string, event Event, change func(*Control)) error
+
+	// Beat tells that a worker lives, and what it has done.
+	Beat(ctx context.Context, run string, b Beat) error
+	// Beats are the last beats of the workers of a run's last attempt.
+	Beats(ctx context.Context, run string) ([]Beat, error)
+
+	// Note adds to the history of a run. An event without a time happens now.
+	Note(ctx context.Context, run string, e Event) error
+	// History is what happened to a run, the oldest first.
+	History(ctx context.Context, run string) ([]Event, error)
+
+	// Letters gives the dead letters of a run, in the order of their ids. They may be marked meanwhile.
+	Letters(ctx context.Context, run string, f LetterFilter) iter.Seq2[Letter, error]
+	// Mark sets the state of a dead letter and how often it was sent again; an error (journal.no_letter) where there is none.
+	Mark(ctx context.Context, run, id string, s LetterState, redrives int) error
+
+	Close() error
+}
 
 // State is what a run is in.
 type State string
 
 // The states.
 const (
-	Running    State = "running"
-	Done       State = "done"
-	Failed     State = "failed"
-	Stopped    State = "stopped"    // by a signal
-	Unbalanced State = "unbalanced" // done, but the sums do not add up
+	Running    State = "running"    // or was, when its process was killed: then no worker beats
+	Complete   State = "done"       // all finished, committed and balanced
+	Failed     State = "failed"     // by an error; may be resumed
+	Stopped    State = "stopped"    // as asked for; may be resumed
+	Paused     State = "paused"     // by itself: too many dead letters, or a system that stays down; may be resumed
+	Incomplete State = "incomplete" // done, but for sinks that were down; may be resumed
+	Unbalanced State = "unbalanced" // the sums do not add up
 )
 
 // Run is a run as it begins.
 type Run struct {
 	ID          string
 	Job         string
-	Fingerprint string // of query, transforms and schema
+	Fingerprint string // of query, transforms, sinks and schema
 	Started     time.Time
 	JobFile     []byte // JSON, with references to secrets alone
+	Schema      []byte // of the source, by record.Schema's MarshalBinary
+	Parent      string // the run whose dead letters it sends again; "": none
 }
 
 // RunInfo is a run as the journal knows it.
 type RunInfo struct {
 	Run
-	State  State
-	Ended  time.Time // zero: not yet
-	Report []byte    // JSON; nil: none
+	State   State
+	Attempt int       // the last; 0: none yet
+	Ended   time.Time // of the last attempt; zero: not yet
+	Report  []byte    // JSON; nil: none
 }
 
-// Plan is the total of a plan.
-type Plan struct {
+// Total is the sum of a plan.
+type Total struct {
 	Splits int
 	Rows   int64 // estimate; 0: unknown
 	Bytes  int64
 }
 
-// Progress is what workers have done. It may count work twice that was done twice.
-type Progress struct {
-	Read       int64                    `json:"read"` // rows
-	Bytes      int64                    `json:"bytes"`
-	SplitsDone int                      `json:"splits_done"`
-	Outcomes   map[string]record.Counts `json:"outcomes"` // by sink; "": before all sinks
+// Batch is what a worker has finished, written down at once.
+type Batch struct {
+	Done    []Done
+	Parts   []Part
+	Letters []Letter
 }
 
-// Journal is an open journal. Its methods may be called from several goroutines.
-type Journal struct {
-	db   *sql.DB
-	path string
-	file os.FileInfo // as it was opened
+// Done is an interval of one partition that one sink has finished, and what became of its records. Sink "" is what stands before all
+// sinks: reading and the transforms that they share.
+type Done struct {
+	Sink       string
+	Partition  string
+	Start, End []byte // as of a connector.Split
+	Sum        Sum
 }
 
-// Open opens the journal in an SQLite file, which it makes where there is none.
-func Open(ctx context.Context, path string) (*Journal, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fail.Job("journal.not_writable", "the journal %s cannot be made: %w", path, err).WithFix("name a file that can be written with journal: in the job file")
-	}
-	// One connection: SQLite has one writer, and a transaction must not wait for another of the same process. The pragmas
-	// are those that services of several processes need; immediate transactions never fail halfway for want of the lock.
-	dsn := (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_txlock=immediate"}).String()
-	db, err := sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	j := &Journal{db: db, path: path}
-	err = j.migrate(ctx)
-	if err == nil {
-		j.file, err = os.Stat(path)
-	}
-	if err != nil {
-		db.Close()
-		return nil, err
-	}
-	return j, nil
+// Sum is what became of the records of an interval at one sink: Read + Made = the sum of Outcomes. It includes the records that
+// ended before the sink.
+type Sum struct {
+	Read     int64         `json:"read"`
+	Made     int64         `json:"made"` // further records of steps that make several of one
+	Outcomes record.Counts `json:"outcomes"`
+	Letters  int64         `json:"letters"` // dead letters that this sink alone has in the queue; of sink "": those that all sinks share
 }
 
-func (j *Journal) migrate(ctx context.Context) error {
-	return j.write(ctx, func(tx *sql.Tx) error {
-		var v int
-		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
-			return err
-		}
-		switch {
-		case v == version:
-			return nil
-		case v > version:
-			return fail.Job("journal.newer", "the journal %s is of version %d, and this program knows %d at most", j.path, v, version).
-				WithFix("use the newer program, or another file with journal: in the job file")
-		}
-		if _, err := tx.ExecContext(ctx, tables); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version))
-		return err
-	})
+// Add adds another sum.
+func (s *Sum) Add(o Sum) {
+	s.Read, s.Made, s.Letters = s.Read+o.Read, s.Made+o.Made, s.Letters+o.Letters
+	s.Outcomes.Add(o.Outcomes)
 }
 
-// Close closes the journal.
-func (j *Journal) Close() error { return j.db.Close() }
-
-// Begin writes down a run.
-func (j *Journal) Begin(ctx context.Context, r Run) error {
-	return j.exec(ctx, "INSERT INTO runs (id, job, fingerprint, job_file, started, state) VALUES (?, ?, ?, ?, ?, ?)",
-		r.ID, r.Job, r.Fingerprint, r.JobFile, r.Started.UnixMicro(), string(Running))
+// Part is what a sink wants to be committed. The queue of dead letters is the sink "".
+type Part struct {
+	Sink string
+	Body []byte
 }
 
-// SavePlan stores a plan whole, with its total, or nothing of it.
-func (j *Journal) SavePlan(ctx context.Context, run string, chunks iter.Seq[[]connector.Split], total Plan) error {
-	return j.write(ctx, func(tx *sql.Tx) error {
-		n := 0
-		for splits := range chunks {
-			text, err := json.Marshal(splits)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO chunks (run, n, splits) VALUES (?, ?, ?)", run, n, text); err != nil {
-				return err
-			}
-			n++
-		}
-		return j.one(run)(tx.ExecContext(ctx, "UPDATE runs SET splits = ?, rows = ?, bytes = ? WHERE id = ?", total.Splits, total.Rows, total.Bytes, run))
-	})
+// Want is what a run should do.
+type Want string
+
+// What can be wanted.
+const (
+	Go    Want = "run"
+	Pause Want = "pause"
+	Stop  Want = "stop"
+)
+
+// Control is what is wanted of a run. Workers look at it several times a second.
+type Control struct {
+	Want   Want            `json:"want"`
+	Reason string          `json:"reason,omitempty"` // of a pause: "operator", or what the run itself found
+	Rates  map[string]Rate `json:"rates,omitempty"`  // by system: "source", or a sink's name; they override those of the job file
+	Limits map[string]int  `json:"limits,omitempty"` // by system: requests at once in each worker
 }
 
-// Plan is the total of a run's plan; an error where none was stored.
-func (j *Journal) Plan(ctx context.Context, run string) (Plan, error) {
-	var splits, rows, bytes sql.NullInt64
-	err := j.db.QueryRowContext(ctx, "SELECT splits, rows, bytes FROM runs WHERE id = ?", run).Scan(&splits, &rows, &bytes)
-	if err != nil {
-		return Plan{}, j.unknown(run, err)
-	}
-	if !splits.Valid {
-		return Plan{}, fail.Job("journal.no_plan", "run %s has no stored plan", run).WithFix("start the job anew: reprise run")
-	}
-	return Plan{Splits: int(splits.Int64), Rows: rows.Int64, Bytes: bytes.Int64}, nil
+// Rate is what the whole run may do in a second. 0: no limit.
+type Rate struct {
+	Records float64         `json:"records,omitempty" jsonschema:"minimum=0" jsonschema_description:"Records a second."`
+	Bytes   connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes a second."`
 }
 
-// Chunk is part n of a run's plan.
-func (j *Journal) Chunk(ctx context.Context, run string, n int) ([]connector.Split, error) {
-	var text []byte
-	err := j.db.QueryRowContext(ctx, "SELECT splits FROM chunks WHERE run = ? AND n = ?", run, n).Scan(&text)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fail.New(fail.Fatal, "journal.no_chunk", "part %d of the plan of run %s is not in %s", n, run, j.path).
-			WithFix("let every worker see the journal: it must lie on a disk that they share")
-	}
-	if err != nil {
-		return nil, j.classify(err)
-	}
-	var splits []connector.Split
-	return splits, json.Unmarshal(text, &splits)
+// Beat is what one worker tells of itself each second or oftener. Counts are since the worker began.
+type Beat struct {
+	Worker   string                   `json:"worker"`
+	Attempt  int                      `json:"attempt"`
+	Host     string                   `json:"host"`
+	PID      int                      `json:"pid"`
+	At       time.Time                `json:"at"`
+	Splits   int                      `json:"splits"` // read to their end
+	Outcomes map[string]record.Counts `json:"outcomes,omitempty"`
+	Systems  map[string]Gauge         `json:"systems,omitempty"` // "source", and sinks by name
+	Waiting  string                   `json:"waiting,omitempty"` // why it does not go on: "paused: ...", "search is down: ..."
+	Down     map[string]string        `json:"down,omitempty"`    // sinks that were left behind, and why
 }
 
-// Beat replaces what one worker has done.
-func (j *Journal) Beat(ctx context.Context, run, worker string, p Progress) error {
-	text, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return j.exec(ctx, "INSERT INTO beats (run, worker, at, progress) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, progress = excluded.progress",
-		run, worker, time.Now().UnixMicro(), text)
+// Gauge is what a worker tells of one system.
+type Gauge struct {
+	Records  int64         `json:"records"` // passed through the gate, those tried again included
+	Bytes    int64         `json:"bytes"`
+	Requests int64         `json:"requests"`
+	Retries  int64         `json:"retries"`
+	Asked    Rate          `json:"asked"`         // of this worker; 0: no limit
+	P99      time.Duration `json:"p99,omitempty"` // of the last requests
 }
 
-// Progress is the sum over all workers of a run.
-func (j *Journal) Progress(ctx context.Context, run string) (Progress, error) {
-	sum := Progress{Outcomes: map[string]record.Counts{}}
-	rows, err := j.db.QueryContext(ctx, "SELECT progress FROM beats WHERE run = ?", run)
-	if err != nil {
-		return sum, j.classify(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var text []byte
-		var p Progress
-		if err := rows.Scan(&text); err != nil {
-			return sum, err
-		}
-		if err := json.Unmarshal(text, &p); err != nil {
-			return sum, err
-		}
-		sum.Read, sum.Bytes, sum.SplitsDone = sum.Read+p.Read, sum.Bytes+p.Bytes, sum.SplitsDone+p.SplitsDone
-		for sink, n := range p.Outcomes {
-			of := sum.Outcomes[sink]
-			of.Add(n)
-			sum.Outcomes[sink] = of
-		}
-	}
-	return sum, rows.Err()
+// Event is something that happened to a run.
+type Event struct {
+	At   time.Time
+	Kind string // "attempt", "pause", "resume", "stop", "throttle", "scale", "end", ...
+	Text string
 }
 
-// Fail writes down an error that ends a run, with its class and code.
-func (j *Journal) Fail(ctx context.Context, run string, cause error) error {
-	e := &fail.Error{Class: fail.ClassOf(cause), Code: fail.CodeOf(cause), Message: cause.Error(), Exit: fail.ExitOf(cause)}
-	if known := (*fail.Error)(nil); errors.As(cause, &known) {
-		e.Message, e.Fix = known.Message, known.Fix
-	}
-	return j.exec(ctx, "INSERT INTO failures (run, at, class, code, message, fix, exit) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		run, time.Now().UnixMicro(), int(e.Class), e.Code, e.Message, e.Fix, e.Exit)
+// Letter is the index entry of a dead letter; the queue holds the record itself.
+type Letter struct {
+	ID       string
+	Sink     string // that did not get the record; "": none got it
+	Step     string
+	Class    string
+	Code     string
+	Message  string
+	Key      string // as text
+	Split    string
+	Position []byte // reading from here finds the record again
+	At       time.Time
+	State    LetterState
+	Redrives int // how often it was sent again
 }
 
-// Failure is the first error that ended a run; nil: there is none.
-func (j *Journal) Failure(ctx context.Context, run string) (error, error) {
-	e := &fail.Error{}
-	err := j.db.QueryRowContext(ctx, "SELECT class, code, message, fix, exit FROM failures WHERE run = ? ORDER BY at, rowid LIMIT 1", run).
-		Scan(&e.Class, &e.Code, &e.Message, &e.Fix, &e.Exit)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, j.classify(err)
-	}
-	return e, nil
-}
+// LetterState is what has become of a dead letter.
+type LetterState string
 
-// Finish ends a run. report may be nil.
-func (j *Journal) Finish(ctx context.Context, run string, s State, report []byte) error {
-	return j.write(ctx, func(tx *sql.Tx) error {
-		return j.one(run)(tx.ExecContext(ctx, "UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ?", string(s), time.Now().UnixMicro(), report, run))
-	})
-}
+// The states of dead letters.
+const (
+	Waits  LetterState = "waits"  // to be fixed and sent again
+	Sent   LetterState = "sent"   // sent again, and it went through
+	Parked LetterState = "parked" // failed too often to be sent again without being named
+)
 
-// Get is one run.
-func (j *Journal) Get(ctx context.Context, run string) (RunInfo, error) {
-	infos, err := j.list(ctx, "WHERE id = ?", run)
-	if err == nil && len(infos) == 0 {
-		err = j.unknown(run, sql.ErrNoRows)
-	}
-	if err != nil {
-		return RunInfo{}, err
-	}
-	return infos[0], nil
-}
-
-// List is all runs, the latest first.
-func (j *Journal) List(ctx context.Context) ([]RunInfo, error) {
-	return j.list(ctx, "ORDER BY started DESC, id")
-}
-
-func (j *Journal) list(ctx context.Context, rest string, args ...any) ([]RunInfo, error) {
-	rows, err := j.db.QueryContext(ctx, "SELECT id, job, fingerprint, job_file, started, ended, state, report FROM runs "+rest, args...)
-	if err != nil {
-		return nil, j.classify(err)
-	}
-	defer rows.Close()
-	var infos []RunInfo
-	for rows.Next() {
-		var r RunInfo
-		var started int64
-		var ended sql.NullInt64
-		if err := rows.Scan(&r.ID, &r.Job, &r.Fingerprint, &r.JobFile, &started, &ended, &r.State, &r.Report); err != nil {
-			return nil, err
-		}
-		r.Started = time.UnixMicro(started).UTC()
-		if ended.Valid {
-			r.Ended = time.UnixMicro(ended.Int64).UTC()
-		}
-		infos = append(infos, r)
-	}
-	return infos, rows.Err()
-}
-
-// there tells whether the file still stands at its path: SQLite would go on with a deleted one, and all would be lost.
-func (j *Journal) there() error {
-	now, err := os.Stat(j.path)
-	if j.file != nil && (err != nil || !os.SameFile(now, j.file)) {
-		return fail.New(fail.Fatal, "journal.gone", "the journal %s was deleted or replaced while it was in use", j.path).
-			WithFix("start the run anew, and leave the file alone while runs go on")
-	}
-	return nil
-}
-
-// write runs f in one transaction.
-func (j *Journal) write(ctx context.Context, f func(*sql.Tx) error) error {
-	if err := j.there(); err != nil {
-		return err
-	}
-	tx, err := j.db.BeginTx(ctx, nil)
-	if err != nil {
-		return j.classify(err)
-	}
-	defer tx.Rollback()
-	if err := f(tx); err != nil {
-		return j.classify(err)
-	}
-	return j.classify(tx.Commit())
-}
-
-func (j *Journal) exec(ctx context.Context, query string, args ...any) error {
-	if err := j.there(); err != nil {
-		return err
-	}
-	_, err := j.db.ExecContext(ctx, query, args...)
-	return j.classify(err)
-}
-
-// one checks that a statement changed one row, that of the run.
-func (j *Journal) one(run string) func(sql.Result, error) error {
-	return func(res sql.Result, err error) error {
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 1 {
-			return err
-		}
-		return j.unknown(run, sql.ErrNoRows)
-	}
-}
-
-func (j *Journal) unknown(run string, err error) error {
-	if !errors.Is(err, sql.ErrNoRows) {
-		return j.classify(err)
-	}
-	return fail.Job("journal.no_run", "there is no run %s in the journal %s", run, j.path)
-}
-
-// classify gives an error of SQLite its class and code.
-func (j *Journal) classify(err error) error {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-		return fail.New(fail.Fatal, "journal.disk", "the journal %s cannot be written: %w", j.path, err).WithFix("see that its disk has room and is well, then start again")
-	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).WithFix("name a file that can be written with journal: in the job file")
-	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
-		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).WithFix("put it aside, or name another file with journal: in the job file")
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return fail.New(fail.Transient, "journal.busy", "the journal %s is in use: %w", j.path, err)
-	}
-	return fmt.Errorf("journal %s: %w", j.path, err)
+// LetterFilter chooses dead letters; zero fields choose all.
+type LetterFilter struct {
+	IDs    []string
+	Sinks  []string // "" is what none got
+	Codes  []string
+	Steps  []string
+	States []LetterState
+	Since  time.Time // that came then or later
+	Until  time.Time // that came before
 }
