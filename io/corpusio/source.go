@@ -79,6 +79,10 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		leave, _, err := connector.Enter(ctx, 0, 0)
+		if err != nil {
+			return err
+		}
 		last := min(from+pageRows, end)
 		p := connector.Page{Records: make([]*record.Record, 0, last-from+4), Last: position(b.row(last - 1))}
 		add := func(r *record.Record) {
@@ -93,6 +97,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 				add(row.Deletion)
 			}
 		}
+		leave(len(p.Records), p.Bytes, nil)
 		if err := page(p); err != nil {
 			return err
 		}

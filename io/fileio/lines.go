@@ -17,13 +17,20 @@ import (
 
 // lineEncoder writes JSON lines.
 type lineEncoder struct {
-	w    io.Writer
-	done func() error // of the compression
-	out  *counter
-	c    SinkConfig
-	run  string
-	line []byte
-	key  []byte
+	w     io.Writer
+	frame frame // of the compression; nil: none
+	begun bool  // something stands in the frame
+	out   *counter
+	c     SinkConfig
+	run   string
+	line  []byte
+	key   []byte
+}
+
+// frame compresses. A file may consist of several frames.
+type frame interface {
+	io.WriteCloser
+	Reset(w io.Writer)
 }
 
 // counter counts what passes.
@@ -40,17 +47,19 @@ func (c *counter) Write(b []byte) (int, error) {
 
 func newLineEncoder(w io.Writer, c SinkConfig, run string) (encoder, error) {
 	out := &counter{Writer: w}
-	e := &lineEncoder{w: out, out: out, c: c, run: run, done: func() error { return nil }}
+	e := &lineEncoder{w: out, out: out, c: c, run: run}
 	switch c.compress() {
 	case "gzip":
-		z := gzip.NewWriter(out)
-		e.w, e.done = z, z.Close
+		e.frame = gzip.NewWriter(out)
 	case "zstd":
 		z, err := zstd.NewWriter(out, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			return nil, err
 		}
-		e.w, e.done = z, z.Close
+		e.frame = z
+	}
+	if e.frame != nil {
+		e.w = e.frame
 	}
 	return e, nil
 }
@@ -68,6 +77,7 @@ func (e *lineEncoder) write(r *record.Record) error {
 		e.line = append(e.line, '}')
 	}
 	e.line = append(e.line, '\n')
+	e.begun = true
 	_, err := e.w.Write(e.line)
 	return err
 }
@@ -91,7 +101,21 @@ func (e *lineEncoder) appendMeta(b []byte, r *record.Record) []byte {
 
 func (e *lineEncoder) size() int64 { return e.out.n }
 
-func (e *lineEncoder) close() error { return e.done() }
+// cut ends the frame.
+func (e *lineEncoder) cut() (bool, error) {
+	if e.frame == nil || !e.begun {
+		return true, nil
+	}
+	e.begun = false
+	err := e.frame.Close()
+	e.frame.Reset(e.out)
+	return true, err
+}
+
+func (e *lineEncoder) close() error {
+	_, err := e.cut()
+	return err
+}
 
 // lineReader reads the lines of a file, holding at most max bytes of one.
 type lineReader struct {

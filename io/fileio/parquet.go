@@ -265,6 +265,9 @@ func (e *parquetEncoder) writeRows() error {
 
 func (e *parquetEncoder) size() int64 { return e.out.n + e.file.RowGroupTotalCompressedBytes() }
 
+// cut is close alone: a Parquet file is read from its end.
+func (e *parquetEncoder) cut() (bool, error) { return false, nil }
+
 func (e *parquetEncoder) close() error {
 	defer e.rows.Release()
 	if e.pending > 0 {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,7 +79,10 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	if err := os.MkdirAll(s.c.Path, 0o755); err != nil {
 		return nil, folderError(s.c.Path, err)
 	}
-	return &writer{c: s.c, ctx: ctx, run: run.ID, schema: schema, settle: settle, prefix: prefix(run) + uuid.NewString()}, nil
+	w := &writer{c: s.c, run: run.ID, schema: schema, prefix: prefix(run) + uuid.NewString()}
+	// One batch at a time: it is written by this process alone, and files have an order.
+	w.batches = connector.NewBatcher(ctx, connector.BatchLimits{Rows: 256, Bytes: 1 << 20, InFlight: 1}, connector.Retry{}, w.write, settle)
+	return w, nil
 }
 
 // prefix begins the names of all files of a run.
@@ -91,108 +95,102 @@ func prefix(run connector.Run) string {
 	}, run.ID) + "-"
 }
 
-// part is what Flush hands to Commit, as JSON.
+// part is what a checkpoint hands to Commit, as JSON: the records that a file has since the part before.
 type part struct {
-	File    string `json:"file"` // final name, within the folder
+	File    string `json:"file"`   // final name, within the folder
+	Length  int64  `json:"length"` // of the file, with these records
 	Records int64  `json:"records"`
 }
 
 type writer struct {
-	c      SinkConfig
-	ctx    context.Context
-	run    string
-	schema *record.Schema
-	settle connector.Settle
-	prefix string
+	c       SinkConfig
+	run     string
+	schema  *record.Schema
+	prefix  string
+	batches *connector.Batcher
+	broken  error // the first of a checkpoint, which ends the writer
 
-	number  int // of the next file
-	out     *output
-	parts   [][]byte
-	results []connector.Result
-	broken  error
+	// Of the batch under way, or of the caller while there is none.
+	number int // of the next file
+	out    *output
+	parts  [][]byte // not handed out yet
 }
 
 // encoder writes records to one file.
 type encoder interface {
 	write(r *record.Record) error // of class Permanent: the record's own, nothing of it is written
 	size() int64                  // about the bytes that the file has by now
+	cut() (bool, error)           // completes what was written, so that the file may end here; false: it ends by close alone
 	close() error
 }
 
-// Write implements connector.Writer. A record counts as written from here on: what goes wrong later fails the Flush, and with it the bundle.
+// Write implements connector.Writer. A record counts as written once it is with the file's buffer: what goes wrong later fails the next
+// checkpoint.
 func (w *writer) Write(ctx context.Context, r *record.Record) error {
-	if err := w.check(ctx); err != nil {
-		return err
-	}
-	if w.out == nil {
-		if w.broken = w.begin(); w.broken != nil {
-			return w.broken
-		}
-	}
-	res := connector.Result{Record: r, Attempts: 1}
-	err := w.out.encoder.write(r)
-	switch {
-	case err == nil:
-		w.out.records++
-	case fail.ClassOf(err) == fail.Permanent:
-		res.Outcome, res.Err = record.Dead, err
-	default:
-		w.broken = w.diskError(err)
+	if w.broken != nil {
 		return w.broken
 	}
-	const settleTogether = 256
-	if w.results = append(w.results, res); len(w.results) == settleTogether {
-		w.settleAll()
+	return w.batches.Write(ctx, r)
+}
+
+// write implements connector.WriteBatch.
+func (w *writer) write(_ context.Context, batch []*record.Record) []connector.Result {
+	results := make([]connector.Result, len(batch))
+	for i, r := range batch {
+		if err := w.writeOne(r); fail.ClassOf(err) == fail.Fatal {
+			return connector.AllFailed(batch, err)
+		} else {
+			results[i].Err = err
+		}
 	}
+	return results
+}
+
+func (w *writer) writeOne(r *record.Record) error {
+	if w.out == nil {
+		if err := w.begin(); err != nil {
+			return w.diskError(err)
+		}
+	}
+	if err := w.out.encoder.write(r); err != nil {
+		if fail.ClassOf(err) == fail.Permanent {
+			return err
+		}
+		return w.diskError(err)
+	}
+	w.out.records++
 	if w.out.encoder.size() >= w.c.FileSize.Or(256<<20) {
-		w.broken = w.end()
+		return w.end()
 	}
-	return w.broken
+	return nil
 }
 
-func (w *writer) check(ctx context.Context) error {
-	if w.broken == nil && ctx.Err() != nil {
-		w.broken = context.Cause(ctx)
-	}
-	if w.broken == nil && w.ctx.Err() != nil {
-		w.broken = context.Cause(w.ctx)
-	}
-	return w.broken
-}
+// Checkpoint implements connector.Writer. What was written survives a crash of the process; Commit brings it to the disk.
+func (w *writer) Checkpoint(ctx context.Context) ([][]byte, error) { return w.settled(ctx, w.cut) }
 
-func (w *writer) settleAll() {
-	if len(w.results) > 0 {
-		w.settle(w.results)
-	}
-	w.results = nil
-}
+// Flush implements connector.Writer.
+func (w *writer) Flush(ctx context.Context) ([][]byte, error) { return w.settled(ctx, w.end) }
 
-// Checkpoint implements connector.Writer.
-func (w *writer) Checkpoint(ctx context.Context) ([][]byte, error) { return w.Flush(ctx) }
-
-// Flush implements connector.Writer: the files are closed and synced.
-func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
-	if err := w.check(ctx); err != nil {
-		return nil, err
-	}
-	if w.broken = w.end(); w.broken != nil {
+// settled waits for all records, does what makes the current file's part, and hands out all parts.
+func (w *writer) settled(ctx context.Context, do func() error) ([][]byte, error) {
+	if w.broken != nil {
 		return nil, w.broken
 	}
-	w.settleAll()
+	if _, err := w.batches.Flush(ctx); err != nil {
+		return nil, err
+	}
+	if w.broken = do(); w.broken != nil {
+		return nil, w.broken
+	}
 	parts := w.parts
 	w.parts = nil
 	return parts, nil
 }
 
-// Close implements connector.Writer.
+// Close implements connector.Writer. A file that has a part stays: Commit cuts off what follows.
 func (w *writer) Close() error {
-	if w.out == nil {
-		return nil
-	}
-	_ = w.out.file.Close()
-	err := os.Remove(w.out.file.Name())
-	w.out = nil
-	return err
+	_ = w.batches.Close()
+	return w.drop()
 }
 
 // output is a file being written.
@@ -201,7 +199,8 @@ type output struct {
 	file    *os.File
 	buffer  *bufio.Writer
 	encoder encoder
-	records int64
+	records int64 // since the last part
+	parted  bool
 }
 
 func (w *writer) begin() error {
@@ -209,7 +208,7 @@ func (w *writer) begin() error {
 	w.number++
 	file, err := os.OpenFile(filepath.Join(w.c.Path, name+partSuffix), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return w.diskError(err)
+		return err
 	}
 	o := &output{name: name, file: file, buffer: bufio.NewWriterSize(file, 256<<10)}
 	w.out = o
@@ -221,6 +220,38 @@ func (w *writer) begin() error {
 	return err
 }
 
+// drop closes the current file; without a part it is deleted.
+func (w *writer) drop() error {
+	if w.out == nil {
+		return nil
+	}
+	o := w.out
+	w.out = nil
+	_ = o.file.Close()
+	if o.parted {
+		return nil
+	}
+	return os.Remove(o.file.Name())
+}
+
+// cut makes a part of the records that the current file has got since the last one; the file goes on where its format allows that.
+func (w *writer) cut() error {
+	o := w.out
+	if o == nil || o.records == 0 {
+		return nil
+	}
+	if ok, err := o.encoder.cut(); err != nil || !ok {
+		if err != nil {
+			return w.diskError(err)
+		}
+		return w.end()
+	}
+	if err := o.buffer.Flush(); err != nil {
+		return w.diskError(err)
+	}
+	return w.addPart(o)
+}
+
 // end closes the current file for good.
 func (w *writer) end() error {
 	if w.out == nil {
@@ -228,16 +259,31 @@ func (w *writer) end() error {
 	}
 	o := w.out
 	if o.records == 0 {
-		return w.Close()
+		return w.drop()
 	}
-	for _, step := range []func() error{o.encoder.close, o.buffer.Flush, o.file.Sync, o.file.Close} {
+	for _, step := range []func() error{o.encoder.close, o.buffer.Flush, o.file.Sync} {
 		if err := step(); err != nil {
 			return w.diskError(err)
 		}
 	}
+	if err := w.addPart(o); err != nil {
+		return err
+	}
 	w.out = nil
-	p, err := json.Marshal(part{File: o.name, Records: o.records})
+	if err := o.file.Close(); err != nil {
+		return w.diskError(err)
+	}
+	return nil
+}
+
+func (w *writer) addPart(o *output) error {
+	info, err := o.file.Stat()
+	if err != nil {
+		return w.diskError(err)
+	}
+	p, err := json.Marshal(part{File: o.name, Length: info.Size(), Records: o.records})
 	w.parts = append(w.parts, p)
+	o.records, o.parted = 0, true
 	return err
 }
 
@@ -251,31 +297,28 @@ func diskError(folder string, err error) error {
 	return fail.New(fail.Fatal, "files.write", "a file cannot be written: %w", err).WithFix("check the disk and the rights of %s", folder)
 }
 
-// Commit gives the files their final names and deletes what else the run left behind: files of bundles that failed. A file that already has its
-// final name counts as committed.
+// Commit cuts each file to its longest part, gives it its final name, and deletes what else the run left behind: files without a part, of
+// bundles that failed. A file that already has its final name counts as committed and is left alone.
 func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, parts [][]byte) (records int64, err error) {
+	lengths, records, err := decodeParts(parts)
+	if err != nil {
+		return 0, err
+	}
 	var pending []string
-	for _, encoded := range parts {
-		var p part
-		if err := json.Unmarshal(encoded, &p); err != nil {
-			return 0, fail.New(fail.Fatal, "files.part", "a part of the commit cannot be read: %w", err)
+	for _, name := range slices.Sorted(maps.Keys(lengths)) {
+		open, err := s.check(name, lengths[name])
+		if err != nil {
+			return 0, err
 		}
-		records += p.Records
-		final := filepath.Join(s.c.Path, p.File)
-		if _, err := os.Stat(final + partSuffix); err == nil {
-			pending = append(pending, final)
-			continue
-		}
-		if _, err := os.Stat(final); err != nil {
-			return 0, fail.New(fail.Fatal, "files.missing", "the file %s%s, written by this run, is gone: %w", p.File, partSuffix, err).
-				WithFix("all workers must write to the same folder; run the job again")
+		if open {
+			pending = append(pending, name)
 		}
 	}
-	for _, final := range pending {
+	for _, name := range pending {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if err := os.Rename(final+partSuffix, final); err != nil {
+		if err := s.finish(name, lengths[name]); err != nil {
 			return 0, diskError(s.c.Path, err)
 		}
 	}
@@ -283,6 +326,58 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 		return 0, diskError(s.c.Path, err)
 	}
 	return records, syncFolder(s.c.Path)
+}
+
+// decodeParts gives the longest length of each file and the number of all records.
+func decodeParts(parts [][]byte) (lengths map[string]int64, records int64, err error) {
+	lengths = map[string]int64{}
+	seen := map[part]bool{}
+	for _, encoded := range parts {
+		var p part
+		if err := json.Unmarshal(encoded, &p); err != nil || p.File == "" {
+			return nil, 0, fail.New(fail.Fatal, "files.part", "a part of the commit cannot be read: %w", err)
+		}
+		if !seen[p] {
+			seen[p] = true
+			records += p.Records
+		}
+		lengths[p.File] = max(lengths[p.File], p.Length)
+	}
+	return lengths, records, nil
+}
+
+// check tells whether a file has yet to get its final name; it must be as long as its parts say.
+func (s *Sink) check(name string, length int64) (open bool, err error) {
+	final := filepath.Join(s.c.Path, name)
+	info, err := os.Stat(final + partSuffix)
+	open = err == nil
+	if err != nil {
+		info, err = os.Stat(final)
+	}
+	if err == nil && info.Size() < length {
+		err = fmt.Errorf("it has %d bytes of %d", info.Size(), length)
+	}
+	if err != nil {
+		return false, fail.New(fail.Fatal, "files.missing", "the file %s%s, written by this run, is gone or damaged: %w", name, partSuffix, err).
+			WithFix("all workers must write to the same folder; run the job again")
+	}
+	return open, nil
+}
+
+// finish gives a file its length and its final name, unless another process has done so meanwhile.
+func (s *Sink) finish(name string, length int64) error {
+	final := filepath.Join(s.c.Path, name)
+	file, err := os.OpenFile(final+partSuffix, os.O_WRONLY, 0)
+	if err == nil {
+		err = errors.Join(file.Truncate(length), file.Sync(), file.Close())
+	}
+	if err == nil {
+		err = os.Rename(final+partSuffix, final)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(final)
+	}
+	return err
 }
 
 func (s *Sink) removeRest(run connector.Run) error {

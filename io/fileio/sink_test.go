@@ -200,3 +200,60 @@ func TestFilesAreRolled(t *testing.T) {
 		}
 	}
 }
+
+// Checkpoints do not make files of their own, but for Parquet, and what a crashed writer handed out is committed, with what a later attempt wrote.
+func TestCheckpoints(t *testing.T) {
+	for _, c := range []SinkConfig{{}, {Compress: "gzip"}, {Compress: "zstd"}, {Format: parquet}} {
+		t.Run(c.format()+" "+c.compress(), func(t *testing.T) {
+			c.Path, c.Meta = t.TempDir(), true
+			schema, run := iotest.AssetSchema(), connector.Run{ID: "r"}
+			const windows, each = 10, 50
+			var parts [][]byte
+			attempt := func(first int) {
+				w := openWriter(t, c, func([]connector.Result) {})
+				for i := range windows*each + each/2 {
+					if err := w.Write(t.Context(), iotest.Record(schema, first+i, 1)); err != nil {
+						t.Fatal(err)
+					}
+					if i%each == each-1 {
+						more, err := w.Checkpoint(t.Context())
+						if err != nil || len(more) != 1 {
+							t.Fatal(more, err)
+						}
+						parts = append(parts, more...)
+					}
+				}
+				w.batches.Flush(t.Context()) // what no checkpoint saw stands in the file, too
+				if w.out != nil {
+					w.out.buffer.Flush()
+				}
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			files := 1
+			if c.Format == parquet {
+				files = windows
+			}
+			for n := 1; n <= 3; n++ {
+				attempt(n * 10_000)
+				for range 2 {
+					if records, err := NewSink(c).Commit(t.Context(), run, nil, parts); err != nil || records != int64(n*windows*each) {
+						t.Fatal(records, err)
+					}
+				}
+				if now, _ := filepath.Glob(filepath.Join(c.Path, "*")); len(now) != n*files {
+					t.Errorf("%d files after %d attempts: %v", len(now), n, now)
+				}
+				entries := folderEntries(t, c.Path)
+				if keys := newest(entries); len(entries) != n*windows*each || len(keys) != len(entries) {
+					t.Errorf("%d entries for %d keys", len(entries), len(keys))
+				}
+			}
+			// A part that says more than the file holds.
+			more := []byte(strings.Replace(string(parts[len(parts)-1]), `"length":`, `"length":9`, 1))
+			_, err := NewSink(c).Commit(t.Context(), run, nil, append(parts, more))
+			wantCode(t, err, "files.missing", fail.Fatal)
+		})
+	}
+}

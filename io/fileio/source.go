@@ -282,6 +282,11 @@ func (p *pager) end(ctx context.Context) error {
 	if p.page.Rows() == 0 {
 		return nil
 	}
+	leave, _, err := connector.Enter(ctx, int(p.page.Rows()), p.page.Bytes)
+	if err != nil {
+		return err
+	}
+	leave(0, 0, nil)
 	p.page.Last = position(p.at)
 	for _, r := range p.page.Records {
 		r.Origin = record.Origin{Split: p.name, Position: p.split.Start}
