@@ -428,6 +428,9 @@ func (j *sqliteJournal) list(ctx context.Context, rest string, args ...any) ([]R
 }
 
 func (j *sqliteJournal) Control(ctx context.Context, run string) (Control, error) {
+	if err := j.there(); err != nil {
+		return Control{}, err
+	}
 	var text []byte
 	if err := j.read.QueryRowContext(ctx, "SELECT control FROM runs WHERE id = ?", run).Scan(&text); err != nil {
 		return Control{}, j.unknown(run, err)
