@@ -9,95 +9,135 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Ahead bounds what ReadAhead fetches before it is asked for.
-type Ahead struct {
-	Readers int   // splits read at once
-	Bytes   int64 // of pages not yet taken
+// Window bounds what is read and not yet done with.
+type Window struct {
+	Readers int   // queues read at once
+	Rows    int64 // read, and not released
+	Bytes   int64 // the same in memory
 }
 
-// ReadAhead reads splits side by side and hands their pages to take, one at a time, on the caller's goroutine: pages of one split
-// in order, those of different splits as they come. end marks the end of a split (the page is then empty). When take
-// answers false, the rest of that split is not read. It returns the first error of a read or of take.
-func ReadAhead(ctx context.Context, source Source, splits []Split, o Ahead, take func(split int, p Page, end bool) (bool, error)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var readers sync.WaitGroup
-	defer readers.Wait()
-	defer cancel()
+// Item is what ReadAhead hands on: a page, or the end of a split.
+type Item struct {
+	Queue int // of those given to ReadAhead
+	Split int // of the queue
+	Page  Page
+	Held  Held // what the page takes of the window until it is released
+	End   bool // the split has been read to its end; Page is empty
+	Err   error
+}
 
-	type item struct {
-		split int
-		page  Page
-		held  int64
-		end   bool
-		err   error
+// Held is a part of the window.
+type Held struct{ Rows, Bytes int64 }
+
+// Ahead reads ahead of whoever takes its items.
+type Ahead struct {
+	Items <-chan Item // closed after the last one; one with an Err is the last
+
+	items   chan Item
+	cancel  context.CancelFunc
+	readers sync.WaitGroup
+	window  Window
+	rows    *semaphore.Weighted
+	bytes   *semaphore.Weighted
+	waiting atomic.Int32
+	dropped []atomic.Bool
+	next    atomic.Int64
+}
+
+// ReadAhead reads queues of splits side by side: the splits of one queue one after the other, its pages in order, those of different
+// queues as they come. Each page stays within the window until it is released.
+func ReadAhead(ctx context.Context, source Source, queues [][]Split, w Window) *Ahead {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &Ahead{items: make(chan Item), cancel: cancel, window: w, rows: semaphore.NewWeighted(w.Rows), bytes: semaphore.NewWeighted(w.Bytes),
+		dropped: make([]atomic.Bool, len(queues))}
+	a.Items = a.items
+	for range min(max(1, w.Readers), len(queues)) {
+		a.readers.Add(1)
+		go a.read(ctx, source, queues)
 	}
-	var (
-		pages   = make(chan item)
-		budget  = semaphore.NewWeighted(o.Bytes)
-		dropped = make([]atomic.Bool, len(splits))
-		next    atomic.Int64
-	)
-	hand := func(it item) error {
-		select {
-		case pages <- it:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	go func() {
+		a.readers.Wait()
+		close(a.items)
+	}()
+	return a
+}
+
+func (a *Ahead) read(ctx context.Context, source Source, queues [][]Split) {
+	defer a.readers.Done()
+	for {
+		q := int(a.next.Add(1)) - 1
+		if q >= len(queues) {
+			return
 		}
-	}
-	read := func() {
-		defer readers.Done()
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= len(splits) || ctx.Err() != nil {
-				return
-			}
-			err := source.Read(ctx, splits[i], func(p Page) error {
-				if dropped[i].Load() {
+		for i, split := range queues[q] {
+			err := source.Read(ctx, split, func(p Page) error {
+				if a.dropped[q].Load() {
 					return errDropped
 				}
-				held := min(p.Bytes, o.Bytes)
-				if err := budget.Acquire(ctx, held); err != nil {
+				held, err := a.acquire(ctx, p)
+				if err != nil {
 					return err
 				}
-				return hand(item{split: i, page: p, held: held})
+				return a.hand(ctx, Item{Queue: q, Split: i, Page: p, Held: held})
 			})
 			if errors.Is(err, errDropped) {
-				err = nil
+				break
 			}
-			if hand(item{split: i, end: true, err: err}) != nil {
+			if a.hand(ctx, Item{Queue: q, Split: i, End: err == nil, Err: err}) != nil || err != nil {
+				a.cancel()
 				return
 			}
 		}
 	}
-	for range min(max(1, o.Readers), len(splits)) {
-		readers.Add(1)
-		go read()
-	}
-	for left := len(splits); left > 0; {
-		select {
-		case it := <-pages:
-			if it.err != nil {
-				return it.err
-			}
-			if it.end {
-				left--
-			}
-			if dropped[it.split].Load() {
-				budget.Release(it.held)
-				continue
-			}
-			more, err := take(it.split, it.page, it.end)
-			if err != nil {
-				return err
-			}
-			dropped[it.split].Store(!more)
-			budget.Release(it.held)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
 }
 
-var errDropped = errors.New("the rest of the split is not wanted")
+var errDropped = errors.New("the rest of the queue is not wanted")
+
+func (a *Ahead) hand(ctx context.Context, it Item) error {
+	select {
+	case a.items <- it:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// acquire waits until there is room for a page. One that is larger than the window takes all of it.
+func (a *Ahead) acquire(ctx context.Context, p Page) (Held, error) {
+	h := Held{min(p.Rows(), a.window.Rows), min(p.Bytes, a.window.Bytes)}
+	if a.rows.TryAcquire(h.Rows) {
+		if a.bytes.TryAcquire(h.Bytes) {
+			return h, nil
+		}
+		a.rows.Release(h.Rows)
+	}
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
+	if err := a.rows.Acquire(ctx, h.Rows); err != nil {
+		return h, err
+	}
+	if err := a.bytes.Acquire(ctx, h.Bytes); err != nil {
+		a.rows.Release(h.Rows)
+		return h, err
+	}
+	return h, nil
+}
+
+// ReleaseRows tells that the rows of a page are done with.
+func (a *Ahead) ReleaseRows(h Held) { a.rows.Release(h.Rows) }
+
+// ReleaseBytes tells that nobody holds the records of a page any more.
+func (a *Ahead) ReleaseBytes(h Held) { a.bytes.Release(h.Bytes) }
+
+// Waits tells whether a reader has a page that does not fit into the window.
+func (a *Ahead) Waits() bool { return a.waiting.Load() > 0 }
+
+// Drop ends the reading of a queue; items of it that were read already may still come.
+func (a *Ahead) Drop(queue int) { a.dropped[queue].Store(true) }
+
+// Stop ends all reading and returns when it has ended.
+func (a *Ahead) Stop() {
+	a.cancel()
+	for range a.items {
+	}
+}

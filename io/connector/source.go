@@ -8,8 +8,9 @@ import (
 
 // Need is what the rest of the job needs of a source beyond the fields.
 type Need struct {
-	Cells bool // write time and expiry of each cell, not only of the record
-	Run   string
+	Cells    bool // write time and expiry of each cell, not only of the record
+	PageRows int  // no page is larger where the source can choose; 0: as it likes
+	Run      string
 }
 
 // PlanOptions bound the splits of a plan.

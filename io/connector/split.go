@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
+	"slices"
 )
 
 // Split is what one reader reads: of one partition, the keys after Start up to and with End, in the order of reading.
@@ -48,3 +49,6 @@ func (s Split) Cut(at []byte) (done, rest Split) {
 func (s Split) Contains(at []byte) bool {
 	return (s.Start == nil || bytes.Compare(at, s.Start) > 0) && (s.End == nil || bytes.Compare(at, s.End) <= 0)
 }
+
+// For tells whether the split is for a sink.
+func (s Split) For(sink string) bool { return len(s.Sinks) == 0 || slices.Contains(s.Sinks, sink) }

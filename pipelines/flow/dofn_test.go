@@ -8,7 +8,7 @@ import (
 // TestWhatTravels looks at every DoFn: what it is told must be in exported fields, of types that Beam carries; Beam drops unexported
 // ones without a word, and panics on an exported interface.
 func TestWhatTravels(t *testing.T) {
-	for _, fn := range []any{&loadFn{}, &readFn{}, &transformFn{}, &sinkFn{}, &queueFn{}, &commitFn{}, &reportFn{}} {
+	for _, fn := range []any{&dealFn{}, &passFn{}, &endFn{}} {
 		typ := reflect.TypeOf(fn).Elem()
 		if f, ok := typ.FieldByName("Setting"); !ok || f.Type != reflect.TypeFor[Setting]() {
 			t.Errorf("%s has no Setting", typ)

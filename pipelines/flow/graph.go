@@ -1,48 +1,65 @@
 package flow
 
 import (
-	"maps"
-	"slices"
+	"context"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-
-	"reprise/pipelines/job"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 )
 
-// Graph is the pipeline of a run whose plan lies in the journal in the given number of chunks.
-func Graph(setting Setting, j *job.Job, chunks int) *beam.Pipeline {
+func init() {
+	register.DoFn3x1[context.Context, int, func(work), error](&dealFn{})
+}
+
+// Graph is the pipeline of one attempt at a run whose plan lies in the journal. The plan is dealt out to a number of hands.
+func Graph(setting Setting, hands int) *beam.Pipeline {
 	p := beam.NewPipeline()
 	s := p.Root()
-
-	numbers := make([]any, max(1, chunks))
+	setting.Hands = max(1, hands)
+	numbers := make([]any, setting.Hands)
 	for i := range numbers {
 		numbers[i] = i
 	}
-	plan := beam.ParDo(s.Scope("plan"), &loadFn{Setting: setting}, beam.Reshuffle(s, beam.Create(s, numbers...)))
-	records, dead, counts := beam.ParDo3(s.Scope("read"), &readFn{Setting: setting}, plan)
-	letters := []beam.PCollection{dead}
-	tallies := []beam.PCollection{counts, beam.Create(s, tally{Stage: stagePlan})}
-
-	records, dead, counts = beam.ParDo3(s.Scope("transform"), &transformFn{Setting: setting}, records)
-	letters, tallies = append(letters, dead), append(tallies, counts)
-
-	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
-		sink := s.Scope("sink " + name)
-		dead, counts, parts := beam.ParDo3(sink, &sinkFn{Setting: setting, Name: name}, records)
-		letters, tallies = append(letters, dead), append(tallies, counts)
-		tallies = append(tallies, commit(sink, setting, name, parts))
-	}
-
-	queue := s.Scope("dead letters")
-	counts, parts := beam.ParDo2(queue, &queueFn{Setting: setting}, beam.Flatten(queue, letters...))
-	tallies = append(tallies, counts, commit(queue, setting, "", parts))
-
-	report := s.Scope("report")
-	beam.ParDo0(report, &reportFn{Setting: setting},
-		beam.GroupByKey(report, beam.AddFixedKey(report, beam.Flatten(report, tallies...))))
+	dealt := beam.ParDo(s.Scope("deal"), &dealFn{Setting: setting}, beam.Reshuffle(s, beam.Create(s, numbers...)))
+	done := beam.ParDo(s.Scope("pass"), &passFn{Setting: setting}, dealt)
+	// Something must come even if no split does.
+	all := beam.Flatten(s, done, beam.Create(s, -1))
+	end := s.Scope("end")
+	beam.ParDo0(end, &endFn{Setting: setting}, beam.GroupByKey(end, beam.AddFixedKey(end, all)))
 	return p
 }
 
-func commit(s beam.Scope, setting Setting, sink string, parts beam.PCollection) beam.PCollection {
-	return beam.ParDo(s, &commitFn{Setting: setting, Sink: sink}, beam.GroupByKey(s, beam.AddFixedKey(s, parts)))
+// dealFn takes one hand of the plan from the journal, so that the plan need not travel in the graph.
+type dealFn struct {
+	Setting Setting
+	worker  *worker
 }
+
+// Setup opens the journal.
+func (f *dealFn) Setup(ctx context.Context) (err error) {
+	f.worker, err = f.Setting.open(ctx)
+	return err
+}
+
+// ProcessElement emits every split whose turn is hand n: dealt in turn, the parts of a wide bucket go to different workers.
+func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(work)) (err error) {
+	defer f.worker.guard(ctx, "plan", &err)
+	var w work
+	i := 0
+	for split, err := range f.worker.journal.Plan(ctx, f.worker.run.ID) {
+		if err != nil {
+			return err
+		}
+		if i%f.Setting.Hands == n {
+			w.Splits = append(w.Splits, split)
+		}
+		i++
+	}
+	if len(w.Splits) > 0 {
+		emit(w)
+	}
+	return nil
+}
+
+// Teardown closes the journal.
+func (f *dealFn) Teardown() { f.worker.close() }

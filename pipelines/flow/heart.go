@@ -2,93 +2,184 @@ package flow
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
-	"reprise/io/connector"
 	"reprise/io/journal"
+	"reprise/pipelines/pace"
+	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// heart counts what one DoFn instance does and writes it to the journal each second, for whoever watches the run.
-// These counts are for the eye: bundles that are tried again count twice. The report is made of tallies.
-type heart struct {
-	journal *journal.Journal
-	run, id string
-	quit    chan struct{}
-	done    chan struct{}
+// systemSource is the source among the systems of a run.
+const systemSource = pace.Source
 
-	mu      sync.Mutex
-	counts  journal.Progress
-	changed bool
+// How often a worker looks at what is wanted of the run, how long it goes on without a journal, and how long sinks may take to
+// answer what is on its way when the run is to stop.
+const (
+	pulse     = 250 * time.Millisecond
+	blind     = time.Minute
+	stopGrace = 1500 * time.Millisecond
+)
+
+// heart keeps a pass in touch with the run: it tells the journal that the worker lives and what it has done, and the pass what is wanted.
+// The counts are for the eye: what is done again counts again.
+type heart struct {
+	worker   *worker
+	pace     *pace.Pace
+	stopping chan struct{} // closed when the run is to stop
+	cancel   context.CancelCauseFunc
+	quit     chan struct{}
+	done     chan struct{}
+
+	mu   sync.Mutex
+	beat journal.Beat
+	dead int64 // dead letters of all workers in this attempt, as last seen
+	read int64 // rows, the same
 }
 
-func startHeart(j *journal.Journal, run string) *heart {
-	h := &heart{journal: j, run: run, id: uuid.NewString(), quit: make(chan struct{}), done: make(chan struct{})}
-	h.counts.Outcomes = map[string]record.Counts{}
-	go h.beat()
+func startHeart(ctx context.Context, w *worker, cancel context.CancelCauseFunc) *heart {
+	host, _ := os.Hostname()
+	h := &heart{worker: w, stopping: make(chan struct{}), cancel: cancel, quit: make(chan struct{}), done: make(chan struct{}),
+		beat: journal.Beat{Worker: uuid.NewString()[:8], Attempt: w.attempt, Host: host, PID: os.Getpid(), Outcomes: map[string]record.Counts{}, Down: map[string]string{}}}
+	h.pace = pace.New(w.job.Pace, h.beat.Worker, pace.Options{})
+	go h.run(ctx)
 	return h
 }
 
-func (h *heart) beat() {
+func (h *heart) run(ctx context.Context) {
 	defer close(h.done)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	ticker := time.NewTicker(pulse)
+	defer ticker.Stop()
+	well, stopping := time.Now(), false
 	for {
+		control, err := h.pump(ctx)
+		switch {
+		case err == nil:
+			well = time.Now()
+		case ctx.Err() != nil:
+		case fail.ClassOf(err) == fail.Fatal || time.Since(well) > blind:
+			// Without a journal nothing that is done counts.
+			h.cancel(err)
+		default:
+			slog.Warn("the journal does not answer", "run", h.worker.run.ID, "error", err)
+		}
+		if err == nil && control.Want == journal.Stop && !stopping {
+			stopping = true
+			close(h.stopping)
+			time.AfterFunc(stopGrace, func() { h.cancel(errStop) })
+		}
 		select {
-		case <-tick.C:
-			h.write()
+		case <-ticker.C:
 		case <-h.quit:
-			h.write()
 			return
 		}
 	}
 }
 
-func (h *heart) write() {
+// pump exchanges news with the journal.
+func (h *heart) pump(ctx context.Context) (journal.Control, error) {
+	j, run := h.worker.journal, h.worker.run.ID
+	if err := j.Beat(ctx, run, h.now()); err != nil {
+		return journal.Control{}, err
+	}
+	control, err := j.Control(ctx, run)
+	if err != nil {
+		return control, err
+	}
+	beats, err := j.Beats(ctx, run)
+	if err != nil {
+		return control, err
+	}
+	h.pace.Apply(control, beats)
+	var dead, read int64
+	for _, b := range beats {
+		for _, n := range b.Outcomes {
+			dead += n[record.Dead]
+		}
+		read += b.Systems[systemSource].Records
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.changed {
-		return
+	h.dead, h.read = dead, read
+	return control, nil
+}
+
+// now is the beat of this moment.
+func (h *heart) now() journal.Beat {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.beat
+	b.Outcomes = map[string]record.Counts{}
+	for sink, n := range h.beat.Outcomes {
+		b.Outcomes[sink] = n
 	}
-	if err := h.journal.Beat(context.Background(), h.run, h.id, h.counts); err != nil {
-		slog.Warn("progress is not written", "run", h.run, "error", err)
-		return
+	b.Down = map[string]string{}
+	for sink, why := range h.beat.Down {
+		b.Down[sink] = why
 	}
-	h.changed = false
+	b.At, b.Systems, b.Waiting = time.Now(), h.pace.Gauges(), h.pace.Waiting()
+	return b
 }
 
 func (h *heart) stop() {
 	close(h.quit)
 	<-h.done
-}
-
-// page counts a page read.
-func (h *heart) page(p connector.Page) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.counts.Read += p.Rows()
-	h.counts.Bytes += p.Bytes
-	h.changed = true
+	// The last beat tells the last counts.
+	if err := h.worker.journal.Beat(context.Background(), h.worker.run.ID, h.now()); err != nil {
+		slog.Warn("the last progress is not written", "run", h.worker.run.ID, "error", err)
+	}
+	h.pace.Close()
 }
 
 // split counts a split read to its end.
 func (h *heart) split() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.counts.SplitsDone++
-	h.changed = true
+	h.beat.Splits++
 }
 
 // outcomes adds to the outcomes of a sink, or of the steps before all sinks (sink "").
 func (h *heart) outcomes(sink string, n record.Counts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	sum := h.counts.Outcomes[sink]
+	sum := h.beat.Outcomes[sink]
 	sum.Add(n)
-	h.counts.Outcomes[sink] = sum
-	h.changed = true
+	h.beat.Outcomes[sink] = sum
+}
+
+// down tells that a sink was left behind.
+func (h *heart) down(sink string, why error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.beat.Down[sink] = why.Error()
+}
+
+// budget stops the run, as something that can be resumed, once too many records have become dead letters.
+func (h *heart) budget(ctx context.Context, recents ...recent) error {
+	h.mu.Lock()
+	dead, read := h.dead, h.read
+	h.mu.Unlock()
+	b := h.worker.job.Limits.ErrorBudget
+	reason := b.Spent(dead, read)
+	for _, r := range recents {
+		if n := r.dead(b.Of); b.Recent > 0 && n >= b.Recent {
+			reason = fmt.Sprintf("%d of the last %d records became dead letters", n, b.Of)
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	err := h.worker.journal.SetControl(ctx, h.worker.run.ID, journal.Event{At: time.Now(), Kind: "pause", Text: reason}, func(c *journal.Control) {
+		c.Want, c.Reason = journal.Stop, reason
+	})
+	if err != nil {
+		return err
+	}
+	return errStop
 }

@@ -6,6 +6,9 @@ package job
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
+	"time"
 
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
@@ -13,7 +16,9 @@ import (
 	"reprise/io/elasticsearchio"
 	"reprise/io/fileio"
 	"reprise/io/icebergio"
+	"reprise/io/journal"
 	"reprise/io/kafkaio"
+	"reprise/pipelines/pace"
 	"reprise/transforms"
 )
 
@@ -25,7 +30,8 @@ type Job struct {
 	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
 	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
 	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
-	Journal     string            `json:"journal,omitempty" jsonschema_description:"SQLite file with the state of runs, on a disk that every worker shares. Default: .reprise/journal.db."`
+	Pace        pace.Config       `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
+	Journal     *journal.Config   `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
 
 	file *file // that it was read from; nil: none
 }
@@ -59,8 +65,44 @@ type Limits struct {
 	SplitRows   int64           `json:"split_rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"No split is planned larger than this number of rows. Default: 20000."`
 	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
-	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes that each worker reads ahead of its sinks. Default: 8MiB."`
+	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes of records that each worker holds at once, from reading to the sinks' answers. Default: 32MiB."`
+	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 2000."`
+	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
+}
+
+// ErrorBudget is how many dead letters an attempt at a run may make.
+type ErrorBudget struct {
+	Letters int64   `json:"letters,omitempty" jsonschema:"minimum=1" jsonschema_description:"Dead letters of one attempt."`
+	Percent float64 `json:"percent,omitempty" jsonschema:"minimum=0,maximum=100" jsonschema_description:"Percentage of the rows read, once 1000 are."`
+	Recent  int     `json:"recent,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"Dead letters among the last records of a worker; needs of."`
+	Of      int     `json:"of,omitempty" jsonschema:"minimum=1,maximum=64" jsonschema_description:"How many records recent looks back on."`
+}
+
+// Spent tells why a number of dead letters among the rows read is too many; "": it is not.
+func (b *ErrorBudget) Spent(dead, read int64) string {
+	const enough = 1000
+	switch {
+	case b.Letters > 0 && dead > b.Letters:
+		return fmt.Sprintf("%d dead letters, more than the error budget of %d", dead, b.Letters)
+	case b.Percent > 0 && read >= enough && float64(dead) > b.Percent/100*float64(read):
+		return fmt.Sprintf("%d dead letters of %d rows, more than the error budget of %g %%", dead, read, b.Percent)
+	}
+	return ""
+}
+
+// Window is the number of rows that may be read and not finished, of a run that is planned to read some.
+func (l Limits) Window(planned int64) int {
+	const least, most = 2000, 200_000
+	number, percent := strings.CutSuffix(l.Unfinished, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return least
+	}
+	if !percent {
+		return max(1, int(n))
+	}
+	return max(least, min(most, int(n/100*float64(planned))))
 }
 
 // The defaults of Limits.
@@ -68,18 +110,21 @@ const (
 	defaultSplitRows  = 20_000
 	defaultSplitBytes = 64 << 20
 	defaultReaders    = 4
-	defaultReadAhead  = 8 << 20
+	defaultReadAhead  = 32 << 20
+	defaultUnfinished = "1%"
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
-	defaultJournal    = ".reprise/journal.db"
 )
+
+// DefaultJournal is the file of the journal.
+const DefaultJournal = ".reprise/journal.db"
 
 // SetDefaults fills in what the job does not say.
 func (j *Job) SetDefaults() {
 	if j.DeadLetters == nil {
 		j.DeadLetters = &Target{Files: &fileio.SinkConfig{Path: "dead-letters/" + j.Name}}
 	}
-	if j.Journal == "" {
-		j.Journal = defaultJournal
+	if j.Journal == nil {
+		j.Journal = &journal.Config{SQLite: DefaultJournal}
 	}
 	l := &j.Limits
 	l.SplitRows = def(l.SplitRows, defaultSplitRows)
@@ -87,10 +132,18 @@ func (j *Job) SetDefaults() {
 	l.Readers = def(l.Readers, defaultReaders)
 	l.ReadAhead = def(l.ReadAhead, defaultReadAhead)
 	l.Memory = def(l.Memory, defaultMemory)
+	l.Unfinished = def(l.Unfinished, defaultUnfinished)
+	if l.ErrorBudget == nil {
+		l.ErrorBudget = &ErrorBudget{Recent: 25, Of: 30}
+	}
+	if len(j.Sinks) > 1 {
+		// The others need not wait long for one that is down.
+		j.Pace.Outage = def(j.Pace.Outage, connector.Duration(2*time.Minute))
+	}
 }
 
-func def[T int | int64 | connector.Bytes](v, d T) T {
-	if v == 0 {
+func def[T comparable](v, d T) T {
+	if zero := *new(T); v == zero {
 		return d
 	}
 	return v

@@ -198,9 +198,10 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 8 << 20, Memory: 256 << 20}
-	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal != ".reprise/journal.db" || j.DeadLetters.Files.Path != "dead-letters/a" {
-		t.Errorf("journal %s, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.Files, diff)
+	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 256 << 20, Unfinished: "1%",
+		ErrorBudget: &ErrorBudget{Recent: 25, Of: 30}}
+	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" || j.DeadLetters.Files.Path != "dead-letters/a" {
+		t.Errorf("journal %+v, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.Files, diff)
 	}
 }
 

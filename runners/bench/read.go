@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
@@ -84,14 +85,23 @@ func (b *bench) readSource(ctx context.Context, s *sum) error {
 	if err != nil {
 		return err
 	}
-	ahead := connector.Ahead{Readers: j.Limits.Readers, Bytes: int64(j.Limits.ReadAhead)}
-	return connector.ReadAhead(ctx, source, splits, ahead, func(_ int, p connector.Page, _ bool) (bool, error) {
-		s.rows.Add(p.Rows())
-		for _, r := range p.Records {
+	queues := make([][]connector.Split, len(splits))
+	for i, sp := range splits {
+		queues[i] = []connector.Split{sp}
+	}
+	ahead := connector.ReadAhead(ctx, source, queues, connector.Window{Readers: j.Limits.Readers, Rows: math.MaxInt64, Bytes: int64(j.Limits.ReadAhead)})
+	defer ahead.Stop()
+	for it := range ahead.Items {
+		if it.Err != nil {
+			return it.Err
+		}
+		s.rows.Add(it.Page.Rows())
+		for _, r := range it.Page.Records {
 			if r.Version > 1 { // 1: the row has no column with a write time
 				s.versions.Add(r.Version)
 			}
 		}
-		return true, nil
-	})
+		ahead.ReleaseBytes(it.Held)
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"reprise/io/fileio"
 	"reprise/io/icebergio"
+	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/transforms/fail"
@@ -29,7 +30,7 @@ type finished struct {
 // reprise runs a job to its end, in a process of its own as users do.
 func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 	file, reported := filepath.Join(b.dir, j.Name+".yaml"), filepath.Join(b.dir, j.Name+".report.json")
-	j.Journal = filepath.Join(b.dir, "journal.db")
+	j.Journal = &journal.Config{SQLite: filepath.Join(b.dir, "journal.db")}
 	j.DeadLetters = &job.Target{Files: &fileio.SinkConfig{Path: filepath.Join(b.dir, "dead-letters")}}
 	text, err := json.Marshal(j)
 	if err != nil {

@@ -22,6 +22,12 @@ type commands struct {
 	Verbose bool `short:"v" help:"Tell more, Beam's own messages too."`
 
 	Run        runCommand        `cmd:"" help:"Run a job."`
+	Resume     resumeCommand     `cmd:"" help:"Let a paused run go on, or begin again where one stood."`
+	Status     statusCommand     `cmd:"" help:"Show the runs, or one run: how far it is, what it waits for, how fast it goes."`
+	Pause      pauseCommand      `cmd:"" help:"Hold a run, on every worker."`
+	Stop       stopCommand       `cmd:"" help:"End a run in a way that it can be resumed."`
+	Throttle   throttleCommand   `cmd:"" help:"Change how fast a run reads, or writes to a sink."`
+	Scale      scaleCommand      `cmd:"" help:"Change how many requests a system gets at once."`
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
 	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`

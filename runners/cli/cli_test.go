@@ -124,7 +124,7 @@ func TestRun(t *testing.T) {
 	}
 	slices.Sort(letters)
 	s.golden("dead.golden", strings.Join(letters, "\n")+"\n")
-	if diff := cmp.Diff([]journal.State{journal.Done}, s.states()); diff != "" {
+	if diff := cmp.Diff([]journal.State{journal.Complete}, s.states()); diff != "" {
 		t.Errorf("journal: %s", diff)
 	}
 }
@@ -331,7 +331,7 @@ sinks:
 	s.vars["ROWS"] = "500"
 	s.write("job.yaml", stopJob)
 	s.want(fail.ExitDone, "run", "job.yaml", "--report", "report.json")
-	if diff := cmp.Diff([]journal.State{journal.Done, journal.Stopped}, s.states()); diff != "" {
+	if diff := cmp.Diff([]journal.State{journal.Complete, journal.Stopped}, s.states()); diff != "" {
 		t.Errorf("journal: %s", diff)
 	}
 	sinks := s.report().Sinks

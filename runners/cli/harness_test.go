@@ -200,7 +200,7 @@ func (s *scene) lines(pattern string) []string {
 // states are the states of the runs in the journal, the latest first.
 func (s *scene) states() (states []journal.State) {
 	s.t.Helper()
-	j, err := journal.Open(s.t.Context(), filepath.Join(s.dir, ".reprise/journal.db"))
+	j, err := journal.Open(s.t.Context(), journal.Config{SQLite: filepath.Join(s.dir, ".reprise/journal.db")})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -217,4 +218,10 @@ func (c *transformsCommand) Run(con *console) error {
 		}
 	}
 	return fail.Job("transform.unknown", "there is no transform %q", c.Name).WithFix("see: reprise transforms")
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

@@ -16,6 +16,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/pace"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -23,56 +24,84 @@ import (
 
 // runCommand is `reprise run JOB`.
 type runCommand struct {
-	Job         string `arg:"" help:"The job file."`
-	Runner      string `enum:"prism,flink" default:"prism" help:"Where it runs: prism (in this process) or flink."`
-	Endpoint    string `placeholder:"HOST:PORT" help:"Flink: Beam's job service."`
-	Environment string `enum:"LOOPBACK,PROCESS,DOCKER,EXTERNAL" default:"LOOPBACK" help:"Flink: where the workers are; LOOPBACK is this process."`
-	EnvConfig   string `placeholder:"CONFIG" help:"Flink: what the environment needs, as Beam's --environment_config."`
-	Parallelism int    `help:"Flink: slots the job takes; 0 is the cluster's default."`
-	Report      string `placeholder:"FILE" help:"Also write the report there, as JSON."`
+	File string `arg:"" name:"job" help:"The job file."`
+	runner
 }
 
 // Run runs the job, shows its progress and prints its report.
 func (c *runCommand) Run(ctx context.Context, con *console) error {
-	if c.Runner == "flink" && c.Endpoint == "" {
-		return fail.Job("flink.no_endpoint", "--runner flink needs --endpoint HOST:PORT").WithFix("name the address of Beam's Flink job service")
+	runner, err := c.runner.of(con)
+	if err != nil {
+		return err
 	}
-	p, err := launch.Open(ctx, c.Job)
+	p, err := launch.Open(ctx, c.File)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-
+	if err := offer(ctx, con, p); err != nil {
+		return err
+	}
 	began := time.Now()
 	var progress *progress
-	report, err := p.Execute(ctx, launch.Runner{Name: c.Runner, Endpoint: c.Endpoint, Environment: c.Environment, Config: c.EnvConfig,
-		Parallelism: c.Parallelism, Verbose: con.verbose}, func(jl *journal.Journal, plan journal.Plan) {
-		progress = watch(con.err, jl, p.Run.ID, plan)
+	report, err := p.Execute(ctx, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
+		progress = watch(con.err, j, run, attempt, total)
 	})
 	progress.stop()
 	if err != nil {
 		return err
 	}
-	printReport(con.out, p.Job, report, time.Since(began))
-	if c.Report != "" {
-		if err := writeJSON(c.Report, report); err != nil {
+	return conclude(con, p.Job, report, time.Since(began), c.Report)
+}
+
+// offer tells of a run of the same job that has not come to its end.
+func offer(ctx context.Context, con *console, p *launch.Prepared) error {
+	left, err := p.Unfinished(ctx)
+	if err != nil || left == "" {
+		return err
+	}
+	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one and: reprise resume %s\n", left, left)
+	return nil
+}
+
+// conclude prints the report of an attempt, and gives the error, and so the exit code, that belongs to it.
+func conclude(con *console, j *job.Job, r *flow.Report, took time.Duration, file string) error {
+	printReport(con.out, j, r, took)
+	if file != "" {
+		if err := writeJSON(file, r); err != nil {
 			return err
 		}
 	}
-	return verdict(p.Job, report)
+	return verdict(j, r)
 }
 
-// verdict is the error, and so the exit code, of a run that came to its report.
 func verdict(j *job.Job, r *flow.Report) error {
-	if len(r.Faults) > 0 {
-		return &fail.Error{Class: fail.Fatal, Code: "run.unbalanced", Exit: fail.ExitUnbalanced,
-			Message: fmt.Sprintf("run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")),
-			Fix:     "do not trust the targets; run the job again and report this"}
+	ended := func(exit int, code, format string, args ...any) *fail.Error {
+		return &fail.Error{Class: fail.Fatal, Code: code, Exit: exit, Message: fmt.Sprintf(format, args...)}
+	}
+	goOn := "resume it: reprise resume " + r.Run
+	switch r.State {
+	case journal.Unbalanced:
+		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")).
+			WithFix("do not trust the targets; run the job again and report this")
+	case journal.Stopped:
+		return ended(fail.ExitStopped, "run.stopped", "run %s was stopped before its end", r.Run).WithFix("%s", goOn)
+	case journal.Paused:
+		return ended(fail.ExitDead, "run.paused", "run %s has paused: %s", r.Run, r.Reason).
+			WithFix("see what is wrong with reprise dead stats %s, mend it, then %s", r.Run, goOn)
+	case journal.Incomplete:
+		var down []string
+		for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
+			if s := r.Sinks[name]; s.Open > 0 {
+				down = append(down, fmt.Sprintf("sink %s has %d splits open: %s", name, s.Open, s.Reason))
+			}
+		}
+		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run, strings.Join(down, "\n  ")).
+			WithFix("once the sink is well, %s", goOn)
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {
-		return &fail.Error{Class: fail.Fatal, Code: "run.dead_letters", Exit: fail.ExitDead,
-			Message: fmt.Sprintf("run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read, j.Limits.DeadLetters),
-			Fix:     "look at them in " + place(j.DeadLetters)}
+		return ended(fail.ExitDead, "run.dead_letters", "run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read, j.Limits.DeadLetters).
+			WithFix("look at them in %s, and with reprise dead stats %s", place(j.DeadLetters), r.Run)
 	}
 	return nil
 }
@@ -119,8 +148,11 @@ func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
 	if r.DeadLetters > 0 {
 		fmt.Fprintf(w, "dead letters: %s in %s\n", grouped(r.DeadLetters), place(j.DeadLetters))
 	}
-	if len(r.Faults) == 0 {
+	switch {
+	case r.State == journal.Complete:
 		fmt.Fprintln(w, "sums: balanced")
+	case len(r.Faults) == 0:
+		fmt.Fprintf(w, "sums: balanced so far; the run is %s\n", r.State)
 	}
 }
 
@@ -153,23 +185,31 @@ func grouped(n int64) string {
 	return s
 }
 
-// progress shows a run while it goes on: one line, written over, on a terminal; a log message each ten seconds elsewhere.
+// progress shows an attempt while it goes on: one line, written over, on a terminal; a log message each ten seconds elsewhere.
 type progress struct {
 	w       io.Writer
 	line    bool
-	journal *journal.Journal
+	journal journal.Journal
 	run     string
-	plan    journal.Plan
+	total   journal.Total
+	before  int64 // rows of earlier attempts
 	began   time.Time
 	quit    chan struct{}
 	done    chan struct{}
 }
 
-func watch(w io.Writer, j *journal.Journal, run string, plan journal.Plan) *progress {
-	p := &progress{w: w, journal: j, run: run, plan: plan, began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+func watch(w io.Writer, j journal.Journal, run string, attempt int, total journal.Total) *progress {
+	p := &progress{w: w, journal: j, run: run, total: total, began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
 	f, ok := w.(*os.File)
 	p.line = ok && term.IsTerminal(int(f.Fd()))
-	slog.Info("run begins", "run", run, "splits", plan.Splits, "rows_estimated", plan.Rows)
+	if attempt > 1 {
+		for d, err := range j.Finished(context.Background(), run) {
+			if err == nil && d.Sink == "" {
+				p.before += d.Sum.Read
+			}
+		}
+	}
+	slog.Info("run begins", "run", run, "attempt", attempt, "splits", total.Splits, "rows_estimated", total.Rows, "rows_finished", p.before)
 	go p.show()
 	return p
 }
@@ -185,7 +225,7 @@ func (p *progress) show() {
 	for {
 		select {
 		case <-tick.C:
-			now, err := p.journal.Progress(context.Background(), p.run)
+			now, err := p.journal.Beats(context.Background(), p.run)
 			if err != nil {
 				slog.Warn("progress is not known", "error", err)
 				continue
@@ -200,33 +240,58 @@ func (p *progress) show() {
 	}
 }
 
-func (p *progress) print(now journal.Progress) {
+func (p *progress) print(beats []journal.Beat) {
 	elapsed := time.Since(p.began)
-	rate := float64(now.Read) / elapsed.Seconds()
+	now := total(beats)
+	rate := float64(now.rows) / elapsed.Seconds()
 	eta := "?"
-	if rows := max(p.plan.Rows, now.Read); rate > 0 && p.plan.Rows > 0 {
-		eta = time.Duration(float64(rows-now.Read) / rate * float64(time.Second)).Round(time.Second).String()
-	}
-	var sum record.Counts
-	for _, of := range now.Outcomes {
-		sum.Add(of)
+	if left := p.total.Rows - p.before - now.rows; rate > 0 && p.total.Rows > 0 {
+		eta = time.Duration(float64(max(0, left)) / rate * float64(time.Second)).Round(time.Second).String()
 	}
 	if !p.line {
-		args := []any{"run", p.run, "rows", now.Read, "rows_per_s", int64(rate), "splits_done", now.SplitsDone, "splits", p.plan.Splits, "eta", eta}
-		for o, n := range sum {
+		args := []any{"run", p.run, "rows", p.before + now.rows, "rows_per_s", int64(rate), "splits_done", now.splits, "splits", p.total.Splits, "eta", eta}
+		for o, n := range now.outcomes {
 			args = append(args, record.Outcome(o).String(), n)
+		}
+		if now.waiting != "" {
+			args = append(args, "waiting", now.waiting)
 		}
 		slog.Info("progress", args...)
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\r\x1b[K%s rows  %s/s  splits %d/%d  eta %s ", grouped(now.Read), grouped(int64(rate)), now.SplitsDone, p.plan.Splits, eta)
-	for o, n := range sum {
+	fmt.Fprintf(&b, "\r\x1b[K%s rows  %s/s  splits %d/%d  eta %s ", grouped(p.before+now.rows), grouped(int64(rate)), now.splits, p.total.Splits, eta)
+	for o, n := range now.outcomes {
 		if n > 0 {
 			fmt.Fprintf(&b, " %s %s", record.Outcome(o), grouped(n))
 		}
 	}
+	if now.waiting != "" {
+		fmt.Fprintf(&b, "  %s", now.waiting)
+	}
 	fmt.Fprint(p.w, b.String())
+}
+
+// done is what the workers of an attempt have done so far.
+type done struct {
+	rows     int64
+	splits   int
+	outcomes record.Counts
+	waiting  string // why one of them does not go on
+}
+
+func total(beats []journal.Beat) (d done) {
+	for _, b := range beats {
+		d.rows += b.Systems[pace.Source].Records
+		d.splits += b.Splits
+		for _, n := range b.Outcomes {
+			d.outcomes.Add(n)
+		}
+		if d.waiting == "" {
+			d.waiting = b.Waiting
+		}
+	}
+	return d
 }
 
 func (p *progress) stop() {

@@ -12,6 +12,7 @@ import (
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
 	"reprise/io/corpusio"
+	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/runners/launch"
@@ -81,7 +82,7 @@ func (c Corpus) sink(table string) *cassandraio.SinkConfig {
 }
 
 func (c Corpus) job() *job.Job {
-	j := &job.Job{Name: "load-corpus", Journal: c.Journal, Source: job.Source{Corpus: &c.Source},
+	j := &job.Job{Name: "load-corpus", Journal: &journal.Config{SQLite: c.Journal}, Source: job.Source{Corpus: &c.Source},
 		Sinks: map[string]job.Sink{"assets": {Target: job.Target{Cassandra: c.sink("assets")}}}}
 	j.SetDefaults()
 	return j

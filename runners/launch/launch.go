@@ -4,9 +4,9 @@ package launch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,10 +16,8 @@ import (
 	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
-	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/transforms"
-	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -30,6 +28,7 @@ type Prepared struct {
 	Source   connector.Source
 	Schema   *record.Schema
 	Compiled *job.Compiled
+	Parent   string // the run whose dead letters it sends again; "": none
 }
 
 // Open loads a job file and prepares its job.
@@ -115,8 +114,8 @@ func (p *Prepared) Plan(ctx context.Context) ([]connector.Split, error) {
 }
 
 // Sum is the total of a plan.
-func Sum(splits []connector.Split) journal.Plan {
-	var sum journal.Plan
+func Sum(splits []connector.Split) journal.Total {
+	var sum journal.Total
 	for _, s := range splits {
 		sum.Splits++
 		sum.Rows += s.Rows
@@ -125,82 +124,35 @@ func Sum(splits []connector.Split) journal.Plan {
 	return sum
 }
 
-// chunks deals the splits out to n pieces of work, in turn, so that the parts of one wide bucket are read by different workers.
-func chunks(splits []connector.Split, n int) [][]connector.Split {
-	n = max(1, min(n, len(splits)))
-	dealt := make([][]connector.Split, n)
-	for i, s := range splits {
-		dealt[i%n] = append(dealt[i%n], s)
+// Unfinished is the last run of the same job, if it can be resumed and nobody works at it; "": there is none.
+func (p *Prepared) Unfinished(ctx context.Context) (string, error) {
+	if file := p.Job.Journal.SQLite; file != "" {
+		if _, err := os.Stat(file); err != nil {
+			return "", nil
+		}
 	}
-	return dealt
-}
-
-// Execute runs the job and returns its report, which it also leaves in the journal. watch, which may be nil, is told once the plan stands.
-func (p *Prepared) Execute(ctx context.Context, o Runner, watch func(*journal.Journal, journal.Plan)) (*flow.Report, error) {
-	if err := o.reachable(ctx); err != nil {
-		return nil, err
-	}
-	// Nothing is created for one sink where another is wrong.
-	if err := p.Targets(ctx, true); err != nil {
-		return nil, err
-	}
-	j, err := journal.Open(ctx, p.Job.Journal)
+	j, err := journal.Open(ctx, *p.Job.Journal)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer j.Close()
-	if err := p.Targets(ctx, false); err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(p.Job)
+	fingerprint, err := p.fingerprint()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	schema, err := p.Schema.MarshalBinary()
-	if err != nil {
-		return nil, err
+	all, err := j.List(ctx)
+	for _, r := range all {
+		if r.Job != p.Job.Name || r.Fingerprint != fingerprint || r.Parent != "" {
+			continue
+		}
+		if r.State == journal.Complete || r.State == journal.Unbalanced || r.Attempt == 0 {
+			return "", nil
+		}
+		alive, err := Alive(ctx, j, r.ID)
+		if err != nil || len(alive) > 0 {
+			return "", err
+		}
+		return r.ID, nil
 	}
-	if err := j.Begin(ctx, journal.Run{ID: p.Run.ID, Job: p.Run.Job, Started: p.Run.Started, JobFile: text}); err != nil {
-		return nil, err
-	}
-	splits, err := p.Plan(ctx)
-	if err != nil {
-		return nil, p.end(ctx, j, err)
-	}
-	work := chunks(splits, o.chunks())
-	if err := j.SavePlan(ctx, p.Run.ID, slices.Values(work), Sum(splits)); err != nil {
-		return nil, p.end(ctx, j, err)
-	}
-	if watch != nil {
-		watch(j, Sum(splits))
-	}
-	graph := flow.Graph(flow.Setting{Run: p.Run, Job: text, Schema: schema}, p.Job, len(work))
-	if err := o.execute(ctx, p.Run, graph); err != nil {
-		return nil, p.end(ctx, j, err)
-	}
-	info, err := j.Get(ctx, p.Run.ID)
-	if err != nil {
-		return nil, err
-	}
-	if info.State == journal.Running {
-		return nil, p.end(ctx, j, fail.New(fail.Fatal, "run.no_report", "the runner ended without an error, but also without a report"))
-	}
-	report := &flow.Report{}
-	return report, json.Unmarshal(info.Report, report)
-}
-
-// end marks a run that did not come to its report, and prefers what a worker wrote down about its end to what the runner tells.
-func (p *Prepared) end(ctx context.Context, j *journal.Journal, err error) error {
-	state := journal.Failed
-	if stopped := context.Cause(ctx); stopped != nil {
-		state, err = journal.Stopped, stopped
-	}
-	ctx = context.WithoutCancel(ctx)
-	if cause, e := j.Failure(ctx, p.Run.ID); e == nil && cause != nil && state == journal.Failed {
-		err = cause
-	}
-	if e := j.Finish(ctx, p.Run.ID, state, nil); e != nil {
-		return fmt.Errorf("run %s did not finish: %w; and the journal: %w", p.Run.ID, err, e)
-	}
-	return fmt.Errorf("run %s did not finish: %w", p.Run.ID, err)
+	return "", err
 }

@@ -67,7 +67,7 @@ sinks:
 dead_letters:
   files: {path: %[3]s/dead}
 limits: {split_rows: 300, dead_letters: 5%%}
-journal: %[3]s/journal.db
+journal: {sqlite: "%[3]s/journal.db"}
 `
 
 // target is where one run of the main job writes.

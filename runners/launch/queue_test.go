@@ -24,7 +24,7 @@ sinks:
   out: {files: {path: %[1]s/out}}
 dead_letters:
   %[2]s
-journal: %[1]s/journal.db
+journal: {sqlite: "%[1]s/journal.db"}
 `
 
 // TestQueues writes dead letters to Kafka and to Iceberg, and reads the records back as they were, by other programs.

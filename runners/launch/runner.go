@@ -44,10 +44,19 @@ type Runner struct {
 	Verbose     bool   // Beam's own messages too
 }
 
-// chunks is the number of pieces of work: Prism reads them one after the other in one bundle, so one is best; Flink deals them to its slots.
-func (r Runner) chunks() int {
+// hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one is best; Flink
+// deals them to its slots.
+func (r Runner) hands() int {
 	if r.Name == "flink" {
-		return max(4, r.Parallelism) * 4
+		return r.workers() * 4
+	}
+	return 1
+}
+
+// workers is about how many passes go on at once.
+func (r Runner) workers() int {
+	if r.Name == "flink" {
+		return max(1, r.Parallelism)
 	}
 	return 1
 }

@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"reprise/io/connector"
@@ -41,15 +42,22 @@ func (p *Prepared) Sample(ctx context.Context, rows int) ([]*record.Record, erro
 func (p *Prepared) Measure(ctx context.Context, splits []connector.Split, moment time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, moment)
 	defer cancel()
-	var rows int64
 	began := time.Now()
-	err := connector.ReadAhead(ctx, p.Source, splits, connector.Ahead{Readers: p.Job.Limits.Readers, Bytes: int64(p.Job.Limits.ReadAhead)},
-		func(_ int, page connector.Page, _ bool) (bool, error) {
-			rows += page.Rows()
-			return true, nil
-		})
-	if err != nil && ctx.Err() == nil {
-		return 0, err
+	queues := make([][]connector.Split, len(splits))
+	for i, split := range splits {
+		queues[i] = []connector.Split{split}
+	}
+	window := connector.Window{Readers: p.Job.Limits.Readers, Rows: math.MaxInt64, Bytes: int64(p.Job.Limits.ReadAhead)}
+	ahead := connector.ReadAhead(ctx, p.Source, queues, window)
+	defer ahead.Stop()
+	var rows int64
+	for it := range ahead.Items {
+		if it.Err != nil && ctx.Err() == nil {
+			return 0, it.Err
+		}
+		rows += it.Page.Rows()
+		ahead.ReleaseRows(it.Held)
+		ahead.ReleaseBytes(it.Held)
 	}
 	return int64(float64(rows) / time.Since(began).Seconds()), nil
 }

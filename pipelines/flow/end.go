@@ -1,0 +1,230 @@
+package flow
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"reprise/io/connector"
+	"reprise/io/deadletter"
+	"reprise/io/journal"
+	"reprise/pipelines/job"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+func init() {
+	register.DoFn3x1[context.Context, int, func(*int) bool, error](&endFn{})
+}
+
+// The stages of a run, as dead letters name them.
+const stageSource = "source"
+
+func stageSink(name string) string { return "sink " + name }
+
+// partsQueue is the dead-letter queue among the sinks whose parts are in the journal.
+const partsQueue = ""
+
+// Report is what a run did, over all of its attempts: for each sink the closed sum of design rule 5.
+type Report struct {
+	Run         string                `json:"run"`
+	Job         string                `json:"job"`
+	Attempt     int                   `json:"attempt"` // the last
+	State       journal.State         `json:"state"`
+	Reason      string                `json:"reason,omitempty"` // why it is not done
+	Splits      int                   `json:"splits"`           // of the plan
+	Read        int64                 `json:"read"`
+	DeadLetters int64                 `json:"dead_letters"`
+	Sinks       map[string]SinkReport `json:"sinks"`
+	Faults      []string              `json:"faults,omitempty"` // sums that do not balance; none: all do
+}
+
+// SinkReport is the sum of one sink: Read + Made = the sum of Outcomes.
+type SinkReport struct {
+	Read      int64         `json:"read"`
+	Made      int64         `json:"made,omitempty"` // further records that transforms made of one
+	Outcomes  record.Counts `json:"outcomes"`
+	Committed *int64        `json:"committed,omitempty"`
+	Open      int           `json:"open,omitempty"`   // splits that it has not finished
+	Reason    string        `json:"reason,omitempty"` // why
+}
+
+// endFn ends an attempt: it looks whether all of the plan is finished, commits what is to be committed, and reports.
+type endFn struct {
+	Setting Setting
+	worker  *worker
+}
+
+// Setup opens the journal.
+func (f *endFn) Setup(ctx context.Context) (err error) {
+	f.worker, err = f.Setting.open(ctx)
+	return err
+}
+
+// ProcessElement comes once, after all splits. A run that does not balance has failed, whatever it wrote.
+func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (err error) {
+	defer f.worker.guard(ctx, "end", &err)
+	report, err := f.worker.end(ctx)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(report)
+	if err != nil {
+		return err
+	}
+	return f.worker.journal.Finish(ctx, f.worker.run.ID, report.State, body)
+}
+
+// Teardown closes the journal.
+func (f *endFn) Teardown() { f.worker.close() }
+
+func (w *worker) end(ctx context.Context) (*Report, error) {
+	r, err := Sum(ctx, w.journal, w.run, w.job)
+	if err != nil {
+		return nil, err
+	}
+	r.Attempt = w.attempt
+	for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
+		s := r.Sinks[name]
+		if s.Open > 0 {
+			continue
+		}
+		chain, err := w.sinkChain(name)
+		if err != nil {
+			return nil, err
+		}
+		if s.Committed, err = w.commit(ctx, name, w.job.Sinks[name].Target.Open, chain.Out); err != nil {
+			return nil, err
+		}
+		if written := s.Outcomes[record.Written]; s.Committed != nil && *s.Committed != written {
+			r.fault("sink %s wrote %d records, but committed %d", name, written, *s.Committed)
+		}
+		r.Sinks[name] = s
+	}
+	queued, err := w.commit(ctx, partsQueue, w.job.DeadLetters.Open, deadletter.Schema())
+	if err != nil {
+		return nil, err
+	}
+	if queued != nil && *queued != r.DeadLetters {
+		r.fault("%d records are dead, but %d dead letters were committed", r.DeadLetters, *queued)
+	}
+	return r, w.verdict(ctx, r)
+}
+
+// Sum adds up what all attempts at a run have finished so far.
+func Sum(ctx context.Context, j journal.Journal, run connector.Run, of *job.Job) (*Report, error) {
+	r := &Report{Run: run.ID, Job: run.Job, Sinks: map[string]SinkReport{}}
+	done, err := loadFinished(ctx, j, run.ID)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Sorted(maps.Keys(of.Sinks))
+	open := map[string]int{}
+	for split, err := range j.Plan(ctx, run.ID) {
+		if err != nil {
+			return nil, err
+		}
+		r.Splits++
+		for _, name := range names {
+			if split.For(name) && len(done.rest(split, []string{name})) > 0 {
+				open[name]++
+			}
+		}
+	}
+	total := func(sink string) (sum journal.Sum) {
+		for _, all := range done[sink] {
+			for _, d := range all {
+				sum.Add(d.Sum)
+			}
+		}
+		return sum
+	}
+	shared := total(stageShared)
+	r.Read, r.DeadLetters = shared.Read, shared.Letters
+	for _, name := range names {
+		sum := total(name)
+		if sum.Read+sum.Made != sum.Outcomes.Total() {
+			r.fault("sink %s: %d read and %d made, but %d ended", name, sum.Read, sum.Made, sum.Outcomes.Total())
+		}
+		r.DeadLetters += sum.Letters
+		r.Sinks[name] = SinkReport{Read: sum.Read, Made: sum.Made, Outcomes: sum.Outcomes, Open: open[name]}
+	}
+	return r, nil
+}
+
+func (r *Report) fault(format string, args ...any) {
+	r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
+}
+
+// commit makes the parts of a sink visible; nil: it does not commit, or has nothing to.
+func (w *worker) commit(ctx context.Context, name string, open func() (connector.Sink, error), schema *record.Schema) (*int64, error) {
+	parts, err := w.journal.Parts(ctx, w.run.ID, name)
+	if err != nil {
+		return nil, err
+	}
+	sink, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer sink.Close()
+	committer, ok := sink.(connector.Committer)
+	switch {
+	case !ok && len(parts) > 0:
+		return nil, fail.New(fail.Fatal, "internal.no_committer", "%s gave parts, but cannot commit them", name)
+	case !ok:
+		return nil, nil
+	}
+	n, err := committer.Commit(ctx, w.run, schema, parts)
+	return &n, err
+}
+
+// verdict is the state that the run is in.
+func (w *worker) verdict(ctx context.Context, r *Report) error {
+	control, err := w.journal.Control(ctx, w.run.ID)
+	if err != nil {
+		return err
+	}
+	beats, err := w.journal.Beats(ctx, w.run.ID)
+	if err != nil {
+		return err
+	}
+	open := false
+	for name, s := range r.Sinks {
+		if s.Open == 0 {
+			continue
+		}
+		open = true
+		if !slices.Contains(w.sinks, name) {
+			s.Reason = "it took no part in this attempt"
+		}
+		for _, b := range beats {
+			if why, down := b.Down[name]; down {
+				s.Reason = why
+			}
+		}
+		r.Sinks[name] = s
+	}
+	switch {
+	case len(r.Faults) > 0:
+		r.State = journal.Unbalanced
+	case !open:
+		r.State = journal.Complete
+	case control.Want == journal.Stop && control.Reason != "":
+		r.State, r.Reason = journal.Paused, control.Reason
+	case control.Want == journal.Stop:
+		r.State = journal.Stopped
+	default:
+		r.State = journal.Incomplete
+		for name, s := range r.Sinks {
+			if s.Open > 0 && s.Reason == "" {
+				r.fault("sink %s has not finished %d splits, and nothing tells why", name, s.Open)
+				r.State = journal.Unbalanced
+			}
+		}
+	}
+	return nil
+}

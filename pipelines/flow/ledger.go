@@ -1,0 +1,220 @@
+package flow
+
+import (
+	"math/bits"
+	"sync"
+
+	"reprise/io/connector"
+	"reprise/io/journal"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// ledger knows every page that has been read and is not finished. A page is finished at a sink once all of its records are
+// settled there and its dead letters are in the queue; it is then written to the journal, and leaves the ledger once all sinks
+// have finished it.
+type ledger struct {
+	ahead *connector.Ahead
+
+	mu      sync.Mutex
+	pages   map[int64]*page
+	last    int64   // number of the last page
+	settled []share // that wait to be written down
+	rows    int64   // of settled: a hint that it is time
+	recent  recent  // of all sinks
+}
+
+// page is one page on its way.
+type page struct {
+	number int64
+	rows   int64
+	window connector.Held
+	where  connector.Split
+	name   string // of the split that it was read for
+
+	sums    []journal.Sum          // by lane
+	waiting []int                  // by lane: records not settled, and 1 while the page is handed out; -1: not for this lane, or given up
+	letters [][]*record.DeadLetter // by lane
+	held    int                    // lanes that may hold records of it
+	open    int                    // lanes that have not finished it
+}
+
+// share is a page at one lane.
+type share struct {
+	page *page
+	lane int
+}
+
+func newLedger() *ledger { return &ledger{pages: map[int64]*page{}} }
+
+// enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
+func (l *ledger) enter(rows int64, window connector.Held, where connector.Split, name string, lanes []bool) *page {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last++
+	p := &page{number: l.last, rows: rows, window: window, where: where, name: name, sums: make([]journal.Sum, len(lanes)),
+		waiting: make([]int, len(lanes)), letters: make([][]*record.DeadLetter, len(lanes))}
+	for i, in := range lanes {
+		if !in {
+			p.waiting[i] = -1
+			continue
+		}
+		p.waiting[i] = 1
+		p.sums[i].Read = rows
+		p.held++
+		p.open++
+	}
+	l.pages[p.number] = p
+	return p
+}
+
+// add counts records of a page that a lane has taken.
+func (l *ledger) add(p *page, lane, records int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.waiting[lane] >= 0 {
+		p.waiting[lane] += records
+	}
+}
+
+// handed tells that a lane has got all of a page: what ended before its sink, and what its own steps made of it.
+func (l *ledger) handed(p *page, lane int, t tally, letters []*record.DeadLetter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.waiting[lane] < 0 {
+		return
+	}
+	p.sums[lane].Made += t.made
+	p.sums[lane].Outcomes.Add(t.outcomes)
+	p.letters[lane] = append(p.letters[lane], letters...)
+	l.less(p, lane, 1)
+}
+
+// settle takes what a sink says of records. letter makes the dead letter of a result.
+func (l *ledger) settle(lane int, results []connector.Result, letter func(connector.Result) *record.DeadLetter) (counts record.Counts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var p *page
+	for _, res := range results {
+		counts[res.Outcome]++
+		l.recent.add(res.Outcome == record.Dead)
+		if n := res.Record.Origin.Page; p == nil || p.number != n {
+			p = l.pages[n]
+		}
+		if p == nil || p.waiting[lane] < 0 {
+			continue // given up
+		}
+		p.sums[lane].Outcomes[res.Outcome]++
+		if res.Outcome == record.Dead {
+			p.letters[lane] = append(p.letters[lane], letter(res))
+		}
+		l.less(p, lane, 1)
+	}
+	return counts
+}
+
+func (l *ledger) less(p *page, lane, n int) {
+	p.waiting[lane] -= n
+	if p.waiting[lane] > 0 {
+		return
+	}
+	l.settled = append(l.settled, share{p, lane})
+	l.rows += p.sums[lane].Read
+	l.release(p)
+}
+
+// release frees the memory of a page that no lane holds any more.
+func (l *ledger) release(p *page) {
+	if p.held--; p.held == 0 && l.ahead != nil {
+		l.ahead.ReleaseBytes(p.window)
+	}
+}
+
+// take gives the shares that are settled, and forgets them.
+func (l *ledger) take() []share {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got := l.settled
+	l.settled, l.rows = nil, 0
+	return got
+}
+
+// due tells how many rows wait to be written down.
+func (l *ledger) due() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rows
+}
+
+// finish closes shares that have been written down.
+func (l *ledger) finish(shares []share) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range shares {
+		l.close(s.page)
+	}
+}
+
+func (l *ledger) close(p *page) {
+	if p.open--; p.open > 0 {
+		return
+	}
+	delete(l.pages, p.number)
+	if l.ahead != nil {
+		l.ahead.ReleaseRows(p.window)
+	}
+}
+
+// abandon gives up what a lane has not settled: its sink is down, and its intervals stay open.
+func (l *ledger) abandon(lane int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.pages {
+		if p.waiting[lane] > 0 {
+			p.waiting[lane] = -1
+			l.release(p)
+			l.close(p)
+		}
+	}
+}
+
+// done is a settled share in the form of the journal. A sum that does not balance is a bug that must not be written down.
+func (s share) done(sink string) (journal.Done, error) {
+	sum := s.page.sums[s.lane]
+	sum.Letters = int64(len(s.page.letters[s.lane]))
+	if sink != stageShared && sum.Read+sum.Made != sum.Outcomes.Total() {
+		return journal.Done{}, fail.New(fail.Fatal, "run.unbalanced", "%s: sink %s got %d and made %d records, but ended %d",
+			s.page.name, sink, sum.Read, sum.Made, sum.Outcomes.Total())
+	}
+	w := s.page.where
+	return journal.Done{Sink: sink, Partition: w.Partition, Start: w.Start, End: w.End, Sum: sum}, nil
+}
+
+// recently is what became of the last records at the sinks.
+func (l *ledger) recently() recent {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.recent
+}
+
+// recent remembers which of the last records were dead.
+type recent struct {
+	bits uint64 // the last record in the lowest
+	seen int
+}
+
+func (r *recent) add(dead bool) {
+	r.bits <<= 1
+	if dead {
+		r.bits |= 1
+	}
+	r.seen++
+}
+
+// dead is how many of the last n were dead, n at most 64; 0 while there were not as many yet.
+func (r recent) dead(n int) int {
+	if r.seen < n {
+		return 0
+	}
+	return bits.OnesCount64(r.bits << (64 - n))
+}

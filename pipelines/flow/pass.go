@@ -1,0 +1,580 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	"github.com/cenkalti/backoff/v5"
+
+	"reprise/io/connector"
+	"reprise/io/deadletter"
+	"reprise/io/journal"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+func init() {
+	register.DoFn4x1[context.Context, *sdf.LockRTracker, work, func(int), error](&passFn{})
+}
+
+// passFn takes splits all the way: a splittable DoFn whose restriction is a list of them. Reading, transforms and sinks are
+// one step, because only whoever sees all of them knows when a page is finished everywhere, which is what the journal is told.
+type passFn struct {
+	Setting Setting
+	worker  *worker
+	source  connector.Source
+}
+
+// CreateInitialRestriction is the whole of the work.
+func (f *passFn) CreateInitialRestriction(w work) work { return w }
+
+// SplitRestriction keeps the work whole: the plan has cut it for the runner already.
+func (f *passFn) SplitRestriction(_ work, r work) []work { return []work{r} }
+
+// RestrictionSize is the number of rows that the plan expects.
+func (f *passFn) RestrictionSize(_ work, r work) float64 {
+	rows := 0.0
+	for _, s := range r.Splits {
+		rows += float64(max(1, s.Rows))
+	}
+	return rows
+}
+
+// CreateTracker tracks by split and position.
+func (f *passFn) CreateTracker(r work) *sdf.LockRTracker { return sdf.NewLockRTracker(newTracker(r)) }
+
+// Setup opens the source.
+func (f *passFn) Setup(ctx context.Context) (err error) {
+	if f.worker, err = f.Setting.open(ctx); err != nil {
+		return err
+	}
+	need := f.worker.job.Need(f.worker.run.ID)
+	need.PageRows = max(1, f.worker.window/(2*f.worker.job.Limits.Readers))
+	f.source, err = f.worker.job.Source.Open(need)
+	return err
+}
+
+// ProcessElement reads what is left of the splits and returns once all of it is finished, or the run is to stop.
+func (f *passFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ work, emit func(int)) (err error) {
+	defer f.worker.guard(ctx, "pass", &err)
+	splits := rt.GetRestriction().(work).Splits
+	p, err := f.worker.newPass(ctx, f.source, rt)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if err := p.run(splits); err != nil {
+		return err
+	}
+	emit(len(splits))
+	return nil
+}
+
+// Teardown closes the source.
+func (f *passFn) Teardown() error {
+	f.worker.close()
+	if f.source == nil {
+		return nil
+	}
+	return f.source.Close()
+}
+
+// pass is the work of one goroutine on some splits: it takes pages as they are read, hands their records to the lanes, and writes
+// down in the journal what has been finished.
+type pass struct {
+	*worker
+	source  connector.Source
+	tracker *sdf.LockRTracker
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	heart   *heart
+	ledger  *ledger
+	ahead   *connector.Ahead
+	lanes   []*lane
+	queue   *queue
+
+	splits []connector.Split
+	queues []reading
+	recent recent    // of the records that no sink has seen
+	came   bool      // a page has come since the last tick
+	nudged time.Time // when the sinks were last told to send what they have
+}
+
+// reading is what of one split is being read.
+type reading struct {
+	split int // of the restriction
+	parts []connector.Split
+	last  []byte // where reading stands in the current part
+}
+
+// tick is how often a pass looks around when nothing comes.
+const tick = 100 * time.Millisecond
+
+// errStop ends a pass that is to stop: nothing is wrong.
+var errStop = errors.New("the run is to stop")
+
+func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *sdf.LockRTracker) (p *pass, err error) {
+	p = &pass{worker: w, source: source, tracker: tracker, ledger: newLedger(), nudged: time.Now()}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	p.heart = startHeart(p.ctx, w, p.cancel)
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	p.lanes = []*lane{{name: stageShared, chain: w.chain}}
+	for i, name := range w.sinks {
+		p.lanes = append(p.lanes, &lane{name: name, index: i + 1})
+	}
+	for _, l := range p.lanes[1:] {
+		if err = p.open(l); err != nil {
+			if err = p.fell(l, err); err != nil {
+				return p, err
+			}
+		}
+	}
+	p.queue, err = w.openQueue(p.ctx)
+	return p, err
+}
+
+// open opens a lane's sink and writer, whose requests pass the gate of that sink.
+func (p *pass) open(l *lane) (err error) {
+	if l.chain, err = p.sinkChain(l.name); err != nil {
+		return err
+	}
+	if l.sink, err = p.job.Sinks[l.name].Target.Open(); err != nil {
+		return err
+	}
+	_, l.commits = l.sink.(connector.Committer)
+	letter := func(res connector.Result) *record.DeadLetter {
+		return p.deadLetter(res.Record, stageSink(l.name), l.name, res.Attempts, res.Err)
+	}
+	ctx := connector.WithGate(p.ctx, p.heart.pace.Gate(l.name))
+	l.writer, err = l.sink.Open(ctx, p.worker.run, l.chain.Out, func(results []connector.Result) {
+		p.heart.outcomes(l.name, p.ledger.settle(l.index, results, letter))
+	})
+	return err
+}
+
+func (p *pass) close() {
+	p.cancel(context.Canceled)
+	if p.ahead != nil {
+		p.ahead.Stop()
+	}
+	for _, l := range p.lanes {
+		closeSink(l.sink, l.writer)
+	}
+	if p.queue != nil {
+		p.queue.close()
+	}
+	p.heart.stop()
+}
+
+// run reads the rest of the splits, and finishes it.
+func (p *pass) run(splits []connector.Split) error {
+	err := p.prepare(splits)
+	if err == nil {
+		err = p.takeAll()
+	}
+	stop := errors.Is(err, errStop)
+	if stop {
+		p.ahead.Stop()
+	}
+	if err == nil || stop {
+		err = p.drain(p.ctx)
+	}
+	if stop || errors.Is(context.Cause(p.ctx), errStop) {
+		return p.giveBack()
+	}
+	if err != nil {
+		// What is finished need not be done again.
+		err = errors.Join(err, p.writeDown(context.WithoutCancel(p.ctx), nil))
+	}
+	return err
+}
+
+// prepare finds out what is left, and begins to read it.
+func (p *pass) prepare(splits []connector.Split) error {
+	done, err := loadFinished(p.ctx, p.journal, p.worker.run.ID)
+	if err != nil {
+		return err
+	}
+	p.splits = splits
+	var queues [][]connector.Split
+	for i, split := range splits {
+		var sinks []string
+		for _, l := range p.lanes {
+			if l.down == nil && (l.name == stageShared || split.For(l.name)) {
+				sinks = append(sinks, l.name)
+			}
+		}
+		parts := done.rest(split, sinks)
+		if len(parts) == 0 {
+			p.heart.split()
+			if !p.tracker.TryClaim(claim{split: i, end: true}) && p.tracker.GetError() != nil {
+				return p.tracker.GetError()
+			}
+			continue
+		}
+		p.queues = append(p.queues, reading{split: i, parts: parts, last: parts[0].Start})
+		queues = append(queues, parts)
+	}
+	limits := p.job.Limits
+	p.ahead = connector.ReadAhead(connector.WithGate(p.ctx, p.heart.pace.Gate(systemSource)), p.source, queues,
+		connector.Window{Readers: limits.Readers, Rows: int64(p.window), Bytes: int64(limits.ReadAhead)})
+	p.ledger.ahead = p.ahead
+	return nil
+}
+
+// takeAll takes what is read until there is no more.
+func (p *pass) takeAll() error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case it, ok := <-p.ahead.Items:
+			if !ok {
+				return context.Cause(p.ctx)
+			}
+			if it.Err != nil {
+				return it.Err
+			}
+			p.came = true
+			if err := p.take(it); err != nil {
+				return err
+			}
+		case <-ticker.C:
+			// A window that is full of what sinks only gather would never empty.
+			starves := !p.came && p.ahead.Waits()
+			p.came = false
+			if err := p.nudge(starves); err != nil {
+				return err
+			}
+		case <-p.heart.stopping:
+			return errStop
+		case <-p.ctx.Done():
+			return context.Cause(p.ctx)
+		}
+	}
+}
+
+// take claims an item and hands its records to the lanes.
+func (p *pass) take(it connector.Item) error {
+	q := &p.queues[it.Queue]
+	part := q.parts[it.Split]
+	c := claim{split: q.split, last: it.Page.Last}
+	end := it.End && it.Split == len(q.parts)-1
+	switch {
+	case end:
+		c.end = true
+	case it.End:
+		if c.last = part.End; string(q.last) == string(part.End) {
+			q.last = q.parts[it.Split+1].Start
+			return nil
+		}
+	}
+	if !p.tracker.TryClaim(c) {
+		p.ahead.ReleaseRows(it.Held)
+		p.ahead.ReleaseBytes(it.Held)
+		p.ahead.Drop(it.Queue)
+		return p.tracker.GetError()
+	}
+	where := connector.Split{Partition: part.Partition, Start: q.last, End: it.Page.Last}
+	if it.End {
+		where.End = part.End
+	}
+	q.last = where.End
+	if it.End && !end {
+		q.last = q.parts[it.Split+1].Start
+	}
+	if end {
+		p.heart.split()
+		if string(where.Start) == string(where.End) && where.End != nil {
+			return nil // its last page ended there
+		}
+	}
+	return p.handOut(it, where, part)
+}
+
+// handOut hands a page to the lanes that have not finished it.
+func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
+	name := p.splits[p.queues[it.Queue].split].String()
+	in := make([]bool, len(p.lanes))
+	for _, l := range p.lanes {
+		in[l.index] = l.down == nil && slices.Contains(part.Sinks, l.name)
+		l.tally, l.letters = tally{}, nil
+	}
+	account := p.ledger.enter(it.Page.Rows(), it.Held, where, name, in)
+	shared := p.lanes[0]
+	for _, letter := range it.Page.Dead {
+		letter.Step, letter.Split = stageSource, name
+		shared.letters = append(shared.letters, p.address(letter))
+		shared.tally.outcomes[record.Dead]++
+		p.recent.add(true)
+	}
+	dead := func(r *record.Record, step string, err error) {
+		shared.letters = append(shared.letters, p.deadLetter(r, step, stageShared, 1, err))
+	}
+	var failed error
+	emit := func(r *record.Record) {
+		r.Origin.Split, r.Origin.Page = name, account.number
+		for _, l := range p.lanes[1:] {
+			if in[l.index] && l.down == nil && failed == nil {
+				failed = p.send(account, l, r)
+			}
+		}
+	}
+	for _, r := range it.Page.Records {
+		r.Origin.Split, r.Origin.Page = name, account.number
+		ended := shared.tally.outcomes[record.Dead]
+		if err := shared.tally.apply(p.chain, r, emit, dead); err != nil {
+			return err
+		}
+		p.recent.add(shared.tally.outcomes[record.Dead] > ended)
+		if failed != nil {
+			return failed
+		}
+	}
+	for _, l := range p.lanes {
+		if l.down != nil {
+			continue
+		}
+		t := l.tally
+		if l.index > 0 {
+			t.made += shared.tally.made
+			t.outcomes.Add(shared.tally.outcomes)
+		}
+		p.ledger.handed(account, l.index, t, l.letters)
+		p.heart.outcomes(l.name, l.tally.outcomes)
+		if in[l.index] {
+			l.since += account.rows
+		}
+	}
+	return p.nudge(false)
+}
+
+// send sends a record through a sink's own transforms to its writer.
+func (p *pass) send(account *page, l *lane, r *record.Record) error {
+	if len(l.chain.Steps) > 0 {
+		r = r.Clone() // other sinks hold the record too
+	}
+	var failed error
+	fatal := l.tally.apply(l.chain, r,
+		func(out *record.Record) {
+			if failed != nil {
+				return
+			}
+			out.Origin.Split, out.Origin.Page = account.name, account.number
+			p.ledger.add(account, l.index, 1)
+			failed = l.writer.Write(p.ctx, out)
+		},
+		func(in *record.Record, step string, err error) {
+			l.letters = append(l.letters, p.deadLetter(in, stageSink(l.name)+" "+step, l.name, 1, err))
+		})
+	if failed != nil {
+		failed = p.fell(l, failed)
+	}
+	return errors.Join(fatal, failed)
+}
+
+// fell leaves a sink behind that has failed, and its intervals open, while others go on. It gives the error back where it
+// concerns the whole run.
+func (p *pass) fell(l *lane, err error) error {
+	up := 0
+	for _, other := range p.lanes[1:] {
+		if other != l && other.down == nil {
+			up++
+		}
+	}
+	if p.ctx.Err() != nil {
+		return context.Cause(p.ctx)
+	}
+	if fail.ClassOf(err) == fail.Fatal || up == 0 {
+		return fmt.Errorf("%s: %w", stageSink(l.name), err)
+	}
+	slog.Warn("a sink is left behind, the others go on; resume the run once it is well", "run", p.worker.run.ID, "sink", l.name, "error", err)
+	l.down = err
+	p.heart.down(l.name, err)
+	p.ledger.abandon(l.index)
+	if l.writer != nil {
+		l.writer.Close()
+		l.writer = nil
+	}
+	return nil
+}
+
+// nudge makes the sinks send what they have only gathered, and writes down what is finished, when it is time for either.
+func (p *pass) nudge(starves bool) error {
+	now := time.Now()
+	const idle = 2 * time.Second
+	late := now.Sub(p.nudged) > idle
+	half := int64(max(1, p.window/2))
+	parts := []journal.Part{}
+	var checked []*lane
+	for _, l := range p.lanes[1:] {
+		// What commits makes files: time alone is no reason for another one.
+		if l.down != nil || l.since == 0 || l.since < half && !starves && (l.commits || !late) {
+			continue
+		}
+		bodies, err := l.writer.Checkpoint(p.ctx)
+		if err != nil {
+			if err = p.fell(l, err); err != nil {
+				return err
+			}
+			continue
+		}
+		l.since = 0
+		checked = append(checked, l)
+		for _, b := range bodies {
+			parts = append(parts, journal.Part{Sink: l.name, Body: b})
+		}
+	}
+	due := p.ledger.due()
+	if late || starves {
+		p.nudged = now
+	}
+	if len(checked) > 0 || due >= half/2 || due > 0 && (late || starves) {
+		return p.writeDown(p.ctx, parts, checked...)
+	}
+	return nil
+}
+
+// writeDown tells the journal what has been finished: pages whose records are settled, once their dead letters are in the queue. What a sink that
+// commits has settled counts only with the parts of a checkpoint after it.
+func (p *pass) writeDown(ctx context.Context, parts []journal.Part, checked ...*lane) error {
+	var ready []share
+	for _, s := range p.ledger.take() {
+		l := p.lanes[s.lane]
+		if l.commits {
+			l.settled = append(l.settled, s)
+		} else {
+			ready = append(ready, s)
+		}
+	}
+	for _, l := range p.lanes {
+		switch {
+		case l.down != nil:
+			p.ledger.finish(l.settled)
+			l.settled = nil
+		case slices.Contains(checked, l):
+			ready, l.settled = append(ready, l.settled...), nil
+		}
+	}
+	batch := journal.Batch{Parts: parts}
+	var letters []*record.Record
+	for _, s := range ready {
+		done, err := s.done(p.lanes[s.lane].name)
+		if err != nil {
+			return err
+		}
+		batch.Done = append(batch.Done, done)
+		for _, l := range s.page.letters[s.lane] {
+			r := deadletter.ToRecord(l)
+			letters = append(letters, r)
+			batch.Letters = append(batch.Letters, indexed(l, r))
+		}
+	}
+	if len(letters) > 0 {
+		bodies, err := p.queue.write(ctx, letters)
+		if err != nil {
+			return err
+		}
+		for _, b := range bodies {
+			batch.Parts = append(batch.Parts, journal.Part{Sink: partsQueue, Body: b})
+		}
+	}
+	if len(batch.Done)+len(batch.Parts) == 0 {
+		return nil
+	}
+	if err := p.record(ctx, batch); err != nil {
+		return err
+	}
+	p.ledger.finish(ready)
+	return p.heart.budget(p.ctx, p.recent, p.ledger.recently())
+}
+
+// record writes to the journal, also when it is busy for a while.
+func (p *pass) record(ctx context.Context, b journal.Batch) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := p.journal.Record(ctx, p.worker.run.ID, p.attempt, b)
+		if err != nil && fail.ClassOf(err) != fail.Transient {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(time.Minute))
+	return err
+}
+
+// indexed is the entry of a dead letter in the journal's index.
+func indexed(l *record.DeadLetter, r *record.Record) journal.Letter {
+	entry := journal.Letter{ID: r.KeyText(), Sink: l.Sink, Step: l.Step, Class: l.Class, Code: l.Code, Message: l.Message, Split: l.Split,
+		At: time.UnixMilli(l.At), State: journal.Waits}
+	if l.Record != nil {
+		entry.Key, entry.Position = l.Record.KeyText(), l.Record.Origin.Position
+	}
+	return entry
+}
+
+// drain waits until everything is settled, and writes it down.
+func (p *pass) drain(ctx context.Context) error {
+	type flushed struct {
+		lane  *lane
+		parts [][]byte
+		err   error
+	}
+	answers := make(chan flushed)
+	waiting := 0
+	for _, l := range p.lanes[1:] {
+		if l.down == nil {
+			waiting++
+			go func() {
+				parts, err := l.writer.Flush(ctx)
+				answers <- flushed{l, parts, err}
+			}()
+		}
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var failed error
+	for waiting > 0 {
+		var parts []journal.Part
+		var checked []*lane
+		select {
+		case a := <-answers:
+			waiting--
+			if a.err != nil {
+				if failed = errors.Join(failed, p.fell(a.lane, a.err)); failed != nil {
+					p.cancel(failed)
+				}
+				break
+			}
+			checked = append(checked, a.lane)
+			for _, b := range a.parts {
+				parts = append(parts, journal.Part{Sink: a.lane.name, Body: b})
+			}
+		case <-ticker.C:
+		}
+		if failed == nil {
+			failed = p.writeDown(ctx, parts, checked...)
+		}
+	}
+	if failed == nil {
+		failed = p.writeDown(ctx, nil)
+	}
+	return failed
+}
+
+// giveBack writes down what the sinks have still settled. The rest stays open in the journal; for Beam it is done.
+func (p *pass) giveBack() error {
+	err := p.writeDown(context.WithoutCancel(p.ctx), nil)
+	for i := range p.splits {
+		p.tracker.TryClaim(claim{split: i, end: true})
+	}
+	return errors.Join(err, p.tracker.GetError())
+}

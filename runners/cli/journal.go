@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"reprise/io/connector"
+	"reprise/io/journal"
+	"reprise/pipelines/job"
+	"reprise/transforms/fail"
+)
+
+// which says where the journal of a command is.
+type which struct {
+	Journal string `placeholder:"FILE" help:"The journal, an SQLite file; default: .reprise/journal.db."`
+	Job     string `placeholder:"FILE" help:"The job file that names the journal, instead."`
+}
+
+// open opens the journal.
+func (w which) open(ctx context.Context) (journal.Journal, error) {
+	config := journal.Config{SQLite: w.Journal}
+	switch {
+	case w.Journal != "" && w.Job != "":
+		return nil, fail.Job("cli.two_journals", "--journal and --job both name a journal").WithFix("give one of them")
+	case w.Job != "":
+		j, err := job.Load(w.Job)
+		if err != nil {
+			return nil, err
+		}
+		config = *j.Journal
+	case w.Journal == "":
+		config.SQLite = job.DefaultJournal
+	}
+	if config.SQLite != "" {
+		if _, err := os.Stat(config.SQLite); err != nil {
+			return nil, fail.Job("journal.none", "there is no journal: %w", err).WithFix("name it with --journal FILE or --job FILE")
+		}
+	}
+	return journal.Open(ctx, config)
+}
+
+// one is a run of a journal.
+type one struct {
+	which
+	ID string `arg:"" name:"run" help:"The run: its id, the beginning of it, or last."`
+}
+
+// find opens the journal and finds the run.
+func (o one) find(ctx context.Context) (journal.Journal, journal.RunInfo, error) {
+	j, err := o.open(ctx)
+	if err != nil {
+		return nil, journal.RunInfo{}, err
+	}
+	info, err := find(ctx, j, o.ID)
+	if err != nil {
+		j.Close()
+		return nil, info, err
+	}
+	return j, info, nil
+}
+
+func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo, error) {
+	all, err := j.List(ctx)
+	if err != nil {
+		return journal.RunInfo{}, err
+	}
+	if name == "last" && len(all) > 0 {
+		return all[0], nil
+	}
+	var found []journal.RunInfo
+	for _, r := range all {
+		if r.ID == name {
+			return r, nil
+		}
+		if strings.HasPrefix(r.ID, name) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return journal.RunInfo{}, fail.Job("journal.no_run", "there is no run %s in the journal", name).WithFix("see which there are: reprise status")
+	}
+	return journal.RunInfo{}, fail.Job("journal.several_runs", "%d runs begin with %s: %s, %s ...", len(found), name, found[0].ID, found[1].ID).
+		WithFix("give more of the id")
+}
+
+// jobOf is the job as a run began with it.
+func jobOf(r journal.RunInfo) (*job.Job, error) {
+	j := &job.Job{}
+	if err := json.Unmarshal(r.JobFile, j); err != nil {
+		return nil, fmt.Errorf("the job of run %s: %w", r.ID, err)
+	}
+	return j, nil
+}
+
+func runOf(r journal.RunInfo) connector.Run {
+	return connector.Run{ID: r.ID, Job: r.Job, Started: r.Started}
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"reprise/io/journal"
+	"reprise/pipelines/job"
+	"reprise/runners/launch"
+	"reprise/transforms/fail"
+)
+
+// runner are the flags that say where a run goes on.
+type runner struct {
+	Runner      string `enum:"prism,flink" default:"prism" help:"Where it runs: prism (in this process) or flink."`
+	Endpoint    string `placeholder:"HOST:PORT" help:"Flink: Beam's job service."`
+	Environment string `enum:"LOOPBACK,PROCESS,DOCKER,EXTERNAL" default:"LOOPBACK" help:"Flink: where the workers are; LOOPBACK is this process."`
+	EnvConfig   string `placeholder:"CONFIG" help:"Flink: what the environment needs, as Beam's --environment_config."`
+	Parallelism int    `help:"Flink: slots the job takes; 0 is the cluster's default."`
+	Report      string `placeholder:"FILE" help:"Also write the report there, as JSON."`
+}
+
+func (r runner) of(con *console) (launch.Runner, error) {
+	if r.Runner == "flink" && r.Endpoint == "" {
+		return launch.Runner{}, fail.Job("flink.no_endpoint", "--runner flink needs --endpoint HOST:PORT").WithFix("name the address of Beam's Flink job service")
+	}
+	return launch.Runner{Name: r.Runner, Endpoint: r.Endpoint, Environment: r.Environment, Config: r.EnvConfig,
+		Parallelism: r.Parallelism, Verbose: con.verbose}, nil
+}
+
+// resumeCommand is `reprise resume RUN`.
+type resumeCommand struct {
+	one
+	runner
+	Sink  []string `help:"Only these sinks."`
+	Force bool     `help:"Go on although the job reads, does or writes something else than before."`
+}
+
+// Run lets a paused run go on, or begins another attempt at one that has ended before it was done.
+func (c *resumeCommand) Run(ctx context.Context, con *console) error {
+	runner, err := c.runner.of(con)
+	if err != nil {
+		return err
+	}
+	j, info, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	if goesOn, err := c.unpause(ctx, con, j, info); goesOn || err != nil {
+		return err
+	}
+	r := launch.Resumption{Force: c.Force, Sinks: c.Sink}
+	if c.Job != "" {
+		if r.Job, err = job.Load(c.Job); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	var progress *progress
+	p, report, err := launch.Resume(ctx, j, info.ID, r, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
+		progress = watch(con.err, j, run, attempt, total)
+	})
+	progress.stop()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return conclude(con, p.Job, report, time.Since(began), c.Report)
+}
+
+// unpause lets the workers of a paused run go on.
+func (c *resumeCommand) unpause(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo) (goesOn bool, err error) {
+	control, err := j.Control(ctx, info.ID)
+	if err != nil || info.State != journal.Running || control.Want != journal.Pause {
+		return false, err
+	}
+	alive, err := launch.Alive(ctx, j, info.ID)
+	if err != nil {
+		return false, err
+	}
+	err = j.SetControl(ctx, info.ID, journal.Event{At: time.Now(), Kind: "resume"}, func(w *journal.Control) {
+		w.Want, w.Reason = journal.Go, ""
+	})
+	if err != nil || len(alive) == 0 {
+		return false, err
+	}
+	fmt.Fprintf(con.out, "run %s goes on\n", info.ID)
+	return true, nil
+}
