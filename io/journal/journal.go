@@ -159,6 +159,9 @@ const (
 	Stop  Want = "stop"
 )
 
+// Source is what is read, among the systems of a run; the others are sinks by their names.
+const Source = "source"
+
 // Control is what is wanted of a run. Workers look at it several times a second.
 type Control struct {
 	Want   Want            `json:"want"`

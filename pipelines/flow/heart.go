@@ -17,7 +17,7 @@ import (
 )
 
 // systemSource is the source among the systems of a run.
-const systemSource = pace.Source
+const systemSource = journal.Source
 
 // How often a worker looks at what is wanted of the run, how long it goes on without a journal, and how long sinks may take to
 // answer what is on its way when the run is to stop.

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"reprise/io/connector"
-	"reprise/pipelines/pace"
+	"reprise/io/journal"
 )
 
 // validator is what every system's settings can do.
@@ -48,13 +48,13 @@ func (j *Job) Validate() []connector.Fault {
 	}
 	add("journal", j.Journal)
 	add("pace", j.Pace)
-	for _, system := range slices.Concat(slices.Sorted(maps.Keys(j.Pace.Rates)), slices.Sorted(maps.Keys(j.Pace.Requests))) {
-		if _, sink := j.Sinks[system]; !sink && system != pace.Source {
+	for _, system := range j.Pace.Systems() {
+		if _, sink := j.Sinks[system]; !sink && system != journal.Source {
 			faults = append(faults, connector.Faultf("pace", "%q is neither source nor the name of a sink", system))
 		}
 	}
-	if _, taken := j.Sinks[pace.Source]; taken {
-		faults = append(faults, connector.Faultf("sinks."+pace.Source, "a sink cannot be called %s: limits name what is read so", pace.Source))
+	if _, taken := j.Sinks[journal.Source]; taken {
+		faults = append(faults, connector.Faultf("sinks."+journal.Source, "a sink cannot be called %s: limits name what is read so", journal.Source))
 	}
 	if b := j.Limits.ErrorBudget; (b.Recent > 0) != (b.Of > 0) || b.Recent > b.Of {
 		faults = append(faults, connector.Faultf("limits.error_budget", "recent and of belong together, as in {recent: 25, of: 30}"))

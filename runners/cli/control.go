@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"reprise/io/journal"
-	"reprise/pipelines/pace"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
@@ -114,7 +113,7 @@ func (o one) change(ctx context.Context, con *console, system, kind, told string
 	if err != nil {
 		return err
 	}
-	known := append([]string{pace.Source}, slices.Sorted(maps.Keys(of.Sinks))...)
+	known := append([]string{journal.Source}, slices.Sorted(maps.Keys(of.Sinks))...)
 	if !slices.Contains(known, system) {
 		return fail.Job("cli.no_system", "run %s has no system %q", info.ID, system).WithFix("there are %s", strings.Join(known, ", "))
 	}

@@ -16,7 +16,6 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
-	"reprise/pipelines/pace"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -282,7 +281,7 @@ type done struct {
 
 func total(beats []journal.Beat) (d done) {
 	for _, b := range beats {
-		d.rows += b.Systems[pace.Source].Records
+		d.rows += b.Systems[journal.Source].Records
 		d.splits += b.Splits
 		for _, n := range b.Outcomes {
 			d.outcomes.Add(n)

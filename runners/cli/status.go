@@ -10,7 +10,6 @@ import (
 
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
-	"reprise/pipelines/pace"
 	"reprise/runners/launch"
 	"reprise/transforms/record"
 )
@@ -225,7 +224,7 @@ func printStatus(w io.Writer, s *status) {
 		rows := [][]string{{"system", "records/s", "bytes/s", "asked", "p99", "retries"}}
 		for _, of := range s.Systems {
 			name := of.Name
-			if name == pace.Source {
+			if name == journal.Source {
 				name = "source"
 			}
 			rows = append(rows, []string{name, grouped(int64(of.Records)), grouped(int64(of.Bytes)), rateText(of.Asked), of.P99.Round(time.Millisecond / 10).String(), grouped(of.Retries)})
