@@ -48,5 +48,8 @@ func Open(ctx context.Context, c Config) (Journal, error) {
 	for _, f := range c.Validate() {
 		return nil, fail.Job("journal.settings", "journal: %s %s", f.Path, f.Message)
 	}
+	if c.Cassandra != nil {
+		return openCassandra(ctx, *c.Cassandra)
+	}
 	return openSQLite(ctx, c.SQLite)
 }

@@ -108,7 +108,7 @@ type sqliteJournal struct {
 	attempt, near, put, drop, part, letter *sql.Stmt // of Record
 }
 
-func openSQLite(ctx context.Context, path string) (*sqliteJournal, error) {
+func openSQLite(ctx context.Context, path string) (Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fail.Job("journal.not_writable", "the journal %s cannot be made: %w", path, err).WithFix("name a file that can be written with journal: in the job file")
 	}
@@ -185,6 +185,9 @@ func (j *sqliteJournal) Close() error { return errors.Join(j.read.Close(), j.db.
 func (j *sqliteJournal) Begin(ctx context.Context, r Run) error {
 	_, err := j.changed(ctx, "INSERT INTO runs (id, job, fingerprint, job_file, schema, parent, started, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 		r.ID, r.Job, r.Fingerprint, r.JobFile, r.Schema, r.Parent, r.Started.UnixMicro(), string(Running))
+	if isCode(err, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY) {
+		return errHasRun(r.ID)
+	}
 	return err
 }
 
@@ -545,11 +548,15 @@ func (j *sqliteJournal) write(ctx context.Context, f func(*sql.Tx) error) error 
 // insert inserts a row that belongs to a run.
 func (j *sqliteJournal) insert(ctx context.Context, query, run string, args ...any) error {
 	_, err := j.changed(ctx, query, append([]any{run}, args...)...)
-	var e *sqlite.Error
-	if errors.As(err, &e) && e.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
+	if isCode(err, sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY) {
 		return errNoRun(run, j.path)
 	}
 	return err
+}
+
+func isCode(err error, code int) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == code
 }
 
 // changed runs a statement and gives the number of rows that it changed.

@@ -17,6 +17,10 @@ func errNoRun(run, where string) error {
 	return fail.Job("journal.no_run", "there is no run %s in the journal %s", run, where).WithFix("reprise list shows the runs")
 }
 
+func errHasRun(run string) error {
+	return fail.New(fail.Fatal, "journal.has_run", "run %s has begun already", run)
+}
+
 func errNoPlan(run string) error {
 	return fail.Job("journal.no_plan", "run %s has no stored plan", run).WithFix("start the job anew: reprise run")
 }

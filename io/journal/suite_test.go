@@ -103,9 +103,7 @@ func checkRun(t *testing.T, open func(testing.TB) journal.Journal) {
 	if d := cmp.Diff(journal.RunInfo{Run: want, State: journal.Running}, got); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
 	}
-	if err := j.Begin(ctx, want); err == nil {
-		t.Error("a run began twice")
-	}
+	checkCode(t, j.Begin(ctx, want), "journal.has_run")
 	if _, err := j.Attempt(ctx, want.ID); err != nil {
 		t.Fatal(err)
 	}
