@@ -83,11 +83,7 @@ func appendAvroType(b []byte, path string, t record.Type) (_ []byte, err error) 
 	case record.Tuple, record.UDT:
 		parts := make([]record.Field, len(t.Elems))
 		for i, e := range t.Elems {
-			name := "f" + strconv.Itoa(i)
-			if i < len(t.Names) {
-				name = t.Names[i]
-			}
-			parts[i] = record.Field{Name: name, Type: e}
+			parts[i] = record.Field{Name: partName(t, i), Type: e}
 		}
 		b = append(b, `{"type":"record","name":"`+path+`","fields":[`...)
 		b, err = appendAvroFields(b, path, parts, nil)
@@ -96,6 +92,14 @@ func appendAvroType(b []byte, path string, t record.Type) (_ []byte, err error) 
 		return append(b, `"string"`...), nil
 	}
 	return append(b, '}'), err
+}
+
+// partName is the name of a part of a tuple or UDT.
+func partName(t record.Type, i int) string {
+	if i < len(t.Names) {
+		return t.Names[i]
+	}
+	return "f" + strconv.Itoa(i)
 }
 
 // avroName makes a name of Avro's form, [A-Za-z_][A-Za-z0-9_]*.

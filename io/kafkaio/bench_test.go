@@ -92,7 +92,7 @@ func benchSink(b *testing.B, s *Sink, schema *record.Schema, records []*record.R
 }
 
 func bare(b *testing.B, c SinkConfig, records []*record.Record) {
-	s, err := settings(c)
+	s, err := producing(c)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,21 +15,20 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/xdg-go/scram"
 
+	"reprise/io/connector"
 	"reprise/transforms/fail"
 )
 
 var codecs = map[string]sarama.CompressionCodec{"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy,
 	"lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD, "": sarama.CompressionLZ4}
 
-// settings are those of sarama: an idempotent producer that waits for all replicas and never makes a topic by asking for it.
-func settings(c SinkConfig) (*sarama.Config, error) {
-	s := sarama.NewConfig()
-	s.Version = sarama.V2_8_0_0
-	s.ClientID = "reprise"
+// producing are sarama's settings for an idempotent producer that waits for all replicas.
+func producing(c SinkConfig) (*sarama.Config, error) {
+	s, err := settings(c.SASL, c.TLS)
+	if err != nil {
+		return nil, err
+	}
 	s.Net.MaxOpenRequests = 1
-	s.Net.DialTimeout = 10 * time.Second
-	s.Metadata.AllowAutoTopicCreation = false
-	s.Metadata.Full = false
 	s.Producer.Idempotent = true
 	s.Producer.RequiredAcks = sarama.WaitForAll
 	s.Producer.Return.Successes = true
@@ -39,24 +38,35 @@ func settings(c SinkConfig) (*sarama.Config, error) {
 	// A new leader is found within this, in order; what takes longer comes back to be written again.
 	s.Producer.Retry.Max = 10
 	s.Producer.Retry.Backoff = 200 * time.Millisecond
+	return s, nil
+}
 
-	tlsConfig, err := c.TLS.Config()
+// settings are sarama's settings for a client that never makes a topic by asking for it.
+func settings(login *SASL, encryption *connector.TLS) (*sarama.Config, error) {
+	s := sarama.NewConfig()
+	s.Version = sarama.V2_8_0_0
+	s.ClientID = "reprise"
+	s.Net.DialTimeout = 10 * time.Second
+	s.Metadata.AllowAutoTopicCreation = false
+	s.Metadata.Full = false
+
+	tlsConfig, err := encryption.Config()
 	if err != nil {
 		return nil, err
 	}
 	s.Net.TLS.Enable = tlsConfig != nil
 	s.Net.TLS.Config = tlsConfig
-	if c.SASL == nil {
+	if login == nil {
 		return s, nil
 	}
-	password, err := c.SASL.Password.Resolve()
+	password, err := login.Password.Resolve()
 	if err != nil {
 		return nil, fail.Job("kafka.password", "the password for Kafka: %w", err)
 	}
 	s.Net.SASL.Enable = true
-	s.Net.SASL.User = c.SASL.User
+	s.Net.SASL.User = login.User
 	s.Net.SASL.Password = password
-	switch c.SASL.Mechanism {
+	switch login.Mechanism {
 	case "plain":
 		s.Net.SASL.Mechanism = sarama.SASLTypePlaintext
 	case "scram-sha-256":
@@ -135,7 +145,7 @@ func classify(err error, topic string) error {
 		return fatal("kafka.certificate", "Kafka's certificate does not stand the check", "set ca or server_name in tls")
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return fatal("kafka.denied", "Kafka denies the access"+of,
-			"allow the user DESCRIBE and WRITE on the topic, IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
+			"allow the user DESCRIBE on the topic; to read also READ; to write also WRITE, IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
 	case errors.Is(err, sarama.ErrInvalidTopic):
 		return fail.New(fail.Permanent, "kafka.topic_name", "%q is no name of a topic: letters, digits, . _ and -, at most 249", topic)
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge):
@@ -190,7 +200,7 @@ type producer struct {
 
 // newProducer connects. limit is the size of the largest message and of a batch for one partition; alone sends each message by itself.
 func newProducer(ctx context.Context, c SinkConfig, limit int, alone bool) (*producer, error) {
-	s, err := settings(c)
+	s, err := producing(c)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package kafkaio
 import (
 	"net"
 	"strings"
+	"time"
 
 	"reprise/io/connector"
 )
@@ -19,6 +20,27 @@ type SinkConfig struct {
 	Create   *Create        `json:"create,omitempty" jsonschema_description:"Create a topic that is missing. Default: a missing topic is an error."`
 	SASL     *SASL          `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
 	TLS      *connector.TLS `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+}
+
+// SourceConfig are the settings of a topic that is read.
+type SourceConfig struct {
+	Brokers       []string         `json:"brokers" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
+	Topic         string           `json:"topic" jsonschema:"required" jsonschema_description:"The topic. It is read up to the end that it has when the run is planned."`
+	Key           []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key. A tombstone's key is read from the message's key, which must be the fields' texts joined by |, as the sink writes it."`
+	Format        string           `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
+	Registry      *Registry        `json:"registry,omitempty" jsonschema_description:"Schema registry for Avro."`
+	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. JSON needs them. Default for Avro: those of the latest schema of the registry's subject."`
+	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
+	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the message's header version, else its time."`
+	From          *From            `json:"from,omitempty" jsonschema_description:"Where to begin. Default: the first message that is there."`
+	SASL          *SASL            `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
+	TLS           *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+}
+
+// From is where reading begins.
+type From struct {
+	Offset int64      `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
+	Time   *time.Time `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
 }
 
 // Registry are the settings of a schema registry with Confluent's interface.
@@ -56,14 +78,7 @@ const formatAvro = "avro"
 
 // Validate finds what the schema of the settings cannot say.
 func (c SinkConfig) Validate() (faults []connector.Fault) {
-	if len(c.Brokers) == 0 {
-		faults = append(faults, connector.Faultf("brokers", "name at least one broker, HOST:PORT"))
-	}
-	for _, broker := range c.Brokers {
-		if _, port, err := net.SplitHostPort(broker); err != nil || port == "" {
-			faults = append(faults, connector.Faultf("brokers", "%q is no HOST:PORT", broker))
-		}
-	}
+	faults = validateBrokers(c.Brokers)
 	if c.Topic == "" {
 		faults = append(faults, connector.Faultf("topic", "name the topic"))
 	}
@@ -72,15 +87,47 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 			faults = append(faults, connector.Faultf(path, "%v", err))
 		}
 	}
-	switch {
-	case c.Format == formatAvro && c.Registry == nil:
-		faults = append(faults, connector.Faultf("registry", "Avro needs a schema registry: registry: {url: http://...}"))
-	case c.Format != formatAvro && c.Registry != nil:
-		faults = append(faults, connector.Faultf("registry", "only Avro uses a registry; set format: avro"))
-	case c.Registry != nil && !strings.HasPrefix(c.Registry.URL, "http://") && !strings.HasPrefix(c.Registry.URL, "https://"):
-		faults = append(faults, connector.Faultf("registry.url", "%q does not begin with http:// or https://", c.Registry.URL))
+	return append(faults, validateFormat(c.Format, c.Registry)...)
+}
+
+// Validate finds what the schema of the settings cannot say.
+func (c SourceConfig) Validate() (faults []connector.Fault) {
+	faults = validateBrokers(c.Brokers)
+	if !topicName.MatchString(c.Topic) {
+		faults = append(faults, connector.Faultf("topic", "%q is no name of a topic: letters, digits, . _ and -, at most 249", c.Topic))
 	}
-	if r := c.Registry; r != nil && r.Name != "" && !validName(r.Name) {
+	faults = append(faults, validateFormat(c.Format, c.Registry)...)
+	if len(c.Fields) == 0 && c.Format != formatAvro {
+		faults = append(faults, connector.Faultf("fields", "name the fields and their types, which JSON does not tell"))
+	}
+	if c.From != nil && c.From.Time != nil && c.From.Offset != 0 {
+		faults = append(faults, connector.Faultf("from", "offset and time exclude each other"))
+	}
+	return append(faults, c.Fields.Check(c.Key, c.Version)...)
+}
+
+func validateBrokers(brokers []string) (faults []connector.Fault) {
+	if len(brokers) == 0 {
+		faults = append(faults, connector.Faultf("brokers", "name at least one broker, HOST:PORT"))
+	}
+	for _, broker := range brokers {
+		if _, port, err := net.SplitHostPort(broker); err != nil || port == "" {
+			faults = append(faults, connector.Faultf("brokers", "%q is no HOST:PORT", broker))
+		}
+	}
+	return faults
+}
+
+func validateFormat(format string, r *Registry) (faults []connector.Fault) {
+	switch {
+	case format == formatAvro && r == nil:
+		faults = append(faults, connector.Faultf("registry", "Avro needs a schema registry: registry: {url: http://...}"))
+	case format != formatAvro && r != nil:
+		faults = append(faults, connector.Faultf("registry", "only Avro uses a registry; set format: avro"))
+	case r != nil && !strings.HasPrefix(r.URL, "http://") && !strings.HasPrefix(r.URL, "https://"):
+		faults = append(faults, connector.Faultf("registry.url", "%q does not begin with http:// or https://", r.URL))
+	}
+	if r != nil && r.Name != "" && !validName(r.Name) {
 		faults = append(faults, connector.Faultf("registry.name", "%q is no name of an Avro record such as com.example.Asset", r.Name))
 	}
 	return faults

@@ -1,4 +1,4 @@
-// Package kafkaio writes records to Kafka topics.
+// Package kafkaio writes records to Kafka topics and reads them.
 //
 // A message's key is the record's key as text, its value the fields as JSON, or Avro in Confluent's wire format with the schema in a registry. A delete is a
 // tombstone: no value. The headers are version (microseconds since 1970, in decimal), run, op ("upsert" or "delete") and job; a consumer that keeps the
@@ -7,4 +7,10 @@
 //
 // Every message is acknowledged by all replicas in sync. The producer is idempotent, so that its own retries repeat nothing; a retried bundle does.
 // Within a bundle the messages of a key keep their order, but where brokers fail for longer than the producer tries, or in_flight of batch is more than 1.
+//
+// The source reads a topic up to the end that it has when the run is planned: a split is a range of offsets of one partition. Of transactions
+// only what was committed is read, and nothing behind one that is still open; offsets that compaction or transactions left empty are no records.
+// What the sink wrote is read as it was, given the same fields (for Avro those of the registry, where fields does not name them): a record's key is read from
+// the value, that of a tombstone from the message's key. The version is that of the header, else the message's time. A message that is no record is a dead
+// letter. Where a topic's retention deletes messages that were planned and not yet read, the run fails.
 package kafkaio

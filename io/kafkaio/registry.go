@@ -2,7 +2,6 @@ package kafkaio
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net/http"
@@ -24,17 +23,19 @@ type registry struct {
 
 // newRegistry gives a registry for records of a schema; fixed is the topic, or "" where it differs from record to record.
 func newRegistry(c Registry, fixed string, schema *record.Schema) (*registry, error) {
-	name := c.Name
-	if name == "" {
-		name = "reprise.record"
-		if fixed != "" {
-			name = "reprise." + avroName(fixed)
-		}
-	}
+	name := c.recordName(fixed)
 	text, err := avroSchema(name, schema)
 	if err != nil {
 		return nil, fail.Job("kafka.avro_schema", "the records have no Avro schema: %w", err).WithFix("rename the field by a transform")
 	}
+	client, err := newRegistryClient(c)
+	if err != nil {
+		return nil, err
+	}
+	return &registry{c: c, client: client, name: name, schema: sr.Schema{Schema: text, Type: sr.TypeAvro}}, nil
+}
+
+func newRegistryClient(c Registry) (*sr.Client, error) {
 	options := []sr.ClientOpt{sr.URLs(c.URL)}
 	if c.User != "" {
 		password, err := c.Password.Resolve()
@@ -43,8 +44,8 @@ func newRegistry(c Registry, fixed string, schema *record.Schema) (*registry, er
 		}
 		options = append(options, sr.BasicAuth(c.User, password))
 	}
-	var tlsConfig *tls.Config
-	if tlsConfig, err = c.TLS.Config(); err != nil {
+	tlsConfig, err := c.TLS.Config()
+	if err != nil {
 		return nil, err
 	}
 	if tlsConfig != nil {
@@ -54,17 +55,31 @@ func newRegistry(c Registry, fixed string, schema *record.Schema) (*registry, er
 	if err != nil {
 		return nil, fail.Job("kafka.registry", "the schema registry cannot be used: %w", err)
 	}
-	return &registry{c: c, client: client, name: name, schema: sr.Schema{Schema: text, Type: sr.TypeAvro}}, nil
+	return client, nil
 }
 
-func (r *registry) subject(topic string) string {
-	switch r.c.Subject {
+func (r *registry) subject(topic string) string { return r.c.subject(topic, r.name) }
+
+// subject is the subject of a topic's values, records of a name.
+func (c Registry) subject(topic, name string) string {
+	switch c.Subject {
 	case "record":
-		return r.name
+		return name
 	case "topic_record":
-		return topic + "-" + r.name
+		return topic + "-" + name
 	}
 	return topic + "-value"
+}
+
+// recordName is the name of the records of a topic; topic is "" where it differs from record to record.
+func (c Registry) recordName(topic string) string {
+	switch {
+	case c.Name != "":
+		return c.Name
+	case topic == "":
+		return "reprise.record"
+	}
+	return "reprise." + avroName(topic)
 }
 
 // check asks whether the schema fits those that the subject has.

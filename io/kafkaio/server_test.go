@@ -209,9 +209,14 @@ func TestSecurity(t *testing.T) {
 		if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 0, 10, 1)); err != nil {
 			t.Errorf("%s: %v", mechanism, err)
 		}
+		if got, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{}); len(got)%10 != 0 || len(got) == 0 || len(dead) > 0 {
+			t.Errorf("%s: %d records and %d dead letters were read", mechanism, len(got), len(dead))
+		}
 		err := prepare(mechanism, wrong, trusted)
 		wantCode(t, err, "kafka.login", fail.Fatal, fail.ExitUnreachable)
-		if strings.Contains(fmt.Sprint(err), "wrong-password") {
+		_, errRead := newSource(t, source(c, schema)).Schema(t.Context())
+		wantCode(t, errRead, "kafka.login", fail.Fatal, fail.ExitUnreachable)
+		if strings.Contains(fmt.Sprint(err, errRead), "wrong-password") {
 			t.Errorf("the error tells the password: %v", err)
 		}
 	}

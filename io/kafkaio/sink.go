@@ -127,7 +127,7 @@ func (s *Sink) connect(ctx context.Context) error {
 	if s.client != nil {
 		return nil
 	}
-	c, err := settings(s.c)
+	c, err := producing(s.c)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,396 @@
+package kafkaio
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/IBM/sarama"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// A page ends at either of these.
+const (
+	pageRows  = 1000
+	pageBytes = 1 << 20
+)
+
+// splitBytes is about the size of a split where the plan asks for no smaller ones.
+const splitBytes = 64 << 20
+
+// Source reads a topic. The partition of a split is TOPIC/NUMBER; positions are offsets, 8 bytes, big-endian.
+type Source struct {
+	c     SourceConfig
+	need  connector.Need
+	retry connector.Retry
+
+	mu     sync.Mutex
+	client sarama.Client
+	closed bool
+
+	schemaOnce sync.Mutex
+	schema     *record.Schema
+	avro       *avroReader // nil: JSON
+}
+
+var _ connector.Source = (*Source)(nil)
+
+// NewSource gives a source of valid settings. Kafka holds no write times of cells.
+func NewSource(c SourceConfig, need connector.Need) *Source {
+	return &Source{c: c, need: need, retry: connector.DefaultRetry}
+}
+
+// Close implements connector.Source.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.client == nil {
+		return nil
+	}
+	err := s.client.Close()
+	s.client = nil
+	return err
+}
+
+// Schema implements connector.Source.
+func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
+	s.schemaOnce.Lock()
+	defer s.schemaOnce.Unlock()
+	if s.schema != nil {
+		return s.schema, nil
+	}
+	if _, err := s.partitions(ctx); err != nil {
+		return nil, err
+	}
+	fields := s.c.Fields
+	if s.c.Format == formatAvro {
+		reader, err := newAvroReader(s.c, s.retry)
+		if err != nil {
+			return nil, err
+		}
+		if len(fields) == 0 {
+			if fields, err = reader.fields(ctx, s.c.Topic); err != nil {
+				return nil, err
+			}
+		}
+		s.avro = reader
+	}
+	schema, err := record.NewSchema(fields, s.c.Key...)
+	if err != nil {
+		return nil, fail.Job("kafka.fields", "the fields of topic %s: %w", s.c.Topic, err).WithFix("there are %s", fields.Names())
+	}
+	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
+		return nil, fail.Job("kafka.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
+			WithFix("name such a field in version")
+	}
+	s.schema = schema
+	return schema, nil
+}
+
+func (s *Source) name(partition int32) string {
+	return s.c.Topic + "/" + strconv.Itoa(int(partition))
+}
+
+// Plan cuts each partition by offsets, from where the settings say up to the end that it has now.
+func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
+	if _, err := s.Schema(ctx); err != nil {
+		return err
+	}
+	partitions, err := s.partitions(ctx)
+	if err != nil {
+		return err
+	}
+	average := int64(0) // bytes of a message
+	for _, partition := range partitions {
+		first, end, err := s.bounds(ctx, partition)
+		if err != nil {
+			return err
+		}
+		if first >= end {
+			continue
+		}
+		if average == 0 {
+			if average, err = s.averageSize(ctx, partition, first, end); err != nil {
+				return err
+			}
+		}
+		length := max(1, splitBytes/average)
+		if o.Bytes > 0 {
+			length = min(length, max(1, o.Bytes/average))
+		}
+		if o.Rows > 0 {
+			length = min(length, o.Rows)
+		}
+		for at := first; at < end; at += length {
+			rows := min(length, end-at)
+			next := connector.Split{Partition: s.name(partition), End: position(at + rows - 1), Rows: rows, Bytes: rows * average}
+			if at > 0 {
+				next.Start = position(at - 1)
+			}
+			if err := split(next); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bounds are the offsets of the first message to be read and behind the last one.
+func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64, err error) {
+	end, err = s.offset(ctx, partition, sarama.OffsetNewest)
+	if err != nil {
+		return 0, 0, err
+	}
+	at := sarama.OffsetOldest
+	if s.c.From != nil && s.c.From.Time != nil {
+		at = s.c.From.Time.UnixMilli()
+	}
+	if first, err = s.offset(ctx, partition, at); err != nil {
+		return 0, 0, err
+	}
+	if first < 0 { // all messages are older
+		first = end
+	}
+	if s.c.From != nil {
+		first = max(first, s.c.From.Offset)
+	}
+	return first, end, nil
+}
+
+// averageSize is about what a message takes, by the first ones.
+func (s *Source) averageSize(ctx context.Context, partition int32, first, end int64) (int64, error) {
+	const unknown, overhead = 1 << 10, 50
+	f, err := s.fetch(ctx, partition, first, end)
+	if err != nil || len(f.messages) == 0 {
+		return unknown, err
+	}
+	return f.bytes/int64(len(f.messages)) + overhead, nil
+}
+
+func position(offset int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(offset)) }
+
+// bound is the offset in a position; open where there is none.
+func bound(position []byte, open int64) (int64, error) {
+	if position == nil {
+		return open, nil
+	}
+	if len(position) != 8 {
+		return 0, fail.New(fail.Fatal, "kafka.position", "a position of %d bytes is none of a topic", len(position))
+	}
+	return int64(binary.BigEndian.Uint64(position)), nil
+}
+
+// Read implements connector.Source.
+func (s *Source) Read(ctx context.Context, split connector.Split, give func(connector.Page) error) error {
+	schema, err := s.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	number, ours := strings.CutPrefix(split.Partition, s.c.Topic+"/")
+	partition, err := strconv.ParseInt(number, 10, 32)
+	if !ours || err != nil {
+		return fail.New(fail.Fatal, "kafka.partition", "%s is no partition of topic %s", split.Partition, s.c.Topic)
+	}
+	start, err := bound(split.Start, -1)
+	if err != nil {
+		return err
+	}
+	end, err := bound(split.End, -1)
+	if err != nil {
+		return err
+	}
+	if end++; split.End == nil {
+		if end, err = s.offset(ctx, int32(partition), sarama.OffsetNewest); err != nil {
+			return err
+		}
+	}
+	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: pageRows, give: give}
+	if s.need.PageRows > 0 {
+		p.rows = min(p.rows, int64(s.need.PageRows))
+	}
+	for at := start + 1; at < end; {
+		f, err := s.fetch(ctx, int32(partition), at, end)
+		if err != nil {
+			return err
+		}
+		for i := range f.messages {
+			if f.messages[i].Offset >= end {
+				break
+			}
+			if err := p.add(ctx, &f.messages[i]); err != nil {
+				return err
+			}
+		}
+		at = f.next
+	}
+	return p.end(ctx)
+}
+
+// pager collects the records of a split into pages.
+type pager struct {
+	s      *Source
+	schema *record.Schema
+	split  connector.Split // Start moves on with each page
+	name   string
+	rows   int64 // of a page
+	give   func(connector.Page) error
+
+	page connector.Page
+	at   int64 // offset of the page's last message
+}
+
+// add adds the record or dead letter of a message.
+func (p *pager) add(ctx context.Context, m *sarama.ConsumerMessage) error {
+	p.at = m.Offset
+	r := &record.Record{Schema: p.schema}
+	if err := p.decode(ctx, r, m); err != nil {
+		if fail.ClassOf(err) != fail.Permanent {
+			return err
+		}
+		p.dead(m, err)
+	} else {
+		p.page.Records = append(p.page.Records, r)
+		p.page.Bytes += int64(r.Size())
+	}
+	if p.page.Rows() < p.rows && p.page.Bytes < pageBytes {
+		return nil
+	}
+	return p.end(ctx)
+}
+
+// end hands on the page, with everything up to its last message.
+func (p *pager) end(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if p.page.Rows() == 0 {
+		return nil
+	}
+	p.page.Last = position(p.at)
+	for _, r := range p.page.Records {
+		r.Origin = record.Origin{Split: p.name, Position: p.split.Start}
+	}
+	page := p.page
+	p.split.Start = page.Last
+	p.page = connector.Page{}
+	return p.give(page)
+}
+
+// dead adds a dead letter for a message that is no record. Raw is the value, of a tombstone the key.
+func (p *pager) dead(m *sarama.ConsumerMessage, err error) {
+	const most = 1 << 20
+	raw := m.Value
+	if raw == nil {
+		raw = m.Key
+	}
+	if len(raw) > most {
+		raw = raw[:most]
+	}
+	var what *fail.Error
+	errors.As(err, &what)
+	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw), Class: fail.Permanent.String(), Code: what.Code,
+		Message: fmt.Sprintf("the message at offset %d of %s: %s", m.Offset, p.split.Partition, what.Message), Attempts: 1})
+	p.page.Bytes += int64(len(raw))
+}
+
+func unreadable(code, format string, args ...any) error {
+	return fail.New(fail.Permanent, "kafka."+code, format, args...)
+}
+
+// decode makes a record of a message; its error is of class Permanent where the message is to blame.
+func (p *pager) decode(ctx context.Context, r *record.Record, m *sarama.ConsumerMessage) (err error) {
+	switch {
+	case m.Value == nil:
+		r.Op = record.Delete
+		if m.Key == nil || !utf8.Valid(m.Key) {
+			return unreadable("key", "a tombstone with the key %.60q", m.Key)
+		}
+		if r.Values, err = p.schema.ParseKey(string(m.Key)); err != nil {
+			return unreadable("key", "a tombstone: %w", err)
+		}
+	case p.s.avro != nil:
+		err = p.s.avro.read(ctx, r, m.Value)
+	default:
+		err = p.readJSON(r, string(m.Value))
+	}
+	if err != nil {
+		return err
+	}
+	for _, k := range p.schema.Key {
+		if r.Values[k].IsNull() {
+			return unreadable("no_key", "the key field %s has no value", p.schema.Fields[k].Name)
+		}
+	}
+	return p.setVersion(r, m)
+}
+
+func (p *pager) setVersion(r *record.Record, m *sarama.ConsumerMessage) error {
+	if i := p.schema.Index(p.s.c.Version); i >= 0 && r.Op == record.Upsert {
+		if r.Values[i].IsNull() {
+			return unreadable("no_version", "the version field %s has no value", p.s.c.Version)
+		}
+		r.Version = connector.Version(r.Values[i])
+		return nil
+	}
+	r.Version = m.Timestamp.UnixMicro()
+	for _, h := range m.Headers {
+		if string(h.Key) != "version" {
+			continue
+		}
+		var err error
+		if r.Version, err = strconv.ParseInt(string(h.Value), 10, 64); err != nil {
+			return unreadable("version", "the header version is %.60q, which is no number", h.Value)
+		}
+	}
+	if r.Version <= 0 {
+		return unreadable("no_version", "the message has no header version, and no time")
+	}
+	return nil
+}
+
+// readJSON reads the values of a record from an object.
+func (p *pager) readJSON(r *record.Record, text string) error {
+	text = strings.TrimSpace(text)
+	if !strings.HasPrefix(text, "{") {
+		return unreadable("not_json", "no JSON object")
+	}
+	r.Values = make([]record.Value, len(p.schema.Fields))
+	err := record.JSONParts(text, func(name, value string) (err error) {
+		i := p.schema.Index(name)
+		switch {
+		case i < 0 && p.s.c.IgnoreUnknown:
+			return nil
+		case i < 0:
+			return unknownField(name)
+		case r.Values[i].Kind() != record.Unset:
+			return unreadable("field_twice", "field %q stands twice", name)
+		}
+		if r.Values[i], err = record.FromJSON(p.schema.Fields[i].Type, value); err != nil {
+			return wrongType(name, err)
+		}
+		return nil
+	})
+	var known *fail.Error
+	if err != nil && !errors.As(err, &known) {
+		return unreadable("not_json", "%w", err)
+	}
+	return err
+}
+
+func unknownField(name string) error {
+	return unreadable("unknown_field", "field %q is not among the fields; name it in fields, or set ignore_unknown", name)
+}
+
+func wrongType(name string, err error) error {
+	return unreadable("wrong_type", "field %q: %w", name, err)
+}
