@@ -21,6 +21,7 @@ func init() {
 // work is some splits of the plan: an element of the graph, and the restriction of whoever reads it.
 type work struct {
 	Splits []connector.Split `json:"splits"`
+	Whole  bool              `json:"whole,omitempty"` // not to be given away in part: one pass reads all of it side by side
 }
 
 // Beam finds functions by their name, which generic ones share.

@@ -44,7 +44,7 @@ func (f *dealFn) Setup(ctx context.Context) (err error) {
 // ProcessElement emits every split whose turn is hand n: dealt in turn, the parts of a wide bucket go to different workers.
 func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(work)) (err error) {
 	defer f.worker.guard(ctx, "plan", &err)
-	var w work
+	w := work{Whole: f.Setting.Hands == 1}
 	i := 0
 	for split, err := range f.worker.journal.Plan(ctx, f.worker.run.ID) {
 		if err != nil {

@@ -61,6 +61,9 @@ func (t *tracker) GetError() error { return t.err }
 // TrySplit implements sdf.RTracker. With fraction 0 everything not claimed is given away; else, of the splits not
 // begun, the part beyond the fraction: pages already begun stay here.
 func (t *tracker) TrySplit(fraction float64) (primary, residual any, err error) {
+	if t.rest.Whole && fraction > 0 {
+		return t.rest, nil, nil
+	}
 	var open []int
 	for i, s := range t.state {
 		if !s.done && (fraction == 0 || s.last == nil) {
@@ -92,7 +95,7 @@ func (t *tracker) TrySplit(fraction float64) (primary, residual any, err error) 
 
 // kept is the restriction without what was given away.
 func (t *tracker) kept() work {
-	var w work
+	w := work{Whole: t.rest.Whole}
 	for i, s := range t.rest.Splits {
 		if !t.state[i].away || t.state[i].last != nil {
 			w.Splits = append(w.Splits, s)

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"reprise/io/journal"
 	"reprise/runners/launch"
@@ -19,7 +19,7 @@ type pauseCommand struct{ one }
 
 // Run asks every worker to hold its requests back.
 func (c *pauseCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "pause", "paused; go on with: reprise resume", func(w *journal.Control) {
+	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume", func(w *journal.Control) {
 		w.Want, w.Reason = journal.Pause, "by the operator"
 	})
 }
@@ -29,7 +29,7 @@ type stopCommand struct{ one }
 
 // Run asks every worker to finish what is on its way and end.
 func (c *stopCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "stop", "stopping; go on later with: reprise resume", func(w *journal.Control) {
+	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume", func(w *journal.Control) {
 		w.Want, w.Reason = journal.Stop, ""
 	})
 }
@@ -71,7 +71,7 @@ func (c *throttleCommand) Run(ctx context.Context, con *console) error {
 func rateText(r journal.Rate) string {
 	var parts []string
 	if r.Records > 0 {
-		parts = append(parts, strconv.FormatFloat(r.Records, 'f', -1, 64)+" records/s")
+		parts = append(parts, strconv.FormatFloat(math.Round(10*r.Records)/10, 'f', -1, 64)+" records/s")
 	}
 	if r.Bytes > 0 {
 		parts = append(parts, r.Bytes.String()+"/s")
@@ -117,20 +117,20 @@ func (o one) change(ctx context.Context, con *console, system, kind, told string
 	if !slices.Contains(known, system) {
 		return fail.Job("cli.no_system", "run %s has no system %q", info.ID, system).WithFix("there are %s", strings.Join(known, ", "))
 	}
-	return apply(ctx, con, j, info, kind, told, change)
+	return apply(ctx, con, j, info, journal.Event{Kind: kind, Text: told}, told, change)
 }
 
 // set changes what is wanted of the run.
-func (o one) set(ctx context.Context, con *console, kind, told string, change func(*journal.Control)) error {
+func (o one) set(ctx context.Context, con *console, kind, text, told string, change func(*journal.Control)) error {
 	j, info, err := o.find(ctx)
 	if err != nil {
 		return err
 	}
 	defer j.Close()
-	return apply(ctx, con, j, info, kind, told+" "+info.ID, change)
+	return apply(ctx, con, j, info, journal.Event{Kind: kind, Text: text}, told+" "+info.ID, change)
 }
 
-func apply(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo, kind, told string, change func(*journal.Control)) error {
+func apply(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo, event journal.Event, told string, change func(*journal.Control)) error {
 	if info.State != journal.Running {
 		return fail.Job("run.not_running", "run %s is %s", info.ID, info.State).WithFix("only a run that goes on can be controlled; see: reprise status %s", info.ID)
 	}
@@ -138,7 +138,7 @@ func apply(ctx context.Context, con *console, j journal.Journal, info journal.Ru
 	if err != nil {
 		return err
 	}
-	if err := j.SetControl(ctx, info.ID, journal.Event{At: time.Now(), Kind: kind, Text: told}, change); err != nil {
+	if err := j.SetControl(ctx, info.ID, event, change); err != nil {
 		return err
 	}
 	fmt.Fprintf(con.out, "run %s: %s\n", info.ID, told)

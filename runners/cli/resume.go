@@ -80,7 +80,7 @@ func (c *resumeCommand) unpause(ctx context.Context, con *console, j journal.Jou
 	if err != nil {
 		return false, err
 	}
-	err = j.SetControl(ctx, info.ID, journal.Event{At: time.Now(), Kind: "resume"}, func(w *journal.Control) {
+	err = j.SetControl(ctx, info.ID, journal.Event{Kind: "resume", Text: "by the operator"}, func(w *journal.Control) {
 		w.Want, w.Reason = journal.Go, ""
 	})
 	if err != nil || len(alive) == 0 {
