@@ -20,6 +20,7 @@ type brokenSink struct {
 	settle  func(connector.Settle) connector.Settle
 	writer  func(connector.Writer, connector.Settle) connector.Writer
 	prepare func(dry bool) error
+	context func(context.Context) context.Context // that writers are opened with
 }
 
 func (s brokenSink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
@@ -34,6 +35,9 @@ func (s brokenSink) Prepare(ctx context.Context, run connector.Run, schema *reco
 func (s brokenSink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
 	if s.settle != nil {
 		settle = s.settle(settle)
+	}
+	if s.context != nil {
+		ctx = s.context(ctx)
 	}
 	w, err := s.Sink.Open(ctx, run, schema, settle)
 	if s.writer != nil && err == nil {
@@ -54,9 +58,10 @@ func (s brokenCommitter) Commit(ctx context.Context, run connector.Run, schema *
 
 type brokenWriter struct {
 	connector.Writer
-	write func(ctx context.Context, r *record.Record) error
-	flush func(ctx context.Context) ([][]byte, error)
-	close func() error
+	write      func(ctx context.Context, r *record.Record) error
+	checkpoint func(ctx context.Context) ([][]byte, error)
+	flush      func(ctx context.Context) ([][]byte, error)
+	close      func() error
 }
 
 func (w brokenWriter) Write(ctx context.Context, r *record.Record) error {
@@ -64,6 +69,13 @@ func (w brokenWriter) Write(ctx context.Context, r *record.Record) error {
 		return w.write(ctx, r)
 	}
 	return w.Writer.Write(ctx, r)
+}
+
+func (w brokenWriter) Checkpoint(ctx context.Context) ([][]byte, error) {
+	if w.checkpoint != nil {
+		return w.checkpoint(ctx)
+	}
+	return w.Writer.Checkpoint(ctx)
 }
 
 func (w brokenWriter) Flush(ctx context.Context) ([][]byte, error) {
@@ -107,6 +119,37 @@ func title(f func(string) record.Value) func(*Memory, *record.Record) record.Out
 }
 
 var errOdd = errors.New("something odd")
+
+// brokenGate stands before the gate of a context.
+type brokenGate struct {
+	context.Context
+	enter func(enter func() (leave func(int, int64, error), err error)) (func(int, int64, error), error)
+}
+
+func (g brokenGate) Enter(ctx context.Context, records int, bytes int64) (func(int, int64, error), error) {
+	return g.enter(func() (func(int, int64, error), error) {
+		leave, _, err := connector.Enter(g.Context, records, bytes)
+		return leave, err
+	})
+}
+
+// gateBroken is the context with another way through its gate.
+func gateBroken(enter func(enter func() (func(int, int64, error), error)) (func(int, int64, error), error)) func(context.Context) context.Context {
+	return func(ctx context.Context) context.Context { return connector.WithGate(ctx, brokenGate{ctx, enter}) }
+}
+
+// leaving changes how the gate is left.
+func leaving(f func(leave func(int, int64, error), records int, bytes int64, err error)) func(context.Context) context.Context {
+	return gateBroken(func(enter func() (func(int, int64, error), error)) (func(int, int64, error), error) {
+		leave, err := enter()
+		return func(records int, bytes int64, err error) { f(leave, records, bytes, err) }, err
+	})
+}
+
+// noGate lets everything pass.
+func noGate(ctx context.Context) context.Context {
+	return connector.WithGate(ctx, NewGate())
+}
 
 type brokenCase struct {
 	name  string
@@ -335,6 +378,112 @@ var brokenSinks = []brokenCase{
 			}}
 		}}, commitAll}
 	}},
+	{name: "a checkpoint that does nothing", check: "checkpoint", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+			return brokenWriter{Writer: w, checkpoint: func(context.Context) ([][]byte, error) { return nil, nil }}
+		}}
+	}},
+	{name: "a checkpoint that waits", check: "checkpoint", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+			return brokenWriter{Writer: w, checkpoint: w.Flush}
+		}}
+	}},
+	{name: "parts that only Flush hands out", check: "checkpoint", set: committing, wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+			var held [][]byte
+			return brokenWriter{Writer: w,
+				checkpoint: func(ctx context.Context) ([][]byte, error) {
+					parts, err := w.Checkpoint(ctx)
+					held = append(held, parts...)
+					return nil, err
+				},
+				flush: func(ctx context.Context) ([][]byte, error) {
+					parts, err := w.Flush(ctx)
+					return append(held, parts...), err
+				}}
+		}}, commitAll}
+	}},
+	{name: "a checkpoint of a sink that commits does not wait", check: "checkpoint", set: committing, wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+			return brokenWriter{Writer: w, checkpoint: w.(*committingWriter).Writer.Checkpoint}
+		}}, commitAll}
+	}},
+	{name: "Close takes back what was handed out", check: "checkpoint", set: committing, wrap: func(m *Memory, s connector.Sink) connector.Sink {
+		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+			flushed := false
+			return brokenWriter{Writer: w,
+				flush: func(ctx context.Context) ([][]byte, error) { flushed = true; return w.Flush(ctx) },
+				close: func() error {
+					if stage := w.(*committingWriter).stage; !flushed {
+						m.mu.Lock()
+						defer m.mu.Unlock()
+						m.staged[stage] = nil
+					}
+					return nil
+				}}
+		}}, commitAll}
+	}},
+	{name: "the first Commit of a run is the last", check: "checkpoint", set: committing, wrap: func() func(*Memory, connector.Sink) connector.Sink {
+		var done sync.Map
+		return func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenCommitter{brokenSink{Sink: s}, func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
+				if _, again := done.LoadOrStore(run.ID, true); again {
+					return int64(len(parts)) * 100, nil
+				}
+				return commitAll(c, run, parts)
+			}}
+		}
+	}()},
+	{name: "a Commit also shows what was not handed out", check: "checkpoint", set: committing, wrap: func(m *Memory, s connector.Sink) connector.Sink {
+		return brokenCommitter{brokenSink{Sink: s}, func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
+			m.mu.Lock()
+			var all [][]byte
+			for stage := range m.staged {
+				all = append(all, []byte(stage))
+			}
+			m.mu.Unlock()
+			_, err := commitAll(c, run, all)
+			return int64(len(parts)) * 100, err
+		}}
+	}},
+	{name: "requests beside the gate", check: "shut", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, context: noGate}
+	}},
+	{name: "a writer that waits at the gate for ever", check: "shut", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, context: context.WithoutCancel, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+			return brokenWriter{Writer: w, flush: func(context.Context) ([][]byte, error) { return w.Flush(context.Background()) }}
+		}}
+	}},
+	{name: "records beside the gate", check: "gate", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		n := 0
+		return brokenSink{Sink: s, context: func(ctx context.Context) context.Context {
+			if n++; n > 1 {
+				return noGate(ctx)
+			}
+			return ctx
+		}, writer: func(w connector.Writer, settle connector.Settle) connector.Writer {
+			return brokenWriter{Writer: w, write: func(ctx context.Context, r *record.Record) error {
+				if r.KeyText() == "text-000007" {
+					s := s.(memorySink)
+					settle([]connector.Result{{Record: r, Outcome: s.m.apply(s.m, r), Attempts: 1}})
+					return nil
+				}
+				return w.Write(ctx, r)
+			}}
+		}}
+	}},
+	{name: "the gate is not left", check: "gate", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, context: leaving(func(func(int, int64, error), int, int64, error) {})}
+	}},
+	{name: "the gate is left twice", check: "gate", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, context: leaving(func(leave func(int, int64, error), records int, bytes int64, err error) {
+			leave(records, bytes, err)
+			leave(0, 0, nil)
+		})}
+	}},
+	{name: "the gate is not told of errors", check: "gate errors", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, context: leaving(func(leave func(int, int64, error), records int, bytes int64, _ error) { leave(records, bytes, nil) })}
+	}},
 	{name: "an unready server makes dead letters", check: "stop", set: func(m *Memory) { m.Retry = connector.Retry{First: 1, Max: 1, Deadline: 1} }},
 	{name: "a pause loses what is under way", check: "pause", wrap: func(m *Memory, s connector.Sink) connector.Sink {
 		return brokenSink{Sink: s, writer: func(w connector.Writer, settle connector.Settle) connector.Writer {
@@ -368,6 +517,8 @@ var brokenSinks = []brokenCase{
 		}}
 	}},
 }
+
+func committing(m *Memory) { m.Committing = true }
 
 func commitAll(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
 	return c.Commit(context.Background(), run, AssetSchema(), parts)
@@ -551,6 +702,17 @@ var brokenSources = []struct {
 	{"a cancellation is not heard", "cancel", func(s connector.Source) connector.Source {
 		return brokenSource{Source: s, read: func(_ context.Context, split connector.Split, page func(connector.Page) error) error {
 			return s.Read(context.Background(), split, page)
+		}}
+	}},
+	{"reading beside the gate", "gate", func(s connector.Source) connector.Source {
+		return brokenSource{Source: s, read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+			return s.Read(noGate(ctx), split, page)
+		}}
+	}},
+	{"a gate that is told nothing", "gate", func(s connector.Source) connector.Source {
+		return brokenSource{Source: s, read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+			ctx = leaving(func(leave func(int, int64, error), _ int, _ int64, err error) { leave(0, 0, err) })(ctx)
+			return s.Read(ctx, split, page)
 		}}
 	}},
 }

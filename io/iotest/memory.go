@@ -28,7 +28,7 @@ type Memory struct {
 	rows    map[string]*record.Record // newest of each key, deletes too
 	raw     map[string][]byte         // rows that do not decode
 	staged  map[string][]*record.Record
-	commits map[string]int64 // run → records
+	commits map[string]bool // stages
 	failing int
 	failure error
 	stopped bool
@@ -40,7 +40,7 @@ type Memory struct {
 // NewMemory gives an empty table.
 func NewMemory() *Memory {
 	m := &Memory{rows: map[string]*record.Record{}, raw: map[string][]byte{}, staged: map[string][]*record.Record{},
-		commits: map[string]int64{}, gate: make(chan struct{}), apply: (*Memory).store}
+		commits: map[string]bool{}, gate: make(chan struct{}), apply: (*Memory).store}
 	close(m.gate)
 	return m
 }
@@ -212,7 +212,7 @@ type committingSink struct{ memorySink }
 type committingWriter struct {
 	connector.Writer
 	m     *Memory
-	stage string
+	stage string // the last one handed out
 	taken []*record.Record
 }
 
@@ -238,23 +238,23 @@ func (w *committingWriter) Flush(ctx context.Context) ([][]byte, error) {
 		return nil, nil
 	}
 	stage := "stage " + strconv.Itoa(len(w.m.staged))
-	w.m.staged[stage], w.taken = w.taken, nil
+	w.m.staged[stage], w.taken, w.stage = w.taken, nil, stage
 	return [][]byte{[]byte(stage)}, nil
 }
 
-func (s committingSink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, parts [][]byte) (n int64, err error) {
+func (s committingSink) Commit(ctx context.Context, _ connector.Run, _ *record.Schema, parts [][]byte) (n int64, err error) {
 	err = s.m.request(ctx, func() error {
-		if done, ok := s.m.commits[run.ID]; ok {
-			n = done
-			return nil
-		}
 		for _, part := range parts {
-			for _, r := range s.m.staged[string(part)] {
+			stage := string(part)
+			n += int64(len(s.m.staged[stage]))
+			if s.m.commits[stage] {
+				continue
+			}
+			s.m.commits[stage] = true
+			for _, r := range s.m.staged[stage] {
 				s.m.apply(s.m, r)
-				n++
 			}
 		}
-		s.m.commits[run.ID] = n
 		return nil
 	})
 	return n, err
@@ -299,14 +299,21 @@ func (s memorySource) Read(ctx context.Context, split connector.Split, page func
 	after, started := split.Start, split.Start != nil
 	for {
 		var entries []entry
-		err := s.retried(ctx, func() error {
-			all := s.m.sorted()
-			from := 0
-			if started {
-				from = sort.Search(len(all), func(i int) bool { return all[i].key > string(after) })
-			}
-			entries = all[from:min(len(all), from+cmp.Or(s.m.PageRows, 100))]
-			return nil
+		err := connector.Request(ctx, s.m.retry(), func() (int, int64, error) {
+			size := int64(0)
+			err := s.m.request(ctx, func() error {
+				all := s.m.sorted()
+				from := 0
+				if started {
+					from = sort.Search(len(all), func(i int) bool { return all[i].key > string(after) })
+				}
+				entries = all[from:min(len(all), from+cmp.Or(s.m.PageRows, 100))]
+				for _, e := range entries {
+					size += e.size()
+				}
+				return nil
+			})
+			return len(entries), size, err
 		})
 		if err != nil {
 			return err
@@ -334,21 +341,6 @@ func (s memorySource) Read(ctx context.Context, split connector.Split, page func
 		after, started = p.Last, true
 		if err := page(p); err != nil {
 			return err
-		}
-	}
-}
-
-func (s memorySource) retried(ctx context.Context, work func() error) error {
-	retry := s.m.retry()
-	for began := time.Now(); ; {
-		err := s.m.request(ctx, work)
-		if err == nil || fail.ClassOf(err) == fail.Permanent || fail.ClassOf(err) == fail.Fatal || time.Since(began) > retry.Deadline {
-			return err
-		}
-		select {
-		case <-time.After(retry.First):
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }

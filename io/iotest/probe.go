@@ -14,8 +14,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// patience bounds what must come to an end but may take long on a busy machine.
-const patience = 3 * time.Minute
+// patience bounds what must come to an end but may take long on a busy machine: so many times what is prompt.
+const patience = 9
 
 // problems collects what a check found.
 type problems struct {
@@ -118,6 +118,16 @@ func (l *ledger) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.results)
+}
+
+// await waits until so many records are settled; it answers false when that takes too long.
+func (l *ledger) await(limit time.Duration, n int) bool {
+	for end := time.Now().Add(limit); l.len() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *ledger) get(r *record.Record) (connector.Result, bool) {

@@ -61,7 +61,7 @@ func (s Sink) check(t *testing.T, c sinkCheck, prompt, still time.Duration) []st
 	if s.Schema == nil {
 		s.Schema = AssetSchema()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience*prompt)
 	defer cancel()
 	p := &sinkProbe{Sink: s, t: t, ctx: ctx, target: c.name, prompt: prompt, still: still}
 	c.run(p)
@@ -89,6 +89,10 @@ var sinkChecks = []sinkCheck{
 	{"writers", nil, checkWriters},
 	{"cancel", nil, checkCancel},
 	{"commit", commits, checkCommit},
+	{"checkpoint", nil, checkCheckpoint},
+	{"shut", nil, checkShut},
+	{"gate", nil, checkGate},
+	{"gate errors", disturbs, checkGateErrors},
 	{"pause", disturbs, checkPause},
 	{"stop", disturbs, checkStop},
 	{"bound", disturbs, checkBound},

@@ -44,6 +44,7 @@ var sourceChecks = []sourceCheck{
 	{"concurrent", checkConcurrent},
 	{"error", checkPageError},
 	{"cancel", checkReadCancel},
+	{"gate", checkReadGate},
 }
 
 // sourceProbe is one check at work.
@@ -56,7 +57,7 @@ type sourceProbe struct {
 }
 
 func (s Source) check(t *testing.T, c sourceCheck, prompt time.Duration) []string {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience*prompt)
 	defer cancel()
 	p := &sourceProbe{Source: s, source: s.New(t), ctx: ctx, prompt: prompt}
 	t.Cleanup(func() {
