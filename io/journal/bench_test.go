@@ -3,21 +3,15 @@ package journal_test
 import (
 	"encoding/binary"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"reprise/io/journal"
 )
 
-func BenchmarkSQLite(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "journal.db")
-	benchmark(b, func(t testing.TB) journal.Journal { return open(t, path) })
-}
-
 // benchmark measures what is called often: Record with ten entries, each of which carries on with an interval of before.
-func benchmark(b *testing.B, open func(testing.TB) journal.Journal) {
-	j := open(b)
+func benchmark(b *testing.B, c journal.Config) {
+	j := open(b, c)
 	run := attempt(b, j)
 	n := uint32(0)
 	at := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }

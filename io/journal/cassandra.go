@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
@@ -387,12 +389,19 @@ func (j *cassandraJournal) put(run, kind, sink, place string, key []byte, column
 // changes is what a batch changes, given what there is now.
 func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b Batch) ([]cassandraio.Statement, error) {
 	m := merger{}
+	var mu sync.Mutex
+	reads, readCtx := errgroup.WithContext(ctx)
 	for _, d := range b.Done {
-		stored, err := j.near(ctx, run, d)
-		if err != nil {
-			return nil, err
-		}
-		m.know(place{d.Sink, d.Partition}, stored)
+		reads.Go(func() error {
+			stored, err := j.near(readCtx, run, d)
+			mu.Lock()
+			defer mu.Unlock()
+			m.know(place{d.Sink, d.Partition}, stored)
+			return err
+		})
+	}
+	if err := reads.Wait(); err != nil {
+		return nil, err
 	}
 	for _, d := range b.Done {
 		if err := m.add(run, d); err != nil {
@@ -415,15 +424,15 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b
 		number := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(seq)), uint32(i))
 		all = append(all, j.put(run, "part", p.Sink, "", number, "body", p.Body))
 	}
+	there, err := j.lettersThere(ctx, run, b.Letters)
+	if err != nil {
+		return nil, err
+	}
 	for _, l := range b.Letters {
-		there := false
-		err := j.first(j.session.Rows(ctx, j.cql("SELECT redrives FROM %s.runs WHERE run = ? AND kind = 'letter' AND sink = '' AND place = '' AND key = ?", run, []byte(l.ID))), new(int))
-		if there = err == nil; err != nil && err != errNoRow {
-			return nil, err
-		}
-		if there {
+		if there[l.ID] {
 			continue
 		}
+		there[l.ID] = true
 		text, err := json.Marshal(l)
 		if err != nil {
 			return nil, err
@@ -432,6 +441,28 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b
 			run, []byte(l.ID), text, string(l.State), l.Redrives))
 	}
 	return all, nil
+}
+
+// lettersThere tells which of some letters are in the journal.
+func (j *cassandraJournal) lettersThere(ctx context.Context, run string, letters []Letter) (map[string]bool, error) {
+	there := map[string]bool{}
+	for some := range slices.Chunk(letters, 100) {
+		ids := make([][]byte, len(some))
+		for i, l := range some {
+			ids[i] = []byte(l.ID)
+		}
+		for scan, err := range j.session.Rows(ctx, j.cql("SELECT key FROM %s.runs WHERE run = ? AND kind = 'letter' AND sink = '' AND place = '' AND key IN ?", run, ids)) {
+			var id []byte
+			if err == nil {
+				err = scan(&id)
+			}
+			if err != nil {
+				return nil, err
+			}
+			there[string(id)] = true
+		}
+	}
+	return there, nil
 }
 
 func (j *cassandraJournal) near(ctx context.Context, run string, d Done) ([]interval, error) {
@@ -475,7 +506,8 @@ func (j *cassandraJournal) must(ctx context.Context, run string) error {
 // of gives what scan makes of the rows of a kind, in the order of their keys, of a run that must be there.
 func of[T any](ctx context.Context, j *cassandraJournal, run, kind, columns, where string, values []any, scan func(func(...any) error) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		if err := j.must(ctx, run); err != nil {
+		// This settles what a killed writer has left open, so that what follows finds it.
+		if err := j.static(ctx, run, "attempt", new(int)); err != nil {
 			yield(*new(T), err)
 			return
 		}

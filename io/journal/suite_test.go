@@ -21,10 +21,10 @@ import (
 	"reprise/transforms/record"
 )
 
-// suite is what every store must do. open opens the same journal each time, as other processes do.
-func suite(t *testing.T, open func(testing.TB) journal.Journal) {
+// suite is what every store must do. A journal that is opened again is what other processes see.
+func suite(t *testing.T, config journal.Config) {
 	t.Helper()
-	for name, check := range map[string]func(*testing.T, func(testing.TB) journal.Journal){
+	for name, check := range map[string]func(*testing.T, journal.Config){
 		"run":              checkRun,
 		"unknown run":      checkUnknownRun,
 		"plan":             checkPlan,
@@ -40,9 +40,20 @@ func suite(t *testing.T, open func(testing.TB) journal.Journal) {
 		"beats":            checkBeats,
 		"history":          checkHistory,
 		"letters":          checkLetters,
+		"killed writers":   checkKilledWriters,
 	} {
-		t.Run(name, func(t *testing.T) { check(t, open) })
+		t.Run(name, func(t *testing.T) { check(t, config) })
 	}
+}
+
+func open(t testing.TB, config journal.Config) journal.Journal {
+	t.Helper()
+	j, err := journal.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
 }
 
 var lastRun int
@@ -96,8 +107,8 @@ func checkCode(t testing.TB, err error, code string) {
 	}
 }
 
-func checkRun(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkRun(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	older, want := begin(t, j), begin(t, j)
 	got, err := again.Get(ctx, want.ID)
 	if d := cmp.Diff(journal.RunInfo{Run: want, State: journal.Running}, got); err != nil || d != "" {
@@ -129,8 +140,8 @@ func checkRun(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkUnknownRun(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkUnknownRun(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	for name, do := range map[string]func() error{
 		"Get":        func() error { _, err := j.Get(ctx, "nobody"); return err },
 		"Total":      func() error { _, err := j.Total(ctx, "nobody"); return err },
@@ -167,8 +178,8 @@ func splits(n int) iter.Seq[connector.Split] {
 	}
 }
 
-func checkPlan(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkPlan(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := begin(t, j).ID
 	_, err := j.Total(ctx, run)
 	checkCode(t, err, "journal.no_plan")
@@ -194,8 +205,8 @@ func checkPlan(t *testing.T, open func(testing.TB) journal.Journal) {
 }
 
 // A plan that fails halfway leaves nothing, and one can be stored in its place.
-func checkFailedPlan(t *testing.T, open func(testing.TB) journal.Journal) {
-	j := open(t)
+func checkFailedPlan(t *testing.T, config journal.Config) {
+	j := open(t, config)
 	run := begin(t, j).ID
 	ctx, cancel := context.WithCancel(t.Context())
 	halfway := func(yield func(connector.Split) bool) {
@@ -221,8 +232,8 @@ func checkFailedPlan(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkFailure(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkFailure(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	run := begin(t, j).ID
 	if cause, err := j.Failure(ctx, run, 2); cause != nil || err != nil {
 		t.Fatal(cause, err)
@@ -245,8 +256,8 @@ func checkFailure(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkAttempts(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkAttempts(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := attempt(t, j)
 	if err := j.Finish(ctx, run, journal.Stopped, nil); err != nil {
 		t.Fatal(err)
@@ -303,8 +314,8 @@ func checkFinished(t testing.TB, j journal.Journal, run string, want ...journal.
 	}
 }
 
-func checkRecord(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkRecord(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := attempt(t, j)
 	write := func(b journal.Batch) {
 		t.Helper()
@@ -340,8 +351,8 @@ func texts(all [][]byte) []string {
 	return list
 }
 
-func checkRecordRefused(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkRecordRefused(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	run := attempt(t, j)
 	at := func(n byte) []byte { return []byte{n} }
 	if err := j.Record(ctx, run, 1, journal.Batch{Done: []journal.Done{done("s", "p", at(10), at(20), 1), done("s", "p", at(30), at(40), 2)}}); err != nil {
@@ -368,13 +379,13 @@ func checkRecordRefused(t *testing.T, open func(testing.TB) journal.Journal) {
 }
 
 // Workers that record at once lose nothing.
-func checkRecordAtOnce(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkRecordAtOnce(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	run := attempt(t, j)
 	const workers, records = 4, 20
 	var group sync.WaitGroup
 	for w := range workers {
-		j := open(t)
+		j := open(t, config)
 		group.Go(func() {
 			for i := range records {
 				// Neighbours belong to different workers.
@@ -395,8 +406,8 @@ func checkRecordAtOnce(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkControl(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkControl(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := begin(t, j).ID
 	check := func(want journal.Control) {
 		t.Helper()
@@ -433,8 +444,8 @@ func checkControl(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkControlAtOnce(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkControlAtOnce(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	run := begin(t, j).ID
 	var group sync.WaitGroup
 	for range 4 {
@@ -461,8 +472,8 @@ func checkControlAtOnce(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkBeats(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkBeats(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := attempt(t, j)
 	beat := func(worker string, attempt, n int) journal.Beat {
 		return journal.Beat{Worker: worker, Attempt: attempt, Host: "h", PID: 3, At: time.UnixMicro(1_700_000_000_000_001).UTC(), Splits: n,
@@ -493,8 +504,8 @@ func checkBeats(t *testing.T, open func(testing.TB) journal.Journal) {
 	check(beat("w3", 2, 1))
 }
 
-func checkHistory(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkHistory(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	run := begin(t, j).ID
 	at := time.UnixMicro(1_700_000_000_000_001).UTC()
 	want := []journal.Event{{at.Add(-time.Hour), "attempt", "1"}, {at, "throttle", "source: 5 records/s"}, {at, "throttle", "again"}}
@@ -509,8 +520,8 @@ func checkHistory(t *testing.T, open func(testing.TB) journal.Journal) {
 	}
 }
 
-func checkLetters(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j, again := t.Context(), open(t), open(t)
+func checkLetters(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := attempt(t, j)
 	at := time.UnixMicro(1_700_000_000_000_001).UTC()
 	letter := func(id, sink, code string, hours int) journal.Letter {
@@ -561,8 +572,8 @@ func checkLetters(t *testing.T, open func(testing.TB) journal.Journal) {
 }
 
 // checkRecordByRandom makes random calls of Record, of which a model in memory tells what becomes.
-func checkRecordByRandom(t *testing.T, open func(testing.TB) journal.Journal) {
-	ctx, j := t.Context(), open(t)
+func checkRecordByRandom(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
 	rapid.Check(t, func(r *rapid.T) {
 		run := attempt(t, j)
 		// Of each sink and partition, the sum of what is finished between two positions next to each other.
