@@ -9,7 +9,6 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-	"github.com/cenkalti/backoff/v5"
 
 	"reprise/io/connector"
 	"reprise/transforms/fail"
@@ -20,8 +19,8 @@ import (
 const (
 	runProperty     = "reprise.run-id"
 	jobProperty     = "reprise.job"
-	recordsProperty = "reprise.records"
-	filesProperty   = "reprise.files" // digest of the data files' paths
+	recordsProperty = "reprise.records" // of the run up to this snapshot
+	filesProperty   = "reprise.files"   // digest of the paths of these records' data files
 )
 
 // How long the catalog is tried: against others who append, and while it does not answer.
@@ -31,20 +30,18 @@ const (
 	defaultDeadline = 2 * time.Minute
 )
 
-// retry does again what may pass, until the deadline.
-func retry[T any](ctx context.Context, deadline time.Duration, do func() (T, error)) (T, error) {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = firstPause, longestPause
-	return backoff.Retry(ctx, func() (T, error) {
-		v, err := do()
-		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent {
-			err = backoff.Permanent(err)
-		}
-		return v, err
-	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(deadline))
+// request does what asks the catalog, through the gate, and again as long as it may pass; without a gate until the deadline.
+func request[T any](ctx context.Context, deadline time.Duration, do func() (T, error)) (v T, err error) {
+	retry := connector.Retry{First: firstPause, Max: longestPause, Deadline: deadline}
+	err = connector.Request(ctx, retry, func() (_ int, _ int64, err error) {
+		v, err = do()
+		return 0, 0, err
+	})
+	return v, err
 }
 
-// Commit implements connector.Committer. A run that wrote nothing makes no snapshot.
+// Commit implements connector.Committer. A run that wrote nothing makes no snapshot; one that goes on after a commit and commits again makes another
+// snapshot, of the files that are new.
 //
 // Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded again and
 // searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts the snapshot that it found,
@@ -53,7 +50,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 	if len(parts) == 0 {
 		return 0, nil
 	}
-	n, err := retry(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
+	n, err := request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
 	if err == nil {
 		return n, nil
 	}
@@ -76,15 +73,16 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 	if err != nil {
 		return 0, err
 	}
-	if n, done, err := committed(t, run, digest); done || err != nil {
-		return n, err
+	missing, err := s.notCommitted(ctx, t, run, files, digest)
+	if err != nil || len(missing) == 0 {
+		return records, err
 	}
 	tx := t.NewTransaction()
 	if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
 		return 0, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
 	}
 	summary := iceberg.Properties{runProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(records, 10), filesProperty: digest}
-	if err := tx.AddDataFiles(ctx, files, summary); err != nil {
+	if err := tx.AddDataFiles(ctx, missing, summary); err != nil {
 		if containsAny(err, "already referenced") {
 			return 0, fail.New(fail.Fatal, "iceberg.run_committed", "run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
 				WithFix("the records are there; start a new run for more")
@@ -97,21 +95,65 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 	return records, nil
 }
 
-// committed tells whether a snapshot of the table holds the run, and with how many records.
-func committed(t *table.Table, run connector.Run, digest string) (records int64, done bool, err error) {
+// notCommitted are those of the run's data files that no snapshot holds.
+func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run, files []iceberg.DataFile, digest string) ([]iceberg.DataFile, error) {
+	var snapshots []table.Snapshot
 	for _, snapshot := range t.Metadata().Snapshots() {
 		if snapshot.Summary == nil || snapshot.Summary.Properties[runProperty] != run.ID {
 			continue
 		}
-		props := snapshot.Summary.Properties
-		if props[filesProperty] != digest {
-			return 0, false, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s (snapshot %d)", run.ID, tableName(t), snapshot.SnapshotID).
-				WithFix("give each sink of a job a table of its own, and each run its own id")
+		if snapshot.Summary.Properties[filesProperty] == digest {
+			return nil, nil
 		}
-		if records, err = strconv.ParseInt(props[recordsProperty], 10, 64); err != nil {
-			return 0, false, fmt.Errorf("snapshot %d: %s: %w", snapshot.SnapshotID, recordsProperty, err)
-		}
-		return records, true, nil
+		snapshots = append(snapshots, snapshot)
 	}
-	return 0, false, nil
+	if len(snapshots) == 0 {
+		return files, nil
+	}
+	done, err := addedFiles(ctx, t, snapshots)
+	if err != nil {
+		return nil, classify(err, "reading the snapshots of table "+s.config.Table)
+	}
+	var missing []iceberg.DataFile
+	for _, df := range files {
+		if done[df.FilePath()] {
+			delete(done, df.FilePath())
+		} else {
+			missing = append(missing, df)
+		}
+	}
+	if len(done) > 0 {
+		return nil, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s", run.ID, s.config.Table).
+			WithFix("give each sink of a job a table of its own, and each run its own id")
+	}
+	return missing, nil
+}
+
+// addedFiles are the paths of the data files that were added by some snapshots.
+func addedFiles(ctx context.Context, t *table.Table, snapshots []table.Snapshot) (map[string]bool, error) {
+	files, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	added := map[string]bool{}
+	for _, snapshot := range snapshots {
+		manifests, err := snapshot.Manifests(files)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range manifests {
+			if m.SnapshotID() != snapshot.SnapshotID {
+				continue
+			}
+			for entry, err := range m.Entries(files, true) {
+				if err != nil {
+					return nil, err
+				}
+				if entry.Status() == iceberg.EntryStatusADDED && entry.SnapshotID() == snapshot.SnapshotID {
+					added[entry.DataFile().FilePath()] = true
+				}
+			}
+		}
+	}
+	return added, nil
 }

@@ -1,11 +1,13 @@
 package icebergio
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
 	"reprise/runners/services"
@@ -166,6 +169,51 @@ func TestCommitSummary(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(current(t, s).Location(), "data", "*-"+FilePrefix("run-7")+"-*.parquet"))
 	if err != nil || len(files) != 2 {
 		t.Errorf("files of the run by their names: %v, %v", files, err)
+	}
+}
+
+// A run that went on after a commit adds what is new alone, also when the table does not hold what it committed first any more.
+func TestCommitAgainWithMore(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	s := newSink(t, c)
+	schema, run := simpleSchema(), connector.Run{ID: "run-8", Job: "backfill"}
+	if err := s.Prepare(t.Context(), run, schema, false); err != nil {
+		t.Fatal(err)
+	}
+	var parts [][]byte
+	for id := 1; id <= 3; id++ {
+		more, _ := stage(t, s, run, simple(schema, "a", id, "x"), simple(schema, "b", 10+id, "x"))
+		parts = append(parts, more...)
+		for range 2 {
+			if n, err := newSink(t, c).Commit(t.Context(), run, schema, parts); n != int64(2*id) || err != nil {
+				t.Fatalf("%d records, %v", n, err)
+			}
+		}
+		if _, err := current(t, s).Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int32(id)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A commit that comes late, with what there was before.
+	if n, err := newSink(t, c).Commit(t.Context(), run, schema, parts[:len(parts)/3]); n != 2 || err != nil {
+		t.Fatalf("%d records, %v", n, err)
+	}
+	var ids []string
+	for _, row := range rows(t, reader(c)) {
+		ids = append(ids, fmt.Sprint(row["id"]))
+	}
+	slices.Sort(ids)
+	if diff := cmp.Diff([]string{"11", "12", "13"}, ids); diff != "" {
+		t.Errorf("ids (-want +got):\n%s", diff)
+	}
+	var counts []string
+	for _, snapshot := range services.IcebergSnapshots(t, reader(c)) {
+		if snapshot.Summary[runProperty] != "" {
+			counts = append(counts, snapshot.Summary[recordsProperty]+" "+snapshot.Summary["added-records"])
+		}
+	}
+	if diff := cmp.Diff([]string{"2 2", "4 2", "6 2"}, counts); diff != "" {
+		t.Errorf("records of the run and of the snapshot (-want +got):\n%s", diff)
 	}
 }
 

@@ -3,6 +3,7 @@ package icebergio
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"iter"
 	"sync/atomic"
 
@@ -65,6 +66,14 @@ type file struct {
 
 	files []iceberg.DataFile
 	err   error
+}
+
+// ended is why a file's writer has ended although there is more to write.
+func (f *file) ended() error {
+	if f.err == nil {
+		return errors.New("the writer of the file has ended")
+	}
+	return f.err
 }
 
 func (w *writer) newFile() *file {

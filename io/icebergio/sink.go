@@ -152,7 +152,7 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 
 // Open implements connector.Sink.
 func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
-	t, err := retry(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
+	t, err := request(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
 	if err != nil {
 		return nil, err
 	}

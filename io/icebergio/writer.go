@@ -2,7 +2,6 @@ package icebergio
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/apache/iceberg-go"
@@ -105,33 +104,51 @@ func (w *writer) largest() *waiting {
 
 // send hands the waiting records of a partition to its file.
 func (w *writer) send(ctx context.Context, part *waiting) error {
-	if part.file == nil {
-		if w.files >= w.open {
-			if err := w.closeOldest(ctx); err != nil {
-				return err
-			}
+	if part.file == nil && w.files >= w.open {
+		if err := w.closeOldest(ctx); err != nil {
+			return err
 		}
-		part.file = w.newFile()
-		w.files++
 	}
-	w.clock++
-	part.used = w.clock
-	select {
-	case w.slots <- struct{}{}:
-	case <-part.file.done:
-		return w.failed(part.file.err)
-	case <-ctx.Done():
-		return w.failed(context.Cause(ctx))
+	return w.pass(ctx, len(part.records), int64(part.bytes), func() error {
+		if part.file == nil {
+			part.file = w.newFile()
+			w.files++
+		}
+		w.clock++
+		part.used = w.clock
+		select {
+		case w.slots <- struct{}{}:
+		case <-part.file.done:
+			return part.file.ended()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case part.file.in <- part.records:
+		case <-part.file.done:
+			return part.file.ended()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		w.held -= part.bytes
+		part.records, part.bytes = make([]*record.Record, 0, len(part.records)), 0
+		return nil
+	})
+}
+
+// pass does something behind the gate. An error ends the writer.
+func (w *writer) pass(ctx context.Context, records int, bytes int64, do func() error) error {
+	waiting, cancel := context.WithCancelCause(w.ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	leave, _, err := connector.Enter(waiting, records, bytes)
+	if err == nil {
+		err = do()
+		leave(0, 0, err)
 	}
-	select {
-	case part.file.in <- part.records:
-	case <-part.file.done:
-		return w.failed(part.file.err)
-	case <-ctx.Done():
-		return w.failed(context.Cause(ctx))
+	if err != nil {
+		return w.failed(err)
 	}
-	w.held -= part.bytes
-	part.records, part.bytes = make([]*record.Record, 0, len(part.records)), 0
 	return nil
 }
 
@@ -153,27 +170,22 @@ func (w *writer) closeOldest(ctx context.Context) error {
 
 // close ends a partition's file and keeps what it wrote.
 func (w *writer) close(ctx context.Context, part *waiting) error {
-	close(part.file.in)
-	select {
-	case <-part.file.done:
-	case <-ctx.Done():
-		return w.failed(context.Cause(ctx))
-	}
-	w.closed = append(w.closed, part.file.files...)
-	err := part.file.err
-	delete(w.parts, part.key)
-	w.files--
-	if err != nil {
-		return w.failed(err)
-	}
-	return nil
+	return w.pass(ctx, 0, 0, func() error {
+		close(part.file.in)
+		select {
+		case <-part.file.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		w.closed = append(w.closed, part.file.files...)
+		delete(w.parts, part.key)
+		w.files--
+		return part.file.err
+	})
 }
 
 // failed ends the writer.
 func (w *writer) failed(err error) error {
-	if err == nil {
-		err = errors.New("the writer of the file has ended")
-	}
 	if first := w.disk.first(); first != nil {
 		err = first
 	}
