@@ -391,6 +391,7 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b
 	m := merger{}
 	var mu sync.Mutex
 	reads, readCtx := errgroup.WithContext(ctx)
+	reads.SetLimit(32)
 	for _, d := range b.Done {
 		reads.Go(func() error {
 			stored, err := j.near(readCtx, run, d)

@@ -10,9 +10,11 @@ import (
 )
 
 // Journal is an open journal. Its methods may be called from several goroutines and processes. What a method has written survives
-// a kill of the process; each write is whole or not there.
+// a kill of the process; each write is whole or not there. After an error of class Transient it is open which of the two.
+//
+// All methods about a run fail where there is none (journal.no_run).
 type Journal interface {
-	// Begin writes down a run in state Running, without a plan.
+	// Begin writes down a run in state Running, without a plan; once (journal.has_run).
 	Begin(ctx context.Context, r Run) error
 	// SavePlan stores a plan whole, with its total, or nothing of it; once for each run (journal.has_plan). splits should be at hand: the
 	// journal may be locked until they end.
@@ -23,14 +25,15 @@ type Journal interface {
 	Plan(ctx context.Context, run string) iter.Seq2[connector.Split, error]
 
 	// Attempt begins another attempt at a run, the first included, and gives its number, from 1. It sets the run to Running, and Record
-	// refuses what workers of earlier attempts bring from then on (journal.fenced). It starts as Control says, except that a stop that was
-	// asked for is forgotten.
+	// refuses what workers of earlier attempts bring from then on (journal.fenced), so that Finished is sure. It starts as Control says,
+	// except that a stop that was asked for is forgotten.
 	Attempt(ctx context.Context, run string) (int, error)
 	// Record writes down what has been finished, all or nothing. What overlaps with anything that the same sink has finished
 	// before is refused (journal.overlap), so that no record counts twice, and so is an interval that can hold nothing
 	// (journal.no_interval). A letter whose id is there already is left as it is. All these errors are fatal.
 	Record(ctx context.Context, run string, attempt int, b Batch) error
-	// Finished gives what has been finished, adjacent intervals as one with the sum of their sums, in no particular order.
+	// Finished gives what has been finished, adjacent intervals as one with the sum of their sums, in no particular order. While
+	// workers record, the intervals may be of different moments.
 	Finished(ctx context.Context, run string) iter.Seq2[Done, error]
 	// Parts gives the parts of a sink, in the order they came in.
 	Parts(ctx context.Context, run, sink string) ([][]byte, error)
@@ -42,7 +45,7 @@ type Journal interface {
 	// Failure is the first error that ended an attempt; nil: there is none.
 	Failure(ctx context.Context, run string, attempt int) (failure, err error)
 
-	// Get is one run; an error (journal.no_run) where there is none.
+	// Get is one run.
 	Get(ctx context.Context, run string) (RunInfo, error)
 	// List is all runs, the latest first.
 	List(ctx context.Context) ([]RunInfo, error)

@@ -33,6 +33,7 @@ func suite(t *testing.T, config journal.Config) {
 		"attempts":         checkAttempts,
 		"record":           checkRecord,
 		"record refused":   checkRecordRefused,
+		"record much":      checkRecordMuch,
 		"record at once":   checkRecordAtOnce,
 		"record by random": checkRecordByRandom,
 		"control":          checkControl,
@@ -375,6 +376,30 @@ func checkRecordRefused(t *testing.T, config journal.Config) {
 	}
 	if letters := all(t, j.Letters(ctx, run, journal.LetterFilter{})); len(letters) != 0 {
 		t.Errorf("%v", letters)
+	}
+}
+
+// One Record may hold much, and so may a run.
+func checkRecordMuch(t *testing.T, config journal.Config) {
+	ctx, j := t.Context(), open(t, config)
+	run := attempt(t, j)
+	const n = 3000
+	var want journal.Batch
+	for i := range n {
+		want.Done = append(want.Done, done("s", fmt.Sprint("p", i), nil, nil, int64(i)))
+		want.Parts = append(want.Parts, journal.Part{Sink: "s", Body: fmt.Appendf(nil, "part %d", i)})
+		want.Letters = append(want.Letters, journal.Letter{ID: fmt.Sprintf("%05d", i), Message: strings.Repeat("m", 500), At: time.Unix(0, 0).UTC(), State: journal.Waits})
+	}
+	if err := j.Record(ctx, run, 1, want); err != nil {
+		t.Fatal(err)
+	}
+	checkFinished(t, j, run, want.Done...)
+	parts, err := j.Parts(ctx, run, "s")
+	if err != nil || len(parts) != n || string(parts[n-1]) != "part 2999" {
+		t.Errorf("%d parts, %v", len(parts), err)
+	}
+	if d := cmp.Diff(want.Letters, all(t, j.Letters(ctx, run, journal.LetterFilter{}))); d != "" {
+		t.Errorf("letters: %.1000s", d)
 	}
 }
 
