@@ -2,13 +2,7 @@ package fileio
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"math/big"
-	"strconv"
-	"strings"
-	"time"
-	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -16,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"reprise/io/columns"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -57,7 +52,7 @@ func parquetFields(path string) ([]record.Field, error) {
 		if column.Name == metaField {
 			continue
 		}
-		t, err := recordType(column.Type)
+		t, err := columns.Type(column.Type)
 		if err != nil {
 			return nil, fail.Job("files.parquet_type", "column %s of %s: %w", column.Name, path, err).
 				WithFix("name the fields to read in fields, and set ignore_unknown")
@@ -65,66 +60,6 @@ func parquetFields(path string) ([]record.Field, error) {
 		fields = append(fields, record.Field{Name: column.Name, Type: t})
 	}
 	return fields, nil
-}
-
-// recordType is the type that holds the values of a column.
-func recordType(t arrow.DataType) (record.Type, error) {
-	switch t := t.(type) {
-	case *arrow.BooleanType:
-		return record.Of(record.Boolean), nil
-	case *arrow.Int8Type:
-		return record.Of(record.TinyInt), nil
-	case *arrow.Int16Type, *arrow.Uint8Type:
-		return record.Of(record.SmallInt), nil
-	case *arrow.Int32Type, *arrow.Uint16Type:
-		return record.Of(record.Int), nil
-	case *arrow.Int64Type, *arrow.Uint32Type:
-		return record.Of(record.BigInt), nil
-	case *arrow.Uint64Type:
-		return record.Of(record.Varint), nil
-	case *arrow.Float32Type:
-		return record.Of(record.Float), nil
-	case *arrow.Float64Type:
-		return record.Of(record.Double), nil
-	case *arrow.Decimal128Type, *arrow.Decimal256Type:
-		return record.Of(record.Decimal), nil
-	case *arrow.StringType, *arrow.LargeStringType:
-		return record.Of(record.Text), nil
-	case *arrow.BinaryType, *arrow.LargeBinaryType, *arrow.FixedSizeBinaryType:
-		return record.Of(record.Blob), nil
-	case *arrow.TimestampType:
-		return record.Of(record.Timestamp), nil
-	case *arrow.Date32Type:
-		return record.Of(record.Date), nil
-	case *arrow.Time32Type, *arrow.Time64Type:
-		return record.Of(record.Time), nil
-	case arrow.ExtensionType:
-		if t.ExtensionName() == "arrow.uuid" {
-			return record.Of(record.UUID), nil
-		}
-		return recordType(t.StorageType())
-	case *arrow.MapType:
-		key, err := recordType(t.KeyType())
-		if err != nil {
-			return record.Type{}, err
-		}
-		item, err := recordType(t.ItemType())
-		return record.MapOf(key, item), err
-	case arrow.ListLikeType:
-		elem, err := recordType(t.Elem())
-		return record.ListOf(elem), err
-	case *arrow.StructType:
-		var parts []record.Field
-		for _, f := range t.Fields() {
-			e, err := recordType(f.Type)
-			if err != nil {
-				return record.Type{}, err
-			}
-			parts = append(parts, record.Field{Name: f.Name, Type: e})
-		}
-		return record.UDTOf("", parts...), nil
-	}
-	return record.Type{}, fmt.Errorf("values of type %s cannot be read", t)
 }
 
 // planParquet gives a split for each row group.
@@ -195,14 +130,14 @@ func (p *pager) readRowGroup(ctx context.Context, r *parquetReader, group int, f
 	defer batches.Release()
 	for batches.Next() {
 		batch := batches.RecordBatch()
-		columns := p.columns(batch)
+		cells := p.columns(batch)
 		for i := range int(batch.NumRows()) {
 			row := first + int64(i)
 			if row <= start || row > end {
 				continue
 			}
 			p.at = row
-			p.row(columns, i)
+			p.row(cells, i)
 			if !p.full() {
 				continue
 			}
@@ -220,38 +155,38 @@ func (p *pager) readRowGroup(ctx context.Context, r *parquetReader, group int, f
 
 // columns are those of the schema's fields, in its order, and last that of _meta; nil where the file lacks one.
 func (p *pager) columns(batch arrow.RecordBatch) []arrow.Array {
-	columns := make([]arrow.Array, len(p.schema.Fields)+1)
+	cells := make([]arrow.Array, len(p.schema.Fields)+1)
 	for i, column := range batch.Schema().Fields() {
 		if place := p.schema.Index(column.Name); place >= 0 {
-			columns[place] = batch.Column(i)
+			cells[place] = batch.Column(i)
 		} else if column.Name == metaField {
-			columns[len(p.schema.Fields)] = batch.Column(i)
+			cells[len(p.schema.Fields)] = batch.Column(i)
 		}
 	}
-	return columns
+	return cells
 }
 
 // row adds the record or dead letter of a row.
-func (p *pager) row(columns []arrow.Array, row int) {
+func (p *pager) row(cells []arrow.Array, row int) {
 	r := &record.Record{Schema: p.schema, Values: make([]record.Value, len(p.schema.Fields))}
 	code, err := "files.wrong_type", error(nil)
 	for i := range r.Values {
-		if columns[i] == nil {
+		if cells[i] == nil {
 			continue
 		}
-		if r.Values[i], err = arrowValue(columns[i], row, p.schema.Fields[i].Type); err != nil {
+		if r.Values[i], err = columns.Value(cells[i], row, p.schema.Fields[i].Type); err != nil {
 			err = fmt.Errorf("field %q: %w", p.schema.Fields[i].Name, err)
 			break
 		}
 	}
-	if meta, ok := columns[len(r.Values)].(*array.Struct); ok && err == nil {
+	if meta, ok := cells[len(r.Values)].(*array.Struct); ok && err == nil {
 		err = readMetaColumn(r, meta, row)
 	}
 	if err == nil {
 		code, err = p.complete(r)
 	}
 	if err != nil {
-		p.dead(code, rawRow(p.schema, columns, row), fmt.Errorf("row %d of %s: %w", p.at, p.split.Partition, err))
+		p.dead(code, columns.JSON(p.schema, cells, row), fmt.Errorf("row %d of %s: %w", p.at, p.split.Partition, err))
 		return
 	}
 	p.page.Records = append(p.page.Records, r)
@@ -276,214 +211,4 @@ func readMetaColumn(r *record.Record, meta *array.Struct, row int) error {
 		}
 	}
 	return nil
-}
-
-// rawRow shows a row as JSON, for people.
-func rawRow(schema *record.Schema, columns []arrow.Array, row int) []byte {
-	fields := map[string]any{}
-	for i, f := range schema.Fields {
-		if columns[i] != nil {
-			fields[f.Name] = columns[i].GetOneForMarshal(row)
-		}
-	}
-	b, err := json.Marshal(fields)
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-// arrowValue is a column's value as the type says. A text column holds each type that is not nested as its text, and nested ones as JSON. What would
-// lose something is an error.
-func arrowValue(a arrow.Array, i int, t record.Type) (record.Value, error) {
-	if a.IsNull(i) {
-		return record.NullValue, nil
-	}
-	switch a := a.(type) {
-	case *array.Boolean:
-		if t.Kind == record.Boolean {
-			return record.Bool(a.Value(i)), nil
-		}
-	case *array.Int8:
-		return integer(int64(a.Value(i)), t)
-	case *array.Int16:
-		return integer(int64(a.Value(i)), t)
-	case *array.Int32:
-		return integer(int64(a.Value(i)), t)
-	case *array.Int64:
-		return integer(a.Value(i), t)
-	case *array.Uint8:
-		return integer(int64(a.Value(i)), t)
-	case *array.Uint16:
-		return integer(int64(a.Value(i)), t)
-	case *array.Uint32:
-		return integer(int64(a.Value(i)), t)
-	case *array.Uint64:
-		return record.FromJSON(t, strconv.FormatUint(a.Value(i), 10))
-	case *array.Float32:
-		if t.Kind == record.Float {
-			return record.Float32(a.Value(i)), nil
-		}
-		if t.Kind == record.Double {
-			return record.Float64(float64(a.Value(i))), nil
-		}
-	case *array.Float64:
-		if t.Kind == record.Double {
-			return record.Float64(a.Value(i)), nil
-		}
-	case *array.Decimal128:
-		return decimal(a.Value(i).BigInt(), a.DataType().(*arrow.Decimal128Type).Scale, t)
-	case *array.Decimal256:
-		return decimal(a.Value(i).BigInt(), a.DataType().(*arrow.Decimal256Type).Scale, t)
-	case *array.String:
-		return fromText(a.Value(i), t)
-	case *array.LargeString:
-		return fromText(a.Value(i), t)
-	case *array.Binary:
-		return fromBytes(a.Value(i), t)
-	case *array.LargeBinary:
-		return fromBytes(a.Value(i), t)
-	case *array.FixedSizeBinary:
-		return fromBytes(a.Value(i), t)
-	case *array.Timestamp:
-		unit := a.DataType().(*arrow.TimestampType).Unit
-		return fromTicks(int64(a.Value(i)), unit.Multiplier(), time.Millisecond, record.Timestamp, t)
-	case *array.Date32:
-		if t.Kind == record.Date {
-			return record.Number(record.Date, int64(a.Value(i))), nil
-		}
-	case *array.Time32:
-		return fromTicks(int64(a.Value(i)), a.DataType().(*arrow.Time32Type).Unit.Multiplier(), time.Nanosecond, record.Time, t)
-	case *array.Time64:
-		return fromTicks(int64(a.Value(i)), a.DataType().(*arrow.Time64Type).Unit.Multiplier(), time.Nanosecond, record.Time, t)
-	case array.ExtensionArray:
-		return arrowValue(a.Storage(), i, t)
-	case *array.Map:
-		if t.Kind == record.Map {
-			from, to := a.ValueOffsets(i)
-			var elems []record.Value
-			for j := from; j < to; j++ {
-				for k, column := range []arrow.Array{a.Keys(), a.Items()} {
-					v, err := arrowValue(column, int(j), t.Elems[k])
-					if err != nil {
-						return v, err
-					}
-					elems = append(elems, v)
-				}
-			}
-			return record.Nested(record.Map, elems), nil
-		}
-	case array.ListLike:
-		if t.Kind == record.List || t.Kind == record.Set || t.Kind == record.Vector {
-			return list(a, i, t)
-		}
-	case *array.Struct:
-		if t.Kind == record.UDT || t.Kind == record.Tuple {
-			return structure(a, i, t)
-		}
-	}
-	return record.Value{}, mismatch(a, t)
-}
-
-func mismatch(a arrow.Array, t record.Type) error {
-	return fmt.Errorf("a %s cannot be read as %s", a.DataType(), t)
-}
-
-func integer(n int64, t record.Type) (record.Value, error) {
-	switch t.Kind {
-	case record.TinyInt, record.SmallInt, record.Int, record.BigInt:
-		if spare := 64 - record.IntBits(t.Kind); n<<spare>>spare != n {
-			return record.Value{}, fmt.Errorf("%d is no %s", n, t)
-		}
-		return record.Number(t.Kind, n), nil
-	case record.Varint, record.Decimal, record.Double, record.Float:
-		return record.FromJSON(t, strconv.FormatInt(n, 10))
-	case record.Timestamp:
-		return record.Number(t.Kind, n), nil
-	}
-	return record.Value{}, fmt.Errorf("an integer cannot be read as %s", t)
-}
-
-func decimal(n *big.Int, scale int32, t record.Type) (record.Value, error) {
-	v := record.Dec(record.VarintBytes(n), scale)
-	if t.Kind == record.Decimal {
-		return v, nil
-	}
-	return record.FromJSON(t, v.Text(record.Of(record.Decimal)))
-}
-
-func fromText(s string, t record.Type) (record.Value, error) {
-	if !utf8.ValidString(s) {
-		return record.Value{}, fmt.Errorf("bytes that are not UTF-8")
-	}
-	s = strings.Clone(s) // it is a part of the batch
-	if t.Kind.Nested() {
-		return record.FromJSON(t, s)
-	}
-	return record.Parse(t, s)
-}
-
-func fromBytes(b []byte, t record.Type) (record.Value, error) {
-	switch {
-	case t.Kind == record.Blob,
-		(t.Kind == record.UUID || t.Kind == record.TimeUUID) && len(b) == 16,
-		t.Kind == record.Inet && (len(b) == 4 || len(b) == 16):
-		return record.Bytes(t.Kind, string(b)), nil
-	}
-	return record.Value{}, fmt.Errorf("%d bytes cannot be read as %s", len(b), t)
-}
-
-// fromTicks reads a number of ticks as kind, which counts in unit; as bigint it stays what it is.
-func fromTicks(n int64, tick, unit time.Duration, kind record.Kind, t record.Type) (record.Value, error) {
-	if t.Kind == record.BigInt {
-		return record.Number(record.BigInt, n), nil
-	}
-	if t.Kind != kind {
-		return record.Value{}, fmt.Errorf("a %s cannot be read as %s", kind, t)
-	}
-	if tick >= unit {
-		per := int64(tick / unit)
-		if n*per/per != n {
-			return record.Value{}, fmt.Errorf("%d is beyond the range of a %s", n, kind)
-		}
-		return record.Number(kind, n*per), nil
-	}
-	per := int64(unit / tick)
-	if n%per != 0 {
-		return record.Value{}, fmt.Errorf("a %s holds no parts of a millisecond; read the field as bigint", kind)
-	}
-	return record.Number(kind, n/per), nil
-}
-
-func list(a array.ListLike, i int, t record.Type) (record.Value, error) {
-	from, to := a.ValueOffsets(i)
-	if t.Kind == record.Vector && int(to-from) != t.Dim {
-		return record.Value{}, fmt.Errorf("%d elements are no %s", to-from, t)
-	}
-	elems := make([]record.Value, 0, to-from)
-	for j := from; j < to; j++ {
-		v, err := arrowValue(a.ListValues(), int(j), t.Elems[0])
-		if err != nil {
-			return v, err
-		}
-		elems = append(elems, v)
-	}
-	return record.Nested(t.Kind, elems), nil
-}
-
-func structure(a *array.Struct, i int, t record.Type) (record.Value, error) {
-	elems := make([]record.Value, len(t.Elems))
-	fields := a.DataType().(*arrow.StructType)
-	for j, e := range t.Elems {
-		column, ok := fields.FieldIdx(partName(t, j))
-		if !ok {
-			return record.Value{}, mismatch(a, t)
-		}
-		v, err := arrowValue(a.Field(column), i, e)
-		if err != nil {
-			return v, err
-		}
-		elems[j] = v
-	}
-	return record.Nested(t.Kind, elems), nil
 }
