@@ -31,7 +31,7 @@ type Held struct{ Rows, Bytes int64 }
 
 // Ahead reads ahead of whoever takes its items.
 type Ahead struct {
-	Items <-chan Item // closed after the last one; one with an Err is the last
+	Items <-chan Item // closed after the last one; one with an Err is the last, and has nothing else
 
 	items   chan Item
 	cancel  context.CancelFunc
@@ -42,10 +42,12 @@ type Ahead struct {
 	waiting atomic.Int32
 	dropped []atomic.Bool
 	next    atomic.Int64
+	failed  sync.Once
+	err     error // the first; to be read once the readers have ended
 }
 
 // ReadAhead reads queues of splits side by side: the splits of one queue one after the other, its pages in order, those of different
-// queues as they come. Each page stays within the window until it is released.
+// queues as they come. Each page stays within the window until it is released. Whoever takes items takes all of them, or calls Stop.
 func ReadAhead(ctx context.Context, source Source, queues [][]Split, w Window) *Ahead {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &Ahead{items: make(chan Item), cancel: cancel, window: w, rows: semaphore.NewWeighted(w.Rows), bytes: semaphore.NewWeighted(w.Bytes),
@@ -57,6 +59,9 @@ func ReadAhead(ctx context.Context, source Source, queues [][]Split, w Window) *
 	}
 	go func() {
 		a.readers.Wait()
+		if a.err != nil {
+			a.items <- Item{Err: a.err}
+		}
 		close(a.items)
 	}()
 	return a
@@ -83,7 +88,11 @@ func (a *Ahead) read(ctx context.Context, source Source, queues [][]Split) {
 			if errors.Is(err, errDropped) {
 				break
 			}
-			if a.hand(ctx, Item{Queue: q, Split: i, End: err == nil, Err: err}) != nil || err != nil {
+			if err == nil {
+				err = a.hand(ctx, Item{Queue: q, Split: i, End: true})
+			}
+			if err != nil {
+				a.failed.Do(func() { a.err = err })
 				a.cancel()
 				return
 			}

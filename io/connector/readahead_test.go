@@ -4,108 +4,283 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
 
 	"reprise/io/connector"
 	"reprise/transforms/record"
 )
 
-// pages is a source of splits with a number of pages each; it counts the bytes of pages handed over and not yet taken.
+// pages is a source whose splits have as many pages as their Rows say, each of a row and some bytes; it counts what it has read.
 type pages struct {
 	connector.Source
-	perSplit int
-	held     atomic.Int64
-	most     atomic.Int64
-	fail     error
+	bytes int64
+	fail  error // of the third page of a split
+	read  atomic.Int64
 }
 
 func (s *pages) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-	for i := range s.perSplit {
+	for i := range int(split.Rows) {
 		if s.fail != nil && i == 2 {
 			return s.fail
 		}
-		n := s.held.Add(1)
-		for m := s.most.Load(); n > m && !s.most.CompareAndSwap(m, n); m = s.most.Load() {
-		}
-		if err := page(connector.Page{Last: []byte{byte(i + 1)}, Bytes: 10, Records: []*record.Record{{}}}); err != nil {
+		s.read.Add(1)
+		if err := page(connector.Page{Last: []byte{byte(i + 1)}, Bytes: s.bytes, Records: []*record.Record{{}}}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func splits(n int) []connector.Split {
-	all := make([]connector.Split, n)
-	for i := range all {
-		all[i].Partition = fmt.Sprint(i)
+// queues are n queues of as many splits with as many pages each.
+func queues(n, splits, pages int) [][]connector.Split {
+	all := make([][]connector.Split, n)
+	for q := range all {
+		for i := range splits {
+			all[q] = append(all[q], connector.Split{Partition: fmt.Sprint(q, ".", i), Rows: int64(pages)})
+		}
 	}
 	return all
 }
 
+func release(a *connector.Ahead, h connector.Held) {
+	a.ReleaseRows(h)
+	a.ReleaseBytes(h)
+}
+
+// TestReadAhead releases pages at random moments and in a random order: every page comes once and in order within its queue, and no
+// more is read than the window and one page of each reader.
 func TestReadAhead(t *testing.T) {
-	s := &pages{perSplit: 20}
-	last, ends := map[int]byte{}, map[int]int{}
-	err := connector.ReadAhead(t.Context(), s, splits(9), connector.Ahead{Readers: 4, Bytes: 30}, func(i int, p connector.Page, end bool) (bool, error) {
-		if end {
-			ends[i]++
-			return true, nil
+	rapid.Check(t, func(t *rapid.T) {
+		work := make([][]connector.Split, rapid.IntRange(0, 5).Draw(t, "queues"))
+		type page struct{ split, last int }
+		want := make([][]page, len(work))
+		for q := range work {
+			for i, n := range rapid.SliceOfN(rapid.IntRange(0, 6), 1, 3).Draw(t, "pages") {
+				work[q] = append(work[q], connector.Split{Partition: fmt.Sprint(q), Rows: int64(n)})
+				for p := range n {
+					want[q] = append(want[q], page{i, p + 1})
+				}
+				want[q] = append(want[q], page{i, 0}) // its end
+			}
 		}
-		s.held.Add(-1)
-		if p.Last[0] != last[i]+1 {
-			t.Errorf("split %d: page %d after %d", i, p.Last[0], last[i])
+		w := connector.Window{Readers: rapid.IntRange(1, 4).Draw(t, "readers"), Rows: rapid.Int64Range(1, 6).Draw(t, "rows"), Bytes: rapid.Int64Range(1, 60).Draw(t, "bytes")}
+		source := &pages{bytes: 10}
+		room := max(1, min(w.Rows, w.Bytes/10)) // pages
+		a := connector.ReadAhead(t.Context(), source, work, w)
+		var held []connector.Held
+		released := int64(0)
+		free := func() {
+			i := rapid.IntRange(0, len(held)-1).Draw(t, "which")
+			// Before the release, which lets readers go on.
+			if read := source.read.Load(); read-released > room+int64(w.Readers) {
+				t.Fatalf("%d pages were read and not released", read-released)
+			}
+			released++
+			release(a, held[i])
+			held = append(held[:i], held[i+1:]...)
 		}
-		last[i] = p.Last[0]
-		return true, nil
+		for {
+			for len(held) > 0 && rapid.Bool().Draw(t, "release") {
+				free()
+			}
+			for int64(len(held)) >= room {
+				free()
+			}
+			it, more := <-a.Items
+			if !more {
+				break
+			}
+			last := 0
+			if !it.End {
+				last = int(it.Page.Last[0])
+				held = append(held, it.Held)
+			}
+			if it.Err != nil || len(want[it.Queue]) == 0 || want[it.Queue][0] != (page{it.Split, last}) {
+				t.Fatalf("%+v came, not %v", it, want[it.Queue])
+			}
+			want[it.Queue] = want[it.Queue][1:]
+		}
+		for q := range want {
+			if len(want[q]) > 0 {
+				t.Errorf("queue %d: %v did not come", q, want[q])
+			}
+		}
+		a.Stop()
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 9 {
-		if last[i] != 20 || ends[i] != 1 {
-			t.Errorf("split %d: %d pages, %d ends", i, last[i], ends[i])
-		}
-	}
-	// Three pages fit the budget; beside those each of the four readers may hold one, and one is being taken.
-	if most := s.most.Load(); most > 3+4+1 {
-		t.Errorf("%d pages were held at once", most)
+}
+
+// What does not fit into the window waits, and tells so, until rows and bytes are released.
+func TestReadAheadWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		rows, bytes int64
+		enough      bool // to release rows alone
+	}{
+		"rows":  {rows: 4, bytes: 1000, enough: true},
+		"bytes": {rows: 1000, bytes: 49},
+		"both":  {rows: 4, bytes: 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const readers, room = 2, 4
+				source := &pages{bytes: 10}
+				a := connector.ReadAhead(t.Context(), source, queues(readers, 1, 20), connector.Window{Readers: readers, Rows: c.rows, Bytes: c.bytes})
+				comes := func() bool {
+					synctest.Wait()
+					select {
+					case <-a.Items:
+						return true
+					default:
+						return false
+					}
+				}
+				var held connector.Held
+				for range room {
+					held = (<-a.Items).Held
+				}
+				if comes() || !a.Waits() || source.read.Load() != room+readers {
+					t.Errorf("the window is full: %d pages were read, waits: %t", source.read.Load(), a.Waits())
+				}
+				a.ReleaseRows(held)
+				if comes() != c.enough {
+					t.Errorf("rows were released: a page comes: %t", !c.enough)
+				}
+				a.ReleaseBytes(held)
+				if comes() == c.enough {
+					t.Errorf("rows and bytes were released: a page more comes: %t", c.enough)
+				}
+				a.Stop()
+				if a.Waits() {
+					t.Error("a reader waits after Stop")
+				}
+			})
+		})
 	}
 }
 
-func TestReadAheadDropsSplit(t *testing.T) {
-	taken := map[int]int{}
-	err := connector.ReadAhead(t.Context(), &pages{perSplit: 50}, splits(3), connector.Ahead{Readers: 3, Bytes: 1000}, func(i int, _ connector.Page, end bool) (bool, error) {
-		if !end {
-			taken[i]++
+// A page larger than the window passes, alone.
+func TestReadAheadLargePage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := connector.ReadAhead(t.Context(), &pages{bytes: 1000}, queues(3, 1, 5), connector.Window{Readers: 3, Rows: 100, Bytes: 10})
+		for n := 0; ; {
+			it, more := <-a.Items
+			if !more {
+				if n != 15 {
+					t.Errorf("%d pages came", n)
+				}
+				return
+			}
+			if it.End {
+				continue
+			}
+			n++
+			synctest.Wait()
+			select {
+			case it := <-a.Items:
+				if !it.End {
+					t.Error("two large pages are held at once")
+				}
+			default:
+			}
+			release(a, it.Held)
 		}
-		return i != 1, nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if taken[0] != 50 || taken[2] != 50 || taken[1] != 1 {
-		t.Errorf("taken: %v", taken)
+}
+
+// Of a dropped queue at most what was read already comes; the others come whole.
+func TestReadAheadDrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := connector.ReadAhead(t.Context(), &pages{bytes: 10}, queues(5, 2, 50), connector.Window{Readers: 3, Rows: 1000, Bytes: 1000})
+		pages, ends := map[int]int{}, map[int]int{}
+		for it := range a.Items {
+			if it.End {
+				ends[it.Queue]++
+				continue
+			}
+			pages[it.Queue]++
+			release(a, it.Held)
+			if it.Queue == 1 {
+				a.Drop(1)
+			}
+		}
+		for q := range 5 {
+			if q == 1 {
+				if pages[q] > 2 || ends[q] > 0 {
+					t.Errorf("of the dropped queue came %d pages and %d ends", pages[q], ends[q])
+				}
+			} else if pages[q] != 100 || ends[q] != 2 {
+				t.Errorf("queue %d: %d pages and %d ends", q, pages[q], ends[q])
+			}
+		}
+	})
+}
+
+// Stop returns once nobody reads any more, whatever the readers wait for; synctest finds those that stay behind.
+func TestReadAheadStop(t *testing.T) {
+	for name, taken := range map[string]int{"nothing taken": 0, "some taken": 2, "the window full": 3} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := &pages{bytes: 10}
+				a := connector.ReadAhead(t.Context(), source, queues(4, 2, 9), connector.Window{Readers: 4, Rows: 3, Bytes: 100})
+				for range taken {
+					<-a.Items
+				}
+				synctest.Wait()
+				a.Stop()
+				n := source.read.Load()
+				synctest.Wait()
+				if source.read.Load() != n {
+					t.Error("it is still read after Stop")
+				}
+				a.Stop() // again changes nothing
+				if _, more := <-a.Items; more {
+					t.Error("an item comes after Stop")
+				}
+			})
+		})
 	}
 }
 
+// An error is the last item, and the first error is that one.
 func TestReadAheadErrors(t *testing.T) {
 	broken := errors.New("broken")
-	for name, err := range map[string]error{
-		"of the source": connector.ReadAhead(t.Context(), &pages{perSplit: 9, fail: broken}, splits(5), connector.Ahead{Readers: 2, Bytes: 100},
-			func(int, connector.Page, bool) (bool, error) { return true, nil }),
-		"of take": connector.ReadAhead(t.Context(), &pages{perSplit: 9}, splits(5), connector.Ahead{Readers: 2, Bytes: 100},
-			func(int, connector.Page, bool) (bool, error) { return true, broken }),
-	} {
-		if !errors.Is(err, broken) {
-			t.Errorf("%s: %v", name, err)
-		}
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			a := connector.ReadAhead(t.Context(), &pages{bytes: 10, fail: broken}, queues(5, 2, 9), connector.Window{Readers: 3, Rows: 1000, Bytes: 1000})
+			var last connector.Item
+			for it := range a.Items {
+				if last.Err != nil {
+					t.Fatalf("%+v comes after an error", it)
+				}
+				last = it
+			}
+			if !errors.Is(last.Err, broken) {
+				t.Errorf("the last item: %+v", last)
+			}
+		})
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var once sync.Once
-	err := connector.ReadAhead(ctx, &pages{perSplit: 9}, splits(5), connector.Ahead{Readers: 2, Bytes: 100},
-		func(int, connector.Page, bool) (bool, error) { once.Do(cancel); return true, nil })
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+}
+
+func TestReadAheadCancelled(t *testing.T) {
+	for name, w := range map[string]connector.Window{"room": {Readers: 2, Rows: 1000, Bytes: 1000}, "full": {Readers: 2, Rows: 1, Bytes: 1000}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				a := connector.ReadAhead(ctx, &pages{bytes: 10}, queues(5, 2, 9), w)
+				<-a.Items
+				synctest.Wait()
+				cancel()
+				var err error
+				for it := range a.Items {
+					err = it.Err
+				}
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("the last error: %v", err)
+				}
+			})
+		})
 	}
 }
