@@ -133,7 +133,7 @@ func (j *cassandraJournal) prepare(ctx context.Context, c CassandraConfig) error
 	}
 	if keyspaces == 0 {
 		if len(c.Replication) == 0 {
-			return fail.Job("journal.no_keyspace", "there is no keyspace %s for the journal", c.Keyspace).WithFix("make it, or set replication of the journal")
+			return fail.Job("journal.no_keyspace", "there is no keyspace %s for the journal", c.Keyspace).WithFix("make it, or set journal.cassandra.replication in the job file")
 		}
 		replication := "{'class': 'NetworkTopologyStrategy'"
 		for _, dc := range slices.Sorted(maps.Keys(c.Replication)) {
@@ -160,7 +160,7 @@ func (j *cassandraJournal) prepare(ctx context.Context, c CassandraConfig) error
 	}
 	if err == nil && v > cassandraVersion {
 		return fail.Job("journal.newer", "the journal in %s is of version %d, and this program knows %d at most", j.where, v, cassandraVersion).
-			WithFix("use the newer program, or another keyspace with journal: in the job file")
+			WithFix("use the newer program, or another keyspace as journal.cassandra.keyspace in the job file")
 	}
 	return err
 }

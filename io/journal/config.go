@@ -24,7 +24,7 @@ type CassandraConfig struct {
 // Validate finds what the schema of the settings cannot say.
 func (c Config) Validate() (faults []connector.Fault) {
 	if (c.SQLite == "") == (c.Cassandra == nil) {
-		faults = append(faults, connector.Faultf("", "name either sqlite or cassandra"))
+		faults = append(faults, connector.Faultf("sqlite", "name either a file for sqlite or a keyspace for cassandra"))
 	}
 	if c.Cassandra == nil {
 		return faults
@@ -46,7 +46,7 @@ func (c Config) Validate() (faults []connector.Fault) {
 // Open opens the journal, which it makes where there is none.
 func Open(ctx context.Context, c Config) (Journal, error) {
 	for _, f := range c.Validate() {
-		return nil, fail.Job("journal.settings", "journal: %s %s", f.Path, f.Message)
+		return nil, fail.Job("journal.settings", "journal.%s: %s", f.Path, f.Message)
 	}
 	if c.Cassandra != nil {
 		return openCassandra(ctx, *c.Cassandra)

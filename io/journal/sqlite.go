@@ -110,7 +110,7 @@ type sqliteJournal struct {
 
 func openSQLite(ctx context.Context, path string) (Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fail.Job("journal.not_writable", "the journal %s cannot be made: %w", path, err).WithFix("name a file that can be written with journal: in the job file")
+		return nil, fail.Job("journal.not_writable", "the journal %s cannot be made: %w", path, err).WithFix("name a file that can be written as journal.sqlite in the job file")
 	}
 	// One connection writes: SQLite has one writer, and a transaction must not wait for another of the same process. The pragmas
 	// are those that services of several processes need; immediate transactions never fail halfway for want of the lock.
@@ -123,7 +123,7 @@ func openSQLite(ctx context.Context, path string) (Journal, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	read, err := sql.Open("sqlite", dsn("_pragma=query_only(1)"))
+	read, err := sql.Open("sqlite", dsn("_pragma=query_only(1)&mode=rw"))
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (j *sqliteJournal) migrate(ctx context.Context) error {
 		}
 		if v > version {
 			return fail.Job("journal.newer", "the journal %s is of version %d, and this program knows %d at most", j.path, v, version).
-				WithFix("use the newer program, or another file with journal: in the job file")
+				WithFix("use the newer program, or another file as journal.sqlite in the job file")
 		}
 		for ; v < version; v++ {
 			if _, err := tx.ExecContext(ctx, upgrades[v]); err != nil {
@@ -617,13 +617,16 @@ func (j *sqliteJournal) classify(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
+	if gone := j.there(); gone != nil {
+		return gone
+	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
 		return fail.New(fail.Fatal, "journal.disk", "the journal %s cannot be written: %w", j.path, err).WithFix("see that its disk has room and is well, then start again")
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).WithFix("name a file that can be written with journal: in the job file")
+		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).WithFix("name a file that can be written as journal.sqlite in the job file")
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
-		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).WithFix("put it aside, or name another file with journal: in the job file")
+		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).WithFix("put it aside, or name another file as journal.sqlite in the job file")
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fail.New(fail.Transient, "journal.busy", "the journal %s is in use: %w", j.path, err)
 	}
