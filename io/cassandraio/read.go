@@ -289,11 +289,15 @@ func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error)
 		if r.last, err = decoder.position(); err != nil {
 			return err
 		}
-		dead := decoder.dead(fail.New(fail.Permanent, "cassandra.row_unreadable", "the row cannot be read, its key can: %w", err).
-			WithFix("it may be too large for the server; leave its large columns out, or raise timeout"))
+		dead := decoder.dead(errUnreadable(err))
 		dead.Attempts = failures
 		return page(connector.Page{Dead: []*record.DeadLetter{dead}, Last: r.last})
 	}
+}
+
+func errUnreadable(err error) *fail.Error {
+	return fail.New(fail.Permanent, "cassandra.row_unreadable", "the row cannot be read, its key can: %w", err).
+		WithFix("it may be too large for the server; leave its large columns out, or raise timeout")
 }
 
 // firstKey reads the key of the row after r.last into decoder.

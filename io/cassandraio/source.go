@@ -56,6 +56,8 @@ type tableSource struct {
 	decoded atomic.Int64 // bytes of rows that the gate does not know of yet
 }
 
+const defaultMaxRow = 64 << 20
+
 // open connects; it tries for that long, where no gate says how long.
 func (s *Source) open(ctx context.Context, deadline time.Duration) (*tableSource, error) {
 	s.mu.Lock()
@@ -152,7 +154,7 @@ func (o *tableSource) reader(split connector.Split) (*reader, error) {
 			return nil, fail.Job("cassandra.no_split", "%q is no partition of %s: %w", split.Partition, o.table.name, err)
 		}
 	}
-	r.decoder = newRowDecoder(o.layout, split.String(), values, o.config.MaxRow.Or(64<<20))
+	r.decoder = newRowDecoder(o.layout, split.String(), values, o.config.MaxRow.Or(defaultMaxRow))
 	return r, nil
 }
 

@@ -36,6 +36,16 @@ type Source interface {
 	Close() error
 }
 
+// Finder is a Source that also finds single rows by their keys.
+type Finder interface {
+	Source
+
+	// Find looks up the rows with the keys of some records, which are of the source's schema and need no other values. found gets for
+	// each of them, one at a time and in any order, what Read gives of the row, with the origin of the record that asks; of a row that
+	// is gone an empty page. It passes the gate and retries as Read does; an error of found comes back as it is.
+	Find(ctx context.Context, keys []*record.Record, found func(i int, p Page) error) error
+}
+
 // Page is some records of a split. Last is the position of the page's end: reading (Last, End] gives what follows, and
 // nothing of the page again.
 type Page struct {

@@ -154,6 +154,14 @@ func (g *generator) timeUUID(v *record.Value, ticks, n int64) {
 	g.put(v, record.TimeUUID, from)
 }
 
+// rowNumber is the number of the row that has the id.
+func rowNumber(timeUUID string) (n int64) {
+	for _, c := range []byte(timeUUID[11:]) {
+		n = n<<8 | int64(c)
+	}
+	return n
+}
+
 func (g *generator) uuid(v *record.Value) {
 	from := len(g.buf)
 	g.buf = binary.BigEndian.AppendUint64(g.buf, g.next())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"iter"
+	"slices"
 	"sync"
 
 	"reprise/io/connector"
@@ -23,6 +24,8 @@ type Source struct {
 	buckets []*Bucket
 	long    func() string
 }
+
+var _ connector.Finder = (*Source)(nil)
 
 // NewSource gives the corpus.
 func NewSource(c SourceConfig, _ connector.Need) *Source {
@@ -104,6 +107,54 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 		start = p.Last
 	}
 	return nil
+}
+
+// Find implements connector.Finder. It makes the rows again.
+func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
+	g, err := s.generator()
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		leave, _, err := connector.Enter(ctx, 0, 0)
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := s.find(g, key)
+		leave(len(p.Records), p.Bytes, nil)
+		if err := found(i, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find makes the row with the key of a record, and its deletion.
+func (s *Source) find(g *generator, key *record.Record) (p connector.Page) {
+	uuid, kind, month := key.Get("id").Str(), key.Get("asset_type").Str(), key.Get("bucket").Str()
+	at := slices.IndexFunc(s.buckets, func(b *Bucket) bool { return b.AssetType == kind && b.Bucket == month })
+	if at < 0 || len(uuid) != 16 {
+		return p
+	}
+	b, n := s.buckets[at], rowNumber(uuid)
+	if rank := b.rank(n); rank == b.Rows || b.row(rank) != n {
+		return p
+	}
+	row := g.Row(b, n)
+	if row.Record.Values[id].Str() != uuid {
+		return p
+	}
+	for _, r := range []*record.Record{row.Record, row.Deletion} {
+		if r != nil {
+			r.Origin = key.Origin
+			p.Records = append(p.Records, r)
+			p.Bytes += int64(r.Size())
+		}
+	}
+	return p
 }
 
 // bounds are the bucket of a split and its rows by rank, from the first to before the end.

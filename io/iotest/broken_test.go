@@ -715,6 +715,61 @@ var brokenSources = []struct {
 			return s.Read(ctx, split, page)
 		}}
 	}},
+	{"a row that is found twice", "find", func(s connector.Source) connector.Source {
+		return brokenFinder{brokenSource{Source: s}, func(key *record.Record, p *connector.Page, give func() error) error {
+			return errors.Join(give(), give())
+		}}
+	}},
+	{"a row that is not found", "find", func(s connector.Source) connector.Source {
+		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, p *connector.Page, give func() error) error {
+			if len(p.Records) > 0 && p.Records[0].KeyText() == "text-000017" {
+				p.Records = nil
+			}
+			return give()
+		}}
+	}},
+	{"a row that is gone is found", "find", func(s connector.Source) connector.Source {
+		return brokenFinder{brokenSource{Source: s}, func(key *record.Record, p *connector.Page, give func() error) error {
+			if len(p.Records) == 0 {
+				p.Records = []*record.Record{key}
+			}
+			return give()
+		}}
+	}},
+	{"a row that is found with another version", "find", func(s connector.Source) connector.Source {
+		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, p *connector.Page, give func() error) error {
+			if len(p.Records) > 0 {
+				p.Records[0].Version++
+			}
+			return give()
+		}}
+	}},
+	{"a row that is found without an origin", "find", func(s connector.Source) connector.Source {
+		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, p *connector.Page, give func() error) error {
+			if len(p.Records) > 0 {
+				p.Records[0].Origin = record.Origin{}
+			}
+			return give()
+		}}
+	}},
+	{"an error of found is swallowed", "find", func(s connector.Source) connector.Source {
+		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, _ *connector.Page, give func() error) error {
+			_ = give()
+			return nil
+		}}
+	}},
+}
+
+// brokenFinder is a source that gives what it found in its own way.
+type brokenFinder struct {
+	brokenSource
+	give func(key *record.Record, p *connector.Page, give func() error) error
+}
+
+func (s brokenFinder) Find(ctx context.Context, keys []*record.Record, found func(int, connector.Page) error) error {
+	return s.Source.(connector.Finder).Find(ctx, keys, func(i int, p connector.Page) error {
+		return s.give(keys[i], &p, func() error { return found(i, p) })
+	})
 }
 
 // TestBrokenSources shows the same for sources.

@@ -265,6 +265,8 @@ func (m *Memory) Source() connector.Source { return memorySource{m} }
 
 type memorySource struct{ m *Memory }
 
+var _ connector.Finder = memorySource{}
+
 func (s memorySource) Schema(ctx context.Context) (*record.Schema, error) {
 	return s.m.schema(), s.m.request(ctx, func() error { return nil })
 }
@@ -325,15 +327,7 @@ func (s memorySource) Read(ctx context.Context, split connector.Split, page func
 				break
 			}
 			p.Last = []byte(e.key)
-			p.Bytes += e.size()
-			if e.raw != nil {
-				p.Dead = append(p.Dead, &record.DeadLetter{Raw: e.raw, Class: fail.Permanent.String(),
-					Code: "memory.malformed", Message: "the row of key " + e.key + " does not decode"})
-				continue
-			}
-			r := e.record.Clone()
-			r.Origin = record.Origin{Split: split.String(), Position: position}
-			p.Records = append(p.Records, r)
+			e.add(&p, record.Origin{Split: split.String(), Position: position})
 		}
 		if p.Rows() == 0 {
 			return nil
@@ -343,6 +337,30 @@ func (s memorySource) Read(ctx context.Context, split connector.Split, page func
 			return err
 		}
 	}
+}
+
+// Find implements connector.Finder.
+func (s memorySource) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
+	for i, key := range keys {
+		var p connector.Page
+		err := connector.Request(ctx, s.m.retry(), func() (int, int64, error) {
+			err := s.m.request(ctx, func() error {
+				e := entry{key: key.KeyText(), record: s.m.rows[key.KeyText()], raw: s.m.raw[key.KeyText()]}
+				if e.raw != nil || e.record != nil && e.record.Op == record.Upsert {
+					e.add(&p, key.Origin)
+				}
+				return nil
+			})
+			return int(p.Rows()), p.Bytes, err
+		})
+		if err == nil {
+			err = found(i, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // entry is a row by its key.
@@ -357,6 +375,19 @@ func (e entry) size() int64 {
 		return int64(len(e.raw))
 	}
 	return int64(e.record.Size())
+}
+
+// add adds the row to a page.
+func (e entry) add(p *connector.Page, origin record.Origin) {
+	p.Bytes += e.size()
+	if e.raw != nil {
+		p.Dead = append(p.Dead, &record.DeadLetter{Raw: e.raw, Class: fail.Permanent.String(),
+			Code: "memory.malformed", Message: "the row of key " + e.key + " does not decode"})
+		return
+	}
+	r := e.record.Clone()
+	r.Origin = origin
+	p.Records = append(p.Records, r)
 }
 
 // sorted are the rows that are there, by key.

@@ -45,6 +45,7 @@ var sourceChecks = []sourceCheck{
 	{"error", checkPageError},
 	{"cancel", checkReadCancel},
 	{"gate", checkReadGate},
+	{"find", checkFind},
 }
 
 // sourceProbe is one check at work.
