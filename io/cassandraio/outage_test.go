@@ -26,7 +26,7 @@ const outageRows = 3000
 
 func newOutage(t *testing.T) *outage {
 	server := services.Own(t, services.Cassandra)
-	c := Connection{Hosts: []string{server.Addr}, Timeout: connector.Duration(2 * time.Second), ConnectTimeout: connector.Duration(2 * time.Second)}
+	c := Connection{Hosts: []string{server.Addr}, Timeout: connector.Duration(time.Minute)}
 	session, err := connect(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +47,7 @@ func newOutage(t *testing.T) *outage {
 			t.Fatal(err)
 		}
 	}
+	c.Timeout, c.ConnectTimeout = connector.Duration(4*time.Second), connector.Duration(4*time.Second) // noticed soon
 	return &outage{server, SourceConfig{Connection: c, Keyspace: "k", Table: "t", Buckets: &Buckets{Discover: true}, Page: 2000}}
 }
 

@@ -481,7 +481,7 @@ var brokenSinks = []brokenCase{
 			leave(0, 0, nil)
 		})}
 	}},
-	{name: "the gate is not told of errors", check: "gate errors", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+	{name: "the gate is not told of errors", check: "outage", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
 		return brokenSink{Sink: s, context: leaving(func(leave func(int, int64, error), records int, bytes int64, _ error) { leave(records, bytes, nil) })}
 	}},
 	{name: "an unready server makes dead letters", check: "stop", set: func(m *Memory) { m.Retry = connector.Retry{First: 1, Max: 1, Deadline: 1} }},

@@ -201,7 +201,7 @@ func (p *problems) passed(gate *Gate, records, bytes int64) {
 }
 
 // The gate is told of requests that fail, and of those that are tried again.
-func checkGateErrors(p *sinkProbe) {
+func checkOutage(p *sinkProbe) {
 	s := p.prepared()
 	if s == nil {
 		return

@@ -92,7 +92,7 @@ var sinkChecks = []sinkCheck{
 	{"checkpoint", nil, checkCheckpoint},
 	{"shut", nil, checkShut},
 	{"gate", nil, checkGate},
-	{"gate errors", disturbs, checkGateErrors},
+	{"outage", disturbs, checkOutage},
 	{"pause", disturbs, checkPause},
 	{"stop", disturbs, checkStop},
 	{"bound", disturbs, checkBound},
