@@ -22,7 +22,7 @@ const (
 	catchUp = 1.25 // times its rate that the run goes at most, to make up for what it missed
 	expiry  = 0.5  // seconds after which the run's unused allowance is lost
 	debt    = 2.0  // seconds of its rate that the run is at most made to wait for what it passed too much
-	slack   = 1.1  // times its speed that a worker is thought to be able to use
+	slack   = 1.1  // times its speed that is left to another worker that does not use all of its share
 	hungry  = 0.8  // of its share, which a worker has used that is thought to be able to use more
 )
 
@@ -129,11 +129,11 @@ func (s *system) hear(now time.Time, self string, beats []journal.Beat) {
 		if elapsed > 0 {
 			for u := range count {
 				speed := (count[u] - p.count[u]) / elapsed.Seconds()
-				p.hungry[u] = speed >= hungry*min(asked[u], p.asked[u]) // a share that grew could not be used before
 				if p.known {
-					speed = (p.speed[u] + speed) / 2
+					speed = p.speed[u] + (speed-p.speed[u])*min(1, elapsed.Seconds()) // over the last second, about
 				}
 				p.speed[u] = speed
+				p.hungry[u] = speed >= hungry*min(asked[u], p.asked[u]) // a share that grew could not be used before
 			}
 			p.interval, p.known = min(elapsed, 2*time.Second), true
 		}
@@ -155,7 +155,11 @@ func (s *system) share(now time.Time, u unit) float64 {
 		total += p.count[u]
 		if age := now.Sub(p.seen); age < p.late() {
 			total += min(p.speed[u], catchUp*scaled) * age.Seconds()
-			demands = append(demands, demand(p.speed[u], scaled, p.hungry[u] || !p.known))
+			demand := slack*p.speed[u] + 0.01*scaled
+			if p.hungry[u] || !p.known {
+				demand = math.Inf(1)
+			}
+			demands = append(demands, demand)
 		}
 	}
 
@@ -179,28 +183,17 @@ func (s *system) share(now time.Time, u unit) float64 {
 	whole := min(max(scaled+q.allowed-total, 0), catchUp*scaled) // to make up for it within a second
 	fair := whole / float64(len(demands)+1)
 	most := max(fair, 2*q.speed) // workers that all wake up at once must not take the whole each
-	return min(part(whole, demand(q.speed, scaled, s.short), demands), most)
+	return min(part(whole, demands), most)
 }
 
-// demand is what a worker can use of a rate.
-func demand(speed, rate float64, hungry bool) float64 {
-	if hungry {
-		return math.Inf(1)
-	}
-	return slack*speed + 0.01*rate
-}
-
-// part is what somebody gets of a whole: nobody gets more than it demands as long as others lack, and what nobody demands
-// is shared equally.
-func part(whole, own float64, others []float64) float64 {
-	all := append(others, own)
-	slices.Sort(all)
-	for i, demand := range all {
-		fair := whole / float64(len(all)-i)
-		if demand > fair {
-			return min(own, fair)
+// part is what is left of a whole for one who can use all of it: nobody gets more than it demands, nor more than others who lack.
+func part(whole float64, others []float64) float64 {
+	slices.Sort(others)
+	for i, demand := range others {
+		if fair := whole / float64(len(others)+1-i); demand > fair {
+			return fair
 		}
 		whole -= demand
 	}
-	return own + whole/float64(len(all))
+	return whole
 }
