@@ -52,9 +52,6 @@ func (Fields) JSONSchema() *jsonschema.Schema {
 
 // Check finds fields that stand twice and, where there are any fields, names in key and version that are none of them.
 func (f Fields) Check(key []string, version string) (faults []Fault) {
-	if len(key) == 0 {
-		faults = append(faults, Faultf("key", "name the fields that make up a record's key"))
-	}
 	if len(f) == 0 {
 		return faults
 	}

@@ -75,6 +75,9 @@ func (c SourceConfig) Validate() (faults []connector.Fault) {
 	if _, err := filepath.Match(c.Path, ""); err != nil || c.Path == "" {
 		faults = append(faults, connector.Faultf("path", "%q is no pattern of file names such as /data/assets-*.jsonl", c.Path))
 	}
+	if len(c.Key) == 0 {
+		faults = append(faults, connector.Faultf("key", "name the fields that make up a record's key"))
+	}
 	if c.MaxLine > 1<<30 {
 		faults = append(faults, connector.Faultf("max_line", "%s is more than 1GiB, and each line must fit into memory", c.MaxLine))
 	}

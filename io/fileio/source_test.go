@@ -279,7 +279,7 @@ func TestConfig(t *testing.T) {
 		{SinkConfig{Path: "x"}, nil},
 		{SinkConfig{Compress: "snappy"}, []string{"path", "compress"}},
 		{SourceConfig{Path: "x", Key: []string{"id"}}, nil},
-		{SourceConfig{Path: "[", IgnoreUnknown: true, MaxLine: 1 << 40}, []string{"path", "max_line", "ignore_unknown", "key"}},
+		{SourceConfig{Path: "[", IgnoreUnknown: true, MaxLine: 1 << 40}, []string{"path", "key", "max_line", "ignore_unknown"}},
 		{SourceConfig{Path: "x", Key: []string{"id", "no"}, Version: "v", Fields: fieldsOf(t, `{"id":"int","id":"int","_meta":"text"}`)},
 			[]string{"fields._meta", "fields.id", "key[1]", "version"}},
 	} {

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/iceberg-go"
 
@@ -24,6 +25,25 @@ type SinkConfig struct {
 	OpenPartitions int               `json:"open_partitions,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Partitions with an open file on each worker, each of which takes memory; the one not used for longest is closed first. More give fewer, larger files where records are not ordered by partition. Default: 8, or as many as there are buckets, up to 32."`
 	VersionColumn  string            `json:"version_column,omitempty" jsonschema_description:"Column (bigint) for the record's version, by which readers take the latest of several rows with the same key. Default: _version; - for none."`
 	RunColumn      string            `json:"run_column,omitempty" jsonschema_description:"Column (string) for the run that wrote the row. Default: none."`
+}
+
+// SourceConfig are the settings of a table that is read.
+type SourceConfig struct {
+	Catalog       CatalogConfig    `json:"catalog" jsonschema:"required" jsonschema_description:"The catalog that knows the table."`
+	S3            *S3Config        `json:"s3,omitempty" jsonschema_description:"How files on S3 are reached. Default: what the catalog and the environment say."`
+	Table         string           `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets. One snapshot of it is read, the one that there is when the run is planned."`
+	Snapshot      *SnapshotConfig  `json:"snapshot,omitempty" jsonschema_description:"Another snapshot than the current one."`
+	Key           []string         `json:"key,omitempty" jsonschema_description:"The fields that make up a record's key. Default: the table's identifier fields."`
+	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. Default: all columns, with the types that their docs name, as the sink writes them, else those of the table."`
+	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out columns that fields does not name. Default: false, such a column is an error."`
+	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the column _version, which then is no field, else the snapshot's time."`
+}
+
+// SnapshotConfig names a snapshot by one of these.
+type SnapshotConfig struct {
+	ID   int64      `json:"id,omitempty" jsonschema_description:"Its id."`
+	Time *time.Time `json:"time,omitempty" jsonschema_description:"The snapshot that was the current one at this time, such as 2026-05-01T12:00:00Z."`
+	Ref  string     `json:"ref,omitempty" jsonschema_description:"A branch or tag."`
 }
 
 // CatalogConfig is one kind of catalog.
@@ -64,8 +84,9 @@ func (c SinkConfig) Validate() []connector.Fault {
 	add := func(path, format string, args ...any) {
 		faults = append(faults, connector.Faultf(path, format, args...))
 	}
-	if parts := strings.Split(c.Table, "."); len(parts) < 2 || slices.Contains(parts, "") {
-		add("table", "%q has no namespace: write NAMESPACE.TABLE", c.Table)
+	faults = append(faults, validateTable(c.Table, c.S3)...)
+	if c.Catalog.SQLite != "" && c.Catalog.REST == "" && c.Catalog.Warehouse == "" {
+		add("catalog.warehouse", "is missing: the folder that new tables go to")
 	}
 	for _, name := range sortedKeys(c.Columns) {
 		if _, err := parseDecimal(c.Columns[name]); err != nil {
@@ -77,11 +98,38 @@ func (c SinkConfig) Validate() []connector.Fault {
 			add("partition", "%v", err)
 		}
 	}
-	if c.S3 != nil && (c.S3.AccessKey == "") != (c.S3.SecretKey == "") {
-		add("s3", "access_key and secret_key come together")
-	}
 	if c.RunColumn != "" && c.RunColumn == c.versionColumn() {
 		add("run_column", "is the version column already")
+	}
+	return faults
+}
+
+// Validate tells what the JSON schema cannot.
+func (c SourceConfig) Validate() []connector.Fault {
+	faults := append(c.Catalog.validate(), validateTable(c.Table, c.S3)...)
+	if at := c.Snapshot; at != nil {
+		named := 0
+		for _, is := range []bool{at.ID != 0, at.Time != nil, at.Ref != ""} {
+			if is {
+				named++
+			}
+		}
+		if named != 1 {
+			faults = append(faults, connector.Faultf("snapshot", "takes one of id, time and ref"))
+		}
+	}
+	if len(c.Fields) == 0 && c.IgnoreUnknown {
+		faults = append(faults, connector.Faultf("ignore_unknown", "name the fields to read in fields"))
+	}
+	return append(faults, c.Fields.Check(c.Key, c.Version)...)
+}
+
+func validateTable(name string, s3 *S3Config) (faults []connector.Fault) {
+	if parts := strings.Split(name, "."); len(parts) < 2 || slices.Contains(parts, "") {
+		faults = append(faults, connector.Faultf("table", "%q has no namespace: write NAMESPACE.TABLE", name))
+	}
+	if s3 != nil && (s3.AccessKey == "") != (s3.SecretKey == "") {
+		faults = append(faults, connector.Faultf("s3", "access_key and secret_key come together"))
 	}
 	return faults
 }
@@ -97,9 +145,6 @@ func (c CatalogConfig) validate() []connector.Fault {
 	case c.SQLite != "" && c.REST != "":
 		return []connector.Fault{connector.Faultf("catalog", "sqlite and rest exclude each other")}
 	case c.SQLite != "":
-		if c.Warehouse == "" {
-			add("warehouse", "is missing: the folder that new tables go to")
-		}
 		if c.Token != "" || c.Credential != "" || c.TLS != nil {
 			add("sqlite", "takes no token, credential or tls")
 		}

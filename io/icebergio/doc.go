@@ -1,4 +1,4 @@
-// Package icebergio appends records to a table of Apache Iceberg.
+// Package icebergio appends records to a table of Apache Iceberg, and reads one.
 //
 // Each worker writes Parquet files and hands on their descriptions; one committer adds all files of a run by one
 // snapshot, so a run is visible as a whole or not at all. The snapshot's summary names the run, which makes the commit
@@ -32,4 +32,11 @@
 //	udt, tuple                       struct, a tuple's parts named _1, _2, ...
 //
 // An existing table may also hold integers in a wider type and float in double.
+//
+// Where such a type alone does not tell the field's, the column's doc does: "CQL set<uuid>".
+//
+// The source reads one snapshot, each row as a record, also where several have the same key. A split is some row groups of a data file of the
+// snapshot that was current when the run was planned; it is read from that snapshot whatever is committed meanwhile, and fails once the snapshot
+// has been expired. Rows deleted by position, by equality or by deletion vectors are left out. What the sink wrote is read as it was, deletes apart, which it
+// does not write, and unset fields, which are null. Timestamps with parts of a millisecond are dead letters unless fields makes them a bigint.
 package icebergio

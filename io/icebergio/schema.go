@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 
+	"reprise/io/columns"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -21,14 +23,14 @@ func newSchema(s *record.Schema, c SinkConfig) (*iceberg.Schema, error) {
 	var fields []iceberg.NestedField
 	var identifiers []int
 	lower := map[string]string{}
-	add := func(name string, t iceberg.Type, required bool) error {
+	add := func(name string, t iceberg.Type, required bool, doc string) error {
 		// Most engines do not tell upper from lower case.
 		if twin, twice := lower[strings.ToLower(name)]; twice {
 			return fail.Job("iceberg.column_names", "columns %q and %q have the same name", twin, name).
 				WithFix("rename one of them by a transform, or by version_column or run_column")
 		}
 		lower[strings.ToLower(name)] = name
-		fields = append(fields, iceberg.NestedField{ID: next(), Name: name, Type: t, Required: required})
+		fields = append(fields, iceberg.NestedField{ID: next(), Name: name, Type: t, Required: required, Doc: doc})
 		return nil
 	}
 	for i, f := range s.Fields {
@@ -40,7 +42,11 @@ func newSchema(s *record.Schema, c SinkConfig) (*iceberg.Schema, error) {
 			}
 		}
 		key := slices.Contains(s.Key, i)
-		if err := add(f.Name, t, key); err != nil {
+		doc := ""
+		if found, err := fieldType(iceberg.NestedField{Type: t}); err != nil || !found.Same(f.Type) {
+			doc = docPrefix + f.Type.String()
+		}
+		if err := add(f.Name, t, key, doc); err != nil {
 			return nil, err
 		}
 		if key && !f.Type.Kind.Nested() && f.Type.Kind != record.Float && f.Type.Kind != record.Double {
@@ -48,7 +54,7 @@ func newSchema(s *record.Schema, c SinkConfig) (*iceberg.Schema, error) {
 		}
 	}
 	for name, t := range c.ownColumns() {
-		if err := add(name, t, false); err != nil {
+		if err := add(name, t, false, ""); err != nil {
 			return nil, err
 		}
 	}
@@ -137,6 +143,23 @@ var storedAs = map[record.Kind][]iceberg.Type{
 	record.Decimal:   {iceberg.PrimitiveTypes.String},
 	record.Time:      {iceberg.PrimitiveTypes.String},
 	record.Duration:  {iceberg.PrimitiveTypes.String},
+}
+
+// docPrefix begins the doc of a column whose type alone does not tell the field's.
+const docPrefix = "CQL "
+
+// fieldType is the type of the field in a column: the one that its doc names, else the one that holds the column's values.
+func fieldType(f iceberg.NestedField) (record.Type, error) {
+	if text, ok := strings.CutPrefix(f.Doc, docPrefix); ok {
+		if t, err := record.ParseType(text, nil); err == nil {
+			return t, nil
+		}
+	}
+	t, err := table.TypeToArrowType(f.Type, false, false)
+	if err != nil {
+		return record.Type{}, err
+	}
+	return columns.Type(t)
 }
 
 func partName(t record.Type, i int) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/go-cmp/cmp"
 
+	"reprise/io/connector"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -339,6 +340,11 @@ func TestS3(t *testing.T) {
 	}
 	if len(found) != len(nasty) {
 		t.Errorf("%d of %d partitions found: %v", len(found), len(nasty), found)
+	}
+	if got, dead := read(t, newSource(t, source(c)), connector.PlanOptions{}); len(dead) > 0 {
+		t.Error(dead[0])
+	} else {
+		same(t, got, records)
 	}
 	if o := put(t, newSink(t, c), simple(schema, "x..", 99, ""), simple(schema, "x", 98, "")); o.dead["99"] != "iceberg.partition_value" {
 		t.Errorf("dead letters: %v", o.dead)

@@ -97,6 +97,9 @@ func (c SourceConfig) Validate() (faults []connector.Fault) {
 		faults = append(faults, connector.Faultf("topic", "%q is no name of a topic: letters, digits, . _ and -, at most 249", c.Topic))
 	}
 	faults = append(faults, validateFormat(c.Format, c.Registry)...)
+	if len(c.Key) == 0 {
+		faults = append(faults, connector.Faultf("key", "name the fields that make up a record's key"))
+	}
 	if len(c.Fields) == 0 && c.Format != formatAvro {
 		faults = append(faults, connector.Faultf("fields", "name the fields and their types, which JSON does not tell"))
 	}
