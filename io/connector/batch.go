@@ -28,6 +28,9 @@ type Retry struct {
 // DefaultRetry suits servers that restart.
 var DefaultRetry = Retry{First: 100 * time.Millisecond, Max: 10 * time.Second, Deadline: 2 * time.Minute}
 
+// gatedPause is the longest pause behind a gate.
+const gatedPause = time.Second
+
 // WriteBatch writes a batch and returns one result for each record, in order (only Outcome and Err count). What failed by
 // an error of class Transient or Throttled is written again, alone. It returns soon after ctx ends.
 type WriteBatch func(ctx context.Context, batch []*record.Record) []Result
@@ -197,6 +200,9 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 		}
 		batch = again
 		wait := min(pause.NextBackOff(), b.retry.Max)
+		if gated {
+			wait = min(wait, gatedPause) // the gate makes it wait for a system that is down
+		}
 		spent += wait
 		timer := time.NewTimer(wait)
 		select {

@@ -308,17 +308,17 @@ func search(t *testing.T, method, addr, path, body string) (status int) {
 // TestFullDisk has no room for the output of a sink, or for dead letters. The run fails and nothing becomes visible.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	const source = "name: full\nsource: {corpus: {rows: 20000}}\n"
+	const source = "name: full\nsource: {corpus: {rows: 100000}}\nlimits: {unfinished: 100%, error_budget: {percent: 100}}\n"
 	for name, job := range map[string]string{
 		"files":   source + "sinks: {files: {files: {path: out}}}\n",
-		"iceberg": source + "sinks: {lake: {iceberg: {catalog: {sqlite: catalog.db, warehouse: $DIR/out}, table: media.assets, create: true, row_group: 1MiB}}}\n",
+		"iceberg": source + "sinks: {lake: {iceberg: {catalog: {sqlite: catalog.db, warehouse: $DIR/out}, table: media.assets, create: true, row_group: 1MiB}}}\n", // its files must outgrow the journal
 		"dead-letters": source + "transforms: [{derive: {x: 1 / 0}}]\nsinks: {lake: {files: {path: elsewhere}}}\n" +
 			"dead_letters: {files: {path: out}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, nil)
-			s.env = []string{"REPRISE_FILE_LIMIT=1000000"}
+			s.env = []string{"REPRISE_FILE_LIMIT=6000000"}
 			s.write("job.yaml", job)
 			r := s.want(fail.ExitInternal, "run", "job.yaml")
 			s.golden("bad/full-disk-"+name+".golden", r.out+r.err)

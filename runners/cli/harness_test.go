@@ -165,8 +165,11 @@ func (s *scene) files() map[string]string {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if strings.HasSuffix(path, "-wal") || strings.HasSuffix(path, "-shm") {
+			return nil // they come and go with whoever has the database open
+		}
 		text, err := os.ReadFile(filepath.Join(s.dir, path))
-		if strings.HasPrefix(path, ".reprise/") || strings.HasSuffix(path, "-wal") || strings.HasSuffix(path, "-shm") {
+		if strings.HasPrefix(path, ".reprise/") {
 			text = nil
 		}
 		found[path] = string(text)
