@@ -2,6 +2,7 @@ package fileio
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,8 +98,9 @@ func prefix(run connector.Run) string {
 
 // part is what a checkpoint hands to Commit, as JSON: the records that a file has since the part before.
 type part struct {
-	File    string `json:"file"`   // final name, within the folder
-	Length  int64  `json:"length"` // of the file, with these records
+	File    string `json:"file"` // final name, within the folder
+	From    int64  `json:"from"` // length of the file without these records
+	Length  int64  `json:"length"`
 	Records int64  `json:"records"`
 }
 
@@ -200,7 +202,7 @@ type output struct {
 	buffer  *bufio.Writer
 	encoder encoder
 	records int64 // since the last part
-	parted  bool
+	length  int64 // of the file, up to the last part; 0: there is none
 }
 
 func (w *writer) begin() error {
@@ -228,7 +230,7 @@ func (w *writer) drop() error {
 	o := w.out
 	w.out = nil
 	_ = o.file.Close()
-	if o.parted {
+	if o.length > 0 {
 		return nil
 	}
 	return os.Remove(o.file.Name())
@@ -281,9 +283,9 @@ func (w *writer) addPart(o *output) error {
 	if err != nil {
 		return w.diskError(err)
 	}
-	p, err := json.Marshal(part{File: o.name, Length: info.Size(), Records: o.records})
+	p, err := json.Marshal(part{File: o.name, From: o.length, Length: info.Size(), Records: o.records})
 	w.parts = append(w.parts, p)
-	o.records, o.parted = 0, true
+	o.records, o.length = 0, info.Size()
 	return err
 }
 
@@ -328,20 +330,24 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 	return records, syncFolder(s.c.Path)
 }
 
-// decodeParts gives the longest length of each file and the number of all records.
+// decodeParts gives the length of each file and the number of all records. The parts of a file must follow each other: what lies between two
+// of them would be committed without being counted.
 func decodeParts(parts [][]byte) (lengths map[string]int64, records int64, err error) {
+	all := make([]part, len(parts))
+	for i, encoded := range parts {
+		if err := json.Unmarshal(encoded, &all[i]); err != nil || all[i].File == "" {
+			return nil, 0, fail.New(fail.Fatal, "files.part", "a part of the commit cannot be read: %.200q", encoded)
+		}
+	}
+	slices.SortFunc(all, func(a, b part) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.From, b.From)) })
 	lengths = map[string]int64{}
-	seen := map[part]bool{}
-	for _, encoded := range parts {
-		var p part
-		if err := json.Unmarshal(encoded, &p); err != nil || p.File == "" {
-			return nil, 0, fail.New(fail.Fatal, "files.part", "a part of the commit cannot be read: %w", err)
+	for _, p := range slices.Compact(all) {
+		if p.From != lengths[p.File] {
+			return nil, 0, fail.New(fail.Fatal, "files.gap", "of the file %s what lies between bytes %d and %d is no part of the commit", p.File, lengths[p.File], p.From).
+				WithFix("run the job again")
 		}
-		if !seen[p] {
-			seen[p] = true
-			records += p.Records
-		}
-		lengths[p.File] = max(lengths[p.File], p.Length)
+		lengths[p.File] = p.Length
+		records += p.Records
 	}
 	return lengths, records, nil
 }

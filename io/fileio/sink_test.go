@@ -3,6 +3,7 @@ package fileio
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -250,10 +251,15 @@ func TestCheckpoints(t *testing.T) {
 					t.Errorf("%d entries for %d keys", len(entries), len(keys))
 				}
 			}
-			// A part that says more than the file holds.
-			more := []byte(strings.Replace(string(parts[len(parts)-1]), `"length":`, `"length":9`, 1))
-			_, err := NewSink(c).Commit(t.Context(), run, nil, append(parts, more))
+			// A part that says more than the file holds, and one that is missing.
+			last := len(parts) - 1
+			more := []byte(strings.Replace(string(parts[last]), `"length":`, `"length":9`, 1))
+			_, err := NewSink(c).Commit(t.Context(), run, nil, append(parts[:last:last], more))
 			wantCode(t, err, "files.missing", fail.Fatal)
+			if c.Format != parquet {
+				_, err := NewSink(c).Commit(t.Context(), run, nil, slices.Delete(slices.Clone(parts), last-1, last))
+				wantCode(t, err, "files.gap", fail.Fatal)
+			}
 		})
 	}
 }
