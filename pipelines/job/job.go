@@ -40,6 +40,8 @@ type Job struct {
 type Source struct {
 	Cassandra *cassandraio.SourceConfig `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra, by buckets or token ranges."`
 	Files     *fileio.SourceConfig      `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
+	Kafka     *kafkaio.SourceConfig     `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
+	Iceberg   *icebergio.SourceConfig   `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
 	Corpus    *corpusio.SourceConfig    `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
 }
 
@@ -156,6 +158,10 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return cassandraio.NewSource(*s.Cassandra, need), nil
 	case s.Files != nil:
 		return fileio.NewSource(*s.Files, need), nil
+	case s.Kafka != nil:
+		return kafkaio.NewSource(*s.Kafka, need), nil
+	case s.Iceberg != nil:
+		return icebergio.NewSource(*s.Iceberg, need), nil
 	case s.Corpus != nil:
 		return corpusio.NewSource(*s.Corpus, need), nil
 	}

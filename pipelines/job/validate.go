@@ -77,6 +77,12 @@ func (s Source) kinds() map[string]validator {
 	if s.Files != nil {
 		kinds["files"] = s.Files
 	}
+	if s.Kafka != nil {
+		kinds["kafka"] = s.Kafka
+	}
+	if s.Iceberg != nil {
+		kinds["iceberg"] = s.Iceberg
+	}
 	if s.Corpus != nil {
 		kinds["corpus"] = s.Corpus
 	}
