@@ -54,6 +54,9 @@ func (r *rowReader) failed(err error) error {
 		return fail.New(fail.Fatal, "iceberg.expired", "%s: the file is not there any more: %w", doing, err).
 			WithFix("keep snapshots for longer than a run takes, and start a new run")
 	}
+	if errors.Is(err, iceberg.ErrNotImplemented) || errors.Is(err, iceberg.ErrInvalidSchema) || errors.Is(err, iceberg.ErrInvalidArgument) {
+		return fail.New(fail.Fatal, "iceberg.unreadable", "%s: %w", doing, err).WithFix("let an engine write the table anew (rewrite_data_files)")
+	}
 	return classify(err, doing)
 }
 

@@ -299,6 +299,10 @@ func (s *Source) snapshot(ctx context.Context, id int64) (*snapshot, error) {
 		tasks, err := found.table.Scan(table.WithSnapshotID(id), table.WithScanPlanningMode(table.ScanPlanningLocal)).PlanFiles(ctx)
 		folder := strings.TrimRight(plainPath(found.table.Location()), "/") + "/"
 		for _, task := range tasks {
+			if format := task.File.FileFormat(); format != iceberg.ParquetFile {
+				return fail.Job("iceberg.unreadable", "table %s has files of format %s; only Parquet can be read", s.c.Table, format).
+					WithFix("let an engine write the table anew (rewrite_data_files)")
+			}
 			found.files[strings.TrimPrefix(plainPath(task.File.FilePath()), folder)] = task
 		}
 		return err
@@ -313,7 +317,7 @@ func (s *Source) snapshot(ctx context.Context, id int64) (*snapshot, error) {
 // partsOf are the bytes at which the parts of a file begin that can be read by themselves.
 func partsOf(file iceberg.DataFile) []int64 {
 	offsets := file.SplitOffsets()
-	if file.FileFormat() != iceberg.ParquetFile || len(offsets) < 2 || !slices.IsSorted(offsets) || offsets[0] < 0 || offsets[len(offsets)-1] >= file.FileSizeBytes() {
+	if len(offsets) < 2 || !slices.IsSorted(offsets) || offsets[0] < 0 || offsets[len(offsets)-1] >= file.FileSizeBytes() {
 		return []int64{0}
 	}
 	// What lies before the first offset belongs to it, so that no row group is left out whatever the list says.

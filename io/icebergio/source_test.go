@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/go-cmp/cmp"
 
@@ -538,6 +540,66 @@ func TestSourceGate(t *testing.T) {
 	defer cancel()
 	if _, err := newSource(t, source(c)).Schema(ctx); err == nil {
 		t.Error("the table was read through a shut gate")
+	}
+}
+
+// flaky are files of which every so many reads one fails.
+type flaky struct {
+	iceio.IO
+	reads atomic.Int64
+	every int64
+}
+
+type flakyFile struct {
+	iceio.File
+	from *flaky
+}
+
+func (f *flaky) Open(name string) (iceio.File, error) {
+	file, err := f.IO.Open(name)
+	return flakyFile{file, f}, err
+}
+
+func (f flakyFile) ReadAt(b []byte, at int64) (int, error) {
+	if f.from.reads.Add(1)%f.from.every == 0 {
+		return 0, errors.New("connection reset by peer")
+	}
+	return f.File.ReadAt(b, at)
+}
+
+// A read that fails is taken up where it was: nothing is lost, nothing comes twice.
+func TestReadFailures(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	c.RowGroup, c.FileSize = 1<<20, 64<<20
+	records := manyGroups(t, c)
+	s := newSource(t, source(c))
+	s.need.PageRows = 100
+	id, err := s.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := s.snapshot(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := from.table.FS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := &flaky{IO: files, every: 11}
+	from.table = table.New(from.table.Identifier(), from.table.Metadata(), from.table.MetadataLocation(), func(context.Context) (iceio.IO, error) { return broken, nil }, nil)
+	gate := iotest.NewGate()
+	ctx := connector.WithGate(t.Context(), gate)
+	var got []*record.Record
+	if err := s.Plan(ctx, connector.PlanOptions{Bytes: 4 << 20}, func(split connector.Split) error {
+		return s.Read(ctx, split, func(p connector.Page) error { got = append(got, p.Records...); return nil })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, records)
+	if p := gate.Passed(); len(p.Errors) == 0 || p.Records != int64(len(records)) {
+		t.Errorf("%d of %d reads failed, the gate saw %+v", len(p.Errors), broken.reads.Load(), p)
 	}
 }
 
