@@ -134,6 +134,33 @@ func benchmarkWriter(b *testing.B, rows int, c SinkConfig) {
 	b.ReportMetric(float64(bare)/float64(cpu), "ratio-to-bare")
 }
 
+// BenchmarkCheckpoint is what a file costs beyond its rows.
+func BenchmarkCheckpoint(b *testing.B) {
+	for _, rows := range []int{1, 250, 1000} {
+		b.Run(fmt.Sprintf("%d rows", rows), func(b *testing.B) {
+			s, schema, run := newSink(b, local(b)), corpusSchema(), newRun()
+			if err := s.Prepare(b.Context(), run, schema, false); err != nil {
+				b.Fatal(err)
+			}
+			w, err := s.Open(b.Context(), run, schema, func([]connector.Result) {})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer w.Close()
+			for b.Loop() {
+				for i := range rows {
+					if err := w.Write(b.Context(), corpusRecord(schema, i)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if parts, err := w.Checkpoint(b.Context()); err != nil || len(parts) != 1 {
+					b.Fatal(parts, err)
+				}
+			}
+		})
+	}
+}
+
 // bareWrite is the time that iceberg-go takes for batches that were made before.
 func bareWrite(b *testing.B, ctx context.Context, s *Sink, schema *record.Schema, run connector.Run, rows int) time.Duration {
 	t, err := s.find(ctx)
