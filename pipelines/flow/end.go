@@ -83,6 +83,10 @@ func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (e
 func (f *endFn) Teardown() { f.worker.close() }
 
 func (w *worker) end(ctx context.Context) (*Report, error) {
+	// An attempt that is over must not commit under the hands of the one that goes on.
+	if err := w.journal.Record(ctx, w.run.ID, w.attempt, journal.Batch{}); err != nil {
+		return nil, err
+	}
 	r, err := Sum(ctx, w.journal, w.run, w.job)
 	if err != nil {
 		return nil, err

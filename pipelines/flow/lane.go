@@ -28,6 +28,7 @@ type lane struct {
 
 	tally   tally // of the page that is being handed out
 	letters []*record.DeadLetter
+	recent  recent // of the records that entered the chain
 }
 
 // tally counts what becomes of the records of one page in a chain.
@@ -35,6 +36,14 @@ type tally struct {
 	made     int64 // further records of steps that make several of one
 	out      int64 // that come out
 	outcomes record.Counts
+}
+
+// apply is tally.apply, and remembers whether the record came through.
+func (l *lane) apply(chain *transforms.Chain, r *record.Record, emit func(*record.Record), dead func(*record.Record, string, error)) error {
+	before := l.tally.outcomes[record.Dead]
+	err := l.tally.apply(chain, r, emit, dead)
+	l.recent.add(l.tally.outcomes[record.Dead] > before)
+	return err
 }
 
 // apply runs a record through a chain and counts what becomes of it. An error that is no matter of the record ends the run.

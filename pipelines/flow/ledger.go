@@ -2,6 +2,7 @@ package flow
 
 import (
 	"math/bits"
+	"slices"
 	"sync"
 
 	"reprise/io/connector"
@@ -18,10 +19,10 @@ type ledger struct {
 
 	mu      sync.Mutex
 	pages   map[int64]*page
-	last    int64   // number of the last page
-	settled []share // that wait to be written down
-	rows    int64   // of settled: a hint that it is time
-	recent  recent  // of all sinks
+	last    int64    // number of the last page
+	settled []share  // that wait to be written down
+	rows    int64    // of settled: a hint that it is time
+	recent  []recent // by lane
 }
 
 // page is one page on its way.
@@ -45,7 +46,9 @@ type share struct {
 	lane int
 }
 
-func newLedger() *ledger { return &ledger{pages: map[int64]*page{}} }
+func newLedger(lanes int) *ledger {
+	return &ledger{pages: map[int64]*page{}, recent: make([]recent, lanes)}
+}
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
 func (l *ledger) enter(rows int64, window connector.Held, where connector.Split, name string, lanes []bool) *page {
@@ -97,7 +100,7 @@ func (l *ledger) settle(lane int, results []connector.Result, letter func(connec
 	var p *page
 	for _, res := range results {
 		counts[res.Outcome]++
-		l.recent.add(res.Outcome == record.Dead)
+		l.recent[lane].add(res.Outcome == record.Dead)
 		if n := res.Record.Origin.Page; p == nil || p.number != n {
 			p = l.pages[n]
 		}
@@ -190,11 +193,11 @@ func (s share) done(sink string) (journal.Done, error) {
 	return journal.Done{Sink: sink, Partition: w.Partition, Start: w.Start, End: w.End, Sum: sum}, nil
 }
 
-// recently is what became of the last records at the sinks.
-func (l *ledger) recently() recent {
+// recently is what became of the last records at each sink.
+func (l *ledger) recently() []recent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.recent
+	return slices.Clone(l.recent)
 }
 
 // recent remembers which of the last records were dead.

@@ -15,6 +15,7 @@ import (
 	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
+	"reprise/pipelines/pace"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -101,7 +102,6 @@ type pass struct {
 
 	splits []connector.Split
 	queues []reading
-	recent recent    // of the records that no sink has seen
 	came   bool      // a page has come since the last tick
 	nudged time.Time // when the sinks were last told to send what they have
 }
@@ -120,7 +120,7 @@ const tick = 100 * time.Millisecond
 var errStop = errors.New("the run is to stop")
 
 func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *sdf.LockRTracker) (p *pass, err error) {
-	p = &pass{worker: w, source: source, tracker: tracker, ledger: newLedger(), nudged: time.Now()}
+	p = &pass{worker: w, source: source, tracker: tracker, ledger: newLedger(1 + len(w.sinks)), nudged: time.Now()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.heart = startHeart(p.ctx, w, p.cancel)
 	defer func() {
@@ -139,7 +139,8 @@ func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *
 			}
 		}
 	}
-	p.queue, err = w.openQueue(p.ctx)
+	// What is finished is written down also when the run is to stop.
+	p.queue, err = w.openQueue(context.WithoutCancel(p.ctx))
 	return p, err
 }
 
@@ -178,36 +179,39 @@ func (p *pass) close() {
 
 // run reads the rest of the splits, and finishes it.
 func (p *pass) run(splits []connector.Split) error {
-	err := p.prepare(splits)
+	p.splits = splits
+	err := p.prepare()
 	if err == nil {
 		err = p.takeAll()
 	}
-	stop := errors.Is(err, errStop)
+	if p.ctx.Err() != nil {
+		err = context.Cause(p.ctx) // not what broke by it
+	}
+	stop := errors.Is(err, errStop) || errors.Is(err, pace.ErrStopped)
+	if stop || err == nil {
+		if p.ahead != nil {
+			p.ahead.Stop()
+		}
+		err = p.drain()
+	}
 	if stop {
-		p.ahead.Stop()
-	}
-	if err == nil || stop {
-		err = p.drain(p.ctx)
-	}
-	if stop || errors.Is(context.Cause(p.ctx), errStop) {
-		return p.giveBack()
+		return errors.Join(err, p.giveBack())
 	}
 	if err != nil {
 		// What is finished need not be done again.
-		err = errors.Join(err, p.writeDown(context.WithoutCancel(p.ctx), nil))
+		err = errors.Join(err, p.writeDown(nil))
 	}
 	return err
 }
 
 // prepare finds out what is left, and begins to read it.
-func (p *pass) prepare(splits []connector.Split) error {
+func (p *pass) prepare() error {
 	done, err := loadFinished(p.ctx, p.journal, p.worker.run.ID)
 	if err != nil {
 		return err
 	}
-	p.splits = splits
 	var queues [][]connector.Split
-	for i, split := range splits {
+	for i, split := range p.splits {
 		var sinks []string
 		for _, l := range p.lanes {
 			if l.down == nil && (l.name == stageShared || split.For(l.name)) {
@@ -310,13 +314,18 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 		in[l.index] = l.down == nil && slices.Contains(part.Sinks, l.name)
 		l.tally, l.letters = tally{}, nil
 	}
+	if !slices.Contains(in, true) { // all that it is for have been left behind
+		p.ahead.ReleaseRows(it.Held)
+		p.ahead.ReleaseBytes(it.Held)
+		return nil
+	}
 	account := p.ledger.enter(it.Page.Rows(), it.Held, where, name, in)
 	shared := p.lanes[0]
 	for _, letter := range it.Page.Dead {
 		letter.Step, letter.Split = stageSource, name
 		shared.letters = append(shared.letters, p.address(letter))
 		shared.tally.outcomes[record.Dead]++
-		p.recent.add(true)
+		shared.recent.add(true)
 	}
 	dead := func(r *record.Record, step string, err error) {
 		shared.letters = append(shared.letters, p.deadLetter(r, step, stageShared, 1, err))
@@ -332,11 +341,9 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	}
 	for _, r := range it.Page.Records {
 		r.Origin.Split, r.Origin.Page = name, account.number
-		ended := shared.tally.outcomes[record.Dead]
-		if err := shared.tally.apply(p.chain, r, emit, dead); err != nil {
+		if err := shared.apply(p.chain, r, emit, dead); err != nil {
 			return err
 		}
-		p.recent.add(shared.tally.outcomes[record.Dead] > ended)
 		if failed != nil {
 			return failed
 		}
@@ -361,16 +368,19 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 
 // send sends a record through a sink's own transforms to its writer.
 func (p *pass) send(account *page, l *lane, r *record.Record) error {
-	if len(l.chain.Steps) > 0 {
+	own := len(l.chain.Steps) > 0
+	if own {
 		r = r.Clone() // other sinks hold the record too
 	}
 	var failed error
-	fatal := l.tally.apply(l.chain, r,
+	fatal := l.apply(l.chain, r,
 		func(out *record.Record) {
 			if failed != nil {
 				return
 			}
-			out.Origin.Split, out.Origin.Page = account.name, account.number
+			if own {
+				out.Origin.Split, out.Origin.Page = account.name, account.number
+			}
 			p.ledger.add(account, l.index, 1)
 			failed = l.writer.Write(p.ctx, out)
 		},
@@ -392,8 +402,11 @@ func (p *pass) fell(l *lane, err error) error {
 			up++
 		}
 	}
-	if p.ctx.Err() != nil {
+	switch {
+	case p.ctx.Err() != nil:
 		return context.Cause(p.ctx)
+	case errors.Is(err, pace.ErrStopped):
+		return errStop
 	}
 	if fail.ClassOf(err) == fail.Fatal || up == 0 {
 		return fmt.Errorf("%s: %w", stageSink(l.name), err)
@@ -440,14 +453,27 @@ func (p *pass) nudge(starves bool) error {
 		p.nudged = now
 	}
 	if len(checked) > 0 || due >= half/2 || due > 0 && (late || starves) {
-		return p.writeDown(p.ctx, parts, checked...)
+		if err := p.writeDown(parts, checked...); err != nil {
+			return err
+		}
+		return p.heart.budget(p.ctx, p.recents()...)
 	}
 	return nil
 }
 
+// recents are what became of the last records in each chain, and at each sink.
+func (p *pass) recents() []recent {
+	all := p.ledger.recently()
+	for _, l := range p.lanes {
+		all = append(all, l.recent)
+	}
+	return all
+}
+
 // writeDown tells the journal what has been finished: pages whose records are settled, once their dead letters are in the queue. What a sink that
-// commits has settled counts only with the parts of a checkpoint after it.
-func (p *pass) writeDown(ctx context.Context, parts []journal.Part, checked ...*lane) error {
+// commits has settled counts only with the parts of a checkpoint after it. It does so also when the pass is to stop.
+func (p *pass) writeDown(parts []journal.Part, checked ...*lane) error {
+	ctx := context.WithoutCancel(p.ctx)
 	var ready []share
 	for _, s := range p.ledger.take() {
 		l := p.lanes[s.lane]
@@ -496,14 +522,14 @@ func (p *pass) writeDown(ctx context.Context, parts []journal.Part, checked ...*
 		return err
 	}
 	p.ledger.finish(ready)
-	return p.heart.budget(p.ctx, p.recent, p.ledger.recently())
+	return nil
 }
 
-// record writes to the journal, also when it is busy for a while.
+// record writes to the journal, also when it is busy for a while. After other errors it is open whether it was written.
 func (p *pass) record(ctx context.Context, b journal.Batch) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := p.journal.Record(ctx, p.worker.run.ID, p.attempt, b)
-		if err != nil && fail.ClassOf(err) != fail.Transient {
+		if err != nil && fail.CodeOf(err) != "journal.busy" {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -521,8 +547,8 @@ func indexed(l *record.DeadLetter, r *record.Record) journal.Letter {
 	return entry
 }
 
-// drain waits until everything is settled, and writes it down.
-func (p *pass) drain(ctx context.Context) error {
+// drain waits until everything is settled, and writes it down. What a sink does not settle because the run is to stop stays open.
+func (p *pass) drain() error {
 	type flushed struct {
 		lane  *lane
 		parts [][]byte
@@ -534,7 +560,7 @@ func (p *pass) drain(ctx context.Context) error {
 		if l.down == nil {
 			waiting++
 			go func() {
-				parts, err := l.writer.Flush(ctx)
+				parts, err := l.writer.Flush(p.ctx)
 				answers <- flushed{l, parts, err}
 			}()
 		}
@@ -545,12 +571,13 @@ func (p *pass) drain(ctx context.Context) error {
 	for waiting > 0 {
 		var parts []journal.Part
 		var checked []*lane
+		var err error
 		select {
 		case a := <-answers:
 			waiting--
 			if a.err != nil {
-				if failed = errors.Join(failed, p.fell(a.lane, a.err)); failed != nil {
-					p.cancel(failed)
+				if err = p.fell(a.lane, a.err); errors.Is(err, errStop) {
+					err = nil
 				}
 				break
 			}
@@ -560,21 +587,24 @@ func (p *pass) drain(ctx context.Context) error {
 			}
 		case <-ticker.C:
 		}
-		if failed == nil {
-			failed = p.writeDown(ctx, parts, checked...)
+		if failed == nil && err == nil {
+			err = p.writeDown(parts, checked...)
+		}
+		if err != nil {
+			failed = errors.Join(failed, err)
+			p.cancel(failed)
 		}
 	}
 	if failed == nil {
-		failed = p.writeDown(ctx, nil)
+		failed = p.writeDown(nil)
 	}
 	return failed
 }
 
-// giveBack writes down what the sinks have still settled. The rest stays open in the journal; for Beam it is done.
+// giveBack leaves the rest open in the journal; for Beam it is done.
 func (p *pass) giveBack() error {
-	err := p.writeDown(context.WithoutCancel(p.ctx), nil)
 	for i := range p.splits {
 		p.tracker.TryClaim(claim{split: i, end: true})
 	}
-	return errors.Join(err, p.tracker.GetError())
+	return p.tracker.GetError()
 }
