@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"reprise/transforms/record"
 )
@@ -99,24 +100,38 @@ func differences(path string, was, is any) (found []string) {
 			return found
 		}
 	}
-	a, b := brief(was), brief(is)
+	a, b := text(was), text(is)
 	if a == b {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s: %s, now %s", path, a, b)}
+	same := 0
+	for same < min(len(a), len(b)) && a[same] == b[same] {
+		same++
+	}
+	return []string{fmt.Sprintf("%s: %s, now %s", path, brief(a, same), brief(b, same))}
 }
 
-func brief(v any) string {
+func text(v any) string {
 	if v == nil {
 		return "nothing"
 	}
-	text, err := json.Marshal(v)
-	if err != nil {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // people read it
+	if err := e.Encode(v); err != nil {
 		return err.Error()
 	}
+	return strings.TrimSpace(b.String())
+}
+
+// brief is a text, of a long one what lies around a place.
+func brief(text string, at int) string {
 	const enough = 80
-	if len(text) > enough {
-		return string(text[:enough]) + "..."
+	if from := at - enough/2; from > 0 && len(text) > enough {
+		text = "..." + strings.ToValidUTF8(text[from:], "")
 	}
-	return string(text)
+	if len(text) > enough {
+		text = strings.ToValidUTF8(text[:enough], "") + "..."
+	}
+	return text
 }
