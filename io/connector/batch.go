@@ -13,10 +13,18 @@ import (
 
 // BatchLimits bound a Batcher.
 type BatchLimits struct {
-	Rows     int // records of a batch
-	Bytes    int // bytes of a batch, by record.Size
-	InFlight int // batches under way at once
+	Rows     int   // records of a batch
+	Bytes    int   // bytes of a batch, by record.Size
+	InFlight int   // batches under way at once
+	Slots    Slots // those of several batchers together, instead of InFlight
 }
+
+// Slots bound the batches under way of all batchers that share them. A server bounds what it takes from all of them, too: beyond
+// that it refuses whole batches, and sending them again costs both sides more than waiting.
+type Slots chan struct{}
+
+// NewSlots gives room for n batches, at least for one.
+func NewSlots(n int) Slots { return make(Slots, max(1, n)) }
 
 // Retry says how long a batch is tried again.
 type Retry struct {
@@ -45,7 +53,8 @@ func AllFailed(batch []*record.Record, err error) []Result {
 }
 
 // Batcher is the Writer of sinks that write in batches: it keeps several under way, writes again what may pass,
-// and settles every record once. It holds at most Bytes * (InFlight + 1), or a record where that is larger.
+// and settles every record once. It holds at most Bytes for each batch under way and
+// once more, or a record where that is larger.
 //
 // A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
 // when none was, the system is down, which is no matter of its records: the gate says how long it is waited for, and
@@ -58,7 +67,7 @@ type Batcher struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	slots  chan struct{}
+	slots  Slots
 	flying sync.WaitGroup
 
 	batch []*record.Record
@@ -68,8 +77,11 @@ type Batcher struct {
 // NewBatcher gives a Writer over write. ctx bounds its whole life.
 func NewBatcher(ctx context.Context, limits BatchLimits, retry Retry, write WriteBatch, settle Settle) *Batcher {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return &Batcher{limits: limits, retry: retry, write: write, settle: settle,
-		ctx: ctx, cancel: cancel, slots: make(chan struct{}, max(1, limits.InFlight))}
+	b := &Batcher{limits: limits, retry: retry, write: write, settle: settle, ctx: ctx, cancel: cancel, slots: limits.Slots}
+	if b.slots == nil {
+		b.slots = NewSlots(limits.InFlight)
+	}
+	return b
 }
 
 // Write implements Writer.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,6 +141,46 @@ func TestBatcherInFlight(t *testing.T) {
 			t.Errorf("%d records settled, error %v", len(l.all), err)
 		}
 		b.Close()
+	})
+}
+
+// Writers that share their slots have no more batches under way together than there are.
+func TestBatchersShareSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		var flying atomic.Int32
+		limits := BatchLimits{Rows: 1, Bytes: 1 << 20, Slots: NewSlots(3)}
+		l, done := ledger(t), make(chan error)
+		for w := range 4 {
+			b := NewBatcher(t.Context(), limits, testRetry, func(_ context.Context, batch []*record.Record) []Result {
+				flying.Add(1)
+				<-gate
+				return make([]Result, len(batch))
+			}, l.settle)
+			defer b.Close()
+			go func() {
+				for i := range 10 {
+					if err := b.Write(t.Context(), numbered(10*w+i, "")); err != nil {
+						t.Error(err)
+					}
+				}
+				_, err := b.Flush(t.Context())
+				done <- err
+			}()
+		}
+		synctest.Wait()
+		if n := flying.Load(); n != 3 {
+			t.Errorf("%d batches under way, want 3", n)
+		}
+		close(gate)
+		for range 4 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if len(l.all) != 40 {
+			t.Errorf("%d records settled, want 40", len(l.all))
+		}
 	})
 }
 

@@ -43,7 +43,7 @@ type Create struct {
 type Batch struct {
 	Bytes    connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes of a request's body, before compression; default 5MiB. A larger document is sent alone."`
 	Rows     int             `json:"rows,omitempty" jsonschema:"minimum=0" jsonschema_description:"Records of a request; default 5000."`
-	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=0" jsonschema_description:"Requests under way at once, of each writer; default 4."`
+	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=0" jsonschema_description:"Requests under way at once in one worker process; default 4. More than the server can hold (a tenth of its heap) it refuses."`
 }
 
 // Validate checks what a schema cannot say.
@@ -112,7 +112,7 @@ var refreshes = map[string]string{"": "", "none": "", "now": "true", "wait_for":
 const maxBody = 100 << 20
 
 func (c SinkConfig) limits() connector.BatchLimits {
-	return connector.BatchLimits{Rows: orDefault(c.Batch.Rows, 5000), Bytes: c.bodyLimit(), InFlight: orDefault(c.Batch.InFlight, 4)}
+	return connector.BatchLimits{Rows: orDefault(c.Batch.Rows, 5000), Bytes: c.bodyLimit(), Slots: connector.NewSlots(orDefault(c.Batch.InFlight, 4))}
 }
 
 func (c SinkConfig) bodyLimit() int { return int(c.Batch.Bytes.Or(5 << 20)) }

@@ -16,6 +16,7 @@ import (
 // Sink writes records as documents.
 type Sink struct {
 	config  SinkConfig
+	limits  connector.BatchLimits // of all writers together
 	buffers buffers
 
 	mu     sync.Mutex
@@ -26,7 +27,7 @@ var _ connector.Sink = (*Sink)(nil)
 
 // NewSink gives a sink; it does not connect.
 func NewSink(c SinkConfig) *Sink {
-	return &Sink{config: c, buffers: buffers{largest: 2 * c.bodyLimit()}}
+	return &Sink{config: c, limits: c.limits(), buffers: buffers{largest: 2 * c.bodyLimit()}}
 }
 
 func (s *Sink) connect() (*client, error) {
@@ -197,7 +198,7 @@ func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema,
 	if format.index == nil {
 		w.index = s.config.Index
 	}
-	return connector.NewBatcher(ctx, s.config.limits(), s.config.retry(), w.write, settle), nil
+	return connector.NewBatcher(ctx, s.limits, s.config.retry(), w.write, settle), nil
 }
 
 // Close implements connector.Sink.
