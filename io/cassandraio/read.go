@@ -249,6 +249,7 @@ func (r *reader) handOn(a answer, page func(connector.Page) error) error {
 	r.size.seen(size, rows)
 	r.decoded.Add(size)
 	done, err := r.batch.take(r.decoder, a.end)
+	clear(r.decoder.slots) // whoever takes the page may take long, and need not keep the frame alive
 	if err != nil || done.Rows() == 0 {
 		return err
 	}
