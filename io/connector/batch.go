@@ -53,8 +53,8 @@ func AllFailed(batch []*record.Record, err error) []Result {
 }
 
 // Batcher is the Writer of sinks that write in batches: it keeps several under way, writes again what may pass,
-// and settles every record once. It holds at most Bytes for each batch under way and
-// once more, or a record where that is larger.
+// and settles every record once. It holds at most Bytes for each of its batches under way and once more, or a record where
+// that is larger.
 //
 // A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
 // when none was, the system is down, which is no matter of its records: the gate says how long it is waited for, and
