@@ -231,9 +231,11 @@ type LetterState string
 
 // The states of dead letters.
 const (
-	Waits  LetterState = "waits"  // to be fixed and sent again
-	Sent   LetterState = "sent"   // sent again, and it went through
-	Parked LetterState = "parked" // failed too often to be sent again without being named
+	Waits    LetterState = "waits"    // to be fixed and sent again
+	Sent     LetterState = "sent"     // sent again, and it went through
+	Parked   LetterState = "parked"   // failed too often to be sent again without being named
+	Gone     LetterState = "gone"     // sent again, but its row is not at the source any more
+	Returned LetterState = "returned" // of a redrive: counted with the letter that was sent again
 )
 
 // LetterFilter chooses dead letters; zero fields choose all.

@@ -43,6 +43,7 @@ type Source struct {
 	Kafka     *kafkaio.SourceConfig     `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
 	Iceberg   *icebergio.SourceConfig   `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
 	Corpus    *corpusio.SourceConfig    `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
+	Letters   *Letters                  `json:"letters,omitempty" jsonschema:"-"` // of a redrive; no job file has it
 }
 
 // Target is one kind of sink.
@@ -164,6 +165,8 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return icebergio.NewSource(*s.Iceberg, need), nil
 	case s.Corpus != nil:
 		return corpusio.NewSource(*s.Corpus, need), nil
+	case s.Letters != nil:
+		return s.Letters.open(need)
 	}
 	return nil, fmt.Errorf("the job has no source")
 }
