@@ -29,6 +29,7 @@ type commands struct {
 	Throttle   throttleCommand   `cmd:"" help:"Change how fast a run reads, or writes to a sink."`
 	Scale      scaleCommand      `cmd:"" help:"Change how many requests a system gets at once."`
 	Dead       deadCommand       `cmd:"" help:"Look at the dead letters of a run."`
+	Redrive    redriveCommand    `cmd:"" help:"Send dead letters of a run again."`
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
 	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`

@@ -107,7 +107,8 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 	if watch != nil {
 		watch(j, run, n, total)
 	}
-	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Window: max(1, p.Job.Limits.Window(total.Rows)/o.workers()), Job: text, Schema: schema}
+	// Half of what may be unfinished is handed out; the pages that readers hold make up the rest.
+	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Window: max(1, p.Job.Limits.Window(total.Rows)/2/o.workers()), Job: text, Schema: schema}
 	until, stop := p.stopWith(ctx, j)
 	err = o.execute(until, p.Run, flow.Graph(setting, o.hands()))
 	stop()
@@ -120,6 +121,9 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 	}
 	if info.State == journal.Running {
 		return nil, p.failed(ctx, j, n, fail.New(fail.Fatal, "run.no_report", "the runner ended without an error, but also without a report"))
+	}
+	if _, err := Settle(ctx, j, run); err != nil {
+		return nil, err
 	}
 	report := &flow.Report{}
 	return report, json.Unmarshal(info.Report, report)
@@ -152,14 +156,9 @@ func (p *Prepared) failed(ctx context.Context, j journal.Journal, attempt int, e
 		state, err = journal.Stopped, stopped
 	}
 	ctx = context.WithoutCancel(ctx)
-	cause, e := j.Failure(ctx, p.Run.ID, attempt)
-	switch class := fail.ClassOf(cause); {
-	case e != nil || cause == nil:
-	case fail.CodeOf(cause) == "journal.fenced":
-		return fmt.Errorf("run %s: %w", p.Run.ID, cause) // how the run ends is said by the attempt that goes on with it
-	case state == journal.Failed:
+	if cause, e := j.Failure(ctx, p.Run.ID, attempt); e == nil && cause != nil && state == journal.Failed {
 		err = cause
-		if class == fail.Transient || class == fail.Throttled {
+		if class := fail.ClassOf(cause); class == fail.Transient || class == fail.Throttled {
 			state = journal.Paused
 		}
 	}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"reprise/io/journal"
+	"reprise/pipelines/job"
+	"reprise/runners/launch"
+	"reprise/transforms/fail"
+)
+
+// redriveCommand is `reprise redrive RUN`.
+type redriveCommand struct {
+	one
+	letters
+	runner
+	Letter []string `placeholder:"ID" help:"Only these letters, by id or the beginning of it; parked ones too."`
+	Kept   bool     `help:"Send the records that the queue holds, from the step on where they failed, instead of reading the rows again by their keys."`
+	Max    int      `default:"5" help:"Letters that failed again so often are parked."`
+	Rate   float64  `placeholder:"N" help:"At most so many rows a second."`
+	DryRun bool     `help:"Only tell what would be sent."`
+}
+
+// Run sends dead letters again, as a run of its own, and tells what became of them.
+func (c *redriveCommand) Run(ctx context.Context, con *console) error {
+	runner, err := c.runner.of(con)
+	if err != nil {
+		return err
+	}
+	if c.Max < 1 || c.Rate < 0 {
+		return fail.Job("cli.redrive", "--max is at least 1, and --rate is not negative")
+	}
+	j, info, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	r := launch.Redrive{Run: info, Filter: c.filter(), Kept: c.Kept, Max: c.Max, Rate: c.Rate}
+	r.Filter.IDs = c.Letter
+	if c.Job != "" {
+		if r.Job, err = job.Load(c.Job); err != nil {
+			return err
+		}
+	}
+	chosen, err := r.Choose(ctx, j)
+	if err != nil {
+		return err
+	}
+	for _, run := range chosen.Unfinished {
+		fmt.Fprintf(con.err, "reprise: redrive %s of this run has not come to its end; to go on where it stood: reprise resume %s\n", run, run)
+	}
+	if chosen.Skipped > 0 {
+		fmt.Fprintf(con.err, "reprise: %s dead letters cannot be sent again: what was read of them has no key, or (with --kept) no record; see reprise dead list %s --step source\n",
+			grouped(int64(chosen.Skipped)), info.ID)
+	}
+	if len(chosen.Groups) == 0 {
+		fmt.Fprintf(con.out, "run %s has no such dead letters: nothing to send\n", info.ID)
+		return nil
+	}
+	if c.DryRun {
+		printChosen(con.out, chosen)
+		return nil
+	}
+	for _, g := range chosen.Groups {
+		if err := c.send(ctx, con, j, r, g, runner); err != nil {
+			return err
+		}
+	}
+	if chosen.More {
+		fmt.Fprintf(con.out, "there are more such letters; send them too with the same command\n")
+	}
+	return nil
+}
+
+// send makes the run of one group.
+func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journal, r launch.Redrive, g launch.Group, runner launch.Runner) error {
+	p, err := r.Prepare(ctx, g)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	began := time.Now()
+	var progress *progress
+	report, err := p.Send(ctx, j, g, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
+		progress = watch(con.err, j, run, attempt, total)
+	})
+	progress.stop()
+	if err != nil {
+		return err
+	}
+	if err := conclude(con, p.Job, report, time.Since(began), c.Report); err != nil {
+		return err
+	}
+	sent, err := launch.Settle(ctx, j, p.Run.ID)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(con.out, "letters of run %s: %s\n", r.Run.ID, sent)
+	return nil
+}
+
+func printChosen(w io.Writer, c *launch.Chosen) {
+	rows := [][]string{{"code", "step", "letters"}}
+	for _, k := range c.Kinds {
+		rows = append(rows, []string{k.Code, k.Step, grouped(int64(k.Letters))})
+	}
+	table(w, rows)
+	for _, g := range c.Groups {
+		if g.Step == "" {
+			fmt.Fprintf(w, "\nwould read %s rows again, and send them through the whole job\n", grouped(int64(len(g.Choices))))
+		} else {
+			fmt.Fprintf(w, "\nwould send %s kept records again, from %s on\n", grouped(int64(g.Letters)), g.Step)
+		}
+	}
+}

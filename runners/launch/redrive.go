@@ -1,0 +1,313 @@
+package launch
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"reprise/io/deadletter"
+	"reprise/io/journal"
+	"reprise/pipelines/flow"
+	"reprise/pipelines/job"
+	"reprise/transforms"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// Redrive says which dead letters of a run are sent again, and how.
+type Redrive struct {
+	Run    journal.RunInfo
+	Filter journal.LetterFilter // IDs may be beginnings; States nil: those that wait, and of those named by IDs those that did not go through
+	Job    *job.Job             // by which; nil: the run's own
+	Kept   bool                 // the records that the queue has kept go on from the step where they failed; else the rows are read again
+	Max    int                  // letters that failed so often are parked
+	Rate   float64              // rows a second; 0: as the job says
+}
+
+// Chosen is what a redrive is going to do.
+type Chosen struct {
+	Kinds      []Kind
+	Groups     []Group
+	Skipped    int      // letters that cannot be sent again: of rows that were never decoded, or whose key is not known
+	More       bool     // there are more letters than one redrive takes
+	Unfinished []string // earlier redrives that can be resumed, the latest first
+}
+
+// Kind counts letters that failed in the same way.
+type Kind struct {
+	Code, Step string
+	Letters    int
+}
+
+// Group is what one run sends again.
+type Group struct {
+	Sink, Step string // where kept records go on; Step "": rows are read again
+	Choices    []deadletter.Choice
+	Letters    int
+}
+
+// mostLetters are sent by one redrive: their list is held in memory.
+const mostLetters = 200_000
+
+// Choose finds the letters to send. It brings what an earlier redrive has left undone to its end, and writes nothing else.
+func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error) {
+	if r.Run.Parent != "" {
+		return nil, fail.Job("redrive.of_redrive", "run %s is a redrive itself", r.Run.ID).
+			WithFix("what failed again counts as a dead letter of the first run: reprise redrive %s", r.Run.Parent)
+	}
+	c := &Chosen{}
+	runs, err := j.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, run := range runs {
+		if run.Parent != r.Run.ID {
+			continue
+		}
+		if run.State != journal.Complete {
+			c.Unfinished = append(c.Unfinished, run.ID)
+		} else if _, err := Settle(ctx, j, run.ID); err != nil {
+			return nil, err
+		}
+	}
+	filter := r.Filter
+	filter.IDs = nil
+	switch {
+	case len(filter.States) > 0:
+	case len(r.Filter.IDs) > 0:
+		filter.States = []journal.LetterState{journal.Waits, journal.Parked, journal.Gone}
+	default:
+		filter.States = []journal.LetterState{journal.Waits}
+	}
+	type place struct{ group, sink, key string }
+	choices := map[place]*deadletter.Choice{}
+	groups := map[string]*Group{}
+	kinds := map[Kind]int{}
+	sent := 0
+	for l, err := range j.Letters(ctx, r.Run.ID, filter) {
+		if err != nil {
+			return nil, err
+		}
+		if len(r.Filter.IDs) > 0 && !slices.ContainsFunc(r.Filter.IDs, func(id string) bool { return strings.HasPrefix(l.ID, id) }) {
+			continue
+		}
+		if l.Key == "" || r.Kept && l.Step == "source" {
+			c.Skipped++
+			continue
+		}
+		if sent == mostLetters {
+			c.More = true
+			break
+		}
+		sent++
+		kinds[Kind{Code: l.Code, Step: l.Step}]++
+		g := Group{}
+		if r.Kept {
+			g = Group{Sink: l.Sink, Step: l.Step}
+		}
+		name := g.Sink + "\x00" + g.Step
+		if groups[name] == nil {
+			groups[name] = &g
+		}
+		groups[name].Letters++
+		at := place{name, l.Sink, l.Key}
+		if choices[at] == nil {
+			choices[at] = &deadletter.Choice{Key: l.Key, Sink: l.Sink, Letters: map[string]int{}}
+		}
+		choices[at].Letters[l.ID] = l.Redrives
+	}
+	for at, choice := range choices {
+		groups[at.group].Choices = append(groups[at.group].Choices, *choice)
+	}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		c.Groups = append(c.Groups, *groups[name])
+	}
+	for k, n := range kinds {
+		k.Letters = n
+		c.Kinds = append(c.Kinds, k)
+	}
+	slices.SortFunc(c.Kinds, func(a, b Kind) int {
+		return cmp.Or(b.Letters-a.Letters, cmp.Compare(a.Code, b.Code), cmp.Compare(a.Step, b.Step))
+	})
+	return c, nil
+}
+
+// Prepare makes the job of a group and prepares it.
+func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
+	was := &job.Job{}
+	if err := json.Unmarshal(r.Run.JobFile, was); err != nil {
+		return nil, fmt.Errorf("the job of run %s: %w", r.Run.ID, err)
+	}
+	now := was
+	if r.Job != nil {
+		now = r.Job
+	}
+	letters := &job.Letters{Journal: *was.Journal, Max: r.Max}
+	again := *now
+	if g.Step == "" {
+		letters.Of = &now.Source
+	} else {
+		from, schema, err := r.from(was, now, g)
+		if err != nil {
+			return nil, err
+		}
+		again = *from
+		letters.Of, letters.Schema = was.DeadLetters.Queue(r.Run.ID), schema
+	}
+	for _, c := range g.Choices {
+		if _, ok := again.Sinks[c.Sink]; c.Sink != "" && !ok {
+			return nil, fail.Job("redrive.no_sink", "dead letters are for the sink %q, which the job does not have", c.Sink).
+				WithFix("choose those of other sinks with --sink, or add the sink")
+		}
+	}
+	again.Source, again.Journal = job.Source{Letters: letters}, was.Journal
+	// That many fail again is no surprise.
+	again.Limits.ErrorBudget, again.Limits.DeadLetters = &job.ErrorBudget{}, ""
+	if r.Rate > 0 {
+		rates := maps.Clone(again.Pace.Rates)
+		if rates == nil {
+			rates = map[string]journal.Rate{}
+		}
+		rates[journal.Source] = journal.Rate{Records: r.Rate}
+		again.Pace.Rates = rates
+	}
+	p, err := Prepare(ctx, &again)
+	if err != nil {
+		return nil, err
+	}
+	p.Parent = r.Run.ID
+	return p, nil
+}
+
+// from is the job from the step of a group on, and the schema of the records that the queue has kept there.
+func (r Redrive) from(was, now *job.Job, g Group) (*job.Job, []byte, error) {
+	source, err := record.UnmarshalSchema(r.Run.Schema)
+	if err != nil {
+		return nil, nil, err
+	}
+	o := transforms.Options{Now: r.Run.Started}
+	compiled, err := was.Compile(source, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	from, in, err := was.From(g.Sink, g.Step, compiled)
+	if err != nil {
+		return nil, nil, err
+	}
+	if now != was {
+		if compiled, err = now.Compile(source, o); err != nil {
+			return nil, nil, err
+		}
+		if from, _, err = now.From(g.Sink, g.Step, compiled); err != nil {
+			return nil, nil, err
+		}
+	}
+	schema, err := in.MarshalBinary()
+	return from, schema, err
+}
+
+// Send makes the run of a group that was prepared.
+func (p *Prepared) Send(ctx context.Context, j journal.Journal, g Group, o Runner, watch Watch) (*flow.Report, error) {
+	if err := o.reachable(ctx); err != nil {
+		return nil, err
+	}
+	for _, dry := range []bool{true, false} {
+		if err := p.Targets(ctx, dry); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.begin(ctx, j); err != nil {
+		return nil, err
+	}
+	err := deadletter.WriteChoices(ctx, j, p.Run.ID, g.Choices)
+	if err == nil {
+		err = p.savePlan(ctx, j)
+	}
+	if err != nil {
+		return nil, p.failed(ctx, j, 0, err)
+	}
+	return p.attempt(ctx, j, o, nil, watch)
+}
+
+// Redriven is what has become of the letters that a redrive has sent.
+type Redriven struct{ Sent, Again, Parked, Gone int }
+
+// String is the counts in words.
+func (r Redriven) String() string {
+	return fmt.Sprintf("%d sent, %d failed again, %d parked, %d gone", r.Sent, r.Again, r.Parked, r.Gone)
+}
+
+const eventRedriven = "redriven"
+
+// Settle marks the letters that a complete redrive has sent, and takes its own letters back, once: doing it again changes nothing. Of any
+// other run it does nothing.
+func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err error) {
+	ctx = context.WithoutCancel(ctx) // the run is done: this belongs to it
+	info, err := j.Get(ctx, run)
+	if err != nil || info.Parent == "" || info.State != journal.Complete {
+		return r, err
+	}
+	of := &job.Job{}
+	if err := json.Unmarshal(info.JobFile, of); err != nil || of.Source.Letters == nil {
+		return r, err
+	}
+	history, err := j.History(ctx, run)
+	if err != nil {
+		return r, err
+	}
+	done := slices.ContainsFunc(history, func(e journal.Event) bool { return e.Kind == eventRedriven })
+	mark := func(run, id string, s journal.LetterState, redrives int) error {
+		if done {
+			return nil
+		}
+		return j.Mark(ctx, run, id, s, redrives)
+	}
+	choices, err := deadletter.Choices(ctx, j, run)
+	if err != nil {
+		return r, err
+	}
+	verdict, err := deadletter.NewVerdict(ctx, j, run, of.Source.Letters.Schema != nil, of.Source.Letters.Max)
+	if err != nil {
+		return r, err
+	}
+	for _, c := range choices {
+		for id := range c.Letters {
+			state, redrives := verdict.Of(c, id)
+			switch state {
+			case journal.Sent:
+				r.Sent++
+			case journal.Gone:
+				r.Gone++
+			case journal.Parked:
+				r.Parked++
+			default:
+				r.Again++
+			}
+			if err := mark(info.Parent, id, state, redrives); err != nil {
+				return r, err
+			}
+		}
+	}
+	for l, err := range j.Letters(ctx, run, journal.LetterFilter{}) {
+		if err != nil {
+			return r, err
+		}
+		if err := mark(run, l.ID, journal.Returned, l.Redrives); err != nil {
+			return r, err
+		}
+	}
+	if done {
+		return r, nil
+	}
+	event := journal.Event{At: time.Now(), Kind: eventRedriven, Text: r.String()}
+	if err := j.Note(ctx, run, event); err != nil {
+		return r, err
+	}
+	event.Text += " by run " + run
+	return r, j.Note(ctx, info.Parent, event)
+}
