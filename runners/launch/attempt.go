@@ -156,9 +156,14 @@ func (p *Prepared) failed(ctx context.Context, j journal.Journal, attempt int, e
 		state, err = journal.Stopped, stopped
 	}
 	ctx = context.WithoutCancel(ctx)
-	if cause, e := j.Failure(ctx, p.Run.ID, attempt); e == nil && cause != nil && state == journal.Failed {
+	cause, e := j.Failure(ctx, p.Run.ID, attempt)
+	switch class := fail.ClassOf(cause); {
+	case e != nil || cause == nil:
+	case fail.CodeOf(cause) == "journal.fenced":
+		return fmt.Errorf("run %s: %w", p.Run.ID, cause) // how the run ends is said by the attempt that goes on with it
+	case state == journal.Failed:
 		err = cause
-		if class := fail.ClassOf(cause); class == fail.Transient || class == fail.Throttled {
+		if class == fail.Transient || class == fail.Throttled {
 			state = journal.Paused
 		}
 	}
