@@ -60,7 +60,7 @@ func (o *tableSource) find(ctx context.Context, d *rowDecoder, key *record.Recor
 	if err != nil {
 		return deadKey(key, fail.New(fail.Permanent, "cassandra.bad_key", "the row cannot be looked up: %w", err)), nil
 	}
-	size := &pageSize{target: math.MaxInt64, passes: true}
+	size := &pageSize{target: math.MaxInt64, most: mostRows, passes: true}
 	size.limit.Store(1)
 	a, err := o.request(ctx, d.list, s, nil, size)
 	if errors.As(err, &stuck{}) {

@@ -142,7 +142,7 @@ func (e smallerNext) Unwrap() error { return e.error }
 
 // eachRow calls each for every row of a scan, with its columns in dest, until it fails.
 func (o *tableSource) eachRow(ctx context.Context, list string, s scan, dest []any, each func() error) error {
-	size := &pageSize{target: math.MaxInt64}
+	size := &pageSize{target: math.MaxInt64, most: mostRows}
 	size.limit.Store(smallBucket)
 	for state := []byte(nil); ; {
 		a, err := o.request(ctx, list, s, state, size)
@@ -419,6 +419,7 @@ func (b *batch) take(d *rowDecoder, end bool) (connector.Page, error) {
 // pageSize is how many rows are asked for: as many as have the wanted number of bytes, judging by those seen last.
 type pageSize struct {
 	target int64
+	most   int          // rows
 	passes bool         // a row that cannot be read at all may be passed over
 	limit  atomic.Int64 // by luck and bad luck
 	row    atomic.Int64 // bytes; 0: none seen yet
@@ -429,9 +430,9 @@ const (
 	mostRows  = 10_000
 )
 
-func newPageSize(target int64, s connector.Split) *pageSize {
-	p := &pageSize{target: target, passes: true}
-	p.limit.Store(firstRows)
+func newPageSize(target int64, most int, s connector.Split) *pageSize {
+	p := &pageSize{target: target, most: most, passes: true}
+	p.limit.Store(int64(min(firstRows, p.most)))
 	if s.Rows > 0 {
 		p.row.Store(s.Bytes / s.Rows)
 	}
@@ -446,7 +447,7 @@ func (p *pageSize) rows() int {
 	return int(max(1, n))
 }
 
-func (p *pageSize) grow()          { p.limit.Store(min(2*p.limit.Load(), mostRows)) }
+func (p *pageSize) grow()          { p.limit.Store(min(2*p.limit.Load(), int64(p.most))) }
 func (p *pageSize) halve(rows int) { p.limit.Store(int64(max(1, rows/2))) }
 
 func (p *pageSize) seen(bytes int64, rows int) {

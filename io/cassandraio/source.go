@@ -53,6 +53,8 @@ type tableSource struct {
 	exact        bool  // any row has a position
 	lower, upper limit // of the clustering keys, by the settings
 
+	pageRows int // of the largest page
+
 	decoded atomic.Int64 // bytes of rows that the gate does not know of yet
 }
 
@@ -98,7 +100,7 @@ func openTable(ctx context.Context, session *gocql.Session, c SourceConfig, need
 	if err != nil {
 		return nil, err
 	}
-	o := &tableSource{config: c, session: session, table: t, level: level, layout: newLayout(t, c.Buckets == nil)}
+	o := &tableSource{config: c, pageRows: need.Page(mostRows), session: session, table: t, level: level, layout: newLayout(t, c.Buckets == nil)}
 	isTuple := func(c column) bool { return c.typ.Kind.Nested() }
 	notOrdered := t.order.check()
 	o.exact = notOrdered == nil && !slices.ContainsFunc(t.partition, isTuple)
@@ -145,7 +147,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 }
 
 func (o *tableSource) reader(split connector.Split) (*reader, error) {
-	r := &reader{tableSource: o, split: split, last: split.Start, size: newPageSize(o.config.Page.Or(1<<20), split)}
+	r := &reader{tableSource: o, split: split, last: split.Start, size: newPageSize(o.config.Page.Or(1<<20), o.pageRows, split)}
 	r.batch.exact = o.exact
 	var values []record.Value
 	if o.config.Buckets != nil {

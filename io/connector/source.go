@@ -13,6 +13,14 @@ type Need struct {
 	Run      string
 }
 
+// Page is the number of rows of the largest page of a source that would like some.
+func (n Need) Page(rows int) int {
+	if n.PageRows > 0 {
+		return min(rows, n.PageRows)
+	}
+	return rows
+}
+
 // PlanOptions bound the splits of a plan.
 type PlanOptions struct {
 	Rows  int64 // no split is larger, as far as the source can tell

@@ -19,17 +19,18 @@ const (
 
 // Source is the corpus. Its partitions are the buckets, its positions the numbers of rows.
 type Source struct {
-	config  SourceConfig
-	schema  *record.Schema
-	buckets []*Bucket
-	long    func() string
+	config   SourceConfig
+	pageRows int
+	schema   *record.Schema
+	buckets  []*Bucket
+	long     func() string
 }
 
 var _ connector.Finder = (*Source)(nil)
 
 // NewSource gives the corpus.
-func NewSource(c SourceConfig, _ connector.Need) *Source {
-	return &Source{config: c, schema: Schema(), buckets: Buckets(c), long: sync.OnceValue(longText)}
+func NewSource(c SourceConfig, need connector.Need) *Source {
+	return &Source{config: c, pageRows: need.Page(pageRows), schema: Schema(), buckets: Buckets(c), long: sync.OnceValue(longText)}
 }
 
 // Schema implements connector.Source.
@@ -86,7 +87,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 		if err != nil {
 			return err
 		}
-		last := min(from+pageRows, end)
+		last := min(from+int64(s.pageRows), end)
 		p := connector.Page{Records: make([]*record.Record, 0, last-from+4), Last: position(b.row(last - 1))}
 		add := func(r *record.Record) {
 			r.Origin = record.Origin{Split: name, Position: start}

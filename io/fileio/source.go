@@ -26,7 +26,8 @@ const (
 // Source reads files. The partition of a split is a file's path; positions are 8 bytes, big-endian: for JSON lines the (uncompressed) offset at
 // which a line begins, for Parquet the number of a row in its file.
 type Source struct {
-	c SourceConfig
+	c        SourceConfig
+	pageRows int
 
 	mu     sync.Mutex
 	schema *record.Schema
@@ -35,7 +36,9 @@ type Source struct {
 var _ connector.Source = (*Source)(nil)
 
 // NewSource gives a source of valid settings. Files hold no write times of cells.
-func NewSource(c SourceConfig, _ connector.Need) *Source { return &Source{c: c} }
+func NewSource(c SourceConfig, need connector.Need) *Source {
+	return &Source{c: c, pageRows: need.Page(pageRows)}
+}
 
 // Close implements connector.Source.
 func (s *Source) Close() error { return nil }
@@ -248,7 +251,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return readError(split.Partition, err)
 	}
-	p := &pager{c: s.c, schema: schema, split: split, name: split.String(), modified: info.ModTime().UnixMicro(), give: give}
+	p := &pager{c: s.c, rows: s.pageRows, schema: schema, split: split, name: split.String(), modified: info.ModTime().UnixMicro(), give: give}
 	if s.c.isParquet(split.Partition) {
 		return p.readParquet(ctx, start, end)
 	}
@@ -262,6 +265,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 // pager collects the records of a split into pages.
 type pager struct {
 	c        SourceConfig
+	rows     int // of a full page
 	schema   *record.Schema
 	split    connector.Split // Start moves on with each page
 	name     string
@@ -272,7 +276,7 @@ type pager struct {
 	at   int64 // position of the page's last row
 }
 
-func (p *pager) full() bool { return p.page.Rows() >= pageRows || p.page.Bytes >= pageBytes }
+func (p *pager) full() bool { return p.page.Rows() >= int64(p.rows) || p.page.Bytes >= pageBytes }
 
 // end hands on the page, with everything up to its last row.
 func (p *pager) end(ctx context.Context) error {

@@ -115,9 +115,9 @@ func TestWindow(t *testing.T) {
 		planned    int64
 		want       int
 	}{
-		{"1%", 0, 2000}, // not known
-		{"1%", 1000, 2000},
-		{"1%", 200_000, 2000},
+		{"1%", 0, 4000}, // not known
+		{"1%", 1000, 4000},
+		{"1%", 200_000, 4000},
 		{"1%", 2_000_000, 20_000},
 		{"0.5%", 2_000_000, 10_000},
 		{"1%", 1_000_000_000, 200_000},
@@ -125,7 +125,7 @@ func TestWindow(t *testing.T) {
 		{"500", 2_000_000, 500},
 		{"1000000", 0, 1_000_000},
 		{"0", 2_000_000, 1},
-		{"", 2_000_000, 2000},
+		{"", 2_000_000, 4000},
 	} {
 		if got := (Limits{Unfinished: x.unfinished}).Window(x.planned); got != x.want {
 			t.Errorf("unfinished %q of %d planned: %d, want %d", x.unfinished, x.planned, got, x.want)

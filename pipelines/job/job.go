@@ -69,7 +69,7 @@ type Limits struct {
 	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
 	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes of records that each worker holds at once, from reading to the sinks' answers. Default: 32MiB."`
-	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 2000."`
+	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 4000."`
 	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
 }
@@ -96,7 +96,7 @@ func (b *ErrorBudget) Spent(dead, read int64) string {
 
 // Window is the number of rows that may be read and not finished, of a run that is planned to read some.
 func (l Limits) Window(planned int64) int {
-	const least, most = 2000, 200_000
+	const least, most = 4000, 200_000
 	number, percent := strings.CutSuffix(l.Unfinished, "%")
 	n, err := strconv.ParseFloat(number, 64)
 	if err != nil {

@@ -57,7 +57,10 @@ type conn struct {
 
 // New starts a proxy to the server at target, HOST:PORT, on a free port, and ends it with the test. It draws random numbers from
 // the seed in FAULTS_SEED, else from one of its own, which it logs.
-func New(t testing.TB, target string) *Proxy {
+func New(t testing.TB, target string) *Proxy { t.Helper(); return At(t, "127.0.0.1:0", target) }
+
+// At is New on an address of the test's own, for a server that tells its clients where to connect.
+func At(t testing.TB, addr, target string) *Proxy {
 	t.Helper()
 	seed := rand.Uint64()
 	if text := os.Getenv("FAULTS_SEED"); text != "" {
@@ -67,7 +70,7 @@ func New(t testing.TB, target string) *Proxy {
 		}
 	}
 	p := &Proxy{t: t, target: target, conns: map[*conn]bool{}, changed: make(chan struct{}), random: rand.New(rand.NewPCG(seed, 0))}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
