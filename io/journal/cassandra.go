@@ -677,13 +677,14 @@ func (j *cassandraJournal) Beats(ctx context.Context, run string) ([]Beat, error
 	if err := j.about(run, j.first(j.session.Rows(ctx, j.cql("SELECT DISTINCT attempt FROM %s.runs WHERE run = ?", run)), &attempt)); err != nil {
 		return nil, err
 	}
-	return collect(scanned(j.session.Rows(ctx, j.cql("SELECT beat FROM %s.beats WHERE run = ? AND attempt = ?", run, attempt)), func(scan func(...any) error) (b Beat, err error) {
-		var text []byte
-		if err := scan(&text); err != nil {
-			return b, err
-		}
-		return b, json.Unmarshal(text, &b)
-	}))
+	return collect(scanned(j.session.Rows(ctx, j.cql("SELECT beat FROM %s.beats WHERE run = ? AND attempt = ?", run, attempt)), scanBeat))
+}
+
+func (j *cassandraJournal) AllBeats(ctx context.Context, run string) ([]Beat, error) {
+	if err := j.must(ctx, run); err != nil {
+		return nil, err
+	}
+	return collect(scanned(j.session.Rows(ctx, j.cql("SELECT beat FROM %s.beats WHERE run = ?", run)), scanBeat))
 }
 
 func (j *cassandraJournal) Note(ctx context.Context, run string, e Event) error {

@@ -60,6 +60,8 @@ type Journal interface {
 	Beat(ctx context.Context, run string, b Beat) error
 	// Beats are the last beats of the workers of a run's last attempt.
 	Beats(ctx context.Context, run string) ([]Beat, error)
+	// AllBeats are the last beats of the workers of all attempts.
+	AllBeats(ctx context.Context, run string) ([]Beat, error)
 
 	// Note adds to the history of a run. An event without a time happens now.
 	Note(ctx context.Context, run string, e Event) error
@@ -190,17 +192,33 @@ type Beat struct {
 	Outcomes map[string]record.Counts `json:"outcomes,omitempty"`
 	Systems  map[string]Gauge         `json:"systems,omitempty"` // "source", and sinks by name
 	Waiting  string                   `json:"waiting,omitempty"` // why it does not go on: "paused: ...", "search is down: ..."
+	Cause    Cause                    `json:"cause,omitempty"`   // of Waiting, in a word
 	Down     map[string]string        `json:"down,omitempty"`    // sinks that were left behind, and why
+	Memory   int64                    `json:"memory,omitempty"`  // bytes that its process has from the operating system, by Go's count
 }
+
+// Cause is why a worker waits, or goes slower than it could.
+type Cause string
+
+// The causes.
+const (
+	ByOperator   Cause = "operator"
+	BySchedule   Cause = "schedule"
+	ByProduction Cause = "production" // as the probe sees it, or since it sees nothing
+	BySystem     Cause = "system"     // that is down
+)
 
 // Gauge is what a worker tells of one system.
 type Gauge struct {
-	Records  int64         `json:"records"` // passed through the gate, those tried again included
-	Bytes    int64         `json:"bytes"`
-	Requests int64         `json:"requests"`
-	Retries  int64         `json:"retries"`
-	Asked    Rate          `json:"asked"`         // of this worker; 0: no limit
-	P99      time.Duration `json:"p99,omitempty"` // of the last requests
+	Records  int64            `json:"records"` // passed through the gate, those tried again included
+	Bytes    int64            `json:"bytes"`
+	Requests int64            `json:"requests"`
+	Retries  int64            `json:"retries"`
+	Errors   map[string]int64 `json:"errors,omitempty"` // failed requests by class
+	Asked    Rate             `json:"asked"`            // of this worker; 0: no limit
+	P50      time.Duration    `json:"p50,omitempty"`    // of the last requests
+	P99      time.Duration    `json:"p99,omitempty"`
+	Down     bool             `json:"down,omitempty"` // it does not answer
 }
 
 // Event is something that happened to a run.

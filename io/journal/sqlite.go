@@ -474,13 +474,11 @@ func (j *sqliteJournal) Beat(ctx context.Context, run string, b Beat) error {
 }
 
 func (j *sqliteJournal) Beats(ctx context.Context, run string) ([]Beat, error) {
-	return collect(query(ctx, j, run, func(scan func(...any) error) (b Beat, err error) {
-		var text []byte
-		if err := scan(&text); err != nil {
-			return b, err
-		}
-		return b, json.Unmarshal(text, &b)
-	}, "SELECT beat FROM beats WHERE run = ? AND attempt = (SELECT attempt FROM runs WHERE id = ?) ORDER BY worker", run, run))
+	return collect(query(ctx, j, run, scanBeat, "SELECT beat FROM beats WHERE run = ? AND attempt = (SELECT attempt FROM runs WHERE id = ?) ORDER BY worker", run, run))
+}
+
+func (j *sqliteJournal) AllBeats(ctx context.Context, run string) ([]Beat, error) {
+	return collect(query(ctx, j, run, scanBeat, "SELECT beat FROM beats WHERE run = ?", run))
 }
 
 func (j *sqliteJournal) Note(ctx context.Context, run string, e Event) error {

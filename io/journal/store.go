@@ -77,6 +77,14 @@ func collect[T any](all iter.Seq2[T, error]) ([]T, error) {
 	return list, nil
 }
 
+func scanBeat(scan func(...any) error) (b Beat, err error) {
+	var text []byte
+	if err := scan(&text); err != nil {
+		return b, err
+	}
+	return b, json.Unmarshal(text, &b)
+}
+
 func parseControl(text []byte) (Control, error) {
 	c := Control{Want: Go}
 	err := json.Unmarshal(text, &c)

@@ -156,6 +156,7 @@ func checkUnknownRun(t *testing.T, config journal.Config) {
 		"Control":    func() error { _, err := j.Control(ctx, "nobody"); return err },
 		"SetControl": func() error { return j.SetControl(ctx, "nobody", journal.Event{}, func(*journal.Control) {}) },
 		"Beats":      func() error { _, err := j.Beats(ctx, "nobody"); return err },
+		"AllBeats":   func() error { _, err := j.AllBeats(ctx, "nobody"); return err },
 		"Note":       func() error { return j.Note(ctx, "nobody", journal.Event{}) },
 		"Beat":       func() error { return j.Beat(ctx, "nobody", journal.Beat{}) },
 		"Fail":       func() error { return j.Fail(ctx, "nobody", 1, errors.New("no")) },
@@ -502,22 +503,24 @@ func checkBeats(t *testing.T, config journal.Config) {
 	run := attempt(t, j)
 	beat := func(worker string, attempt, n int) journal.Beat {
 		return journal.Beat{Worker: worker, Attempt: attempt, Host: "h", PID: 3, At: time.UnixMicro(1_700_000_000_000_001).UTC(), Splits: n,
-			Outcomes: map[string]record.Counts{"lake": {record.Written: int64(n)}}, Waiting: "paused: operator", Down: map[string]string{"search": "no answer"},
-			Systems: map[string]journal.Gauge{"source": {Records: 1, Bytes: 2, Requests: 3, Retries: 4, Asked: journal.Rate{Records: 1.5}, P99: time.Millisecond}}}
+			Outcomes: map[string]record.Counts{"lake": {record.Written: int64(n)}}, Waiting: "paused: operator", Cause: journal.ByOperator, Memory: 8,
+			Down: map[string]string{"search": "no answer"},
+			Systems: map[string]journal.Gauge{"source": {Records: 1, Bytes: 2, Requests: 3, Retries: 4, Errors: map[string]int64{"transient": 4}, Asked: journal.Rate{Records: 1.5},
+				P50: time.Microsecond, P99: time.Millisecond, Down: true}}}
 	}
 	for _, b := range []journal.Beat{beat("w2", 1, 4), beat("w1", 1, 1), beat("w1", 1, 5)} {
 		if err := j.Beat(ctx, run, b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check := func(want ...journal.Beat) {
+	check := func(of func(context.Context, string) ([]journal.Beat, error), want ...journal.Beat) {
 		t.Helper()
-		got, err := again.Beats(ctx, run)
+		got, err := of(ctx, run)
 		if d := cmp.Diff(want, got, cmpopts.SortSlices(func(a, b journal.Beat) bool { return a.Worker < b.Worker })); err != nil || d != "" {
 			t.Errorf("%v\n%s", err, d)
 		}
 	}
-	check(beat("w1", 1, 5), beat("w2", 1, 4))
+	check(again.Beats, beat("w1", 1, 5), beat("w2", 1, 4))
 	if _, err := j.Attempt(ctx, run); err != nil {
 		t.Fatal(err)
 	}
@@ -526,7 +529,8 @@ func checkBeats(t *testing.T, config journal.Config) {
 			t.Fatal(err)
 		}
 	}
-	check(beat("w3", 2, 1))
+	check(again.Beats, beat("w3", 2, 1))
+	check(again.AllBeats, beat("w1", 1, 6), beat("w2", 1, 4), beat("w3", 2, 1))
 }
 
 func checkHistory(t *testing.T, config journal.Config) {
