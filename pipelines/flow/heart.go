@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ const (
 // The counts are for the eye: what is done again counts again.
 type heart struct {
 	worker   *worker
+	log      *slog.Logger
 	pace     *pace.Pace
 	stopping chan struct{} // closed when the run is to stop
 	cancel   context.CancelCauseFunc
@@ -47,7 +49,8 @@ func startHeart(ctx context.Context, w *worker, cancel context.CancelCauseFunc) 
 	host, _ := os.Hostname()
 	h := &heart{worker: w, stopping: make(chan struct{}), cancel: cancel, quit: make(chan struct{}), done: make(chan struct{}),
 		beat: journal.Beat{Worker: uuid.NewString()[:8], Attempt: w.attempt, Host: host, PID: os.Getpid(), Outcomes: map[string]record.Counts{}, Down: map[string]string{}}}
-	h.pace = pace.New(w.job.Pace, h.beat.Worker, pace.Options{})
+	h.log = slog.With("run", w.run.ID, "worker", h.beat.Worker)
+	h.pace = pace.New(w.job.Pace, h.beat.Worker, pace.Options{Log: h.log})
 	go h.run(ctx)
 	return h
 }
@@ -67,7 +70,7 @@ func (h *heart) run(ctx context.Context) {
 			// Without a journal nothing that is done counts.
 			h.cancel(err)
 		default:
-			slog.Warn("the journal does not answer", "run", h.worker.run.ID, "error", err)
+			h.log.Warn("the journal does not answer", "error", err)
 		}
 		if err == nil && control.Want == journal.Stop && !stopping {
 			stopping = true
@@ -123,8 +126,16 @@ func (h *heart) now() journal.Beat {
 	for sink, why := range h.beat.Down {
 		b.Down[sink] = why
 	}
-	b.At, b.Systems, b.Waiting = time.Now(), h.pace.Gauges(), h.pace.Waiting()
+	b.At, b.Systems, b.Memory = time.Now(), h.pace.Gauges(), memory()
+	b.Waiting, b.Cause = h.pace.Why()
 	return b
+}
+
+// memory is what debug.SetMemoryLimit bounds: what Go has from the operating system, in bytes.
+func memory() int64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
 func (h *heart) stop() {
@@ -132,7 +143,7 @@ func (h *heart) stop() {
 	<-h.done
 	// The last beat tells the last counts.
 	if err := h.worker.journal.Beat(context.Background(), h.worker.run.ID, h.now()); err != nil {
-		slog.Warn("the last progress is not written", "run", h.worker.run.ID, "error", err)
+		h.log.Warn("the last progress is not written", "error", err)
 	}
 	h.pace.Close()
 }

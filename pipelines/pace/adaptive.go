@@ -34,7 +34,7 @@ type adaptive struct {
 
 	latencies histogram
 	began     time.Time     // of latencies
-	p99       time.Duration // of the last full sample; 0: none yet
+	p50, p99  time.Duration // of the last full sample; 0: none yet
 	usual     time.Duration // average of p99
 }
 
@@ -81,7 +81,7 @@ func (a *adaptive) observe(now time.Time, took time.Duration) bool {
 	if a.latencies.n < sample || elapsed < time.Second {
 		return false
 	}
-	a.p99 = a.latencies.quantile(0.99)
+	a.p50, a.p99 = a.latencies.quantile(0.5), a.latencies.quantile(0.99)
 	a.latencies = histogram{}
 	if a.usual == 0 {
 		a.usual = a.p99
@@ -96,12 +96,12 @@ func (a *adaptive) observe(now time.Time, took time.Duration) bool {
 	return rising
 }
 
-// current is the p99 of the last requests; 0: there were none.
-func (a *adaptive) current() time.Duration {
+// current are quantiles of the last requests; 0: there were none.
+func (a *adaptive) current() (p50, p99 time.Duration) {
 	if a.p99 == 0 {
-		return a.latencies.quantile(0.99)
+		return a.latencies.quantile(0.5), a.latencies.quantile(0.99)
 	}
-	return a.p99
+	return a.p50, a.p99
 }
 
 // histogram counts durations in buckets that are an eighth of a power of two wide at most (as HdrHistogram does), in microseconds.

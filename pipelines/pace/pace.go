@@ -1,6 +1,7 @@
 package pace
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -12,6 +13,9 @@ import (
 	"reprise/io/connector"
 	"reprise/io/journal"
 )
+
+// starting is why nothing passes before the first Apply.
+const starting = "starting"
 
 // alone is how long a worker waits for its own heartbeat to appear before it takes itself for the only one.
 const alone = 2 * time.Second
@@ -47,7 +51,7 @@ func New(c Config, worker string, o Options) *Pace {
 		o.Log = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Pace{config: c, worker: worker, log: o.Log, cancel: cancel, systems: map[string]*system{}, order: order{closed: "starting", scale: 1},
+	p := &Pace{config: c, worker: worker, log: o.Log, cancel: cancel, systems: map[string]*system{}, order: order{closed: starting, scale: 1},
 		settings: settings{adaptive: c.Adaptive == nil || !c.Adaptive.Off, outage: c.Outage.Or(defaultOutage), retries: c.retries()}}
 	for _, s := range c.Schedule {
 		period, _ := s.compile()
@@ -106,17 +110,17 @@ func (p *Pace) decide(now time.Time) {
 	}
 	switch {
 	case p.control.Want == journal.Pause:
-		o.closed = strings.TrimSuffix("paused: "+p.control.Reason, ": ")
+		o.cause, o.closed = journal.ByOperator, strings.TrimSuffix("paused: "+p.control.Reason, ": ")
 	case scale == 0:
-		o.closed = "paused by the schedule " + until
+		o.cause, o.closed = journal.BySchedule, "paused by the schedule "+until
 	case p.guard != nil && p.guard.far:
-		o.closed = "paused: " + p.guard.why
+		o.cause, o.closed = journal.ByProduction, "paused: "+p.guard.why
 	}
 	switch {
-	case o.closed == "" && p.order.closed != "":
+	case o.closed == "" && p.order.closed != "" && p.order.closed != starting:
 		p.log.Info("going on", "after", p.order.closed)
-	case o.closed != "" && p.order.closed == "":
-		p.log.Info(o.closed)
+	case o.closed != "" && (p.order.closed == "" || p.order.closed == starting):
+		p.log.Info("holding back", "reason", o.closed)
 	}
 	p.order = o
 	for _, s := range p.systems {
@@ -150,19 +154,26 @@ func (p *Pace) Gauges() map[string]journal.Gauge {
 // Waiting says why nothing goes on, or goes on slowly because of production: "paused: operator", "search is down since 12:01: no answer in
 // time", "slowed to 30 %: production is too slow: ...". It is "" if all goes on.
 func (p *Pace) Waiting() string {
+	why, _ := p.Why()
+	return why
+}
+
+// Why is Waiting, and its cause in a word; where there are several, the first that it names.
+func (p *Pace) Why() (string, journal.Cause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.order.closed != "" {
-		return p.order.closed
+		return p.order.closed, p.order.cause
 	}
 	var reasons []string
+	var cause journal.Cause
 	for _, name := range slices.Sorted(maps.Keys(p.systems)) {
 		if down := p.systems[name].down(); down != "" {
-			reasons = append(reasons, down)
+			reasons, cause = append(reasons, down), journal.BySystem
 		}
 	}
 	if p.guard != nil && p.guard.why != "" {
-		reasons = append(reasons, p.guard.slowed())
+		reasons, cause = append(reasons, p.guard.slowed()), cmp.Or(cause, journal.ByProduction)
 	}
-	return strings.Join(reasons, "; ")
+	return strings.Join(reasons, "; "), cause
 }

@@ -15,6 +15,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/google/go-cmp/cmp"
+
 	"reprise/io/connector"
 	"reprise/io/journal"
 	"reprise/transforms/fail"
@@ -81,8 +83,8 @@ func TestPauseAndResume(t *testing.T) {
 		began := time.Now()
 		passed, err := entering(gate)
 		drive(p, journal.Control{Want: journal.Pause, Reason: "operator"}, time.Hour)
-		if passed.Load() || p.Waiting() != "paused: operator" {
-			t.Errorf("passed %v, waiting %q", passed.Load(), p.Waiting())
+		if why, cause := p.Why(); passed.Load() || why != "paused: operator" || cause != journal.ByOperator {
+			t.Errorf("passed %v, waiting %q (%s)", passed.Load(), why, cause)
 		}
 		p.Apply(journal.Control{Want: journal.Go}, nil)
 		if e := <-err; e != nil || time.Since(began) != time.Hour {
@@ -235,6 +237,10 @@ func TestBreakerWaitsForTheServer(t *testing.T) {
 		if got, want := p.Waiting(), "sink is down since "+since+": no answer"; got != want {
 			t.Errorf("waiting %q, want %q", got, want)
 		}
+		_, cause := p.Why()
+		if g := p.Gauges()["sink"]; cause != journal.BySystem || !g.Down || g.Errors["transient"] == 0 || g.Errors["transient"] != g.Retries {
+			t.Errorf("cause %q, %+v", cause, g)
+		}
 		s.down.Store(false)
 		before = s.requests.Load()
 		drive(p, journal.Control{}, 6*time.Second)
@@ -288,8 +294,9 @@ func TestRecordErrorsAreNoOutage(t *testing.T) {
 			must(t, gate, 1)(0, 0, fail.New(fail.Permanent, "sink.mapping", "no such field"))
 			must(t, gate, 1)(0, 0, context.Canceled)
 		}
-		if p.Waiting() != "" || p.Gauges()["sink"].Retries != 0 {
-			t.Errorf("waiting %q, %d retries", p.Waiting(), p.Gauges()["sink"].Retries)
+		g := p.Gauges()["sink"]
+		if diff := cmp.Diff(map[string]int64{"permanent": 100}, g.Errors); p.Waiting() != "" || g.Retries != 0 || diff != "" {
+			t.Errorf("waiting %q, %d retries, %s", p.Waiting(), g.Retries, diff)
 		}
 	})
 }

@@ -90,7 +90,7 @@ func (p *Pace) watch(ctx context.Context, c Probe) {
 		case after.why == "" && before.why != "":
 			p.log.Info("production is well again")
 		case after.why != "" && before.why == "", !after.blind.IsZero() && after.why != before.why:
-			p.log.Warn(after.slowed())
+			p.log.Warn("slowing down", "reason", after.slowed())
 		}
 		p.decide(time.Now())
 		p.mu.Unlock()

@@ -20,7 +20,8 @@ var ErrStopped error = &fail.Error{Class: fail.Fatal, Code: "pace.stopped", Mess
 
 // order is what concerns all systems alike.
 type order struct {
-	closed string  // why nothing may pass; "": it may
+	closed string // why nothing may pass; "": it may
+	cause  journal.Cause
 	stop   bool    // nobody waits any more
 	scale  float64 // part of the full speed
 	joined bool    // the other workers know of this one
@@ -47,7 +48,7 @@ type system struct {
 	breaker  breaker
 	adaptive adaptive
 	requests int64
-	failures int64
+	errors   map[fail.Class]int64 // failed requests
 
 	free     bool // it has been free to run since it was last measured
 	measured time.Time
@@ -66,7 +67,7 @@ type settings struct {
 
 func newSystem(name string, c *settings, log *slog.Logger) *system {
 	s := &system{name: name, config: c, log: log.With("system", name), turn: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		peers: map[string]*peer{}, measured: time.Now(), breaker: breaker{budget: reserve}}
+		peers: map[string]*peer{}, errors: map[fail.Class]int64{}, measured: time.Now(), breaker: breaker{budget: reserve}}
 	for u := range s.quotas {
 		s.quotas[u].reckoned = s.measured
 	}
@@ -176,7 +177,11 @@ func (s *system) leave(r request, n int, size int64, err error) {
 	if r.trial {
 		s.breaker.trying = false
 	}
-	switch class := fail.ClassOf(err); {
+	class := fail.ClassOf(err)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.errors[class]++
+	}
+	switch {
 	case err == nil, class == fail.Permanent: // an answer
 		s.succeeded(now, r, r.records+n)
 	case class == fail.Transient, class == fail.Throttled:
@@ -200,7 +205,7 @@ func (s *system) succeeded(now time.Time, r request, n int) {
 	}
 	rising := s.adaptive.observe(now, took) && s.config.adaptive
 	if rising && s.adaptive.slow(now, s.full(), lowSlow, took) {
-		s.log.Info("slowed down: requests take longer than usual", "p99", s.adaptive.p99, "records/s", int(s.adaptive.limit))
+		s.log.Info("slowed down: requests take longer than usual", "p99", s.adaptive.p99, "records_per_s", int(s.adaptive.limit))
 		s.adjust(now)
 	} else if first {
 		s.adjust(now)
@@ -208,14 +213,13 @@ func (s *system) succeeded(now time.Time, r request, n int) {
 }
 
 func (s *system) failed(now time.Time, r request, err error) {
-	s.failures++
 	down := s.breaker.open
 	if s.breaker.fail(now, err, r.trial, s.config.outage) {
 		s.free = false
 		s.log.Warn("the system is down", "error", err)
 	}
 	if s.config.adaptive && !down && overloaded(err) && s.adaptive.slow(now, s.full(), lowest, time.Duration(s.latency*float64(time.Second))) {
-		s.log.Info("slowed down: the system is overloaded", "error", err, "records/s", int(s.adaptive.limit))
+		s.log.Info("slowed down: the system is overloaded", "error", err, "records_per_s", int(s.adaptive.limit))
 		s.adjust(now)
 	}
 }
@@ -301,7 +305,11 @@ func (s *system) gauge() journal.Gauge {
 		s.quotas[u].refill(now)
 	}
 	g := journal.Gauge{Records: int64(s.quotas[inRecords].counted()), Bytes: int64(s.quotas[inBytes].counted()),
-		Requests: s.requests, Retries: s.failures, P99: s.adaptive.current()}
+		Requests: s.requests, Retries: s.errors[fail.Transient] + s.errors[fail.Throttled], Errors: map[string]int64{}, Down: s.breaker.open}
+	g.P50, g.P99 = s.adaptive.current()
+	for class, n := range s.errors {
+		g.Errors[class.String()] = n
+	}
 	if rate := s.quotas[inRecords].rate; !math.IsInf(rate, 1) {
 		g.Asked.Records = rate
 	}
