@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -19,7 +20,8 @@ import (
 
 // commands are the words of the command line.
 type commands struct {
-	Verbose bool `short:"v" help:"Tell more, Beam's own messages too."`
+	Verbose bool   `short:"v" help:"Tell more, Beam's own messages too."`
+	Log     string `enum:"text,json" default:"text" help:"How messages are written: text, or json for JSON lines."`
 
 	Run        runCommand        `cmd:"" help:"Run a job."`
 	Resume     resumeCommand     `cmd:"" help:"Let a paused run go on, or begin again where one stood."`
@@ -28,6 +30,7 @@ type commands struct {
 	Stop       stopCommand       `cmd:"" help:"End a run in a way that it can be resumed."`
 	Throttle   throttleCommand   `cmd:"" help:"Change how fast a run reads, or writes to a sink."`
 	Scale      scaleCommand      `cmd:"" help:"Change how many requests a system gets at once."`
+	Metrics    metricsCommand    `cmd:"" help:"Serve the metrics of a run to Prometheus, also of one that goes on elsewhere."`
 	Dead       deadCommand       `cmd:"" help:"Look at the dead letters of a run."`
 	Redrive    redriveCommand    `cmd:"" help:"Send dead letters of a run again."`
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
@@ -72,7 +75,10 @@ func run(args []string, out, err io.Writer) (code int) {
 		fmt.Fprintf(err, "reprise: %v; see: reprise --help\n", e)
 		return fail.ExitJob
 	}
-	slog.SetDefault(slog.New(launch.NewHandler(err, c.Verbose)))
+	slog.SetDefault(slog.New(launch.NewHandler(err, c.Log == "json", c.Verbose)))
+	if c.Log == "json" {
+		err = logged{}
+	}
 
 	ctx, stop := withSignals(context.Background(), err)
 	defer stop()
@@ -90,7 +96,20 @@ func tell(w io.Writer, e error) {
 		fmt.Fprintln(w, "reprise: stopped")
 		return
 	}
+	if _, ok := w.(logged); ok {
+		slog.Error(e.Error(), "class", fail.ClassOf(e), "code", fail.CodeOf(e), "exit", fail.ExitOf(e))
+		return
+	}
 	fmt.Fprintf(w, "reprise: %v\n", e)
+}
+
+// logged logs what is written to it for people: where the log is of JSON lines, nothing else stands between them.
+type logged struct{}
+
+// Write logs one message.
+func (logged) Write(p []byte) (int, error) {
+	slog.Info(strings.TrimPrefix(strings.TrimSpace(string(p)), "reprise: "))
+	return len(p), nil
 }
 
 // withSignals ends the context at the first SIGINT or SIGTERM, and the process at the second.

@@ -33,6 +33,7 @@ func (r runner) of(con *console) (launch.Runner, error) {
 type resumeCommand struct {
 	one
 	runner
+	exposed
 	Sink  []string `help:"Only these sinks."`
 	Force bool     `help:"Go on although the job reads, does or writes something else than before."`
 }
@@ -57,9 +58,15 @@ func (c *resumeCommand) Run(ctx context.Context, con *console) error {
 			return err
 		}
 	}
+	served, err := c.serve(con)
+	if err != nil {
+		return err
+	}
+	defer served.Close()
 	began := time.Now()
 	var progress *progress
 	p, report, err := launch.Resume(ctx, j, info.ID, r, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
+		served.Show(j, run)
 		progress = watch(con.err, j, run, attempt, total)
 	})
 	progress.stop()

@@ -25,6 +25,7 @@ import (
 type runCommand struct {
 	File string `arg:"" name:"job" help:"The job file."`
 	runner
+	exposed
 }
 
 // Run runs the job, shows its progress and prints its report.
@@ -38,12 +39,18 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer p.Close()
+	served, err := c.serve(con)
+	if err != nil {
+		return err
+	}
+	defer served.Close()
 	if err := offer(ctx, con, p); err != nil {
 		return err
 	}
 	began := time.Now()
 	var progress *progress
 	report, err := p.Execute(ctx, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
+		served.Show(j, run)
 		progress = watch(con.err, j, run, attempt, total)
 	})
 	progress.stop()

@@ -8,20 +8,23 @@ import (
 	"strings"
 )
 
-// handler writes log messages as text. Unless verbose it leaves out Beam's: Prism tells of each step, and of each
+// handler writes log messages as text or JSON. Unless verbose it leaves out Beam's: Prism tells of each step, and of each
 // failure with the whole graph.
 type handler struct {
 	slog.Handler
 	verbose bool
 }
 
-// NewHandler is the handler of every command's log.
-func NewHandler(w io.Writer, verbose bool) slog.Handler {
-	level := slog.LevelInfo
+// NewHandler is the handler of every command's log. Its keys are everywhere the same: run, worker, attempt, system or sink, step, split, error.
+func NewHandler(w io.Writer, asJSON, verbose bool) slog.Handler {
+	o := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if verbose {
-		level = slog.LevelDebug
+		o.Level = slog.LevelDebug
 	}
-	return handler{slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), verbose}
+	if asJSON {
+		return handler{slog.NewJSONHandler(w, o), verbose}
+	}
+	return handler{slog.NewTextHandler(w, o), verbose}
 }
 
 // Handle implements slog.Handler.

@@ -17,7 +17,7 @@ import (
 	"reprise/transforms/fail"
 )
 
-// Server serves metrics at /metrics.
+// Server serves metrics at /metrics. A nil one serves nothing.
 type Server struct {
 	registry *prometheus.Registry
 	listener net.Listener
@@ -58,10 +58,19 @@ func Listen(address string, token connector.Secret) (*Server, error) {
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() + "/metrics" }
 
 // Show serves the metrics of a run, as long as the journal is open. Before, there are none.
-func (s *Server) Show(j journal.Journal, run string) { s.registry.MustRegister(NewCollector(j, run)) }
+func (s *Server) Show(j journal.Journal, run string) {
+	if s != nil {
+		s.registry.MustRegister(NewCollector(j, run))
+	}
+}
 
 // Close ends serving.
-func (s *Server) Close() error { return s.http.Close() }
+func (s *Server) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.http.Close()
+}
 
 // guarded lets requests with the token pass; "": all.
 func guarded(token string, next http.Handler) http.Handler {

@@ -18,7 +18,7 @@ import (
 
 func main() {
 	launch.Init(os.Args[1:])
-	slog.SetDefault(slog.New(launch.NewHandler(os.Stderr, false)))
+	slog.SetDefault(slog.New(launch.NewHandler(os.Stderr, false, false)))
 	var args struct {
 		Rows     int64  `default:"200000" help:"Number of assets."`
 		Keyspace string `default:"media" help:"Keyspace, which is made."`
