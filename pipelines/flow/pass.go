@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -99,6 +98,7 @@ type pass struct {
 	ahead   *connector.Ahead
 	lanes   []*lane
 	queue   *queue
+	told    map[[2]string]bool // kinds of dead letters that the log knows
 
 	splits []connector.Split
 	queues []reading
@@ -120,7 +120,7 @@ const tick = 100 * time.Millisecond
 var errStop = errors.New("the run is to stop")
 
 func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *sdf.LockRTracker) (p *pass, err error) {
-	p = &pass{worker: w, source: source, tracker: tracker, ledger: newLedger(1 + len(w.sinks)), nudged: time.Now()}
+	p = &pass{worker: w, source: source, tracker: tracker, ledger: newLedger(1 + len(w.sinks)), told: map[[2]string]bool{}, nudged: time.Now()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.heart = startHeart(p.ctx, w, p.cancel)
 	defer func() {
@@ -299,6 +299,7 @@ func (p *pass) take(it connector.Item) error {
 	}
 	if end {
 		p.heart.split()
+		p.heart.log.Debug("a split is read", "split", p.splits[q.split].String())
 		if string(where.Start) == string(where.End) && where.End != nil {
 			return nil // its last page ended there
 		}
@@ -411,7 +412,7 @@ func (p *pass) fell(l *lane, err error) error {
 	if fail.ClassOf(err) == fail.Fatal || up == 0 {
 		return fmt.Errorf("%s: %w", stageSink(l.name), err)
 	}
-	slog.Warn("a sink is left behind, the others go on; resume the run once it is well", "run", p.worker.run.ID, "sink", l.name, "error", err)
+	p.heart.log.Warn("a sink is left behind, the others go on; resume the run once it is well", "sink", l.name, "error", err)
 	l.down = err
 	p.heart.down(l.name, err)
 	p.ledger.abandon(l.index)
@@ -501,6 +502,7 @@ func (p *pass) writeDown(parts []journal.Part, checked ...*lane) error {
 		}
 		batch.Done = append(batch.Done, done)
 		for _, l := range s.page.letters[s.lane] {
+			p.tell(l)
 			r := deadletter.ToRecord(l)
 			letters = append(letters, r)
 			batch.Letters = append(batch.Letters, indexed(l, r))
@@ -523,6 +525,17 @@ func (p *pass) writeDown(parts []journal.Part, checked ...*lane) error {
 	}
 	p.ledger.finish(ready)
 	return nil
+}
+
+// tell logs the first dead letter of each kind, without anything of its record.
+func (p *pass) tell(l *record.DeadLetter) {
+	const enough = 20 // a flood of codes must not flood the log
+	kind := [2]string{l.Step, l.Code}
+	if p.told[kind] || len(p.told) == enough {
+		return
+	}
+	p.told[kind] = true
+	p.heart.log.Warn("a record becomes a dead letter; further ones of this kind are not logged", "step", l.Step, "class", l.Class, "code", l.Code, "split", l.Split)
 }
 
 // record writes to the journal, also when it is busy for a while. After other errors it is open whether it was written.

@@ -97,7 +97,7 @@ func tell(w io.Writer, e error) {
 		return
 	}
 	if _, ok := w.(logged); ok {
-		slog.Error(e.Error(), "class", fail.ClassOf(e), "code", fail.CodeOf(e), "exit", fail.ExitOf(e))
+		slog.Error(e.Error(), "class", fail.ClassOf(e).String(), "code", fail.CodeOf(e), "exit", fail.ExitOf(e))
 		return
 	}
 	fmt.Fprintf(w, "reprise: %v\n", e)
