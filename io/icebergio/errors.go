@@ -32,6 +32,9 @@ func classify(err error, doing string) error {
 		return fail.Unreachable("iceberg.denied", "%s: the catalog refuses: %w", doing, err).WithFix("check catalog.token or catalog.credential")
 	case containsAny(err, "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "StatusCode: 403"):
 		return fail.Unreachable("iceberg.denied", "%s: S3 refuses: %w", doing, err).WithFix("check s3.access_key and s3.secret_key")
+	case containsAny(err, "no such table: iceberg_"):
+		// Whoever made the file was killed before it made the tables.
+		return fail.Job("iceberg.no_catalog", "%s: the SQLite file holds no catalog: %w", doing, err).WithFix("set create: true, or check catalog.sqlite")
 	case containsAny(err, "NoSuchBucket"):
 		return fail.Job("iceberg.warehouse", "%s: %w", doing, err).WithFix("make the bucket, or name another one as the warehouse")
 	case errors.As(err, &network), errors.As(err, &request), errors.Is(err, context.DeadlineExceeded),

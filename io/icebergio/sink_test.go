@@ -241,6 +241,22 @@ func TestPrepare(t *testing.T) {
 			t.Error("an SQLite file was made")
 		}
 	})
+	t.Run("catalog without tables", func(t *testing.T) {
+		c := local(t)
+		if err := os.WriteFile(c.Catalog.SQLite, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, dry := range []bool{true, false} {
+			if err := newSink(t, c).Prepare(t.Context(), run, schema, dry); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Create, c.Catalog.SQLite = false, c.Catalog.SQLite+"2"
+		if err := os.WriteFile(c.Catalog.SQLite, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.no_catalog", "create: true")
+	})
 	t.Run("dry", func(t *testing.T) {
 		c := local(t)
 		if err := newSink(t, c).Prepare(t.Context(), run, schema, true); err != nil {
