@@ -51,6 +51,10 @@ check: ## Format, vet and structure: what every commit passes
 test: ## Everything: unit, conformance, property, integration on real servers, Flink
 	@$(SERVICES)/all test ./...
 
+.PHONY: soak
+soak: ## The main job killed 50 times, and compared with an undisturbed run; a part of it is in test
+	@$(SERVICES)/all test ./runners/soak -v -run TestKills -rows $(ROWS) -kills 50
+
 .PHONY: bench
 bench: build corpus ## Speed and memory against hand-written loops, in one run
 	$(SERVICES)/elasticsearch start
