@@ -3,13 +3,18 @@ package icebergio
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
+	"github.com/apache/iceberg-go/utils"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
 )
 
 // What a file's writer buffers. Pages and dictionaries are held for each column, so they are smaller than Iceberg's defaults.
@@ -68,6 +73,10 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 	}
 	watched := &watchedIO{}
 	files := func(ctx context.Context) (iceio.IO, error) {
+		ctx, err := patient(ctx)
+		if err != nil {
+			return nil, err
+		}
 		inner, err := t.FS(ctx)
 		if err != nil {
 			return nil, err
@@ -79,6 +88,17 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 		return watchedFiles{WriteFileIO: w, watched: watched}, nil
 	}
 	return table.New(t.Identifier(), meta, t.MetadataLocation(), files, nil), watched, nil
+}
+
+// patient has requests to S3 tried again for about as long as others: what was handed to a data file cannot be written again.
+func patient(ctx context.Context) (context.Context, error) {
+	const attempts = 12 // pauses double up to 20 s, with full jitter
+	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = 30 * time.Second })
+	c, err := config.LoadDefaultConfig(ctx, config.WithRetryMaxAttempts(attempts), config.WithHTTPClient(answers))
+	if err != nil {
+		return nil, err
+	}
+	return utils.WithAwsConfig(ctx, &c), nil
 }
 
 // plainPath is a location on the local disk as a plain path; other locations stay as they are.
