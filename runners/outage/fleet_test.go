@@ -105,7 +105,7 @@ journal: {sqlite: journal.db}
 
 // sinks are those of the job, by name.
 var sinks = map[string]string{
-	"lines": `files: {path: lines, meta: true, file_size: 100KiB}`,
+	"lines":  `files: {path: lines, meta: true, file_size: 100KiB}`,
 	"search": `elasticsearch: {urls: ["http://$SEARCH"], index: $NAME, timeout: 4s, connect_timeout: 2s, batch: {rows: $BATCH}, create: {}}`,
 	"events": `kafka: {brokers: ["$EVENTS"], topic: $NAME, create: {partitions: 2}, batch: {rows: 100}}`,
 	"copied": `cassandra: {connection: {hosts: ["$CASSANDRA"], timeout: 4s, connect_timeout: 4s}, keyspace: $KEYSPACE, table: $NAME,

@@ -84,16 +84,16 @@ var disturbances = []disturbance{
 	{"lost", func(s *server) { s.proxy.Hold() }, func(s *server) { time.Sleep(6 * time.Second); s.proxy.Pass() }},
 }
 
-// scenarios are those of each server; no two of them are at once.
+// scenarios are in groups of which no two are at once.
 func (f *fleet) scenarios() map[string][]scenario {
 	groups := map[string][]scenario{}
-	for _, part := range []struct{ name, server, sink, says string }{
-		{"source", "cassandra", "", "source has not answered for 3s"},
-		{"copied", "cassandra", "copied", "sink copied has"},
-		{"search", "search", "search", "sink search has"},
-		{"events", "events", "events", "sink events has"},
-		{"catalog", "catalog", "lake", "the commit to table"},
-		{"store", "store", "lake", "lake"},
+	for _, part := range []struct{ group, name, server, sink, says string }{
+		{"cassandra", "source", "cassandra", "", "source has not answered for 3s"},
+		{"cassandra", "copied", "cassandra", "copied", "sink copied has"},
+		{"search", "search", "search", "search", "sink search has"},
+		{"events", "events", "events", "events", "sink events has"},
+		{"lake", "catalog", "catalog", "lake", "the commit to table"},
+		{"lake", "store", "store", "lake", "lake"},
 	} {
 		at := f.servers[part.server]
 		base := scenario{sinks: []string{"lines"}, reads: part.sink == ""}
@@ -109,7 +109,7 @@ func (f *fleet) scenarios() map[string][]scenario {
 				d.begin(at)
 				d.end(at)
 			}
-			groups[part.server] = append(groups[part.server], s)
+			groups[part.group] = append(groups[part.group], s)
 		}
 		for name, d := range map[string]disturbance{"gone": disturbances[0], "frozen": disturbances[2]} {
 			s := base
@@ -119,7 +119,7 @@ func (f *fleet) scenarios() map[string][]scenario {
 				d.begin(at)
 			}
 			s.mend = func(*fleet, *run) { d.end(at) }
-			groups[part.server] = append(groups[part.server], s)
+			groups[part.group] = append(groups[part.group], s)
 		}
 	}
 	// Its queue is short, see newFleet.
