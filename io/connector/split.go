@@ -12,8 +12,8 @@ import (
 // Positions are order-preserving: bytes.Compare gives the order in which the source reads them. A nil bound is open.
 type Split struct {
 	Partition string   `json:"partition"`       // the source's own name of the partition, readable: "image/2024-05"
-	Start     []byte   `json:"start,omitzero"` // exclusive
-	End       []byte   `json:"end,omitzero"`   // inclusive
+	Start     []byte   `json:"start,omitzero"`  // exclusive
+	End       []byte   `json:"end,omitzero"`    // inclusive
 	Rows      int64    `json:"rows,omitempty"`  // estimate; 0: unknown
 	Bytes     int64    `json:"bytes,omitempty"` // estimate; 0: unknown
 	Sinks     []string `json:"sinks,omitempty"` // that it is for; nil: all

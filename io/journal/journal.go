@@ -236,7 +236,7 @@ type Letter struct {
 	Class    string
 	Code     string
 	Message  string
-	Key      string // as text
+	Key      string // of the row at the source, as text
 	Split    string
 	Position []byte // reading from here finds the record again
 	At       time.Time

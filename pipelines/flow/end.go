@@ -134,7 +134,7 @@ func Sum(ctx context.Context, j journal.Journal, run connector.Run, of *job.Job)
 		}
 		r.Splits++
 		for _, name := range names {
-			if split.For(name) && len(done.rest(split, []string{name})) > 0 {
+			if split.For(name) && len(done.rest(split, []string{stageShared, name})) > 0 {
 				open[name]++
 			}
 		}

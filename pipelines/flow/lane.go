@@ -134,7 +134,10 @@ func (q *queue) write(ctx context.Context, letters []*record.Record) (parts [][]
 	}
 }
 
-func (q *queue) close() { closeSink(q.sink, q.writer) }
+func (q *queue) close() {
+	q.writer.Close()
+	q.sink.Close()
+}
 
 func queueFailed(err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -146,13 +149,4 @@ func queueFailed(err error) error {
 		return failed.WithFix("%s; then resume the run", known.Fix)
 	}
 	return failed.WithFix("mend the queue that dead_letters names in the job file, then resume the run")
-}
-
-func closeSink(s connector.Sink, w connector.Writer) {
-	if w != nil {
-		w.Close()
-	}
-	if s != nil {
-		s.Close()
-	}
 }

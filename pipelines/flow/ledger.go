@@ -16,6 +16,7 @@ import (
 // have finished it.
 type ledger struct {
 	ahead *connector.Ahead
+	wake  chan struct{} // something has been settled
 
 	mu      sync.Mutex
 	pages   map[int64]*page
@@ -47,7 +48,7 @@ type share struct {
 }
 
 func newLedger(lanes int) *ledger {
-	return &ledger{pages: map[int64]*page{}, recent: make([]recent, lanes)}
+	return &ledger{wake: make(chan struct{}, 1), pages: map[int64]*page{}, recent: make([]recent, lanes)}
 }
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
@@ -124,6 +125,10 @@ func (l *ledger) less(p *page, lane, n int) {
 	l.settled = append(l.settled, share{p, lane})
 	l.rows += p.sums[lane].Read
 	l.release(p)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // release frees the memory of a page that no lane holds any more.

@@ -29,6 +29,7 @@ type passFn struct {
 	Setting Setting
 	worker  *worker
 	source  connector.Source
+	sinks   map[string]connector.Sink
 }
 
 // CreateInitialRestriction is the whole of the work.
@@ -49,22 +50,30 @@ func (f *passFn) RestrictionSize(_ work, r work) float64 {
 // CreateTracker tracks by split and position.
 func (f *passFn) CreateTracker(r work) *sdf.LockRTracker { return sdf.NewLockRTracker(newTracker(r)) }
 
-// Setup opens the source.
+// Setup opens the source and the sinks.
 func (f *passFn) Setup(ctx context.Context) (err error) {
 	if f.worker, err = f.Setting.open(ctx); err != nil {
 		return err
 	}
 	need := f.worker.job.Need(f.worker.run.ID)
 	need.PageRows = max(1, f.worker.window/(2*f.worker.job.Limits.Readers))
-	f.source, err = f.worker.job.Source.Open(need)
-	return err
+	if f.source, err = f.worker.job.Source.Open(need); err != nil {
+		return err
+	}
+	f.sinks = map[string]connector.Sink{}
+	for _, name := range f.worker.sinks {
+		if f.sinks[name], err = f.worker.job.Sinks[name].Target.Open(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ProcessElement reads what is left of the splits and returns once all of it is finished, or the run is to stop.
 func (f *passFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ work, emit func(int)) (err error) {
 	defer f.worker.guard(ctx, "pass", &err)
 	splits := rt.GetRestriction().(work).Splits
-	p, err := f.worker.newPass(ctx, f.source, rt)
+	p, err := f.newPass(ctx, rt)
 	if err != nil {
 		return err
 	}
@@ -76,13 +85,19 @@ func (f *passFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ wor
 	return nil
 }
 
-// Teardown closes the source.
+// Teardown closes the source and the sinks.
 func (f *passFn) Teardown() error {
 	f.worker.close()
-	if f.source == nil {
-		return nil
+	var all []error
+	for _, sink := range f.sinks {
+		if sink != nil {
+			all = append(all, sink.Close())
+		}
 	}
-	return f.source.Close()
+	if f.source != nil {
+		all = append(all, f.source.Close())
+	}
+	return errors.Join(all...)
 }
 
 // pass is the work of one goroutine on some splits: it takes pages as they are read, hands their records to the lanes, and writes
@@ -119,8 +134,9 @@ const tick = 100 * time.Millisecond
 // errStop ends a pass that is to stop: nothing is wrong.
 var errStop = errors.New("the run is to stop")
 
-func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *sdf.LockRTracker) (p *pass, err error) {
-	p = &pass{worker: w, source: source, tracker: tracker, ledger: newLedger(1 + len(w.sinks)), told: map[[2]string]bool{}, nudged: time.Now()}
+func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pass, err error) {
+	w := f.worker
+	p = &pass{worker: w, source: f.source, tracker: tracker, ledger: newLedger(1 + len(w.sinks)), told: map[[2]string]bool{}, nudged: time.Now()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.heart = startHeart(p.ctx, w, p.cancel)
 	defer func() {
@@ -130,7 +146,8 @@ func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *
 	}()
 	p.lanes = []*lane{{name: stageShared, chain: w.chain}}
 	for i, name := range w.sinks {
-		p.lanes = append(p.lanes, &lane{name: name, index: i + 1})
+		_, commits := f.sinks[name].(connector.Committer)
+		p.lanes = append(p.lanes, &lane{name: name, index: i + 1, sink: f.sinks[name], commits: commits})
 	}
 	for _, l := range p.lanes[1:] {
 		if err = p.open(l); err != nil {
@@ -144,15 +161,11 @@ func (w *worker) newPass(ctx context.Context, source connector.Source, tracker *
 	return p, err
 }
 
-// open opens a lane's sink and writer, whose requests pass the gate of that sink.
+// open opens a lane's writer, whose requests pass the gate of that sink.
 func (p *pass) open(l *lane) (err error) {
 	if l.chain, err = p.sinkChain(l.name); err != nil {
 		return err
 	}
-	if l.sink, err = p.job.Sinks[l.name].Target.Open(); err != nil {
-		return err
-	}
-	_, l.commits = l.sink.(connector.Committer)
 	letter := func(res connector.Result) *record.DeadLetter {
 		return p.deadLetter(res.Record, stageSink(l.name), l.name, res.Attempts, res.Err)
 	}
@@ -169,7 +182,9 @@ func (p *pass) close() {
 		p.ahead.Stop()
 	}
 	for _, l := range p.lanes {
-		closeSink(l.sink, l.writer)
+		if l.writer != nil {
+			l.writer.Close()
+		}
 	}
 	if p.queue != nil {
 		p.queue.close()
@@ -253,11 +268,19 @@ func (p *pass) takeAll() error {
 			if err := p.take(it); err != nil {
 				return err
 			}
+		case <-p.ledger.wake:
+			if p.ahead.Waits() {
+				if err := p.nudge(hungry); err != nil {
+					return err
+				}
+			}
 		case <-ticker.C:
-			// A window that is full of what sinks only gather would never empty.
-			starves := !p.came && p.ahead.Waits()
+			need := calm
+			if !p.came && p.ahead.Waits() {
+				need = starving
+			}
 			p.came = false
-			if err := p.nudge(starves); err != nil {
+			if err := p.nudge(need); err != nil {
 				return err
 			}
 		case <-p.heart.stopping:
@@ -332,16 +355,22 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 		shared.letters = append(shared.letters, p.deadLetter(r, step, stageShared, 1, err))
 	}
 	var failed error
+	var key []record.Value // of the record that is being handed out
 	emit := func(r *record.Record) {
-		r.Origin.Split, r.Origin.Page = name, account.number
+		r.Origin.Split, r.Origin.Page, r.Origin.Key = name, account.number, key
 		for _, l := range p.lanes[1:] {
 			if in[l.index] && l.down == nil && failed == nil {
 				failed = p.send(account, l, r)
 			}
 		}
 	}
+	keys := make([]record.Value, 0, len(it.Page.Records)*len(p.worker.source.Key))
 	for _, r := range it.Page.Records {
-		r.Origin.Split, r.Origin.Page = name, account.number
+		for _, k := range p.worker.source.Key {
+			keys = append(keys, r.Values[k])
+		}
+		key = keys[len(keys)-len(p.worker.source.Key):]
+		r.Origin.Split, r.Origin.Page, r.Origin.Key = name, account.number, key
 		if err := shared.apply(p.chain, r, emit, dead); err != nil {
 			return err
 		}
@@ -364,8 +393,17 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 			l.since += account.rows
 		}
 	}
-	return p.nudge(false)
+	return p.nudge(calm)
 }
+
+// need is how badly room is needed in the window.
+type need int
+
+const (
+	calm     need = iota
+	hungry        // a reader waits for room
+	starving      // and nothing has come for a while: the window may be full of what sinks only gather
+)
 
 // send sends a record through a sink's own transforms to its writer.
 func (p *pass) send(account *page, l *lane, r *record.Record) error {
@@ -380,7 +418,7 @@ func (p *pass) send(account *page, l *lane, r *record.Record) error {
 				return
 			}
 			if own {
-				out.Origin.Split, out.Origin.Page = account.name, account.number
+				out.Origin.Split, out.Origin.Page, out.Origin.Key = account.name, account.number, r.Origin.Key
 			}
 			p.ledger.add(account, l.index, 1)
 			failed = l.writer.Write(p.ctx, out)
@@ -424,16 +462,23 @@ func (p *pass) fell(l *lane, err error) error {
 }
 
 // nudge makes the sinks send what they have only gathered, and writes down what is finished, when it is time for either.
-func (p *pass) nudge(starves bool) error {
+func (p *pass) nudge(n need) error {
 	now := time.Now()
 	const idle = 2 * time.Second
 	late := now.Sub(p.nudged) > idle
-	half := int64(max(1, p.window/2))
+	quarter, half := int64(max(1, p.window/4)), int64(max(1, p.window/2))
 	parts := []journal.Part{}
 	var checked []*lane
 	for _, l := range p.lanes[1:] {
-		// What commits makes files: time alone is no reason for another one.
-		if l.down != nil || l.since == 0 || l.since < half && !starves && (l.commits || !late) {
+		// What commits makes files, which should be few; what does not sends requests, of which several should be under way.
+		enough := quarter
+		if l.commits {
+			enough = half
+		}
+		pressed := n == starving || !l.commits && late
+		// A starving pass also asks for what was sent: its sink may have given up since.
+		nothing := l.since == 0 && (l.commits || n < starving)
+		if l.down != nil || nothing || l.since < enough && !pressed {
 			continue
 		}
 		bodies, err := l.writer.Checkpoint(p.ctx)
@@ -450,10 +495,10 @@ func (p *pass) nudge(starves bool) error {
 		}
 	}
 	due := p.ledger.due()
-	if late || starves {
+	if late || n == starving {
 		p.nudged = now
 	}
-	if len(checked) > 0 || due >= half/2 || due > 0 && (late || starves) {
+	if len(checked) > 0 || due >= quarter || due > 0 && (late || n > calm) {
 		if err := p.writeDown(parts, checked...); err != nil {
 			return err
 		}
@@ -505,7 +550,7 @@ func (p *pass) writeDown(parts []journal.Part, checked ...*lane) error {
 			p.tell(l)
 			r := deadletter.ToRecord(l)
 			letters = append(letters, r)
-			batch.Letters = append(batch.Letters, indexed(l, r))
+			batch.Letters = append(batch.Letters, p.indexed(l, r))
 		}
 	}
 	if len(letters) > 0 {
@@ -551,13 +596,25 @@ func (p *pass) record(ctx context.Context, b journal.Batch) error {
 }
 
 // indexed is the entry of a dead letter in the journal's index.
-func indexed(l *record.DeadLetter, r *record.Record) journal.Letter {
+func (w *worker) indexed(l *record.DeadLetter, r *record.Record) journal.Letter {
 	entry := journal.Letter{ID: r.KeyText(), Sink: l.Sink, Step: l.Step, Class: l.Class, Code: l.Code, Message: l.Message, Split: l.Split,
 		At: time.UnixMilli(l.At), State: journal.Waits}
 	if l.Record != nil {
-		entry.Key, entry.Position = l.Record.KeyText(), l.Record.Origin.Position
+		entry.Key, entry.Position = w.sourceKey(l.Record), l.Record.Origin.Position
 	}
 	return entry
+}
+
+// sourceKey is the key that a record had at the source, by which its row is found again.
+func (w *worker) sourceKey(r *record.Record) string {
+	if r.Origin.Key == nil {
+		return r.KeyText()
+	}
+	row := record.Record{Schema: w.source, Values: make([]record.Value, len(w.source.Fields))}
+	for i, k := range w.source.Key {
+		row.Values[k] = r.Origin.Key[i]
+	}
+	return row.KeyText()
 }
 
 // drain waits until everything is settled, and writes it down. What a sink does not settle because the run is to stop stays open.

@@ -24,7 +24,7 @@ type letters struct {
 	Code  []string      `help:"Only with these error codes."`
 	Step  []string      `help:"Only of these steps."`
 	Sink  []string      `help:"Only those that these sinks did not get."`
-	State []string      `enum:"waits,sent,parked" default:"" help:"Only in these states: waits, sent (again, and through), parked (failed too often)."`
+	State []string      `enum:"waits,sent,parked,gone,returned" default:"" help:"Only in these states: waits, sent (again, and through), parked (failed too often), gone (sent again, but its row was deleted), returned (of a redrive: counted where it came from)."`
 	Since time.Duration `placeholder:"SPAN" help:"Only of the last time, such as 2h."`
 }
 

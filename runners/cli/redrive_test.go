@@ -255,3 +255,30 @@ func TestRedriveKilled(t *testing.T) {
 		t.Errorf("the sinks differ from those of a run that never failed: %.2000s", diff)
 	}
 }
+
+// TestRedriveKeysThatChange finds rows whose keys the transforms have changed.
+func TestRedriveKeysThatChange(t *testing.T) {
+	t.Parallel()
+	const job = `
+name: keys
+source: {corpus: {rows: 300}}
+transforms:
+  - filter: size != null
+  - derive: {bucket: "'all'"}
+  - rename: {id: asset}
+  - project: {keep: [asset, size, title], key: [asset]}
+sinks:
+  all:
+    transforms: [{derive: {m: "%[1]v && size %% 5 == 0 ? 0 : 1 / (size %% 5)"}}]
+    files: {path: out/all}
+`
+	s := newScene(t, nil)
+	s.write("bad.yaml", fmt.Sprintf(job, false))
+	s.write("good.yaml", fmt.Sprintf(job, true))
+	s.want(fail.ExitDone, "run", "bad.yaml")
+	run, count := s.letters()
+	r := s.want(fail.ExitDone, "redrive", run, "--job", "good.yaml")
+	if _, got := s.letters(); len(got) != 1 || got["sent 1"] != count["waits 0"] {
+		t.Errorf("letters %v, before %v\n%s", got, count, r.out)
+	}
+}

@@ -24,9 +24,10 @@ func (o Op) String() string {
 
 // Origin tells where a record was read.
 type Origin struct {
-	Split    string // the split, as Split.String of package connector writes it
-	Position []byte // of the page that held the record: reading from here finds it again; shared, not to be changed
-	Page     int64  // number of that page, which means something to the worker alone that read it; it does not travel
+	Split    string  // the split, as Split.String of package connector writes it
+	Position []byte  // of the page that held the record: reading from here finds it again; shared, not to be changed
+	Page     int64   // number of that page, which means something to the worker alone that read it; it does not travel
+	Key      []Value // the record's key at the source, whatever transforms make of it; shared, not to be changed; it does not travel
 }
 
 // Cell is the write time and expiry of one field's cell.
