@@ -27,7 +27,7 @@ type finished struct {
 	report flow.Report
 }
 
-// reprise runs a job to its end, in a process of its own as users do.
+// reprise runs a job to its end, in a process of its own as users do, or stops it when ctx ends for errEnough.
 func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 	file, reported := filepath.Join(b.dir, j.Name+".yaml"), filepath.Join(b.dir, j.Name+".report.json")
 	j.Journal = &journal.Config{SQLite: filepath.Join(b.dir, "journal.db")}
@@ -42,8 +42,9 @@ func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"), "run", file, "--report", reported)
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	began := time.Now()
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); err != nil && !(context.Cause(ctx) == errEnough && cmd.ProcessState.ExitCode() == fail.ExitStopped) {
 		return finished{}, fmt.Errorf("%w: %s", err, out.Bytes())
 	}
 	f := finished{took: time.Since(began)}
