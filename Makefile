@@ -53,7 +53,7 @@ test: ## Everything: unit, conformance, property, integration on real servers, F
 
 .PHONY: soak
 soak: ## The main job killed 50 times, and compared with an undisturbed run; a part of it is in test
-	@$(SERVICES)/all test ./runners/soak -v -run TestKills -rows $(ROWS) -kills 50
+	@$(SERVICES)/all test ./runners/soak -v -timeout 60m -run TestKills -rows $(ROWS) -kills 50
 
 .PHONY: bench
 bench: build corpus ## Speed and memory against hand-written loops, in one run

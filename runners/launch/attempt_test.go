@@ -242,7 +242,7 @@ func TestStopAndResume(t *testing.T) {
 		t.Fatalf("the second attempt: %+v, %v", report, err)
 	}
 	slow(t, j, run, 0)
-	report, err = resume(t, j, run, launch.Resumption{Job: parse(t, tuned(dir, 300, 1, 1, "100KiB"))}, nil)
+	report, err = resume(t, j, run, launch.Resumption{Job: parse(t, tuned(dir, 300, 1, 1000, "100KiB"))}, nil)
 	if err != nil || report.State != journal.Complete || report.Attempt != 3 {
 		t.Fatalf("the third attempt: %+v, %v", report, err)
 	}
