@@ -52,8 +52,9 @@ test: ## Everything: unit, conformance, property, integration on real servers, F
 	@$(SERVICES)/all test ./...
 
 .PHONY: soak
-soak: ## The main job killed 50 times, and compared with an undisturbed run; a part of it is in test
+soak: ## The main job killed 50 times, and each server disturbed in each way; a part of both is in test
 	@$(SERVICES)/all test ./runners/soak -v -timeout 60m -run TestKills -rows $(ROWS) -kills 50
+	@$(SERVICES)/all test ./runners/outage -v -timeout 60m -run TestOutages -all
 
 .PHONY: bench
 bench: build corpus ## Speed and memory against hand-written loops, in one run
