@@ -84,6 +84,7 @@ var sinkChecks = []sinkCheck{
 	{"again", nil, checkAgain},
 	{"versions", nil, checkVersions},
 	{"deletes", func(_ *testing.T, s Sink) bool { return s.Deletes }, checkDeletes},
+	{"live", nil, checkLive},
 	{"refused", func(_ *testing.T, s Sink) bool { return s.Refused != nil }, checkRefused},
 	{"many", nil, checkMany},
 	{"writers", nil, checkWriters},
