@@ -2,7 +2,9 @@ package connector
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -58,7 +60,7 @@ func AllFailed(batch []*record.Record, err error) []Result {
 //
 // A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
 // when none was, the system is down, which is no matter of its records: the gate says how long it is waited for, and
-// without a gate the writer fails at the deadline.
+// without a gate the writer fails at the deadline. Behind a gate the deadline counts only time in which something is written.
 type Batcher struct {
 	limits BatchLimits
 	retry  Retry
@@ -69,6 +71,7 @@ type Batcher struct {
 	cancel context.CancelCauseFunc
 	slots  Slots
 	flying sync.WaitGroup
+	wrote  atomic.Int64 // requests that wrote something
 
 	batch []*record.Record
 	bytes int
@@ -161,6 +164,7 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 		Multiplier: 2, RandomizationFactor: 1}
 	spent := time.Duration(0)
 	written := false
+	before := b.wrote.Load()
 	for attempt := 1; ; attempt++ {
 		leave, gated, err := Enter(b.ctx, len(batch), bytes)
 		if err != nil {
@@ -182,7 +186,16 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 			}
 			written = written || res.Err == nil
 		}
-		spent += time.Since(began)
+		if slices.ContainsFunc(results, func(res Result) bool { return res.Err == nil }) {
+			b.wrote.Add(1)
+		}
+		// Behind a gate no time counts in which nothing at all is written: the system may have gone down in the middle of the batch.
+		now := b.wrote.Load()
+		counts := !gated || now != before
+		before = now
+		if counts {
+			spent += time.Since(began)
+		}
 		late := spent >= b.retry.Deadline
 		bytes = 0
 		settled := make([]Result, 0, len(results))
@@ -215,7 +228,9 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 		if gated {
 			wait = min(wait, gatedPause) // the gate makes it wait for a system that is down
 		}
-		spent += wait
+		if counts {
+			spent += wait
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

@@ -404,3 +404,30 @@ func TestBatcherSettlesEachOnce(t *testing.T) {
 		}
 	})
 }
+
+// A system that goes down in the middle of a batch is a matter of the gate, however long it is down; the rest of the batch does not die of it.
+func TestBatcherOutageAfterPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, began, down := ledger(t), time.Now(), false
+		write := func(_ context.Context, batch []*record.Record) []Result {
+			results := make([]Result, len(batch))
+			for i := range batch {
+				if down && time.Since(began) < 10*testRetry.Deadline || !down && i > 0 {
+					results[i].Err = errBusy
+				}
+			}
+			down = true
+			return results
+		}
+		b := NewBatcher(WithGate(t.Context(), &seen{}), BatchLimits{Rows: 3, Bytes: 1 << 20}, testRetry, write, l.settle)
+		defer b.Close()
+		if err := writeAll(t.Context(), b, 3); err != nil {
+			t.Fatal(err)
+		}
+		for n, res := range l.all {
+			if res.Err != nil {
+				t.Errorf("record %d: %v", n, res.Err)
+			}
+		}
+	})
+}
