@@ -52,7 +52,7 @@ func newFleet(t *testing.T) *fleet {
 		return started
 	}
 	var all sync.WaitGroup
-	all.Go(func() { start("cassandra", services.Cassandra) })
+	all.Go(func() { start("cassandra", services.Cassandra, services.Env("CASSANDRA_SYNC=1")) })
 	// A short queue is full with two requests at once.
 	all.Go(func() {
 		start("search", services.Elasticsearch, services.Env("ELASTICSEARCH_SETTINGS=thread_pool.write: {size: 1, queue_size: 1}"))
