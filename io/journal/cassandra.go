@@ -534,12 +534,16 @@ func (j *cassandraJournal) Parts(ctx context.Context, run, sink string) ([][]byt
 	}))
 }
 
-func (j *cassandraJournal) Finish(ctx context.Context, run string, s State, report []byte) error {
+func (j *cassandraJournal) Finish(ctx context.Context, run string, attempt int, s State, report []byte) error {
+	info, err := j.Get(ctx, run)
+	if err != nil {
+		return err
+	}
 	set, values := "state = ?, ended = ?", []any{string(s), time.Now().UnixMicro()}
 	if report != nil {
 		set, values = set+", report = ?", append(values, report)
 	}
-	return j.repeat(ctx, errNoRun(run, j.where), j.cql("UPDATE %s.runs SET "+set+" WHERE run = ? IF state != null", append(values, run)...))
+	return j.repeat(ctx, errFenced(run, attempt, info.Attempt), j.cql("UPDATE %s.runs SET "+set+" WHERE run = ? IF attempt = ?", append(values, run, attempt)...))
 }
 
 // repeat applies a statement that may be repeated; missing is the error where its condition does not hold.

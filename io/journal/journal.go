@@ -37,8 +37,8 @@ type Journal interface {
 	Finished(ctx context.Context, run string) iter.Seq2[Done, error]
 	// Parts gives the parts of a sink, in the order they came in.
 	Parts(ctx context.Context, run, sink string) ([][]byte, error)
-	// Finish ends an attempt in a state. report may be nil: the last one stays.
-	Finish(ctx context.Context, run string, s State, report []byte) error
+	// Finish ends an attempt in a state, unless another one has begun (journal.fenced). report may be nil: the last one stays.
+	Finish(ctx context.Context, run string, attempt int, s State, report []byte) error
 
 	// Fail writes down an error that ends an attempt, with its class and code. secrets never stand in errors.
 	Fail(ctx context.Context, run string, attempt int, cause error) error

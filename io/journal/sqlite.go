@@ -374,12 +374,17 @@ func (j *sqliteJournal) Parts(ctx context.Context, run, sink string) ([][]byte, 
 	}, "SELECT body FROM parts WHERE run = ? AND sink = ? ORDER BY n", run, sink))
 }
 
-func (j *sqliteJournal) Finish(ctx context.Context, run string, s State, report []byte) error {
-	n, err := j.changed(ctx, "UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ?", string(s), time.Now().UnixMicro(), report, run)
-	if err == nil && n == 0 {
-		return errNoRun(run, j.path)
+func (j *sqliteJournal) Finish(ctx context.Context, run string, attempt int, s State, report []byte) error {
+	n, err := j.changed(ctx, "UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ? AND attempt = ?",
+		string(s), time.Now().UnixMicro(), report, run, attempt)
+	if err != nil || n > 0 {
+		return err
 	}
-	return err
+	info, err := j.Get(ctx, run)
+	if err != nil {
+		return err
+	}
+	return errFenced(run, attempt, info.Attempt)
 }
 
 func (j *sqliteJournal) Fail(ctx context.Context, run string, attempt int, cause error) error {

@@ -123,7 +123,7 @@ func checkRun(t *testing.T, config journal.Config) {
 		state        journal.State
 		report, want []byte
 	}{{journal.Paused, nil, nil}, {journal.Failed, []byte("{1}"), []byte("{1}")}, {journal.Complete, nil, []byte("{1}")}} {
-		if err := j.Finish(ctx, want.ID, end.state, end.report); err != nil {
+		if err := j.Finish(ctx, want.ID, 1, end.state, end.report); err != nil {
 			t.Fatal(err)
 		}
 		got, err := again.Get(ctx, want.ID)
@@ -152,7 +152,7 @@ func checkUnknownRun(t *testing.T, config journal.Config) {
 		"Record":     func() error { return j.Record(ctx, "nobody", 0, journal.Batch{}) },
 		"Finished":   func() error { return first(j.Finished(ctx, "nobody")) },
 		"Parts":      func() error { _, err := j.Parts(ctx, "nobody", "s"); return err },
-		"Finish":     func() error { return j.Finish(ctx, "nobody", journal.Complete, nil) },
+		"Finish":     func() error { return j.Finish(ctx, "nobody", 1, journal.Complete, nil) },
 		"Control":    func() error { _, err := j.Control(ctx, "nobody"); return err },
 		"SetControl": func() error { return j.SetControl(ctx, "nobody", journal.Event{}, func(*journal.Control) {}) },
 		"Beats":      func() error { _, err := j.Beats(ctx, "nobody"); return err },
@@ -261,12 +261,13 @@ func checkFailure(t *testing.T, config journal.Config) {
 func checkAttempts(t *testing.T, config journal.Config) {
 	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := attempt(t, j)
-	if err := j.Finish(ctx, run, journal.Stopped, nil); err != nil {
+	if err := j.Finish(ctx, run, 1, journal.Stopped, nil); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := again.Attempt(ctx, run); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
+	checkCode(t, j.Finish(ctx, run, 1, journal.Failed, nil), "journal.fenced")
 	if got, err := j.Get(ctx, run); err != nil || got.State != journal.Running || got.Attempt != 2 || !got.Ended.IsZero() {
 		t.Errorf("%+v, %v", got, err)
 	}

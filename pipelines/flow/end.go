@@ -68,6 +68,9 @@ func (f *endFn) Setup(ctx context.Context) (err error) {
 // ProcessElement comes once, after all splits. A run that does not balance has failed, whatever it wrote.
 func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (err error) {
 	defer f.worker.guard(ctx, "end", &err)
+	// Whoever watches the run sees that it lives, also while a commit takes long.
+	h := startHeart(ctx, f.worker, func(error) {})
+	defer h.stop()
 	report, err := f.worker.end(ctx)
 	if err != nil {
 		return err
@@ -76,7 +79,7 @@ func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (e
 	if err != nil {
 		return err
 	}
-	return f.worker.journal.Finish(ctx, f.worker.run.ID, report.State, body)
+	return f.worker.journal.Finish(ctx, f.worker.run.ID, f.worker.attempt, report.State, body)
 }
 
 // Teardown closes the journal.

@@ -167,7 +167,7 @@ func (p *Prepared) failed(ctx context.Context, j journal.Journal, attempt int, e
 			state = journal.Paused
 		}
 	}
-	if e := j.Finish(ctx, p.Run.ID, state, nil); e != nil {
+	if e := j.Finish(ctx, p.Run.ID, attempt, state, nil); e != nil {
 		return fmt.Errorf("run %s did not finish: %w; and the journal: %w", p.Run.ID, err, e)
 	}
 	return fmt.Errorf("run %s did not finish: %w", p.Run.ID, err)

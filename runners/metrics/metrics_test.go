@@ -267,7 +267,7 @@ func TestStates(t *testing.T) {
 	attempt(t, j, run)
 	for _, s := range states[1:] {
 		if s != interrupted { // a run whose workers are silent
-			if err := j.Finish(t.Context(), run, s, nil); err != nil {
+			if err := j.Finish(t.Context(), run, 1, s, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
