@@ -87,7 +87,7 @@ func (r *run) end(code int) string {
 	r.t.Helper()
 	select {
 	case <-r.ended:
-	case <-time.After(5 * time.Minute):
+	case <-time.After(10 * time.Minute): // a client that asks a silent server again and again
 		r.cmd.Process.Kill()
 		<-r.ended
 		r.t.Fatalf("it does not end\n%s", r.out)
