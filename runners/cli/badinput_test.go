@@ -308,7 +308,7 @@ func search(t *testing.T, method, addr, path, body string) (status int) {
 // TestFullDisk has no room for the output of a sink, or for dead letters. The run fails and nothing becomes visible.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	const source = "name: full\nsource: {corpus: {rows: 100000}}\nlimits: {unfinished: 100%, error_budget: {percent: 100}}\n"
+	const source = "name: full\nsource: {corpus: {rows: 100000}}\nlimits: {unfinished: \"2000000\", error_budget: {percent: 100}}\n"
 	for name, job := range map[string]string{
 		"files":   source + "sinks: {files: {files: {path: out}}}\n",
 		"iceberg": source + "sinks: {lake: {iceberg: {catalog: {sqlite: catalog.db, warehouse: $DIR/out}, table: media.assets, create: true, row_group: 1MiB}}}\n", // its files must outgrow the journal
