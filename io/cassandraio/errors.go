@@ -54,6 +54,14 @@ func errAuth(format string, args ...any) *fail.Error {
 	return e
 }
 
+// lost is an error as gocql should tell it: when it closes a connection, it cancels what waits there for a statement to be prepared.
+func lost(ctx context.Context, err error) error {
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		return gocql.ErrConnectionClosed
+	}
+	return err
+}
+
 // classify gives an error of a request its class and code. An error that has them, and a cancelled context, stay as they are.
 func classify(err error) error {
 	var known *fail.Error

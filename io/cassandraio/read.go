@@ -180,7 +180,7 @@ func (o *tableSource) query(ctx context.Context, list string, s scan, state []by
 		return iter, nil
 	}
 	if err := iter.Close(); err != nil {
-		return nil, classify(err)
+		return nil, classify(lost(ctx, err))
 	}
 	return nil, fail.New(fail.Transient, "cassandra.server", "Cassandra answers a query without columns")
 }

@@ -92,12 +92,12 @@ func (s *Session) Apply(ctx context.Context, statements ...Statement) (applied b
 	if err == nil {
 		err = rows.Close()
 	}
-	return applied, current, classify(err)
+	return applied, current, classify(lost(ctx, err))
 }
 
 // again sends a request until it passes or fails for good.
 func again(ctx context.Context, send func() error) error {
 	return connector.Request(connector.WithGate(ctx, nil), connector.DefaultRetry, func() (int, int64, error) {
-		return 0, 0, classify(send())
+		return 0, 0, classify(lost(ctx, send()))
 	})
 }

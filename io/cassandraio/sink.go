@@ -232,7 +232,7 @@ func (w *writer) send(ctx context.Context, rows []row, results []connector.Resul
 func (w *writer) execute(ctx context.Context, rows []row) error {
 	if len(rows) == 1 && len(rows[0].statements) == 1 {
 		s := rows[0].statements[0]
-		return failure(w.session.Query(s.cql, s.args...).WithContext(ctx).Consistency(w.level).Exec())
+		return failure(lost(ctx, w.session.Query(s.cql, s.args...).WithContext(ctx).Consistency(w.level).Exec()))
 	}
 	// Statements for one partition are one mutation, so an unlogged batch of them is applied as a whole.
 	batch := w.session.NewBatch(gocql.UnloggedBatch).WithContext(ctx)
@@ -242,7 +242,7 @@ func (w *writer) execute(ctx context.Context, rows []row) error {
 			batch.Entries = append(batch.Entries, gocql.BatchEntry{Stmt: s.cql, Args: s.args})
 		}
 	}
-	return failure(w.session.ExecuteBatch(batch))
+	return failure(lost(ctx, w.session.ExecuteBatch(batch)))
 }
 
 // failure gives the error of a write its class. What the server calls invalid is a matter of the values, since Open has found
