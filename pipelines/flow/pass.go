@@ -56,7 +56,7 @@ func (f *passFn) Setup(ctx context.Context) (err error) {
 		return err
 	}
 	need := f.worker.job.Need(f.worker.run.ID)
-	need.PageRows = max(1, f.worker.window/(2*f.worker.job.Limits.Readers))
+	need.PageRows = max(1, f.worker.window/(4*f.worker.job.Limits.Readers))
 	if f.source, err = f.worker.job.Source.Open(need); err != nil {
 		return err
 	}
