@@ -105,10 +105,12 @@ type state struct {
 	beats []journal.Beat         // of the last attempt
 }
 
-// gauge is what the last worker tells of a system.
+// gauge is what the last worker that uses a system tells of it.
 func (s state) gauge(system string) (g journal.Gauge) {
 	for _, b := range s.beats {
-		g = b.Systems[system]
+		if used, ok := b.Systems[system]; ok {
+			g = used
+		}
 	}
 	return g
 }
