@@ -263,7 +263,7 @@ func TestSettleAfterKill(t *testing.T) {
 	if got, err := launch.Settle(t.Context(), j, "second"); got != (launch.Redriven{}) || err != nil {
 		t.Fatalf("before its end: %s, %v", got, err)
 	}
-	if err := j.Finish(t.Context(), "second", 1, journal.Complete, nil); err != nil {
+	if err := j.Finish(t.Context(), "second", 0, journal.Complete, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
