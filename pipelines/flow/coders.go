@@ -8,10 +8,14 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"reprise/io/connector"
+	"reprise/transforms/record"
 )
 
 func init() {
-	// Registered functions are called without reflection.
+	// Registered functions are called without reflection. Records travel only where a step groups them.
+	register.Function1x1(record.EncodeRecord)
+	register.Function1x2(record.DecodeRecord)
+	beam.RegisterCoder(reflect.TypeFor[*record.Record](), record.EncodeRecord, record.DecodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[work](), encodeWork, decodeWork)
 	register.Emitter1[work]()
 	register.Emitter1[int]()
