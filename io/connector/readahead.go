@@ -132,6 +132,12 @@ func (a *Ahead) acquire(ctx context.Context, p Page) (Held, error) {
 	return h, nil
 }
 
+// Release tells that a page is done with at once.
+func (a *Ahead) Release(h Held) {
+	a.ReleaseRows(h)
+	a.ReleaseBytes(h)
+}
+
 // ReleaseRows tells that the rows of a page are done with.
 func (a *Ahead) ReleaseRows(h Held) { a.rows.Release(h.Rows) }
 

@@ -1,7 +1,6 @@
 package deadletter
 
 import (
-	"bytes"
 	"path/filepath"
 	"testing"
 
@@ -34,10 +33,6 @@ func genLetter(t *rapid.T) *record.DeadLetter {
 	return l
 }
 
-func same(a, b *record.DeadLetter) bool {
-	return bytes.Equal(record.AppendDeadLetter(nil, a), record.AppendDeadLetter(nil, b))
-}
-
 func TestFromRecordReadsWhatToRecordMakes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := genLetter(t)
@@ -49,7 +44,7 @@ func TestFromRecordReadsWhatToRecordMakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !same(got, l) {
+		if !iotest.SameLetter(got, l) {
 			t.Fatalf("%+v became %+v", l, got)
 		}
 	})
@@ -85,7 +80,7 @@ func TestThroughFiles(t *testing.T) {
 		err = source.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error {
 			return source.Read(t.Context(), s, func(p connector.Page) error {
 				for _, r := range p.Records {
-					if l, err := FromRecord(r); err != nil || !same(l, want[n]) {
+					if l, err := FromRecord(r); err != nil || !iotest.SameLetter(l, want[n]) {
 						t.Fatalf("%+v became %+v (%v)", want[n], l, err)
 					}
 					n++

@@ -370,10 +370,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return err
 	}
-	p := &pager{c: s.c, plan: s.plan, split: split, name: split.String(), rows: pageRows, written: from.written, give: give}
-	if s.need.PageRows > 0 {
-		p.rows = min(p.rows, int64(s.need.PageRows))
-	}
+	p := &pager{c: s.c, plan: s.plan, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), written: from.written, give: give}
 	parts := partsOf(task.File)
 	for i, part := range parts {
 		if part < start[0] || part > end[0] || (part == start[0] && start[1] == math.MaxInt64) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -236,3 +237,19 @@ func canonical(v any, t record.Type) any {
 
 // JSON is what Read of a suite gives for a record.
 func JSON(r *record.Record) string { return string(r.AppendJSON(nil)) }
+
+// SameLetter tells whether two dead letters are equal, with their records.
+func SameLetter(a, b *record.DeadLetter) bool {
+	wire := func(l *record.DeadLetter) []byte {
+		if l.Record == nil {
+			return nil
+		}
+		return record.AppendRecord(nil, l.Record)
+	}
+	if !bytes.Equal(wire(a), wire(b)) || !bytes.Equal(a.Raw, b.Raw) {
+		return false
+	}
+	x, y := *a, *b
+	x.Record, y.Record, x.Raw, y.Raw = nil, nil, nil, nil
+	return reflect.DeepEqual(x, y)
+}

@@ -214,10 +214,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 			return err
 		}
 	}
-	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: pageRows, give: give}
-	if s.need.PageRows > 0 {
-		p.rows = min(p.rows, int64(s.need.PageRows))
-	}
+	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), give: give}
 	for at := start + 1; at < end; {
 		f, err := s.fetch(ctx, int32(partition), at, end)
 		if err != nil {

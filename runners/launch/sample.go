@@ -56,8 +56,7 @@ func (p *Prepared) Measure(ctx context.Context, splits []connector.Split, moment
 			return 0, it.Err
 		}
 		rows += it.Page.Rows()
-		ahead.ReleaseRows(it.Held)
-		ahead.ReleaseBytes(it.Held)
+		ahead.Release(it.Held)
 	}
 	return int64(float64(rows) / time.Since(began).Seconds()), nil
 }

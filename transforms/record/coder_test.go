@@ -47,25 +47,6 @@ func TestValueRoundTrip(t *testing.T) {
 	})
 }
 
-func TestDeadLetterRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		text := rapid.String()
-		l := &DeadLetter{Raw: rapid.SliceOf(rapid.Byte()).Draw(t, "raw"), Run: text.Draw(t, "run"), Step: text.Draw(t, "step"), Sink: text.Draw(t, "sink"),
-			Class: text.Draw(t, "class"), Code: text.Draw(t, "code"), Message: text.Draw(t, "message"), Split: text.Draw(t, "split"),
-			Attempts: rapid.Int().Draw(t, "attempts"), At: rapid.Int64().Draw(t, "at")}
-		if rapid.Bool().Draw(t, "with record") {
-			l.Record = genRecord().Draw(t, "record")
-		}
-		got, err := DecodeDeadLetter(AppendDeadLetter(nil, l))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(l, got, sameRecord); diff != "" {
-			t.Fatalf("want -, got +:\n%s", diff)
-		}
-	})
-}
-
 func TestSchemasAreShared(t *testing.T) {
 	wire := AppendRecord(nil, asset(t))
 	a, _ := DecodeRecord(wire)
@@ -170,11 +151,6 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("decoded and encoded again differs:\n%s", diff)
 		}
 	})
-}
-
-func FuzzDecodeDeadLetter(f *testing.F) {
-	f.Add(AppendDeadLetter(nil, &DeadLetter{Record: asset(f), Step: "transform 2: cast", Attempts: 1}))
-	f.Fuzz(func(_ *testing.T, wire []byte) { _, _ = DecodeDeadLetter(wire) })
 }
 
 func BenchmarkCoder(b *testing.B) {
