@@ -12,8 +12,7 @@ import (
 // Window bounds what is read and not yet done with.
 type Window struct {
 	Readers int   // queues read at once
-	Rows    int64 // read, and not released
-	Bytes   int64 // the same in memory
+	Bytes   int64 // of pages in memory: read, and not released
 }
 
 // Item is what ReadAhead hands on: a page, or the end of a split.
@@ -21,13 +20,10 @@ type Item struct {
 	Queue int // of those given to ReadAhead
 	Split int // of the queue
 	Page  Page
-	Held  Held // what the page takes of the window until it is released
-	End   bool // the split has been read to its end; Page is empty
+	Held  int64 // bytes that the page takes of the window until it is released
+	End   bool  // the split has been read to its end; Page is empty
 	Err   error
 }
-
-// Held is a part of the window.
-type Held struct{ Rows, Bytes int64 }
 
 // Ahead reads ahead of whoever takes its items.
 type Ahead struct {
@@ -37,7 +33,6 @@ type Ahead struct {
 	cancel  context.CancelFunc
 	readers sync.WaitGroup
 	window  Window
-	rows    *semaphore.Weighted
 	bytes   *semaphore.Weighted
 	waiting atomic.Int32
 	dropped []atomic.Bool
@@ -50,7 +45,7 @@ type Ahead struct {
 // queues as they come. Each page stays within the window until it is released. Whoever takes items takes all of them, or calls Stop.
 func ReadAhead(ctx context.Context, source Source, queues [][]Split, w Window) *Ahead {
 	ctx, cancel := context.WithCancel(ctx)
-	a := &Ahead{items: make(chan Item), cancel: cancel, window: w, rows: semaphore.NewWeighted(w.Rows), bytes: semaphore.NewWeighted(w.Bytes),
+	a := &Ahead{items: make(chan Item), cancel: cancel, window: w, bytes: semaphore.NewWeighted(w.Bytes),
 		dropped: make([]atomic.Bool, len(queues))}
 	a.Items = a.items
 	for range min(max(1, w.Readers), len(queues)) {
@@ -112,37 +107,18 @@ func (a *Ahead) hand(ctx context.Context, it Item) error {
 }
 
 // acquire waits until there is room for a page. One that is larger than the window takes all of it.
-func (a *Ahead) acquire(ctx context.Context, p Page) (Held, error) {
-	h := Held{min(p.Rows(), a.window.Rows), min(p.Bytes, a.window.Bytes)}
-	if a.rows.TryAcquire(h.Rows) {
-		if a.bytes.TryAcquire(h.Bytes) {
-			return h, nil
-		}
-		a.rows.Release(h.Rows)
+func (a *Ahead) acquire(ctx context.Context, p Page) (int64, error) {
+	held := min(p.Bytes, a.window.Bytes)
+	if a.bytes.TryAcquire(held) {
+		return held, nil
 	}
 	a.waiting.Add(1)
 	defer a.waiting.Add(-1)
-	if err := a.rows.Acquire(ctx, h.Rows); err != nil {
-		return h, err
-	}
-	if err := a.bytes.Acquire(ctx, h.Bytes); err != nil {
-		a.rows.Release(h.Rows)
-		return h, err
-	}
-	return h, nil
+	return held, a.bytes.Acquire(ctx, held)
 }
 
-// Release tells that a page is done with at once.
-func (a *Ahead) Release(h Held) {
-	a.ReleaseRows(h)
-	a.ReleaseBytes(h)
-}
-
-// ReleaseRows tells that the rows of a page are done with.
-func (a *Ahead) ReleaseRows(h Held) { a.rows.Release(h.Rows) }
-
-// ReleaseBytes tells that nobody holds the records of a page any more.
-func (a *Ahead) ReleaseBytes(h Held) { a.bytes.Release(h.Bytes) }
+// Release tells that nobody holds the records of a page any more, with what its item held.
+func (a *Ahead) Release(held int64) { a.bytes.Release(held) }
 
 // Waits tells whether a reader has a page that does not fit into the window.
 func (a *Ahead) Waits() bool { return a.waiting.Load() > 0 }

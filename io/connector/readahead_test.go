@@ -46,11 +46,6 @@ func queues(n, splits, pages int) [][]connector.Split {
 	return all
 }
 
-func release(a *connector.Ahead, h connector.Held) {
-	a.ReleaseRows(h)
-	a.ReleaseBytes(h)
-}
-
 // TestReadAhead releases pages at random moments and in a random order: every page comes once and in order within its queue, and no
 // more is read than the window and one page of each reader.
 func TestReadAhead(t *testing.T) {
@@ -67,11 +62,11 @@ func TestReadAhead(t *testing.T) {
 				want[q] = append(want[q], page{i, 0}) // its end
 			}
 		}
-		w := connector.Window{Readers: rapid.IntRange(1, 4).Draw(t, "readers"), Rows: rapid.Int64Range(1, 6).Draw(t, "rows"), Bytes: rapid.Int64Range(1, 60).Draw(t, "bytes")}
+		w := connector.Window{Readers: rapid.IntRange(1, 4).Draw(t, "readers"), Bytes: rapid.Int64Range(1, 60).Draw(t, "bytes")}
 		source := &pages{bytes: 10}
-		room := max(1, min(w.Rows, w.Bytes/10)) // pages
+		room := max(1, w.Bytes/10) // pages
 		a := connector.ReadAhead(t.Context(), source, work, w)
-		var held []connector.Held
+		var held []int64
 		released := int64(0)
 		free := func() {
 			i := rapid.IntRange(0, len(held)-1).Draw(t, "which")
@@ -80,7 +75,7 @@ func TestReadAhead(t *testing.T) {
 				t.Fatalf("%d pages were read and not released", read-released)
 			}
 			released++
-			release(a, held[i])
+			a.Release(held[i])
 			held = append(held[:i], held[i+1:]...)
 		}
 		for {
@@ -113,58 +108,43 @@ func TestReadAhead(t *testing.T) {
 	})
 }
 
-// What does not fit into the window waits, and tells so, until rows and bytes are released.
+// What does not fit into the window waits, and tells so, until there is room.
 func TestReadAheadWaits(t *testing.T) {
-	for name, c := range map[string]struct {
-		rows, bytes int64
-		enough      bool // to release rows alone
-	}{
-		"rows":  {rows: 4, bytes: 1000, enough: true},
-		"bytes": {rows: 1000, bytes: 49},
-		"both":  {rows: 4, bytes: 40},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const readers, room = 2, 4
-				source := &pages{bytes: 10}
-				a := connector.ReadAhead(t.Context(), source, queues(readers, 1, 20), connector.Window{Readers: readers, Rows: c.rows, Bytes: c.bytes})
-				comes := func() bool {
-					synctest.Wait()
-					select {
-					case <-a.Items:
-						return true
-					default:
-						return false
-					}
-				}
-				var held connector.Held
-				for range room {
-					held = (<-a.Items).Held
-				}
-				if comes() || !a.Waits() || source.read.Load() != room+readers {
-					t.Errorf("the window is full: %d pages were read, waits: %t", source.read.Load(), a.Waits())
-				}
-				a.ReleaseRows(held)
-				if comes() != c.enough {
-					t.Errorf("rows were released: a page comes: %t", !c.enough)
-				}
-				a.ReleaseBytes(held)
-				if comes() == c.enough {
-					t.Errorf("rows and bytes were released: a page more comes: %t", c.enough)
-				}
-				a.Stop()
-				if a.Waits() {
-					t.Error("a reader waits after Stop")
-				}
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const readers, room = 2, 4
+		source := &pages{bytes: 10}
+		a := connector.ReadAhead(t.Context(), source, queues(readers, 1, 20), connector.Window{Readers: readers, Bytes: 49})
+		comes := func() bool {
+			synctest.Wait()
+			select {
+			case <-a.Items:
+				return true
+			default:
+				return false
+			}
+		}
+		var held int64
+		for range room {
+			held = (<-a.Items).Held
+		}
+		if comes() || !a.Waits() || source.read.Load() != room+readers {
+			t.Errorf("the window is full: %d pages were read, waits: %t", source.read.Load(), a.Waits())
+		}
+		a.Release(held)
+		if !comes() {
+			t.Error("bytes were released, and no page comes")
+		}
+		a.Stop()
+		if a.Waits() {
+			t.Error("a reader waits after Stop")
+		}
+	})
 }
 
 // A page larger than the window passes, alone.
 func TestReadAheadLargePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := connector.ReadAhead(t.Context(), &pages{bytes: 1000}, queues(3, 1, 5), connector.Window{Readers: 3, Rows: 100, Bytes: 10})
+		a := connector.ReadAhead(t.Context(), &pages{bytes: 1000}, queues(3, 1, 5), connector.Window{Readers: 3, Bytes: 10})
 		for n := 0; ; {
 			it, more := <-a.Items
 			if !more {
@@ -185,7 +165,7 @@ func TestReadAheadLargePage(t *testing.T) {
 				}
 			default:
 			}
-			release(a, it.Held)
+			a.Release(it.Held)
 		}
 	})
 }
@@ -193,7 +173,7 @@ func TestReadAheadLargePage(t *testing.T) {
 // Of a dropped queue at most what was read already comes; the others come whole.
 func TestReadAheadDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := connector.ReadAhead(t.Context(), &pages{bytes: 10}, queues(5, 2, 50), connector.Window{Readers: 3, Rows: 1000, Bytes: 1000})
+		a := connector.ReadAhead(t.Context(), &pages{bytes: 10}, queues(5, 2, 50), connector.Window{Readers: 3, Bytes: 1000})
 		pages, ends := map[int]int{}, map[int]int{}
 		for it := range a.Items {
 			if it.End {
@@ -201,7 +181,7 @@ func TestReadAheadDrop(t *testing.T) {
 				continue
 			}
 			pages[it.Queue]++
-			release(a, it.Held)
+			a.Release(it.Held)
 			if it.Queue == 1 {
 				a.Drop(1)
 			}
@@ -224,7 +204,7 @@ func TestReadAheadStop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				source := &pages{bytes: 10}
-				a := connector.ReadAhead(t.Context(), source, queues(4, 2, 9), connector.Window{Readers: 4, Rows: 3, Bytes: 100})
+				a := connector.ReadAhead(t.Context(), source, queues(4, 2, 9), connector.Window{Readers: 4, Bytes: 30})
 				for range taken {
 					<-a.Items
 				}
@@ -249,7 +229,7 @@ func TestReadAheadErrors(t *testing.T) {
 	broken := errors.New("broken")
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
-			a := connector.ReadAhead(t.Context(), &pages{bytes: 10, fail: broken}, queues(5, 2, 9), connector.Window{Readers: 3, Rows: 1000, Bytes: 1000})
+			a := connector.ReadAhead(t.Context(), &pages{bytes: 10, fail: broken}, queues(5, 2, 9), connector.Window{Readers: 3, Bytes: 1000})
 			var last connector.Item
 			for it := range a.Items {
 				if last.Err != nil {
@@ -265,7 +245,7 @@ func TestReadAheadErrors(t *testing.T) {
 }
 
 func TestReadAheadCancelled(t *testing.T) {
-	for name, w := range map[string]connector.Window{"room": {Readers: 2, Rows: 1000, Bytes: 1000}, "full": {Readers: 2, Rows: 1, Bytes: 1000}} {
+	for name, w := range map[string]connector.Window{"room": {Readers: 2, Bytes: 1000}, "full": {Readers: 2, Bytes: 10}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())

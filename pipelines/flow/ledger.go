@@ -18,19 +18,20 @@ type ledger struct {
 	ahead *connector.Ahead
 	wake  chan struct{} // something has been settled
 
-	mu      sync.Mutex
-	pages   map[int64]*page
-	last    int64    // number of the last page
-	settled []share  // that wait to be written down
-	rows    int64    // of settled: a hint that it is time
-	recent  []recent // by lane
+	mu         sync.Mutex
+	pages      map[int64]*page
+	last       int64    // number of the last page
+	unfinished int64    // rows of pages
+	settled    []share  // that wait to be written down
+	rows       int64    // of settled: a hint that it is time
+	recent     []recent // by lane
 }
 
 // page is one page on its way.
 type page struct {
 	number int64
 	rows   int64
-	window connector.Held
+	memory int64 // that it takes of what may be read ahead
 	where  connector.Split
 	name   string // of the split that it was read for
 
@@ -52,11 +53,12 @@ func newLedger(lanes int) *ledger {
 }
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
-func (l *ledger) enter(rows int64, window connector.Held, where connector.Split, name string, lanes []bool) *page {
+func (l *ledger) enter(rows, memory int64, where connector.Split, name string, lanes []bool) *page {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
-	p := &page{number: l.last, rows: rows, window: window, where: where, name: name, sums: make([]journal.Sum, len(lanes)),
+	l.unfinished += rows
+	p := &page{number: l.last, rows: rows, memory: memory, where: where, name: name, sums: make([]journal.Sum, len(lanes)),
 		waiting: make([]int, len(lanes)), letters: make([][]*record.DeadLetter, len(lanes))}
 	for i, in := range lanes {
 		if !in {
@@ -134,7 +136,7 @@ func (l *ledger) less(p *page, lane, n int) {
 // release frees the memory of a page that no lane holds any more.
 func (l *ledger) release(p *page) {
 	if p.held--; p.held == 0 && l.ahead != nil {
-		l.ahead.ReleaseBytes(p.window)
+		l.ahead.Release(p.memory)
 	}
 }
 
@@ -154,6 +156,13 @@ func (l *ledger) due() int64 {
 	return l.rows
 }
 
+// open tells how many rows have been handed out and are not finished.
+func (l *ledger) open() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unfinished
+}
+
 // finish closes shares that have been written down.
 func (l *ledger) finish(shares []share) {
 	l.mu.Lock()
@@ -168,9 +177,7 @@ func (l *ledger) close(p *page) {
 		return
 	}
 	delete(l.pages, p.number)
-	if l.ahead != nil {
-		l.ahead.ReleaseRows(p.window)
-	}
+	l.unfinished -= p.rows
 }
 
 // abandon gives up what a lane has not settled: its sink is down, and its intervals stay open.

@@ -36,7 +36,7 @@ type modelShare struct {
 
 type modelPage struct {
 	*page
-	window connector.Held
+	memory int64
 	rows   int64
 	shares []modelShare
 }
@@ -49,7 +49,7 @@ func TestLedger(t *testing.T) {
 		lanes := rapid.IntRange(1, 4).Draw(t, "lanes")
 		l := newLedger(lanes)
 		l.ahead = connector.ReadAhead(context.Background(), rows{}, [][]connector.Split{{{Partition: "p", Rows: 2 * most}}},
-			connector.Window{Readers: 1, Rows: most, Bytes: most})
+			connector.Window{Readers: 1, Bytes: most})
 		defer l.ahead.Stop()
 		var pages []*modelPage
 		down := make([]bool, lanes)
@@ -87,7 +87,7 @@ func TestLedger(t *testing.T) {
 					in[slices.Index(down, false)] = true
 				}
 				it := <-l.ahead.Items
-				p := &modelPage{window: it.Held, rows: rapid.Int64Range(0, 9).Draw(t, "rows"), shares: make([]modelShare, lanes)}
+				p := &modelPage{memory: it.Held, rows: rapid.Int64Range(0, 9).Draw(t, "rows"), shares: make([]modelShare, lanes)}
 				p.page = l.enter(p.rows, it.Held, connector.Split{Partition: "p"}, "p", in)
 				for i := range in {
 					p.shares[i].in = in[i]
@@ -234,8 +234,8 @@ func TestLedger(t *testing.T) {
 			}
 		}
 		l.finish(append(taken, l.take()...))
-		if len(l.pages) > 0 {
-			t.Fatalf("%d pages stay in the ledger", len(l.pages))
+		if len(l.pages) > 0 || l.open() != 0 {
+			t.Fatalf("%d pages of %d rows stay in the ledger", len(l.pages), l.open())
 		}
 		for range most {
 			select {
@@ -250,7 +250,7 @@ func TestLedger(t *testing.T) {
 // What does not balance is never written down.
 func TestLedgerUnbalanced(t *testing.T) {
 	l := newLedger(2)
-	p := l.enter(3, connector.Held{}, connector.Split{Partition: "p"}, "p", []bool{true, true})
+	p := l.enter(3, 0, connector.Split{Partition: "p"}, "p", []bool{true, true})
 	l.handed(p, 0, tally{out: 3}, nil)
 	l.add(p, 1, 2)
 	l.handed(p, 1, tally{}, nil) // one of three is lost

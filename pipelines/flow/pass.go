@@ -246,7 +246,7 @@ func (p *pass) prepare() error {
 	}
 	limits := p.job.Limits
 	p.ahead = connector.ReadAhead(connector.WithGate(p.ctx, p.heart.pace.Gate(systemSource)), p.source, queues,
-		connector.Window{Readers: limits.Readers, Rows: int64(p.window), Bytes: int64(limits.ReadAhead)})
+		connector.Window{Readers: limits.Readers, Bytes: int64(limits.ReadAhead)})
 	p.ledger.ahead = p.ahead
 	return nil
 }
@@ -256,8 +256,13 @@ func (p *pass) takeAll() error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
+		items := p.ahead.Items
+		full := p.ledger.open() >= int64(p.window)
+		if full {
+			items = nil // what is finished makes room
+		}
 		select {
-		case it, ok := <-p.ahead.Items:
+		case it, ok := <-items:
 			if !ok {
 				return context.Cause(p.ctx)
 			}
@@ -269,18 +274,18 @@ func (p *pass) takeAll() error {
 				return err
 			}
 		case <-p.ledger.wake:
-			if p.ahead.Waits() {
+			if full || p.ahead.Waits() {
 				if err := p.nudge(hungry); err != nil {
 					return err
 				}
 			}
 		case <-ticker.C:
-			need := calm
-			if !p.came && p.ahead.Waits() {
-				need = starving
+			n := calm
+			if !p.came && (full || p.ahead.Waits()) {
+				n = starving
 			}
 			p.came = false
-			if err := p.nudge(need); err != nil {
+			if err := p.nudge(n); err != nil {
 				return err
 			}
 		case <-p.heart.stopping:
@@ -307,8 +312,7 @@ func (p *pass) take(it connector.Item) error {
 		}
 	}
 	if !p.tracker.TryClaim(c) {
-		p.ahead.ReleaseRows(it.Held)
-		p.ahead.ReleaseBytes(it.Held)
+		p.ahead.Release(it.Held)
 		p.ahead.Drop(it.Queue)
 		return p.tracker.GetError()
 	}
@@ -339,8 +343,7 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 		l.tally, l.letters = tally{}, nil
 	}
 	if !slices.Contains(in, true) { // all that it is for have been left behind
-		p.ahead.ReleaseRows(it.Held)
-		p.ahead.ReleaseBytes(it.Held)
+		p.ahead.Release(it.Held)
 		return nil
 	}
 	account := p.ledger.enter(it.Page.Rows(), it.Held, where, name, in)
@@ -364,12 +367,12 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 			}
 		}
 	}
-	keys := make([]record.Value, 0, len(it.Page.Records)*len(p.worker.source.Key))
+	keys := make([]record.Value, 0, len(it.Page.Records)*len(p.worker.schema.Key))
 	for _, r := range it.Page.Records {
-		for _, k := range p.worker.source.Key {
+		for _, k := range p.worker.schema.Key {
 			keys = append(keys, r.Values[k])
 		}
-		key = keys[len(keys)-len(p.worker.source.Key):]
+		key = keys[len(keys)-len(p.worker.schema.Key):]
 		r.Origin.Split, r.Origin.Page, r.Origin.Key = name, account.number, key
 		if err := shared.apply(p.chain, r, emit, dead); err != nil {
 			return err
@@ -466,14 +469,19 @@ func (p *pass) nudge(n need) error {
 	now := time.Now()
 	const idle = 2 * time.Second
 	late := now.Sub(p.nudged) > idle
-	quarter, half := int64(max(1, p.window/4)), int64(max(1, p.window/2))
-	parts := []journal.Part{}
+	window := int64(max(1, p.window))
+	quarter := max(1, window/4)
+	var parts []journal.Part
 	var checked []*lane
+	commitsOnly := !slices.ContainsFunc(p.lanes[1:], func(l *lane) bool { return !l.commits && l.down == nil })
 	for _, l := range p.lanes[1:] {
 		// What commits makes files, which should be few; what does not sends requests, of which several should be under way.
 		enough := quarter
-		if l.commits {
-			enough = half
+		switch {
+		case l.commits && commitsOnly:
+			enough = window
+		case l.commits:
+			enough = max(1, window/2)
 		}
 		pressed := n == starving || !l.commits && late
 		// A starving pass also asks for what was sent: its sink may have given up since.
@@ -490,9 +498,7 @@ func (p *pass) nudge(n need) error {
 		}
 		l.since = 0
 		checked = append(checked, l)
-		for _, b := range bodies {
-			parts = append(parts, journal.Part{Sink: l.name, Body: b})
-		}
+		parts = appendParts(parts, l.name, bodies)
 	}
 	due := p.ledger.due()
 	if late || n == starving {
@@ -558,9 +564,7 @@ func (p *pass) writeDown(parts []journal.Part, checked ...*lane) error {
 		if err != nil {
 			return err
 		}
-		for _, b := range bodies {
-			batch.Parts = append(batch.Parts, journal.Part{Sink: partsQueue, Body: b})
-		}
+		batch.Parts = appendParts(batch.Parts, partsQueue, bodies)
 	}
 	if len(batch.Done)+len(batch.Parts) == 0 {
 		return nil
@@ -570,6 +574,13 @@ func (p *pass) writeDown(parts []journal.Part, checked ...*lane) error {
 	}
 	p.ledger.finish(ready)
 	return nil
+}
+
+func appendParts(all []journal.Part, sink string, bodies [][]byte) []journal.Part {
+	for _, b := range bodies {
+		all = append(all, journal.Part{Sink: sink, Body: b})
+	}
+	return all
 }
 
 // tell logs the first dead letter of each kind, without anything of its record.
@@ -610,8 +621,8 @@ func (w *worker) sourceKey(r *record.Record) string {
 	if r.Origin.Key == nil {
 		return r.KeyText()
 	}
-	row := record.Record{Schema: w.source, Values: make([]record.Value, len(w.source.Fields))}
-	for i, k := range w.source.Key {
+	row := record.Record{Schema: w.schema, Values: make([]record.Value, len(w.schema.Fields))}
+	for i, k := range w.schema.Key {
 		row.Values[k] = r.Origin.Key[i]
 	}
 	return row.KeyText()
@@ -652,9 +663,7 @@ func (p *pass) drain() error {
 				break
 			}
 			checked = append(checked, a.lane)
-			for _, b := range a.parts {
-				parts = append(parts, journal.Part{Sink: a.lane.name, Body: b})
-			}
+			parts = appendParts(parts, a.lane.name, a.parts)
 		case <-ticker.C:
 		}
 		if failed == nil && err == nil {

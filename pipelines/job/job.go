@@ -96,7 +96,7 @@ func (b *ErrorBudget) Spent(dead, read int64) string {
 
 // Window is the number of rows that may be read and not finished, of a run that is planned to read some.
 func (l Limits) Window(planned int64) int {
-	const least, most = 4000, 200_000
+	const least, most = 4000, 2_000_000
 	number, percent := strings.CutSuffix(l.Unfinished, "%")
 	n, err := strconv.ParseFloat(number, 64)
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
@@ -89,7 +88,7 @@ func (b *bench) readSource(ctx context.Context, s *sum) error {
 	for i, sp := range splits {
 		queues[i] = []connector.Split{sp}
 	}
-	ahead := connector.ReadAhead(ctx, source, queues, connector.Window{Readers: j.Limits.Readers, Rows: math.MaxInt64, Bytes: int64(j.Limits.ReadAhead)})
+	ahead := connector.ReadAhead(ctx, source, queues, connector.Window{Readers: j.Limits.Readers, Bytes: int64(j.Limits.ReadAhead)})
 	defer ahead.Stop()
 	for it := range ahead.Items {
 		if it.Err != nil {
@@ -101,7 +100,7 @@ func (b *bench) readSource(ctx context.Context, s *sum) error {
 				s.versions.Add(r.Version)
 			}
 		}
-		ahead.ReleaseBytes(it.Held)
+		ahead.Release(it.Held)
 	}
 	return nil
 }

@@ -107,8 +107,8 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 	if watch != nil {
 		watch(j, run, n, total)
 	}
-	// Two thirds of what may be unfinished are handed out; the pages that readers hold make up the rest.
-	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Window: max(1, p.Job.Limits.Window(total.Rows)*2/3/o.workers()), Job: text, Schema: schema}
+	// Three quarters of what may be unfinished are handed out; the pages that readers hold make up the rest.
+	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Window: max(1, p.Job.Limits.Window(total.Rows)*3/4/o.workers()), Job: text, Schema: schema}
 	until, stop := p.stopWith(ctx, j)
 	err = o.execute(until, p.Run, flow.Graph(setting, o.hands()))
 	stop()

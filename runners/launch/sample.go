@@ -3,7 +3,6 @@ package launch
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 
 	"reprise/io/connector"
@@ -47,7 +46,7 @@ func (p *Prepared) Measure(ctx context.Context, splits []connector.Split, moment
 	for i, split := range splits {
 		queues[i] = []connector.Split{split}
 	}
-	window := connector.Window{Readers: p.Job.Limits.Readers, Rows: math.MaxInt64, Bytes: int64(p.Job.Limits.ReadAhead)}
+	window := connector.Window{Readers: p.Job.Limits.Readers, Bytes: int64(p.Job.Limits.ReadAhead)}
 	ahead := connector.ReadAhead(ctx, p.Source, queues, window)
 	defer ahead.Stop()
 	var rows int64
