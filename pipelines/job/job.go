@@ -19,6 +19,7 @@ import (
 	"reprise/io/journal"
 	"reprise/io/kafkaio"
 	"reprise/pipelines/pace"
+	"reprise/pipelines/verify"
 	"reprise/transforms"
 )
 
@@ -31,6 +32,7 @@ type Job struct {
 	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
 	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
 	Pace        pace.Config       `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
+	Verify      verify.Config     `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' bears."`
 	Journal     *journal.Config   `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
 
 	file *file // that it was read from; nil: none
