@@ -64,6 +64,18 @@ func ParseTemplate(text string, schema *record.Schema) (*Template, error) {
 // Fixed tells whether the template has no fields.
 func (t *Template) Fixed() bool { return len(t.parts) == 1 }
 
+// Pattern is the template's text with a wildcard instead of each field.
+func (t *Template) Pattern(wildcard string) string {
+	var b strings.Builder
+	for _, p := range t.parts {
+		b.WriteString(p.text)
+		if p.field != -1 {
+			b.WriteString(wildcard)
+		}
+	}
+	return b.String()
+}
+
 // Append appends the text for a record; a field without a value is an error.
 func (t *Template) Append(b []byte, r *record.Record) ([]byte, error) {
 	for i := range t.parts {

@@ -26,43 +26,42 @@ type client struct {
 }
 
 // newClient resolves the secrets and reads the certificates; it does not connect.
-func newClient(c SinkConfig) (*client, error) {
-	password, err := c.Password.Resolve()
+func newClient(a access) (*client, error) {
+	password, err := a.password.Resolve()
 	if err != nil {
 		return nil, fail.Job("elasticsearch.secret", "password: %w", err)
 	}
-	key, err := c.APIKey.Resolve()
+	key, err := a.key.Resolve()
 	if err != nil {
 		return nil, fail.Job("elasticsearch.secret", "api_key: %w", err)
 	}
-	encryption, err := c.TLS.Config()
+	encryption, err := a.tls.Config()
 	if err != nil {
 		return nil, err
 	}
 	var urls []*url.URL
-	for _, text := range c.URLs {
+	for _, text := range a.urls {
 		u, err := url.Parse(text)
 		if err != nil {
 			return nil, fail.Job("elasticsearch.urls", "urls: %w", err)
 		}
 		urls = append(urls, u)
 	}
-	connect := c.ConnectTimeout.Or(5 * time.Second)
 	pool := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: connect, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: a.connectTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:     encryption,
-		TLSHandshakeTimeout: connect,
+		TLSHandshakeTimeout: a.connectTimeout,
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  !c.Gzip,
+		DisableCompression:  !a.gzip,
 	}
 	transport, err := elastictransport.NewClient(elastictransport.WithURLs(urls...), elastictransport.WithTransport(pool),
-		elastictransport.WithBasicAuth(c.User, password), elastictransport.WithAPIKey(key), elastictransport.WithDisableRetry())
+		elastictransport.WithBasicAuth(a.user, password), elastictransport.WithAPIKey(key), elastictransport.WithDisableRetry())
 	if err != nil {
 		return nil, fail.Job("elasticsearch.urls", "%w", err)
 	}
-	return &client{transport: transport, http: pool, timeout: c.timeout()}, nil
+	return &client{transport: transport, http: pool, timeout: a.timeout}, nil
 }
 
 func (c *client) close() { c.http.CloseIdleConnections() }

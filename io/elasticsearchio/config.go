@@ -52,26 +52,7 @@ func (c SinkConfig) Validate() []connector.Fault {
 	fault := func(path, format string, args ...any) {
 		faults = append(faults, connector.Faultf(path, format, args...))
 	}
-	if len(c.URLs) == 0 {
-		fault("urls", "at least one address is needed, such as http://localhost:9200")
-	}
-	for _, text := range c.URLs {
-		u, err := url.Parse(text)
-		switch {
-		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
-			fault("urls", "an address looks like http://host:9200 or https://host:9200")
-		case u.User != nil:
-			fault("urls", "%s: a login does not belong into the address; use user and password", u.Redacted())
-		case u.RawQuery != "" || u.Fragment != "":
-			fault("urls", "%s: an address has no ? and no #", u.Redacted())
-		}
-	}
-	if (c.User == "") != (c.Password == "") {
-		fault("user", "user and password belong together")
-	}
-	if c.User != "" && c.APIKey != "" {
-		fault("api_key", "either api_key or user and password")
-	}
+	faults = append(faults, c.access().faults()...)
 	for path, text := range map[string]string{"index": c.Index, "id": c.ID, "routing": c.Routing} {
 		if _, err := connector.ParseTemplate(text, nil); err != nil {
 			fault(path, "%v", err)
@@ -105,6 +86,48 @@ func (c SinkConfig) Validate() []connector.Fault {
 	return faults
 }
 
+// access is how a cluster is reached.
+type access struct {
+	urls           []string
+	user           string
+	password, key  connector.Secret
+	tls            *connector.TLS
+	gzip           bool
+	timeout        time.Duration
+	connectTimeout time.Duration
+}
+
+func (c SinkConfig) access() access {
+	return access{c.URLs, c.User, c.Password, c.APIKey, c.TLS, c.Gzip, c.Timeout.Or(time.Minute), c.ConnectTimeout.Or(5 * time.Second)}
+}
+
+func (a access) faults() (faults []connector.Fault) {
+	fault := func(path, format string, args ...any) {
+		faults = append(faults, connector.Faultf(path, format, args...))
+	}
+	if len(a.urls) == 0 {
+		fault("urls", "at least one address is needed, such as http://localhost:9200")
+	}
+	for _, text := range a.urls {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+			fault("urls", "an address looks like http://host:9200 or https://host:9200")
+		case u.User != nil:
+			fault("urls", "%s: a login does not belong into the address; use user and password", u.Redacted())
+		case u.RawQuery != "" || u.Fragment != "":
+			fault("urls", "%s: an address has no ? and no #", u.Redacted())
+		}
+	}
+	if (a.user == "") != (a.password == "") {
+		fault("user", "user and password belong together")
+	}
+	if a.user != "" && a.key != "" {
+		fault("api_key", "either api_key or user and password")
+	}
+	return faults
+}
+
 // refreshes are the settings' words in those of the server.
 var refreshes = map[string]string{"": "", "none": "", "now": "true", "wait_for": "wait_for"}
 
@@ -123,20 +146,13 @@ func (c SinkConfig) retry() connector.Retry {
 	return r
 }
 
-func (c SinkConfig) timeout() time.Duration { return c.Timeout.Or(time.Minute) }
+func (c SinkConfig) idTemplate() string { return orDefault(c.ID, "{key}") }
 
-func (c SinkConfig) idTemplate() string {
-	if c.ID == "" {
-		return "{key}"
-	}
-	return c.ID
-}
-
-func orDefault(n, def int) int {
-	if n == 0 {
+func orDefault[T comparable](v, def T) T {
+	if zero := *new(T); v == zero {
 		return def
 	}
-	return n
+	return v
 }
 
 // body is the body of a request that makes the index.

@@ -34,7 +34,7 @@ func (s *Sink) connect() (*client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client == nil {
-		c, err := newClient(s.config)
+		c, err := newClient(s.config.access())
 		if err != nil {
 			return nil, err
 		}
