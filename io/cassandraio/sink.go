@@ -26,7 +26,7 @@ import (
 //
 // Two different writes with the same time are settled by Cassandra's own rules: a null or delete wins over a value, of two values
 // the greater bytes; collections that are not frozen are merged element by element. Whoever writes changed data back
-// to the table it came from must therefore raise the version.
+// to the table it came from must therefore raise the version, as write: changes does (see changes).
 //
 // An expiry becomes a TTL by the clock of the worker when the write is sent, and an expiry again by the server's, so it is as exact as
 // the two clocks agree; a repeated write may prolong it by the time that lies between sending and executing.
@@ -38,6 +38,7 @@ type Sink struct {
 	mu      sync.Mutex
 	session *gocql.Session
 	target  *target
+	changes *changes       // nil: all is written
 	schema  *record.Schema // that target was made for
 }
 
@@ -74,7 +75,10 @@ func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Sche
 	} else if err != nil {
 		return err
 	}
-	_, err = newTarget(s.config, columns, schema)
+	t, err := newTarget(s.config, columns, schema)
+	if err == nil && s.config.Write == writeChanges {
+		_, err = newChanges(ctx, s.session, s.config, t)
+	}
 	return err
 }
 
@@ -108,12 +112,18 @@ func (s *Sink) writer(ctx context.Context, schema *record.Schema) (*writer, erro
 		if err != nil {
 			return nil, err
 		}
-		if s.target, err = newTarget(s.config, columns, schema); err != nil {
+		t, err := newTarget(s.config, columns, schema)
+		if err != nil {
 			return nil, err
 		}
-		s.schema = schema
+		if s.config.Write == writeChanges {
+			if s.changes, err = newChanges(ctx, s.session, s.config, t); err != nil {
+				return nil, err
+			}
+		}
+		s.target, s.schema = t, schema
 	}
-	return &writer{sink: s, session: s.session, target: s.target, level: level}, nil
+	return &writer{sink: s, session: s.session, target: s.target, changes: s.changes, level: level}, nil
 }
 
 // connect is called with mu held.
@@ -130,7 +140,7 @@ func (s *Sink) Close() error {
 	defer s.mu.Unlock()
 	if s.session != nil {
 		s.session.Close()
-		s.session, s.target = nil, nil
+		s.session, s.target, s.changes = nil, nil, nil
 	}
 	return nil
 }
@@ -140,6 +150,7 @@ type writer struct {
 	sink    *Sink
 	session *gocql.Session
 	target  *target
+	changes *changes // nil: all is written
 	level   gocql.Consistency
 	binders sync.Pool // of *binder
 }
@@ -158,12 +169,8 @@ type request struct {
 // write implements connector.WriteBatch.
 func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.Result {
 	results := make([]connector.Result, len(batch))
-	b, ok := w.binders.Get().(*binder)
-	if !ok {
-		b = newBinder(w.target, &w.sink.texts)
-	}
+	b := w.binder()
 	defer w.binders.Put(b)
-	b.reset(time.Now().Unix())
 	requests := w.requests(b, batch, results)
 	var sending sync.WaitGroup
 	for _, q := range requests {
@@ -174,7 +181,11 @@ func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.
 			return connector.AllFailed(batch, ctx.Err())
 		}
 		sending.Go(func() {
-			w.send(ctx, q.rows, results)
+			if w.changes == nil {
+				w.send(ctx, q.rows, results)
+			} else {
+				w.change(ctx, batch, q.rows, results)
+			}
 			<-w.sink.slots
 		})
 	}
@@ -182,29 +193,48 @@ func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.
 	return results
 }
 
-// requests cuts a batch into requests, each for rows of one partition; the results get the records that cannot be encoded.
+// binder is an empty binder, to be put back into binders.
+func (w *writer) binder() *binder {
+	b, ok := w.binders.Get().(*binder)
+	if !ok {
+		b = newBinder(w.target, &w.sink.texts)
+	}
+	b.reset(time.Now().Unix())
+	return b
+}
+
+// requests cuts a batch into requests, each for rows of one partition; the results get the records that cannot be encoded. Rows that are to be
+// compared first have no statements yet.
 func (w *writer) requests(b *binder, batch []*record.Record, results []connector.Result) []*request {
 	var all []*request
 	open := map[string]*request{} // by partition
 	var key []byte
 	for i, r := range batch {
 		before := len(b.data)
+		compare := w.changes != nil && r.Op == record.Upsert
 		var statements []statement
 		var err error
 		if key, err = b.partition(key[:0], r); err == nil {
-			statements, err = b.statements(r)
+			if compare {
+				err = b.keyed(r)
+			} else {
+				statements, err = b.statements(r)
+			}
 		}
 		if err != nil {
 			results[i].Err = err
 			continue
 		}
-		if len(statements) == 0 {
+		if len(statements) == 0 && !compare {
 			results[i].Outcome = record.Unchanged
 			continue
 		}
-		size := len(b.data) - before
+		size, most := len(b.data)-before, int(w.sink.config.BatchBytes)
+		if compare {
+			size, most = r.Size(), compareBytes
+		}
 		q := open[string(key)]
-		if q == nil || len(q.rows) >= w.sink.config.BatchRows || q.bytes+size > int(w.sink.config.BatchBytes) {
+		if q == nil || len(q.rows) >= w.sink.config.BatchRows || q.bytes+size > most {
 			q = &request{}
 			all = append(all, q)
 			open[string(key)] = q

@@ -417,7 +417,12 @@ func (db *database) want(t testing.TB, want ...string) {
 // put writes records in one bundle and gives their results in order.
 func put(t testing.TB, s connector.Sink, records ...*record.Record) []connector.Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	return putIn(t, t.Context(), s, records...)
+}
+
+func putIn(t testing.TB, ctx context.Context, s connector.Sink, records ...*record.Record) []connector.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	settled := map[*record.Record]connector.Result{}

@@ -19,6 +19,7 @@ type SinkConfig struct {
 	PartitionKey []string          `json:"partition_key,omitempty" jsonschema_description:"Columns of the partition key, in order; needed by create alone."`
 	Clustering   []string          `json:"clustering,omitempty" jsonschema_description:"Clustering columns, in order; used by create alone. Default: none."`
 	TTL          string            `json:"ttl,omitempty" jsonschema:"enum=keep,enum=drop" jsonschema_description:"keep: what expires at its source expires at the same time here, and what does not never does. drop: the table's own default_time_to_live applies. Default: keep."`
+	Write        string            `json:"write,omitempty" jsonschema:"enum=all,enum=changes" jsonschema_description:"all: every column of a record is written, at its own write time, and nothing is read before. changes: for repairs in the table that the job reads, and for columns added to one. Rows are read by their keys first, and only columns that differ are written, each a microsecond after what stands there; a row that differs in nothing is unchanged, and one that is not there is not made. Rows that were changed after the job had read them become dead letters (cassandra.row_changed), which reprise redrive makes anew; so keep the fields that others are made of. Default: all."`
 	Consistency  string            `json:"consistency,omitempty" jsonschema:"enum=ANY,enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must have a write before it counts as written. Default: LOCAL_QUORUM."`
 	BatchRows    int               `json:"batch_rows,omitempty" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most rows of one partition that are written by one request. Default: 100."`
 	BatchBytes   connector.Bytes   `json:"batch_bytes,omitempty" jsonschema_description:"Most bytes of one such request; a larger row is written alone. Default: 40KiB, which is below the server's default batch_size_fail_threshold."`
@@ -46,8 +47,18 @@ func (c SinkConfig) Validate() []connector.Fault {
 	if c.TTL != "" && c.TTL != "keep" && c.TTL != "drop" {
 		add("ttl", "ttl is keep or drop, not %q", c.TTL)
 	}
-	if _, err := c.consistency(); err != nil {
+	level, err := c.consistency()
+	if err != nil {
 		add("consistency", "%q is no consistency level of a write; LOCAL_QUORUM is one", c.Consistency)
+	}
+	if c.Write != "" && c.Write != writeAll && c.Write != writeChanges {
+		add("write", "write is all or changes, not %q", c.Write)
+	}
+	if c.Write == writeChanges && c.Create {
+		add("create", "write: changes writes to rows that are there, and a new table has none; leave one of them out")
+	}
+	if c.Write == writeChanges && level == gocql.Any {
+		add("consistency", "write: changes reads rows first, and nothing is read with ANY; LOCAL_QUORUM is one that reads and writes")
 	}
 	if c.BatchRows < 0 || c.BatchRows > maxBatchRows {
 		add("batch_rows", "batch_rows is 1 to %d, not %d", maxBatchRows, c.BatchRows)
@@ -57,6 +68,12 @@ func (c SinkConfig) Validate() []connector.Fault {
 	}
 	return faults
 }
+
+// What is written of a record.
+const (
+	writeAll     = "all"
+	writeChanges = "changes"
+)
 
 const (
 	maxBatchRows = 1000

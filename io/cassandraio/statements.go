@@ -16,6 +16,7 @@ import (
 //	an upsert: one INSERT with the record's own version and expiry, which makes the row exist. Where the record has cells, the
 //	INSERT holds those of this version and expiry, and an UPDATE follows for each other pair of version and expiry.
 //	a delete: one DELETE of the row with the record's version.
+//	changes of a row that is there: UPDATEs alone, since an INSERT would make the row exist (see changes.go).
 //
 // Unset fields are bound as unset, so that the server leaves their columns alone. A null is written at its cell's version; one
 // whose version the source does not know, as Cassandra has none for a column without a value, is left alone. What has expired
@@ -92,10 +93,8 @@ func (b *binder) partition(key []byte, r *record.Record) ([]byte, error) {
 // statements are those for a record, none where all of it has expired and nothing is to be hidden.
 func (b *binder) statements(r *record.Record) ([]statement, error) {
 	from := len(b.list)
-	for f := range b.target.columns {
-		if c := &b.target.columns[f]; c.key && r.Values[f].IsNull() {
-			return nil, errNoKey(c)
-		}
+	if err := b.keyed(r); err != nil {
+		return nil, err
 	}
 	if r.Op == record.Delete {
 		err := b.remove(r)
@@ -107,14 +106,30 @@ func (b *binder) statements(r *record.Record) ([]statement, error) {
 			return nil, err
 		}
 	}
+	err := b.updates(r)
+	return b.list[from:len(b.list):len(b.list)], err
+}
+
+// keyed checks that a record has a key.
+func (b *binder) keyed(r *record.Record) error {
+	for f := range b.target.columns {
+		if c := &b.target.columns[f]; c.key && r.Values[f].IsNull() {
+			return errNoKey(c)
+		}
+	}
+	return nil
+}
+
+// updates adds an UPDATE for each pair of version and expiry of the cells that are still to be written.
+func (b *binder) updates(r *record.Record) error {
 	for f := range b.cells {
 		if c := b.cells[f]; c.do != leave && !c.done {
 			if err := b.update(r, c.version, c.expires); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return b.list[from:len(b.list):len(b.list)], nil
+	return nil
 }
 
 // plan decides what is to be done with each column but those of the key.

@@ -24,6 +24,7 @@ type target struct {
 }
 
 type targetColumn struct {
+	name   string
 	quoted string
 	field  string
 	typ    record.Type
@@ -65,6 +66,8 @@ func newTarget(c SinkConfig, columns []tableColumn, schema *record.Schema) (*tar
 		fieldOf[name] = i
 		isKey := col.kind == "partition_key" || col.kind == "clustering"
 		switch {
+		case c.Write == writeChanges && col.kind == "static":
+			add("column %q is static: all rows of a partition share it, so it cannot be written row by row; drop the field by a transform", name)
 		case !found:
 			add("field %q has no column %q; add it to the table, name another under columns, or drop the field by a transform", f.Name, name)
 		case col.err != nil:
@@ -74,7 +77,7 @@ func newTarget(c SinkConfig, columns []tableColumn, schema *record.Schema) (*tar
 		case col.typ.Kind == record.List && !col.typ.Frozen && !isKey:
 			add("column %q is a list that is not frozen: Cassandra appends to it when a write is repeated; make it frozen<%s> or a set", name, col.cql)
 		}
-		t.columns = append(t.columns, targetColumn{quoted: quote(name), field: f.Name, typ: col.typ, key: isKey})
+		t.columns = append(t.columns, targetColumn{name: name, quoted: quote(name), field: f.Name, typ: col.typ, key: isKey})
 	}
 	for _, col := range columns {
 		if col.kind != "partition_key" && col.kind != "clustering" {

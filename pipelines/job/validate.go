@@ -42,6 +42,9 @@ func (j *Job) Validate() []connector.Fault {
 		for kind, v := range kinds {
 			add("sinks."+name+"."+kind, v)
 		}
+		if to, from := j.Sinks[name].Cassandra, j.Source.Cassandra; to != nil && from != nil && to.Write == "changes" && from.Version != "" {
+			faults = append(faults, connector.Faultf("sinks."+name+".cassandra.write", "changes are told by write times, which the source's version: %s hides; leave that out", from.Version))
+		}
 	}
 	for kind, v := range j.DeadLetters.kinds() {
 		add("dead_letters."+kind, v)
