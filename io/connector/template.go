@@ -78,11 +78,24 @@ func (t *Template) Pattern(wildcard string) string {
 
 // Append appends the text for a record; a field without a value is an error.
 func (t *Template) Append(b []byte, r *record.Record) ([]byte, error) {
+	return t.append(b, r, func(b []byte, _ int) ([]byte, error) { return b, nil })
+}
+
+// AppendURL is Append for an address: the values of fields are escaped, so that each stays within the part of a path or query in which it stands. A value
+// that a path cannot hold, an empty one or dots alone, is an error.
+func (t *Template) AppendURL(b []byte, r *record.Record) ([]byte, error) {
+	return t.append(b, r, escape)
+}
+
+// append ends each value with a function that is told where it begins.
+func (t *Template) append(b []byte, r *record.Record, value func(b []byte, from int) ([]byte, error)) ([]byte, error) {
 	for i := range t.parts {
 		p := &t.parts[i]
+		from := len(b)
 		switch p.field {
 		case -1:
 			b = append(b, p.text...)
+			continue
 		case -2:
 			b = r.AppendKey(b)
 		default:
@@ -95,6 +108,29 @@ func (t *Template) Append(b []byte, r *record.Record) ([]byte, error) {
 			} else {
 				b = v.AppendText(b, p.typ)
 			}
+		}
+		var err error
+		if b, err = value(b, from); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// escape escapes what follows a place, all but the characters that mean nothing anywhere in an address (RFC 3986, 2.3).
+func escape(b []byte, from int) ([]byte, error) {
+	const hex = "0123456789ABCDEF"
+	plain := string(b[from:])
+	if plain == "" || plain == "." || plain == ".." {
+		return b, fmt.Errorf("the value %q cannot stand in an address", plain)
+	}
+	b = b[:from]
+	for _, c := range []byte(plain) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("-._~", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hex[c>>4], hex[c&15])
 		}
 	}
 	return b, nil

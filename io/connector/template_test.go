@@ -56,6 +56,27 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
+// TestAppendURL: whatever a value is, it stays within its part of the address.
+func TestAppendURL(t *testing.T) {
+	tmpl, err := ParseTemplate("/a/{title}/b?q={title}", templateSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := templateRecord(t)
+	for value, want := range map[string]string{"plain-1.~_": "plain-1.~_", "a/b?c=d&e#f g+%20": "a%2Fb%3Fc%3Dd%26e%23f%20g%2B%2520", "日": "%E6%97%A5", "...": "..."} {
+		r.Values[5] = record.String(value)
+		if got, err := tmpl.AppendURL(nil, r); err != nil || string(got) != "/a/"+want+"/b?q="+want {
+			t.Errorf("%q gives %s (%v), want %s", value, got, err, want)
+		}
+	}
+	for _, value := range []record.Value{record.NullValue, record.String(""), record.String("."), record.String("..")} {
+		r.Values[5] = value
+		if got, err := tmpl.AppendURL(nil, r); err == nil {
+			t.Errorf("%v gives %s, want an error", value, got)
+		}
+	}
+}
+
 func TestTemplateErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"{":              "{ without }",

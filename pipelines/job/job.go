@@ -15,6 +15,7 @@ import (
 	"reprise/io/corpusio"
 	"reprise/io/elasticsearchio"
 	"reprise/io/fileio"
+	"reprise/io/httpio"
 	"reprise/io/icebergio"
 	"reprise/io/journal"
 	"reprise/io/kafkaio"
@@ -44,6 +45,7 @@ type Source struct {
 	Files     *fileio.SourceConfig      `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
 	Kafka     *kafkaio.SourceConfig     `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
 	Iceberg   *icebergio.SourceConfig   `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
+	HTTP      *httpio.SourceConfig      `json:"http,omitempty" jsonschema_description:"A service that finds rows by their keys over HTTP: the table of a join."`
 	Corpus    *corpusio.SourceConfig    `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
 	Letters   *Letters                  `json:"letters,omitempty" jsonschema:"-"` // of a redrive; no job file has it
 }
@@ -55,6 +57,7 @@ type Target struct {
 	Iceberg       *icebergio.SinkConfig       `json:"iceberg,omitempty" jsonschema_description:"A table of Iceberg."`
 	Kafka         *kafkaio.SinkConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka."`
 	Files         *fileio.SinkConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files in a folder."`
+	HTTP          *httpio.SinkConfig          `json:"http,omitempty" jsonschema_description:"A service that starts a workflow for each record, by one HTTP request."`
 }
 
 // Sink is a target with what goes there.
@@ -165,6 +168,8 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return kafkaio.NewSource(*s.Kafka, need), nil
 	case s.Iceberg != nil:
 		return icebergio.NewSource(*s.Iceberg, need), nil
+	case s.HTTP != nil:
+		return httpio.NewSource(*s.HTTP, need), nil
 	case s.Corpus != nil:
 		return corpusio.NewSource(*s.Corpus, need), nil
 	case s.Letters != nil:
@@ -186,6 +191,8 @@ func (t Target) Open() (connector.Sink, error) {
 		return kafkaio.NewSink(*t.Kafka), nil
 	case t.Files != nil:
 		return fileio.NewSink(*t.Files), nil
+	case t.HTTP != nil:
+		return httpio.NewSink(*t.HTTP), nil
 	}
 	return nil, fmt.Errorf("the sink has no target")
 }

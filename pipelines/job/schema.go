@@ -27,7 +27,7 @@ func Schema() *jsonschema.Schema {
 	sinks, _ := s.Properties.Get("sinks")
 	sinks.MinProperties = new(uint64(1))
 	queue, _ := s.Properties.Get("dead_letters")
-	for _, kind := range []string{"cassandra", "elasticsearch"} { // they cannot hold any record
+	for _, kind := range []string{"cassandra", "elasticsearch", "http"} { // they cannot hold any record
 		queue.Properties.Delete(kind)
 	}
 	return s

@@ -27,6 +27,9 @@ func (j *Job) Validate() []connector.Fault {
 	for name, v := range j.Source.kinds() {
 		add("source."+name, v)
 	}
+	if j.Source.HTTP != nil {
+		faults = append(faults, connector.Faultf("source.http", "a service that finds rows by their keys cannot be read from beginning to end; use it as the table of a join"))
+	}
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		if !sinkName.MatchString(name) {
 			faults = append(faults, connector.Faultf("sinks."+name, "a sink's name has letters, digits and, within, any of . _ -"))
@@ -34,7 +37,7 @@ func (j *Job) Validate() []connector.Fault {
 		kinds := j.Sinks[name].kinds()
 		switch targets := slices.Sorted(maps.Keys(kinds)); len(targets) {
 		case 0:
-			faults = append(faults, connector.Faultf("sinks."+name, "one of these is needed: cassandra, elasticsearch, files, iceberg, kafka"))
+			faults = append(faults, connector.Faultf("sinks."+name, "one of these is needed: cassandra, elasticsearch, files, http, iceberg, kafka"))
 		case 1:
 		default:
 			faults = append(faults, connector.Faultf("sinks."+name, "only one target may stand here, not %s", strings.Join(targets, " and ")))
@@ -86,6 +89,9 @@ func (s Source) kinds() map[string]validator {
 	if s.Iceberg != nil {
 		kinds["iceberg"] = s.Iceberg
 	}
+	if s.HTTP != nil {
+		kinds["http"] = s.HTTP
+	}
 	if s.Corpus != nil {
 		kinds["corpus"] = s.Corpus
 	}
@@ -108,6 +114,9 @@ func (t Target) kinds() map[string]validator {
 	}
 	if t.Files != nil {
 		kinds["files"] = t.Files
+	}
+	if t.HTTP != nil {
+		kinds["http"] = t.HTTP
 	}
 	return kinds
 }
