@@ -1,0 +1,228 @@
+package usecases
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gocql/gocql"
+
+	"reprise/io/cassandraio"
+	"reprise/io/corpusio"
+	"reprise/runners/cli"
+	"reprise/runners/corpus"
+	"reprise/runners/launch"
+	"reprise/runners/services"
+)
+
+const (
+	pages = "../../pipelines/usecases"
+	jobs  = "../../testdata/jobs"
+	rows  = 2000 // of the corpus
+	rate  = 500  // rows a second of a run, so that production changes some before and some after they are read
+)
+
+// TestMain lets the test binary be the commands that pages tell of: reprise, and a cqlsh that executes what follows -e.
+func TestMain(m *testing.M) {
+	switch os.Getenv("USECASES_COMMAND") {
+	case "reprise":
+		os.Exit(cli.Main(os.Args[1:]))
+	case "cqlsh":
+		os.Exit(cqlsh(os.Args[1:]))
+	}
+	launch.Init(os.Args[1:]) // corpora are loaded by runs in this process
+	os.Exit(m.Run())
+}
+
+// cqlsh is `cqlsh -e STATEMENTS`.
+func cqlsh(args []string) int {
+	if len(args) != 2 || args[0] != "-e" {
+		fmt.Fprintf(os.Stderr, "cqlsh -e STATEMENTS, not %q\n", args)
+		return 2
+	}
+	c := cassandraio.Connection{Hosts: []string{os.Getenv("USECASES_CASSANDRA")}}
+	if err := cassandraio.Execute(context.Background(), c, cassandraio.Statements(args[1])...); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// usecase is one page, in a folder that looks like the project's to its commands, with a keyspace and indices of its own.
+type usecase struct {
+	*live
+	t         *testing.T
+	dir       string
+	cassandra string
+	search    string // its prefix of names is that of the page's: asset-search
+	names     *strings.Replacer
+	left      []string  // the page's commands that have not been run
+	began     time.Time // of the last command
+}
+
+// loading is held while a corpus is loaded: a process makes one run at a time.
+var loading sync.Mutex
+
+// begin makes the corpus and the folder. The job files run with the test's servers and names, at the test's rate.
+func begin(t *testing.T, page string, needs ...services.Service) *usecase {
+	t.Helper()
+	t.Parallel()
+	c := &usecase{t: t, dir: t.TempDir(), cassandra: services.Need(t, services.Cassandra)}
+	name := services.Name(t)
+	replace := []string{"asset-search", name + "-search", "asset-events", name + "-events", "media", name, "[127.0.0.1]", `["` + c.cassandra + `"]`}
+	for _, s := range needs {
+		addr := services.Need(t, s)
+		_, port, _ := net.SplitHostPort(addr)
+		n, _ := strconv.Atoi(port)
+		replace = append(replace, fmt.Sprintf("127.0.0.1:%d", n-10_000), addr)
+		if s == services.Elasticsearch {
+			c.search = "http://" + addr + "/" + name + "-search"
+		}
+	}
+	c.names = strings.NewReplacer(replace...)
+
+	loading.Lock()
+	_, err := corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{c.cassandra}}, Keyspace: name, Source: corpusio.SourceConfig{Rows: rows},
+		Journal: filepath.Join(c.dir, "load.db")}.Load(t.Context())
+	loading.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.live = newLive(t, connect(t, c.cassandra), name, 1)
+	c.files()
+	c.left = steps(t, page)
+	return c
+}
+
+func connect(t *testing.T, addr string) *gocql.Session {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(addr)
+	cluster := gocql.NewCluster(host)
+	cluster.Port, _ = strconv.Atoi(port)
+	cluster.ProtoVersion, cluster.Timeout, cluster.ConnectTimeout, cluster.DisableInitialHostLookup = 4, 30*time.Second, 30*time.Second, true
+	session, err := cluster.CreateSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	return session
+}
+
+// files puts the job files, and what they need, into the folder, and the commands into its bin.
+func (c *usecase) files() {
+	c.t.Helper()
+	to := filepath.Join(c.dir, "testdata", "jobs")
+	self, err := os.Executable()
+	if err == nil {
+		err = os.MkdirAll(to, 0o755)
+	}
+	names, e := filepath.Glob(jobs + "/*")
+	if err != nil || e != nil {
+		c.t.Fatal(err, e)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if filepath.Ext(name) == ".yaml" && !strings.Contains(string(text), "\npace:") {
+			text = fmt.Appendf(text, "pace: {rates: {source: {records: %d}}}\n", rate)
+		}
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(name)), []byte(c.names.Replace(string(text))), 0o644); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(c.dir, "bin"), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, command := range []string{"reprise", "cqlsh"} {
+		script := fmt.Sprintf("#!/bin/sh\nUSECASES_COMMAND=%s USECASES_CASSANDRA=%s exec %s \"$@\"\n", command, c.cassandra, self)
+		if err := os.WriteFile(filepath.Join(c.dir, "bin", command), []byte(script), 0o755); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// until runs the page's commands up to the next one that begins with a text.
+func (c *usecase) until(prefix string) {
+	c.t.Helper()
+	for len(c.left) > 0 && !strings.HasPrefix(c.left[0], prefix) {
+		c.next()
+	}
+	if len(c.left) == 0 {
+		c.t.Fatalf("the page has no further command %q", prefix)
+	}
+}
+
+// rest runs the page's other commands.
+func (c *usecase) rest() {
+	c.t.Helper()
+	for len(c.left) > 0 {
+		c.next()
+	}
+}
+
+// next runs the page's next command and gives what it prints.
+func (c *usecase) next() string {
+	c.t.Helper()
+	command := c.left[0]
+	c.left = c.left[1:]
+	return c.run(command)
+}
+
+// run runs a command, which must succeed.
+func (c *usecase) run(command string) string {
+	c.t.Helper()
+	out, err := c.try(command)
+	if err != nil {
+		c.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return out
+}
+
+func (c *usecase) try(command string) (string, error) {
+	c.began = time.Now()
+	cmd := exec.CommandContext(c.t.Context(), "bash", "-c", c.names.Replace(command))
+	cmd.Dir = c.dir
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(c.dir, "bin")+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	c.t.Logf("%s: %s", command, time.Since(c.began).Round(10*time.Millisecond))
+	return string(out), err
+}
+
+// steps are the commands under Steps of a page.
+func steps(t *testing.T, page string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(pages, page+".md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "\n## Steps\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	all := commands(section)
+	if !found || len(all) == 0 {
+		t.Fatalf("%s has no steps", page)
+	}
+	return all
+}
+
+var continued = regexp.MustCompile(`\\\n +`)
+
+// commands are the lines of a text that are set off as code; a \ at the end joins the next one.
+func commands(text string) (all []string) {
+	for line := range strings.Lines(continued.ReplaceAllString(text, "")) {
+		if command, ok := strings.CutPrefix(line, "    "); ok {
+			all = append(all, strings.TrimSpace(command))
+		}
+	}
+	return all
+}
