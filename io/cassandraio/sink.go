@@ -31,9 +31,10 @@ import (
 // An expiry becomes a TTL by the clock of the worker when the write is sent, and an expiry again by the server's, so it is as exact as
 // the two clocks agree; a repeated write may prolong it by the time that lies between sending and executing.
 type Sink struct {
-	config SinkConfig
-	slots  chan struct{} // one for each request under way
-	texts  texts
+	config  SinkConfig
+	slots   chan struct{} // one for each request under way
+	texts   texts
+	deletes *tombstones // nil: as many as come
 
 	mu      sync.Mutex
 	session *gocql.Session
@@ -47,7 +48,7 @@ var _ connector.Sink = (*Sink)(nil)
 // NewSink makes a sink; it connects when it is used first.
 func NewSink(c SinkConfig) *Sink {
 	c = c.withDefaults()
-	return &Sink{config: c, slots: make(chan struct{}, c.InFlight)}
+	return &Sink{config: c, slots: make(chan struct{}, c.InFlight), deletes: newTombstones(c.Deletes)}
 }
 
 // Prepare implements connector.Sink. It names every field that has no column of a fitting type, and every key column without a field.
@@ -190,6 +191,13 @@ func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.
 		})
 	}
 	sending.Wait()
+	if w.sink.deletes != nil {
+		for i, res := range results {
+			if res.Err == nil || fail.ClassOf(res.Err) == fail.Permanent {
+				w.sink.deletes.settle(batch[i])
+			}
+		}
+	}
 	return results
 }
 
@@ -220,6 +228,9 @@ func (w *writer) requests(b *binder, batch []*record.Record, results []connector
 			} else {
 				statements, err = b.statements(r)
 			}
+		}
+		if err == nil && r.Op == record.Delete && w.sink.deletes != nil {
+			err = w.sink.deletes.take(key, r)
 		}
 		if err != nil {
 			results[i].Err = err

@@ -1,6 +1,7 @@
 package cassandraio
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ type SinkConfig struct {
 	Clustering   []string          `json:"clustering,omitempty" jsonschema_description:"Clustering columns, in order; used by create alone. Default: none."`
 	TTL          string            `json:"ttl,omitempty" jsonschema:"enum=keep,enum=drop" jsonschema_description:"keep: what expires at its source expires at the same time here, and what does not never does. drop: the table's own default_time_to_live applies. Default: keep."`
 	Write        string            `json:"write,omitempty" jsonschema:"enum=all,enum=changes" jsonschema_description:"all: every column of a record is written, at its own write time, and nothing is read before. changes: for repairs in the table that the job reads, and for columns added to one. Rows are read by their keys first, and only columns that differ are written, each a microsecond after what stands there; a row that differs in nothing is unchanged, and one that is not there is not made. Rows that were changed after the job had read them become dead letters (cassandra.row_changed), which reprise redrive makes anew; so keep the fields that others are made of. Default: all."`
+	Deletes      *Deletes          `json:"deletes,omitempty" jsonschema_description:"How much a run may delete. A delete always removes a whole row, by one tombstone with the record's version: nothing newer. Default: no bound."`
 	Consistency  string            `json:"consistency,omitempty" jsonschema:"enum=ANY,enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must have a write before it counts as written. Default: LOCAL_QUORUM."`
 	BatchRows    int               `json:"batch_rows,omitempty" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most rows of one partition that are written by one request. Default: 100."`
 	BatchBytes   connector.Bytes   `json:"batch_bytes,omitempty" jsonschema_description:"Most bytes of one such request; a larger row is written alone. Default: 40KiB, which is below the server's default batch_size_fail_threshold."`
@@ -53,6 +55,9 @@ func (c SinkConfig) Validate() []connector.Fault {
 	}
 	if c.Write != "" && c.Write != writeAll && c.Write != writeChanges {
 		add("write", "write is all or changes, not %q", c.Write)
+	}
+	if c.Deletes != nil && (c.Deletes.PerPartition < 0 || c.Deletes.PerPartition > math.MaxInt32) {
+		add("deletes.per_partition", "per_partition is 1 to %d, not %d", math.MaxInt32, c.Deletes.PerPartition)
 	}
 	if c.Write == writeChanges && c.Create {
 		add("create", "write: changes writes to rows that are there, and a new table has none; leave one of them out")

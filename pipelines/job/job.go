@@ -75,7 +75,7 @@ type Limits struct {
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
 	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes of records that each worker holds at once, from reading to the sinks' answers. Default: 32MiB."`
 	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 4000."`
-	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records."`
+	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records; none where a sink bounds its deletes."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
 }
 
@@ -143,6 +143,11 @@ func (j *Job) SetDefaults() {
 	l.Unfinished = def(l.Unfinished, defaultUnfinished)
 	if l.ErrorBudget == nil {
 		l.ErrorBudget = &ErrorBudget{Recent: 25, Of: 30}
+		for _, s := range j.Sinks {
+			if s.Cassandra != nil && s.Cassandra.Deletes != nil {
+				l.ErrorBudget = &ErrorBudget{} // many dead letters in a row are what a bound on deletes is for
+			}
+		}
 	}
 	if len(j.Sinks) > 1 {
 		// The others need not wait long for one that is down.
