@@ -26,10 +26,16 @@ type lane struct {
 	settled []share
 	down    error // why it is left behind; nil: it is not
 
+	after []*lane           // that come before it
+	lost  map[string]string // keys of rows that failed there in earlier attempts, with the sink
+
 	tally   tally // of the page that is being handed out
 	letters []*record.DeadLetter
 	recent  recent // of the records that entered the chain
 }
+
+// begin makes ready for another page.
+func (l *lane) begin() { l.tally, l.letters = tally{}, nil }
 
 // tally counts what becomes of the records of one page in a chain.
 type tally struct {

@@ -40,6 +40,9 @@ type page struct {
 	letters [][]*record.DeadLetter // by lane
 	held    int                    // lanes that may hold records of it
 	open    int                    // lanes that have not finished it
+
+	finished []bool // by lane: it has been written down, or there was nothing to do
+	shared   tally  // of what comes before all sinks
 }
 
 // share is a page at one lane.
@@ -59,10 +62,11 @@ func (l *ledger) enter(rows, memory int64, where connector.Split, name string, l
 	l.last++
 	l.unfinished += rows
 	p := &page{number: l.last, rows: rows, memory: memory, where: where, name: name, sums: make([]journal.Sum, len(lanes)),
-		waiting: make([]int, len(lanes)), letters: make([][]*record.DeadLetter, len(lanes))}
+		waiting: make([]int, len(lanes)), letters: make([][]*record.DeadLetter, len(lanes)),
+		finished: make([]bool, len(lanes))}
 	for i, in := range lanes {
 		if !in {
-			p.waiting[i] = -1
+			p.waiting[i], p.finished[i] = -1, true
 			continue
 		}
 		p.waiting[i] = 1
@@ -83,17 +87,19 @@ func (l *ledger) add(p *page, lane, records int) {
 	}
 }
 
-// handed tells that a lane has got all of a page: what ended before its sink, and what its own steps made of it.
-func (l *ledger) handed(p *page, lane int, t tally, letters []*record.DeadLetter) {
+// handed tells that a lane has got all of a page: what ended before its sink, and what its own steps made of it. It is false
+// for a lane that the page is not for.
+func (l *ledger) handed(p *page, lane int, t tally, letters []*record.DeadLetter) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.waiting[lane] < 0 {
-		return
+		return false
 	}
 	p.sums[lane].Made += t.made
 	p.sums[lane].Outcomes.Add(t.outcomes)
 	p.letters[lane] = append(p.letters[lane], letters...)
 	l.less(p, lane, 1)
+	return true
 }
 
 // settle takes what a sink says of records. letter makes the dead letter of a result.
@@ -168,6 +174,7 @@ func (l *ledger) finish(shares []share) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range shares {
+		s.page.finished[s.lane] = true
 		l.close(s.page)
 	}
 }

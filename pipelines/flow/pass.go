@@ -113,6 +113,7 @@ type pass struct {
 	ahead   *connector.Ahead
 	lanes   []*lane
 	queue   *queue
+	later   []*postponed
 	told    map[[2]string]bool // kinds of dead letters that the log knows
 
 	splits []connector.Split
@@ -149,6 +150,7 @@ func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pas
 		_, commits := f.sinks[name].(connector.Committer)
 		p.lanes = append(p.lanes, &lane{name: name, index: i + 1, sink: f.sinks[name], commits: commits})
 	}
+	p.order()
 	for _, l := range p.lanes[1:] {
 		if err = p.open(l); err != nil {
 			if err = p.fell(l, err); err != nil {
@@ -223,6 +225,9 @@ func (p *pass) run(splits []connector.Split) error {
 func (p *pass) prepare() error {
 	done, err := loadFinished(p.ctx, p.journal, p.worker.run.ID)
 	if err != nil {
+		return err
+	}
+	if err := p.loadLost(); err != nil {
 		return err
 	}
 	var queues [][]connector.Split
@@ -340,7 +345,7 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	in := make([]bool, len(p.lanes))
 	for _, l := range p.lanes {
 		in[l.index] = l.down == nil && slices.Contains(part.Sinks, l.name)
-		l.tally, l.letters = tally{}, nil
+		l.begin()
 	}
 	if !slices.Contains(in, true) { // all that it is for have been left behind
 		p.ahead.Release(it.Held)
@@ -359,10 +364,15 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	}
 	var failed error
 	var key []record.Value // of the record that is being handed out
+	later := p.putOff(account, in)
 	emit := func(r *record.Record) {
 		r.Origin.Split, r.Origin.Page, r.Origin.Key = name, account.number, key
 		for _, l := range p.lanes[1:] {
-			if in[l.index] && l.down == nil && failed == nil {
+			switch {
+			case !in[l.index] || l.down != nil || failed != nil:
+			case later[l.index] != nil:
+				later[l.index].records = append(later[l.index].records, r)
+			default:
 				failed = p.send(account, l, r)
 			}
 		}
@@ -381,22 +391,26 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 			return failed
 		}
 	}
+	account.shared = shared.tally
 	for _, l := range p.lanes {
-		if l.down != nil {
-			continue
-		}
-		t := l.tally
-		if l.index > 0 {
-			t.made += shared.tally.made
-			t.outcomes.Add(shared.tally.outcomes)
-		}
-		p.ledger.handed(account, l.index, t, l.letters)
-		p.heart.outcomes(l.name, l.tally.outcomes)
-		if in[l.index] {
-			l.since += account.rows
+		if l.down == nil && later[l.index] == nil {
+			p.handed(account, l)
 		}
 	}
 	return p.nudge(calm)
+}
+
+// handed tells the ledger that a lane has got all of a page.
+func (p *pass) handed(account *page, l *lane) {
+	t := l.tally
+	if l.index > 0 {
+		t.made += account.shared.made
+		t.outcomes.Add(account.shared.outcomes)
+	}
+	if p.ledger.handed(account, l.index, t, l.letters) {
+		l.since += account.rows
+	}
+	p.heart.outcomes(l.name, l.tally.outcomes)
 }
 
 // need is how badly room is needed in the window.
@@ -410,6 +424,12 @@ const (
 
 // send sends a record through a sink's own transforms to its writer.
 func (p *pass) send(account *page, l *lane, r *record.Record) error {
+	if before := p.lost(account, l, r); before != "" {
+		l.tally.outcomes[record.Dead]++
+		l.letters = append(l.letters, p.deadLetter(r, stageSink(l.name), l.name, 1, fail.New(fail.Permanent, "sink.after",
+			"%s comes after sink %s, where this record failed", stageSink(l.name), before).WithFix("redrive sink %s first", before)))
+		return nil
+	}
 	own := len(l.chain.Steps) > 0
 	if own {
 		r = r.Clone() // other sinks hold the record too
@@ -440,7 +460,7 @@ func (p *pass) send(account *page, l *lane, r *record.Record) error {
 func (p *pass) fell(l *lane, err error) error {
 	up := 0
 	for _, other := range p.lanes[1:] {
-		if other != l && other.down == nil {
+		if other != l && other.down == nil && !other.comesAfter(l) {
 			up++
 		}
 	}
@@ -460,6 +480,13 @@ func (p *pass) fell(l *lane, err error) error {
 	if l.writer != nil {
 		l.writer.Close()
 		l.writer = nil
+	}
+	for _, other := range p.lanes[1:] {
+		if other.down == nil && other.comesAfter(l) {
+			if err := p.fell(other, fmt.Errorf("it comes after sink %s, which is left behind: %w", l.name, err)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -506,6 +533,9 @@ func (p *pass) nudge(n need) error {
 	}
 	if len(checked) > 0 || due >= quarter || due > 0 && (late || n > calm) {
 		if err := p.writeDown(parts, checked...); err != nil {
+			return err
+		}
+		if err := p.letGo(); err != nil {
 			return err
 		}
 		return p.heart.budget(p.ctx, p.recents()...)
@@ -630,6 +660,23 @@ func (w *worker) sourceKey(r *record.Record) string {
 
 // drain waits until everything is settled, and writes it down. What a sink does not settle because the run is to stop stays open.
 func (p *pass) drain() error {
+	for _, rank := range p.ranks() {
+		err := p.flush(rank)
+		if err == nil {
+			err = p.writeDown(nil)
+		}
+		if err == nil {
+			err = p.letGo()
+		}
+		if err != nil && !errors.Is(err, errStop) {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush waits until some lanes have settled all that they have, and writes it down as it comes.
+func (p *pass) flush(lanes []*lane) error {
 	type flushed struct {
 		lane  *lane
 		parts [][]byte
@@ -637,7 +684,7 @@ func (p *pass) drain() error {
 	}
 	answers := make(chan flushed)
 	waiting := 0
-	for _, l := range p.lanes[1:] {
+	for _, l := range lanes {
 		if l.down == nil {
 			waiting++
 			go func() {
@@ -673,9 +720,6 @@ func (p *pass) drain() error {
 			failed = errors.Join(failed, err)
 			p.cancel(failed)
 		}
-	}
-	if failed == nil {
-		failed = p.writeDown(nil)
 	}
 	return failed
 }

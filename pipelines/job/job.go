@@ -65,6 +65,7 @@ type Sink struct {
 	Target
 	When       string            `json:"when,omitempty" jsonschema_description:"CEL condition on a record as it leaves the job's transforms: others are 'filtered' for this sink."`
 	Transforms []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"Further transforms for this sink alone."`
+	After      []string          `json:"after,omitempty" jsonschema_description:"Sinks that come first: a record gets here once they have finished it, and not at all where it failed there. Children before parents, in a purge."`
 }
 
 // Limits bound a run.

@@ -298,7 +298,7 @@ func TestSchemaDescribes(t *testing.T) {
 		t.Errorf("only %d settings were seen", settings)
 	}
 	at := func(path ...string) []string { return keys(walk(doc, path)) }
-	if diff := cmp.Diff([]string{"cassandra", "elasticsearch", "files", "http", "iceberg", "kafka", "transforms", "when"},
+	if diff := cmp.Diff([]string{"after", "cassandra", "elasticsearch", "files", "http", "iceberg", "kafka", "transforms", "when"},
 		at("properties", "sinks", "additionalProperties", "properties")); diff != "" {
 		t.Errorf("a sink's settings: want -, got +\n%s", diff)
 	}

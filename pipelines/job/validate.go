@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -48,6 +49,14 @@ func (j *Job) Validate() []connector.Fault {
 		if to, from := j.Sinks[name].Cassandra, j.Source.Cassandra; to != nil && from != nil && to.Write == "changes" && from.Version != "" {
 			faults = append(faults, connector.Faultf("sinks."+name+".cassandra.write", "changes are told by write times, which the source's version: %s hides; leave that out", from.Version))
 		}
+		for i, first := range j.Sinks[name].After {
+			at := fmt.Sprintf("sinks.%s.after.%d", name, i)
+			if _, ok := j.Sinks[first]; !ok {
+				faults = append(faults, connector.Faultf(at, "there is no sink %q", first))
+			} else if j.before(name, first, nil) {
+				faults = append(faults, connector.Faultf(at, "the sinks %s and %s wait for each other", name, first))
+			}
+		}
 	}
 	for kind, v := range j.DeadLetters.kinds() {
 		add("dead_letters."+kind, v)
@@ -66,6 +75,13 @@ func (j *Job) Validate() []connector.Fault {
 		faults = append(faults, connector.Faultf("limits.error_budget", "recent and of belong together, as in {recent: 25, of: 30}"))
 	}
 	return faults
+}
+
+// before tells whether a sink comes before another, at once or by others in between. seen are sinks that were looked at.
+func (j *Job) before(first, name string, seen []string) bool {
+	return first == name || !slices.Contains(seen, name) && slices.ContainsFunc(j.Sinks[name].After, func(n string) bool {
+		return j.before(first, n, append(seen, name))
+	})
 }
 
 func join(path, rest string) string {

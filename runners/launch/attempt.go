@@ -222,6 +222,9 @@ func (p *Prepared) resume(ctx context.Context, j journal.Journal, info journal.R
 			return nil, fail.Job("run.no_sink", "run %s has no sink %q", info.ID, name)
 		}
 	}
+	if err := p.inOrder(ctx, j, r.Sinks); err != nil {
+		return nil, err
+	}
 	if err := p.same(info, was); err != nil && !r.Force {
 		return nil, err
 	}
@@ -236,6 +239,26 @@ func (p *Prepared) resume(ctx context.Context, j journal.Journal, info journal.R
 		return nil, err
 	}
 	return p.attempt(ctx, j, o, r.Sinks, watch)
+}
+
+// inOrder refuses sinks alone that come after others which have not finished.
+func (p *Prepared) inOrder(ctx context.Context, j journal.Journal, sinks []string) error {
+	for _, name := range sinks {
+		for _, first := range p.Job.Sinks[name].After {
+			if slices.Contains(sinks, first) {
+				continue
+			}
+			sum, err := flow.Sum(ctx, j, p.Run, p.Job)
+			if err != nil {
+				return err
+			}
+			if sum.Sinks[first].Open > 0 {
+				return fail.Job("run.order", "sink %s comes after sink %s, which has %d splits open", name, first, sum.Sinks[first].Open).
+					WithFix("name both: --sink %s --sink %s", first, name)
+			}
+		}
+	}
+	return nil
 }
 
 // same refuses a job that is not the one that the run began with.

@@ -325,6 +325,67 @@ func TestOneSink(t *testing.T) {
 	}
 }
 
+// TestAfter lets a sink come after another one, in a run that is stopped in between: whatever moment that is, it has finished nothing that the
+// other has not, and it never gets what failed there.
+func TestAfter(t *testing.T) {
+	dir := t.TempDir()
+	text := strings.Replace(tuned(dir, 700, 2, 600, "32MiB"), "  lines: {files:", "  lines: {after: [lake], files:", 1)
+	run, report, err := execute(t, text, meanwhile(t, 1200, stop(t)))
+	if err != nil || report.State != journal.Stopped {
+		t.Fatalf("the first attempt: %+v, %v", report, err)
+	}
+	j := open(t, dir)
+	early := func() {
+		t.Helper()
+		rows := map[string][]journal.Done{}
+		for d, err := range j.Finished(t.Context(), run) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows[d.Sink] = append(rows[d.Sink], d)
+		}
+		for _, d := range rows["lines"] {
+			if !slices.ContainsFunc(rows["lake"], func(first journal.Done) bool {
+				return first.Partition == d.Partition && bytes.Compare(first.Start, d.Start) <= 0 && (first.End == nil || d.End != nil && bytes.Compare(d.End, first.End) <= 0)
+			}) {
+				t.Errorf("%s %x to %x is finished at the sink that comes after alone", d.Partition, d.Start, d.End)
+			}
+		}
+		if len(rows["lines"]) == 0 {
+			t.Error("the sink that comes after has got nothing")
+		}
+	}
+	early()
+	slow(t, j, run, 0)
+	if report.Sinks["lake"].Open > 0 {
+		if _, err := resume(t, j, run, launch.Resumption{Sinks: []string{"lines"}}, nil); fail.CodeOf(err) != "run.order" {
+			t.Errorf("the sink that comes after alone: %v", err)
+		}
+	}
+	// Now what failed before is known from the journal alone.
+	if report, err = resume(t, j, run, launch.Resumption{Sinks: []string{"lake"}}, nil); err != nil || report.Sinks["lake"].Open != 0 {
+		t.Fatalf("the first sink alone: %+v, %v", report, err)
+	}
+	early()
+	if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil || report.State != journal.Complete {
+		t.Fatalf("the rest: %+v, %v", report, err)
+	}
+	refused, kept := map[string]bool{}, map[string]bool{}
+	for l, err := range j.Letters(t.Context(), run, journal.LetterFilter{}) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case l.Sink == "lake":
+			refused[l.Key] = true
+		case l.Sink == "lines" && l.Code == "sink.after":
+			kept[l.Key] = true
+		}
+	}
+	if diff := cmp.Diff(refused, kept); diff != "" || len(refused) == 0 {
+		t.Errorf("what failed at the first sink -, what did not get to the other +: %s", diff)
+	}
+}
+
 // TestBrokenSink takes the folder of a sink away, which ends the run; once it is back the run goes on.
 func TestBrokenSink(t *testing.T) {
 	dir := t.TempDir()
