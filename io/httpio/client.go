@@ -113,6 +113,9 @@ type message struct {
 	url    string
 	header http.Header
 	body   []byte
+
+	records int // that it carries; 0: it is a question
+	size    int64
 }
 
 // answer is what came back, its body as far as it goes.
@@ -170,16 +173,16 @@ const gatedPause = time.Second
 // witnesses is how many attempts of a message must have failed while others were answered, before the fault is its own.
 const witnesses = 3
 
-// send sends a message that carries some records (0: a question), until judge has no error for the answer, or one that lasts. An error of send itself is no
-// matter of this message: the service is down, or refuses whoever asks.
-func (c *client) send(ctx context.Context, m message, records int, judge func(answer) error) (s sent, err error) {
+// send sends a message until judge has no error for the answer, or one that lasts. An error of send itself is no matter of this message: the service is
+// down, or refuses whoever asks.
+func (c *client) send(ctx context.Context, m message, judge func(answer) error) (s sent, err error) {
 	pause := &backoff.ExponentialBackOff{InitialInterval: c.retry.First, MaxInterval: c.retry.Max, Multiplier: 2, RandomizationFactor: 1}
 	spent, seen, others := time.Duration(0), int64(0), 0
 	for s.attempts = 1; ; s.attempts++ {
 		if err := sleep(ctx, time.Until(time.Unix(0, c.silence.Load()))); err != nil {
 			return s, err
 		}
-		began, gated, failed, err := c.attempt(ctx, m, records, judge, &s.answer)
+		began, gated, failed, err := c.attempt(ctx, m, judge, &s.answer)
 		if err != nil {
 			return s, err
 		}
@@ -222,22 +225,22 @@ func (c *client) send(ctx context.Context, m message, records int, judge func(an
 }
 
 // attempt sends a message once, when its turn has come and the gate lets it pass. failed is what judge says, or why there is no answer; err comes from the gate.
-func (c *client) attempt(ctx context.Context, m message, records int, judge func(answer) error, a *answer) (began time.Time, gated bool, failed, err error) {
+func (c *client) attempt(ctx context.Context, m message, judge func(answer) error, a *answer) (began time.Time, gated bool, failed, err error) {
 	turns := c.questions
-	if records > 0 {
+	if m.records > 0 {
 		turns = c.triggers
 	}
 	if err := take(ctx, turns); err != nil {
 		return began, false, nil, err
 	}
 	defer func() { <-turns }()
-	if records > 0 {
+	if m.records > 0 {
 		if err := take(ctx, c.door); err != nil {
 			return began, false, nil, err
 		}
 	}
-	leave, gated, err := connector.Enter(ctx, records, int64(len(m.body)))
-	if records > 0 {
+	leave, gated, err := connector.Enter(ctx, m.records, m.size)
+	if m.records > 0 {
 		<-c.door
 	}
 	if err != nil {
@@ -248,7 +251,7 @@ func (c *client) attempt(ctx context.Context, m message, records int, judge func
 		failed = judge(*a)
 	}
 	came := 0
-	if records == 0 && failed == nil {
+	if m.records == 0 && failed == nil {
 		came = len(a.body)
 	}
 	leave(0, int64(came), failed)

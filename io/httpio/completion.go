@@ -115,7 +115,7 @@ func (p *poller) await(ctx context.Context, t trigger, a answer) (dead, err erro
 			return nil, err
 		}
 		late := time.Since(began) >= p.timeout()
-		s, err := p.client.send(ctx, *m, 0, unknownIsNone)
+		s, err := p.client.send(ctx, *m, unknownIsNone)
 		if err != nil || s.dead != nil {
 			return s.dead, err
 		}

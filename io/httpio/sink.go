@@ -227,7 +227,7 @@ func (w *writer) workflow(ctx context.Context, r *record.Record) (res connector.
 	}
 	s, there, err := w.check(ctx, t)
 	if err == nil && s.dead == nil && !there {
-		s, err = w.client.send(ctx, t.message, 1, w.judge)
+		s, err = w.client.send(ctx, t.message, w.judge)
 	}
 	res.Attempts = max(1, s.attempts)
 	if res.Err = s.dead; err != nil || s.dead != nil {
@@ -258,7 +258,7 @@ func (w *writer) check(ctx context.Context, t trigger) (s sent, there bool, err 
 	if m.url, s.dead = address(w.format.check, t.record); s.dead != nil {
 		return s, false, nil
 	}
-	s, err = w.client.send(ctx, m, 0, unknownIsNone)
+	s, err = w.client.send(ctx, m, unknownIsNone)
 	return s, err == nil && s.dead == nil && s.answer.status != http.StatusNotFound, err
 }
 

@@ -152,7 +152,7 @@ func (s *Source) find(ctx context.Context, o *lookup, key *record.Record) (p con
 	}
 	notFound := orDefault(s.config.NotFound, http.StatusNotFound)
 	row := ""
-	sent, err := o.client.send(ctx, m, 0, func(a answer) (err error) {
+	sent, err := o.client.send(ctx, m, func(a answer) (err error) {
 		if a.status == notFound || a.status == http.StatusNoContent {
 			row = ""
 			return nil

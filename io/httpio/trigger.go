@@ -118,7 +118,7 @@ func (f *format) trigger(r *record.Record) (t trigger, err error) {
 			h.Set(name, value)
 		}
 	}
-	t.body = f.appendBody(nil, r)
+	t.body, t.records, t.size = f.appendBody(nil, r), 1, int64(r.Size())
 	return t, nil
 }
 
