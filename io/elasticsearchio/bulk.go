@@ -150,8 +150,9 @@ func appendTemplate(b []byte, t *connector.Template, r *record.Record) ([]byte, 
 type bulk struct {
 	client  *client
 	format  *format
-	index   string // "": the actions name theirs
-	limit   int    // bytes of a body with more than one document
+	index   string                                        // "": the actions name theirs
+	make    func(ctx context.Context, index string) error // before the first record of an index; nil: the server does
+	limit   int                                           // bytes of a body with more than one document
 	gzip    bool
 	refresh string
 	buffers *buffers
@@ -170,8 +171,11 @@ func (w *bulk) write(ctx context.Context, batch []*record.Record) []connector.Re
 	body := w.buffers.get()
 	for i, r := range batch {
 		from := len(body)
-		var err error
-		if body, err = w.format.append(body, r); err != nil {
+		err := w.ready(ctx, r)
+		if err == nil {
+			body, err = w.format.append(body, r)
+		}
+		if err != nil {
 			body, results[i].Err = body[:from], err
 			continue
 		}
@@ -184,6 +188,22 @@ func (w *bulk) write(ctx context.Context, batch []*record.Record) []connector.Re
 	}
 	w.send(ctx, body, items)
 	return results
+}
+
+// ready sees to it that the index of a record is there.
+func (w *bulk) ready(ctx context.Context, r *record.Record) error {
+	if w.make == nil {
+		return nil
+	}
+	name, err := w.format.index.Append(nil, r)
+	if err != nil {
+		return nil // as the format tells
+	}
+	if !isIndexName(string(name)) {
+		return fail.New(fail.Permanent, "elasticsearch.index_name", "%q is no index name", name).
+			WithFix("cut and lower-case the fields in the index template by a transform")
+	}
+	return w.make(ctx, string(name))
 }
 
 // send sends a body and gives the buffer back once nobody reads it any more.

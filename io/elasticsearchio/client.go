@@ -140,6 +140,15 @@ func (c *client) indices(ctx context.Context, name string) (map[string]index, er
 	return found, err
 }
 
+// count is the number of documents of an index that searches find.
+func (c *client) count(ctx context.Context, name string) (n int64, err error) {
+	var reply struct {
+		Count int64 `json:"count"`
+	}
+	_, err = c.do(ctx, esapi.CountRequest{Index: []string{name}}, &reply)
+	return reply.Count, err
+}
+
 // create makes an index. It is no error when somebody else just did.
 func (c *client) create(ctx context.Context, name string, body []byte) error {
 	var reply struct{}

@@ -1,8 +1,12 @@
 package elasticsearchio
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -17,10 +21,11 @@ type SinkConfig struct {
 	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
 	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
-	Index   string   `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; such indices are made by the server on first use, as its index templates say."`
+	Index   string   `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; without create such indices are made by the server on first use, as its index templates say."`
 	ID      string   `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
 	Routing string   `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
-	Create  *Create  `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist; without it a missing index is an error."`
+	Create  *Create  `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
+	Load    *Load    `json:"load,omitempty" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
 	Fields  []string `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all."`
 	Exclude []string `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
 
@@ -35,8 +40,10 @@ type SinkConfig struct {
 
 // Create says how an index is made.
 type Create struct {
+	File     string         `json:"file,omitempty" jsonschema_description:"JSON file with mappings and settings as Elasticsearch takes them, instead of the following; read with the job file."`
 	Mappings map[string]any `json:"mappings,omitzero" jsonschema_description:"Mappings as Elasticsearch takes them; default: derived from the fields' types. {} leaves them to the server's index templates and dynamic mapping."`
 	Settings map[string]any `json:"settings,omitempty" jsonschema_description:"Index settings as Elasticsearch takes them. Default: the server's, and index.gc_deletes 1h, so that late writes do not bring back deleted documents."`
+	Existing bool           `json:"existing,omitempty" jsonschema_description:"Also write to an index that is there already and holds documents which this job has not written; default: that is an error."`
 }
 
 // Batch bounds bulk requests.
@@ -61,15 +68,21 @@ func (c SinkConfig) Validate() []connector.Fault {
 	switch index, err := connector.ParseTemplate(c.Index, nil); {
 	case c.Index == "":
 		fault("index", "the name of an index or alias is needed")
-	case err == nil && index.Fixed() && (strings.ContainsAny(c.Index, `\/*?"<>| ,#:`) || strings.ContainsAny(c.Index[:1], "-_+") || c.Index != strings.ToLower(c.Index)):
+	case err == nil && index.Fixed() && !isIndexName(c.Index):
 		fault("index", `%q is no index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
-	case err == nil && !index.Fixed() && c.Create != nil:
-		fault("create", "an index whose name depends on the record is made by the server on first use; put mappings and settings into an index template there")
+	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
+		fault("load.existing", "only one index may be named so, not %s: the run changes those alone that it has made", index.Pattern("*"))
+	}
+	if c.Load != nil && len(c.Load.settings()) == 0 {
+		fault("load", "name what changes: refresh, replicas or both, as in {refresh: off, replicas: 0}")
 	}
 	if len(c.Fields) > 0 && len(c.Exclude) > 0 {
 		fault("exclude", "either fields or exclude")
 	}
 	if c.Create != nil {
+		if c.Create.File != "" {
+			fault("create.file", "%v", c.Create.inline())
+		}
 		if _, err := parseMapping(c.Create.Mappings); err != nil {
 			fault("create.mappings", "%v", err)
 		}
@@ -128,6 +141,12 @@ func (a access) faults() (faults []connector.Fault) {
 	return faults
 }
 
+// isIndexName tells whether a text can name one index.
+func isIndexName(text string) bool {
+	return text != "" && len(text) <= 255 && text != "." && text != ".." && text == strings.ToLower(text) &&
+		!strings.ContainsAny(text, `\/*?"<>| ,#:`) && !strings.ContainsAny(text[:1], "-_+")
+}
+
 // refreshes are the settings' words in those of the server.
 var refreshes = map[string]string{"": "", "none": "", "now": "true", "wait_for": "wait_for"}
 
@@ -153,6 +172,37 @@ func orDefault[T comparable](v, def T) T {
 		return def
 	}
 	return v
+}
+
+// Inline takes the file of create into the settings, which other machines read, where that is possible; Validate tells why it is not.
+func (c *SinkConfig) Inline() {
+	if c.Create == nil || c.Create.File == "" {
+		return
+	}
+	if full := *c.Create; full.inline() == nil {
+		c.Create = &full
+	}
+}
+
+func (c *Create) inline() error {
+	if c.Mappings != nil || c.Settings != nil {
+		return errors.New("either a file or mappings and settings")
+	}
+	text, err := os.ReadFile(c.File)
+	if err != nil {
+		return err
+	}
+	var body struct {
+		Mappings map[string]any `json:"mappings"`
+		Settings map[string]any `json:"settings"`
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&body); err != nil {
+		return fmt.Errorf("%s is no JSON with mappings and settings: %w", c.File, err)
+	}
+	c.Mappings, c.Settings, c.File = body.Mappings, body.Settings, ""
+	return nil
 }
 
 // body is the body of a request that makes the index.

@@ -17,6 +17,20 @@
 // default) and when the shard moves or restarts. A record that was read before a delete and arrives after that time brings the
 // document back. Indices made here keep deletes for an hour; Prepare warns of existing ones that keep them for less than ten minutes.
 //
+// # Making indices
+//
+// With create the launching process makes a missing index, and a worker one whose name depends on the record when its first record comes. An index that
+// holds documents which the same job has not written is refused, unless create says existing. What made an index is noted in its mapping, as
+// _meta.reprise.
+//
+// # Settings for loading
+//
+// With load an index has other settings while a run goes on, on the indices that the run has made or, where load says existing, on the one that
+// was there. What stood before is noted in _meta.reprise first, so that any process can put it back: the run at its end, however it ends, and while an
+// operator holds it; after a crash its resumption, or Reset. Only what still stands as the load has set it is put back. Of two runs that load one
+// index at a time the one that came last puts back what stood before the first; the other then goes on with an index as it was. Replicas of
+// an index that the server expands by itself (auto_expand_replicas) stay alone. The login needs the privilege manage for this.
+//
 // # Errors
 //
 // Each item of an answer counts by itself. 429, 503 and rejected executions are Throttled; connections that fail, timeouts, 502 and 504

@@ -62,6 +62,12 @@ type property struct {
 	Enabled    *bool                `json:"enabled"`
 	Dynamic    dynamic              `json:"dynamic"`
 	Properties map[string]*property `json:"properties"`
+
+	// Of a whole mapping alone.
+	Meta    map[string]json.RawMessage `json:"_meta"`
+	Routing struct {
+		Required bool `json:"required"`
+	} `json:"_routing"`
 }
 
 // dynamic says what becomes of unknown fields: "true", "false", "strict", "runtime", or "" for what holds around.

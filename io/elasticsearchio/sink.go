@@ -20,7 +20,8 @@ type Sink struct {
 	buffers buffers
 
 	mu     sync.Mutex
-	client *client // made by the first method that needs it
+	client *client             // made by the first method that needs it
+	made   map[string]struct{} // indices that are sure to be there, of those whose names depend on the record
 }
 
 var _ connector.Sink = (*Sink)(nil)
@@ -43,10 +44,10 @@ func (s *Sink) connect() (*client, error) {
 	return s.client, nil
 }
 
-// Prepare checks that the cluster answers, that its version is at least 7.17, and that the index is there, takes writes and has a
-// mapping that fits the schema; where the settings ask for it, it makes a missing index. Of an index whose name depends on
-// the record only the cluster is checked. It tries nothing twice.
-func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Schema, dry bool) error {
+// Prepare checks that the cluster answers, that its version is at least 7.17, and that the index is there, takes writes, holds nothing of others
+// where the settings make it, and has a mapping that fits the schema; where the settings ask for it, it makes a missing index. Of an index
+// whose name depends on the record only the cluster and the settings are checked. It tries nothing twice.
+func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
 	format, err := newFormat(s.config, schema)
 	if err != nil {
 		return err
@@ -63,16 +64,27 @@ func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Sche
 		return err
 	}
 	if format.index != nil {
-		return nil
+		if s.config.Create != nil {
+			_, err = s.body(run, fields)
+		}
+		return err
 	}
 	found, err := c.indices(ctx, s.config.Index)
 	if err != nil {
 		return err
 	}
-	if len(found) == 0 {
-		return s.create(ctx, c, fields, dry)
+	if len(found) > 0 {
+		return s.check(ctx, c, run, s.config.Index, found, fields)
 	}
-	return s.check(ctx, found, fields)
+	if s.config.Create == nil {
+		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", s.config.Index).
+			WithFix("make it, or let the sink make it: create: {}")
+	}
+	body, err := s.body(run, fields)
+	if err != nil || dry {
+		return err
+	}
+	return c.create(ctx, s.config.Index, body)
 }
 
 func checkVersion(ctx context.Context, c *client) error {
@@ -87,41 +99,79 @@ func checkVersion(ctx context.Context, c *client) error {
 	return nil
 }
 
-func (s *Sink) create(ctx context.Context, c *client, fields []record.Field, dry bool) error {
+// body is that of a request that makes an index for a run.
+func (s *Sink) body(run connector.Run, fields []record.Field) ([]byte, error) {
 	create := s.config.Create
-	if create == nil {
-		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", s.config.Index).
-			WithFix("make it, or let the sink make it: create: {}")
-	}
-	var mappings any = create.Mappings
-	if create.Mappings == nil {
+	mappings := create.Mappings
+	if mappings == nil {
 		mappings = derive(fields)
 	} else {
-		mapping, err := parseMapping(create.Mappings)
+		mapping, err := parseMapping(mappings)
 		if err != nil {
-			return fail.Job("elasticsearch.mapping_conflict", "create.mappings: %w", err)
+			return nil, fail.Job("elasticsearch.mapping_conflict", "create.mappings: %w", err)
 		}
-		if err := fits("create.mappings", fields, mapping); err != nil {
-			return err
+		if err := s.fits("create.mappings", fields, mapping); err != nil {
+			return nil, err
 		}
 	}
-	if dry {
-		return nil
-	}
-	body, err := create.body(mappings)
+	body, err := create.body(madeBy(run).into(mappings))
 	if err != nil {
-		return fail.Job("elasticsearch.create", "create: %w", err)
+		return nil, fail.Job("elasticsearch.create", "create: %w", err)
 	}
-	return c.create(ctx, s.config.Index, body)
+	return body, nil
 }
 
-// check checks the index that writes go to.
-func (s *Sink) check(ctx context.Context, found map[string]index, fields []record.Field) error {
-	name, err := writeIndex(s.config.Index, found)
+// make makes an index whose name depends on the record when its first record comes.
+func (s *Sink) make(ctx context.Context, run connector.Run, schema *record.Schema, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, there := s.made[name]; there {
+		return nil
+	}
+	fields, err := documentFields(s.config, schema)
+	if err != nil {
+		return err
+	}
+	found, err := s.client.indices(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		err = s.check(ctx, s.client, run, name, found, fields)
+	} else {
+		var body []byte
+		if body, err = s.body(run, fields); err == nil {
+			err = s.client.create(ctx, name, body)
+		}
+		if l := s.config.Load; l != nil && err == nil {
+			var idx index
+			if idx, err = s.client.index(ctx, name); err == nil {
+				_, err = s.client.load(ctx, name, idx, *l, run.ID, 0)
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if s.made == nil {
+		s.made = map[string]struct{}{}
+	}
+	s.made[name] = struct{}{}
+	return nil
+}
+
+// check checks the index that writes to a name go to.
+func (s *Sink) check(ctx context.Context, c *client, run connector.Run, alias string, found map[string]index, fields []record.Field) error {
+	name, err := writeIndex(alias, found)
 	if err != nil {
 		return err
 	}
 	target := found[name]
+	if create := s.config.Create; create != nil && !create.Existing {
+		if err := c.mine(ctx, run, name, target); err != nil {
+			return err
+		}
+	}
 	for _, block := range []string{"index.blocks.read_only", "index.blocks.write"} {
 		if target.setting(block) == "true" {
 			return fail.Job("elasticsearch.read_only", "the index %q takes no writes (%s)", name, block).WithFix("remove the block, or write to another index")
@@ -130,7 +180,7 @@ func (s *Sink) check(ctx context.Context, found map[string]index, fields []recor
 	if target.setting("index.verified_before_close") == "true" {
 		return fail.Job("elasticsearch.index_closed", "the index %q is closed", name).WithFix("open it")
 	}
-	if err := fits(fmt.Sprintf("the index %q", name), fields, &target.Mappings); err != nil {
+	if err := s.fits(fmt.Sprintf("the index %q", name), fields, &target.Mappings); err != nil {
 		return err
 	}
 	if kept := keepsDeletes(target); kept < 10*time.Minute {
@@ -174,8 +224,29 @@ func keepsDeletes(i index) time.Duration {
 	return d
 }
 
+// mine refuses an index with documents that come from elsewhere than the run's job.
+func (c *client) mine(ctx context.Context, run connector.Run, name string, target index) error {
+	n, err := target.notes()
+	if err != nil || (n.Run != "" && n.Job == run.Job) {
+		return err
+	}
+	count, err := c.count(ctx, name)
+	if err != nil || count == 0 {
+		return err
+	}
+	whose := "which no run has made"
+	if n.Run != "" {
+		whose = fmt.Sprintf("made by the job %s", n.Job)
+	}
+	return fail.Job("elasticsearch.not_empty", "the index %q, %s, already holds %d documents", name, whose, count).
+		WithFix("write to a new index, or add to this one all the same: create: {existing: true}, or no create")
+}
+
 // fits lists all conflicts of a mapping in one error.
-func fits(what string, fields []record.Field, mapping *property) error {
+func (s *Sink) fits(what string, fields []record.Field, mapping *property) error {
+	if mapping.Routing.Required && s.config.Routing == "" {
+		return fail.Job("elasticsearch.routing", "%s asks for a routing value of each document", what).WithFix("set routing, as in {tenant}")
+	}
 	found := conflicts(fields, mapping)
 	if len(found) == 0 {
 		return nil
@@ -185,7 +256,7 @@ func fits(what string, fields []record.Field, mapping *property) error {
 }
 
 // Open implements connector.Sink.
-func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
 	format, err := newFormat(s.config, schema)
 	if err != nil {
 		return nil, err
@@ -195,8 +266,11 @@ func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema,
 		return nil, err
 	}
 	w := &bulk{client: c, format: format, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: refreshes[s.config.Refresh], buffers: &s.buffers}
-	if format.index == nil {
+	switch {
+	case format.index == nil:
 		w.index = s.config.Index
+	case s.config.Create != nil:
+		w.make = func(ctx context.Context, name string) error { return s.make(ctx, run, schema, name) }
 	}
 	return connector.NewBatcher(ctx, s.limits, s.config.retry(), w.write, settle), nil
 }

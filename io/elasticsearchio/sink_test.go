@@ -134,8 +134,58 @@ func TestPrepare(t *testing.T) {
 		}
 		var have, want any
 		derived, _ := json.Marshal(derive(schema.Fields))
-		if json.Unmarshal(got[c.Index].Mappings, &have) != nil || json.Unmarshal(derived, &want) != nil || !cmp.Equal(have, want) {
+		if json.Unmarshal(got[c.Index].Mappings, &have) != nil {
+			t.Fatal(string(got[c.Index].Mappings))
+		}
+		if meta := fmt.Sprint(have.(map[string]any)["_meta"]); meta != "map[reprise:map[run:r1]]" {
+			t.Errorf("noted: %s", meta)
+		}
+		delete(have.(map[string]any), "_meta")
+		if json.Unmarshal(derived, &want) != nil || !cmp.Equal(have, want) {
 			t.Error(cmp.Diff(want, have))
+		}
+	})
+	t.Run("from a file", func(t *testing.T) {
+		c := es.config(es.index(name(t)))
+		c.Create = &Create{File: "testdata/index.json"}
+		c.Inline()
+		if err := prepare(t, c, schema, false); err != nil {
+			t.Fatal(err)
+		}
+		got := string(es.must("GET", "/"+c.Index+"?flat_settings=true", nil))
+		for _, part := range []string{`"index.number_of_shards":"2"`, `"normalizer":"lower"`, `"owner":"search team"`, `"run":"r1"`, `"index.gc_deletes":"1h"`} {
+			if !strings.Contains(got, part) {
+				t.Errorf("%s is not in %s", part, got)
+			}
+		}
+	})
+	t.Run("holds other data", func(t *testing.T) {
+		c := es.config(es.index(name(t)))
+		es.must("PUT", "/"+c.Index, nil)
+		c.Create = &Create{}
+		if err := prepare(t, c, schema, false); err != nil {
+			t.Error(err) // it is empty
+		}
+		es.must("PUT", "/"+c.Index+"/_doc/1?refresh=true", `{}`)
+		for _, dry := range []bool{true, false} {
+			wantError(t, prepare(t, c, schema, dry), "elasticsearch.not_empty", fail.ExitJob, "already holds 1 documents", "existing: true")
+		}
+		c.Create.Existing = true
+		if err := prepare(t, c, schema, false); err != nil {
+			t.Error(err)
+		}
+		c.Create = nil
+		if err := prepare(t, c, schema, false); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("asks for routing", func(t *testing.T) {
+		c := es.config(es.index(name(t)))
+		c.Create = &Create{Mappings: map[string]any{"_routing": map[string]any{"required": true}}}
+		wantError(t, prepare(t, c, schema, true), "elasticsearch.routing", fail.ExitJob, "routing")
+		c.Routing = "{asset_type}"
+		if err := prepare(t, c, schema, false); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("bad settings", func(t *testing.T) {

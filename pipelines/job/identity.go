@@ -18,7 +18,7 @@ var tuning = map[string]bool{"connection": true, "urls": true, "brokers": true, 
 	"token": true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
 	"refresh": true, "timeout": true, "connect_timeout": true, "retry_for": true, "compress": true, "compression": true, "file_size": true,
 	"row_group": true, "open_partitions": true, "page": true, "consistency": true, "create": true,
-	"login": true, "in_flight": true, "under_way": true, "every": true}
+	"login": true, "in_flight": true, "under_way": true, "every": true, "load": true, "alias": true}
 
 // Identity is what makes two jobs do the same: the query, the transforms, the sinks and the fields of the source.
 func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {

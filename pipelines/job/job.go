@@ -135,6 +135,10 @@ func (j *Job) SetDefaults() {
 	if j.Journal == nil {
 		j.Journal = &journal.Config{SQLite: DefaultJournal}
 	}
+	j.DeadLetters.inline()
+	for _, s := range j.Sinks {
+		s.inline()
+	}
 	l := &j.Limits
 	l.SplitRows = def(l.SplitRows, defaultSplitRows)
 	l.SplitBytes = def(l.SplitBytes, defaultSplitBytes)
@@ -153,6 +157,13 @@ func (j *Job) SetDefaults() {
 	if len(j.Sinks) > 1 {
 		// The others need not wait long for one that is down.
 		j.Pace.Outage = def(j.Pace.Outage, connector.Duration(2*time.Minute))
+	}
+}
+
+// inline takes files that settings name into the job, which travels to other machines.
+func (t Target) inline() {
+	if t.Elasticsearch != nil {
+		t.Elasticsearch.Inline()
 	}
 }
 

@@ -61,6 +61,9 @@ func (j *Job) Validate() []connector.Fault {
 	for kind, v := range j.DeadLetters.kinds() {
 		add("dead_letters."+kind, v)
 	}
+	if e := j.DeadLetters.Elasticsearch; e != nil && e.Load != nil {
+		faults = append(faults, connector.Faultf("dead_letters.elasticsearch.load", "only sinks are loaded so; dead letters are few"))
+	}
 	add("journal", j.Journal)
 	add("pace", j.Pace)
 	for _, system := range j.Pace.Systems() {

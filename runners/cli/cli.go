@@ -33,6 +33,7 @@ type commands struct {
 	Metrics    metricsCommand    `cmd:"" help:"Serve the metrics of a run to Prometheus, also of one that goes on elsewhere."`
 	Dead       deadCommand       `cmd:"" help:"Look at the dead letters of a run."`
 	Redrive    redriveCommand    `cmd:"" help:"Send dead letters of a run again."`
+	Unload     unloadCommand     `cmd:"" help:"Put back the index settings that a run has changed for loading and a crash has left."`
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
 	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`

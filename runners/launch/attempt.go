@@ -109,9 +109,14 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 	}
 	// Three quarters of what may be unfinished are handed out; the pages that readers hold make up the rest.
 	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Window: max(1, p.Job.Limits.Window(total.Rows)*3/4/o.workers()), Job: text, Schema: schema}
+	unload, err := p.load(ctx, j, n)
+	if err != nil {
+		return nil, p.failed(ctx, j, n, err)
+	}
 	until, stop := p.stopWith(ctx, j)
 	err = o.execute(until, p.Run, flow.Graph(setting, o.hands()))
 	stop()
+	left := unload()
 	if err != nil {
 		return nil, p.failed(ctx, j, n, err)
 	}
@@ -126,7 +131,7 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 		return nil, err
 	}
 	report := &flow.Report{}
-	return report, json.Unmarshal(info.Report, report)
+	return report, errors.Join(json.Unmarshal(info.Report, report), left)
 }
 
 // patience is how long a run that is asked to stop may take before it is cut off.

@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"reprise/pipelines/job"
+	"reprise/runners/launch"
+)
+
+// unloadCommand is `reprise unload JOB`.
+type unloadCommand struct {
+	Job   string `arg:"" help:"The job file."`
+	Force bool   `help:"Also while the run goes on that has changed them."`
+}
+
+// Run puts back what a crash has left.
+func (c *unloadCommand) Run(ctx context.Context, con *console) error {
+	j, err := job.Load(c.Job)
+	if err != nil {
+		return err
+	}
+	told, err := launch.Unload(ctx, j, c.Force)
+	for _, text := range told {
+		fmt.Fprintln(con.out, text)
+	}
+	if err == nil && len(told) == 0 {
+		fmt.Fprintln(con.out, "nothing is left as during a load")
+	}
+	return err
+}
