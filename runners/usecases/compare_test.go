@@ -28,15 +28,7 @@ func (l *live) exactly(t *testing.T, name string, got held, r rule) {
 // it may miss what was written after the run has read the asset; it holds nothing older, and nothing that was deleted before.
 func (l *live) lagging(t *testing.T, name string, got held, r rule, began time.Time) {
 	t.Helper()
-	l.compare(t, name, got, r, func(states []state) int {
-		first := 0
-		for i, s := range states {
-			if s.acked.Before(began) {
-				first = i
-			}
-		}
-		return first
-	})
+	l.compare(t, name, got, r, func(states []state) int { return seen(states, began) })
 }
 
 // compare takes the states of an asset from first on as right.
@@ -92,4 +84,24 @@ func sorted(lines []string) []string {
 	lines = slices.Clone(lines)
 	slices.Sort(lines)
 	return lines
+}
+
+// seen is the state of an asset that a run sees at least that begins then.
+func seen(states []state, began time.Time) (first int) {
+	for i, s := range states {
+		if s.acked.Before(began) {
+			first = i
+		}
+	}
+	return first
+}
+
+// born is the state in which an asset was made that is there: 0 where it always was.
+func born(states []state) int {
+	for i := len(states) - 1; i > 0; i-- {
+		if states[i-1].asset == nil {
+			return i
+		}
+	}
+	return 0
 }
