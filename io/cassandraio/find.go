@@ -15,7 +15,16 @@ import (
 	"reprise/transforms/record"
 )
 
-var _ connector.Finder = (*Source)(nil)
+var (
+	_ connector.Finder  = (*Source)(nil)
+	_ connector.Partial = (*Source)(nil)
+)
+
+// Partial implements connector.Partial: rows are found wherever they lie.
+func (s *Source) Partial() bool {
+	c := s.config
+	return len(c.Partitions) > 0 || c.IDs != nil || c.Buckets != nil && !c.Buckets.Discover
+}
 
 // finders is how many rows are looked up at once.
 const finders = 8

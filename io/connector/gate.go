@@ -31,3 +31,22 @@ func Enter(ctx context.Context, records int, bytes int64) (leave func(records in
 	leave, err = g.Enter(ctx, records, bytes)
 	return leave, true, err
 }
+
+// Uncounted gives a context whose requests pass the gate as others do, but whose records do not count: of a source that asks a second
+// system about rows it has read, a row counts once.
+func Uncounted(ctx context.Context) context.Context {
+	if g, ok := ctx.Value(gateKey{}).(Gate); ok {
+		return WithGate(ctx, uncounted{g})
+	}
+	return ctx
+}
+
+type uncounted struct{ gate Gate }
+
+func (u uncounted) Enter(ctx context.Context, _ int, bytes int64) (func(int, int64, error), error) {
+	leave, err := u.gate.Enter(ctx, 0, bytes)
+	if err != nil {
+		return nil, err
+	}
+	return func(_ int, bytes int64, err error) { leave(0, bytes, err) }, nil
+}

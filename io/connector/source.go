@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"time"
 
 	"reprise/transforms/record"
 )
@@ -11,6 +12,7 @@ type Need struct {
 	Cells    bool // write time and expiry of each cell, not only of the record
 	PageRows int  // no page is larger where the source can choose; 0: as it likes
 	Run      string
+	Started  time.Time // of the run; zero: not known
 }
 
 // Page is the number of rows of the largest page of a source that would like some.
@@ -54,14 +56,21 @@ type Finder interface {
 	Find(ctx context.Context, keys []*record.Record, found func(i int, p Page) error) error
 }
 
+// Partial is a Finder that may find rows which Read does not give, since its settings leave them out of the plan.
+type Partial interface {
+	Partial() bool
+}
+
 // Page is some records of a split. Last is the position of the page's end: reading (Last, End] gives what follows, and
 // nothing of the page again.
 type Page struct {
 	Records []*record.Record     // owned by the receiver
 	Dead    []*record.DeadLetter // rows that could not be decoded; Step, Run, Split and At are set by the receiver
-	Last    []byte
-	Bytes   int64 // about what the page takes in memory
+	// Filtered is the number of rows that the source's settings leave out after reading them: their outcome at every sink.
+	Filtered int64
+	Last     []byte
+	Bytes    int64 // about what the page takes in memory
 }
 
-// Rows is the number of rows read, with those that could not be decoded.
-func (p Page) Rows() int64 { return int64(len(p.Records) + len(p.Dead)) }
+// Rows is the number of rows read, with those that could not be decoded or are left out.
+func (p Page) Rows() int64 { return int64(len(p.Records)+len(p.Dead)) + p.Filtered }

@@ -133,6 +133,7 @@ func (s *Rows) find(ctx context.Context, keys []*record.Record) (all connector.P
 			}
 		}
 		all.Records, all.Dead, all.Bytes = append(all.Records, p.Records...), append(all.Dead, p.Dead...), all.Bytes+p.Bytes
+		all.Filtered += p.Filtered
 		return nil
 	})
 	return all, err

@@ -55,7 +55,7 @@ func (f *passFn) Setup(ctx context.Context) (err error) {
 	if f.worker, err = f.Setting.open(ctx); err != nil {
 		return err
 	}
-	need := f.worker.job.Need(f.worker.run.ID)
+	need := f.worker.job.Need(f.worker.run)
 	need.PageRows = max(1, f.worker.window/(4*f.worker.job.Limits.Readers))
 	if f.source, err = f.worker.job.Source.Open(need); err != nil {
 		return err
@@ -359,6 +359,7 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 		shared.tally.outcomes[record.Dead]++
 		shared.recent.add(true)
 	}
+	shared.tally.outcomes[record.Filtered] += it.Page.Filtered
 	dead := func(r *record.Record, step string, err error) {
 		shared.letters = append(shared.letters, p.deadLetter(r, step, stageShared, 1, err))
 	}

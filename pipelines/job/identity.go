@@ -14,11 +14,15 @@ import (
 
 // tuning are the settings of systems that say how one is reached and how fast, not what is read or written: a run may be
 // resumed with others.
-var tuning = map[string]bool{"connection": true, "urls": true, "brokers": true, "user": true, "password": true, "api_key": true, "tls": true, "sasl": true,
+var tuning = map[string]bool{"broadcast": true, "memory": true, "cache": true, "cache_for": true,
+	"connection": true, "urls": true, "brokers": true, "user": true, "password": true, "api_key": true, "tls": true, "sasl": true,
 	"token": true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
 	"refresh": true, "timeout": true, "connect_timeout": true, "retry_for": true, "compress": true, "compression": true, "file_size": true,
 	"row_group": true, "open_partitions": true, "page": true, "consistency": true, "create": true,
 	"login": true, "in_flight": true, "under_way": true, "every": true, "load": true, "alias": true}
+
+// named are the settings whose keys are names of the user's own, and the range of buckets, whose every is what is read.
+var named = map[string]bool{"fields": true, "on": true, "with": true, "partitions": true, "values": true, "range": true}
 
 // Identity is what makes two jobs do the same: the query, the transforms, the sinks and the fields of the source.
 func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {
@@ -51,11 +55,23 @@ func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {
 func untune(v any) {
 	m, _ := v.(map[string]any)
 	for key, of := range m {
-		if tuning[key] {
+		within, _ := of.(map[string]any)
+		parts, _ := of.([]any)
+		switch {
+		case tuning[key]:
 			delete(m, key)
-			continue
+		case named[key]:
+			for _, of := range within {
+				untune(of)
+			}
+		case key == "of":
+			for _, part := range parts { // of a union
+				untune(part)
+			}
+			untune(of)
+		default:
+			untune(of)
 		}
-		untune(of)
 	}
 }
 

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -81,6 +82,19 @@ func TestIdentity(t *testing.T) {
 		if after, err := Fingerprint(is); err != nil || (before == after) != (len(found) == 0) {
 			t.Errorf("%s → %s: fingerprints %s and %s, but differences %q, %v", c.old, c.now, before, after, found, err)
 		}
+	}
+
+	// Names of fields and tables are the user's own, whatever they are called.
+	composed := func(on string) map[string]any {
+		return identity(t, strings.Replace("name: x\nsource:\n  join:\n    of: {union: {of: [{corpus: {rows: 10}}, {cassandra: {connection: {hosts: [a]}, keyspace: k, table: t}}]}}\n"+
+			"    with: {cache: {of: {corpus: {rows: 1}}, on: {user: id, b: bucket, c: asset_type}, fields: {page: title}, cache: 1MiB}}\nsinks: {out: {files: {path: out}}}\n",
+			"user:", on, 1), schema)
+	}
+	if found := Differences(composed("user:"), composed("password:")); len(found) != 2 {
+		t.Errorf("another field of a join: %q", found)
+	}
+	if text, err := json.Marshal(composed("user:")); err != nil || strings.Contains(string(text), "hosts") || strings.Contains(string(text), "1MiB") || !strings.Contains(string(text), `"page":"title"`) {
+		t.Errorf("the identity of a composed source is %s, %v", text, err)
 	}
 
 	fewer := record.MustSchema(schema.Fields[:len(schema.Fields)-1], "asset_type", "bucket", "id")

@@ -47,6 +47,9 @@ type Source struct {
 	Iceberg   *icebergio.SourceConfig   `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
 	HTTP      *httpio.SourceConfig      `json:"http,omitempty" jsonschema_description:"A service that finds rows by their keys over HTTP: the table of a join."`
 	Corpus    *corpusio.SourceConfig    `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
+	Keys      *Keys                     `json:"keys,omitempty" jsonschema_description:"Rows as they are now, whose keys another source gives."`
+	Union     *Union                    `json:"union,omitempty" jsonschema_description:"Several sources of the same key as one."`
+	Join      *Join                     `json:"join,omitempty" jsonschema_description:"A source with fields of other tables added to each row, which keeps its version."`
 	Letters   *Letters                  `json:"letters,omitempty" jsonschema:"-"` // of a redrive; no job file has it
 }
 
@@ -114,7 +117,7 @@ func (l Limits) Window(planned int64) int {
 	return max(least, min(most, int(n/100*float64(planned))))
 }
 
-// The defaults of Limits.
+// The defaults of limits, and of the tables of a join.
 const (
 	defaultSplitRows  = 20_000
 	defaultSplitBytes = 64 << 20
@@ -122,6 +125,10 @@ const (
 	defaultReadAhead  = 32 << 20
 	defaultUnfinished = "1%"
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
+
+	defaultSideMemory = 64 << 20
+	defaultSideCache  = 16 << 20
+	defaultCacheFor   = time.Minute
 )
 
 // DefaultJournal is the file of the journal.
@@ -189,6 +196,12 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return httpio.NewSource(*s.HTTP, need), nil
 	case s.Corpus != nil:
 		return corpusio.NewSource(*s.Corpus, need), nil
+	case s.Keys != nil:
+		return s.Keys.open(need)
+	case s.Union != nil:
+		return s.Union.open(need)
+	case s.Join != nil:
+		return s.Join.open(need)
 	case s.Letters != nil:
 		return s.Letters.open(need)
 	}
@@ -215,8 +228,8 @@ func (t Target) Open() (connector.Sink, error) {
 }
 
 // Need is what the sinks need of the source.
-func (j *Job) Need(run string) connector.Need {
-	need := connector.Need{Run: run}
+func (j *Job) Need(run connector.Run) connector.Need {
+	need := connector.Need{Run: run.ID, Started: run.Started}
 	for _, s := range j.Sinks {
 		need.Cells = need.Cells || s.Cassandra != nil
 	}

@@ -17,6 +17,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"reprise/io/connector"
 	"reprise/io/corpusio"
 	"reprise/transforms"
 	"reprise/transforms/fail"
@@ -64,7 +65,7 @@ func read(t testing.TB, name string) []byte {
 func assets(t *testing.T) *record.Schema {
 	t.Helper()
 	j := &Job{Source: Source{Corpus: &corpusio.SourceConfig{Rows: 1}}}
-	source, err := j.Source.Open(j.Need("run"))
+	source, err := j.Source.Open(j.Need(connector.Run{ID: "run"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ func Schema() *jsonschema.Schema {
 	r.Mapper = func(t reflect.Type) *jsonschema.Schema {
 		switch t {
 		case reflect.TypeFor[Source]():
-			return oneOf(r, t)
+			return &jsonschema.Schema{Ref: "#/$defs/source"} // a source may be made of sources
 		case reflect.TypeFor[Target]():
 			return oneOf(r, t)
 		case reflect.TypeFor[transforms.Spec]():
@@ -24,6 +24,7 @@ func Schema() *jsonschema.Schema {
 	}
 	s := r.ReflectFromType(reflect.TypeFor[Job]())
 	s.Title = "Reprise job"
+	s.Definitions = jsonschema.Definitions{"source": oneOf(r, reflect.TypeFor[Source]())}
 	sinks, _ := s.Properties.Get("sinks")
 	sinks.MinProperties = new(uint64(1))
 	queue, _ := s.Properties.Get("dead_letters")
@@ -36,7 +37,14 @@ func Schema() *jsonschema.Schema {
 // oneOf is an object with exactly one of the properties of a struct.
 func oneOf(r *jsonschema.Reflector, t reflect.Type) *jsonschema.Schema {
 	plain := *r
-	plain.Mapper = nil
+	outer := true
+	plain.Mapper = func(within reflect.Type) *jsonschema.Schema {
+		if outer {
+			outer = false
+			return nil
+		}
+		return r.Mapper(within)
+	}
 	s := plain.ReflectFromType(t)
 	s.Version = ""
 	s.MinProperties, s.MaxProperties = new(uint64(1)), new(uint64(1))

@@ -114,6 +114,15 @@ func (s Source) kinds() map[string]validator {
 	if s.Corpus != nil {
 		kinds["corpus"] = s.Corpus
 	}
+	if s.Keys != nil {
+		kinds["keys"] = s.Keys
+	}
+	if s.Union != nil {
+		kinds["union"] = s.Union
+	}
+	if s.Join != nil {
+		kinds["join"] = s.Join
+	}
 	return kinds
 }
 

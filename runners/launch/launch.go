@@ -46,7 +46,7 @@ func Prepare(ctx context.Context, j *job.Job) (*Prepared, error) {
 	p := &Prepared{Job: j, Run: connector.Run{Job: j.Name, Started: now.Truncate(time.Millisecond),
 		ID: now.Format("20060102-150405-") + uuid.NewString()[:8]}}
 	var err error
-	if p.Source, err = j.Source.Open(j.Need(p.Run.ID)); err != nil {
+	if p.Source, err = j.Source.Open(j.Need(p.Run)); err != nil {
 		return nil, err
 	}
 	if p.Schema, err = p.Source.Schema(ctx); err != nil {

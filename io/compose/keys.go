@@ -1,0 +1,175 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// What becomes of a record for which there is no row.
+const (
+	MissingDead   = "dead"
+	MissingFilter = "filter"
+	MissingEmpty  = "empty" // of a join alone: its fields are null
+)
+
+// CodeGone is the code of dead letters for keys without a row.
+const CodeGone = "keys.gone"
+
+// lookups is how many rows of a page are looked up: all of them are in memory at once, and nobody knows their size before.
+const lookups = 100
+
+// KeysNeed is what the source of the keys is opened with.
+func KeysNeed(need connector.Need) connector.Need {
+	return connector.Need{Run: need.Run, Started: need.Started, PageRows: need.Page(lookups)}
+}
+
+// Keys is, as a source, the rows of one source whose keys another gives, as they are now. Splits and positions are those of the keys. A key that is no key
+// is a dead letter; so is one without a row, or it is filtered. A key that stands twice in a page is filtered once; in different pages
+// its row is read twice, which changes nothing at sinks, since they take the same version.
+type Keys struct {
+	from    connector.Source
+	of      connector.Finder
+	missing string
+
+	mu     sync.Mutex
+	keying *keying
+}
+
+var (
+	_ connector.Finder  = (*Keys)(nil)
+	_ connector.Partial = (*Keys)(nil)
+)
+
+// NewKeys gives a source; missing is MissingDead or MissingFilter. from should have been opened with KeysNeed.
+func NewKeys(from connector.Source, of connector.Finder, missing string) *Keys {
+	return &Keys{from: from, of: of, missing: missing}
+}
+
+// open matches the keys.
+func (s *Keys) open(ctx context.Context) (*keying, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keying != nil {
+		return s.keying, nil
+	}
+	from, err := s.from.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.of.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k, faults := newKeying(from, to, func(name string) string { return name })
+	if len(faults) > 0 {
+		return nil, fail.Job("keys.fields", "the keys do not fit the table: %s", strings.Join(faults, "; ")).
+			WithFix("the source of the keys needs a field for each key field, of the same name and type, or a text")
+	}
+	s.keying = &k
+	return s.keying, nil
+}
+
+// Schema implements connector.Source: it is that of the rows.
+func (s *Keys) Schema(ctx context.Context) (*record.Schema, error) {
+	k, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return k.to, nil
+}
+
+// Close implements connector.Source.
+func (s *Keys) Close() error { return errors.Join(s.from.Close(), s.of.Close()) }
+
+// Partial implements connector.Partial.
+func (s *Keys) Partial() bool { return true }
+
+// Plan implements connector.Source.
+func (s *Keys) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
+	if _, err := s.open(ctx); err != nil {
+		return err
+	}
+	return s.from.Plan(ctx, o, split)
+}
+
+// Read implements connector.Source.
+func (s *Keys) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+	k, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	return s.from.Read(ctx, split, func(p connector.Page) error {
+		rows, err := s.rows(ctx, k, p)
+		if err != nil {
+			return err
+		}
+		return page(rows)
+	})
+}
+
+// Find implements connector.Finder.
+func (s *Keys) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
+	return s.of.Find(ctx, keys, found)
+}
+
+// rows makes the page of the rows from a page of keys, in its order.
+func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector.Page, error) {
+	all := connector.Page{Dead: p.Dead, Filtered: p.Filtered, Last: p.Last}
+	for _, l := range p.Dead {
+		all.Bytes += int64(len(l.Raw))
+	}
+	var keys []*record.Record
+	seen := map[string]bool{}
+	for _, r := range p.Records {
+		key, err := k.key(r)
+		if key == nil && err == nil {
+			err = errors.New("one of its fields has no value")
+		}
+		if err != nil {
+			raw := r.AppendJSON(nil)
+			all.Dead = append(all.Dead, &record.DeadLetter{Raw: raw, Class: fail.Permanent.String(), Code: "keys.no_key", Message: "this is no key of the table: " + err.Error(), Attempts: 1})
+			all.Bytes += int64(len(raw))
+			continue
+		}
+		if text := key.KeyText(); !seen[text] {
+			seen[text] = true
+			keys = append(keys, key)
+		} else {
+			all.Filtered++
+		}
+	}
+	found := make([]connector.Page, len(keys))
+	err := find(ctx, s.of, keys, func(i int, p connector.Page) error {
+		found[i] = p
+		return nil
+	})
+	for i, row := range found {
+		if row.Rows() == 0 && s.missing == MissingFilter {
+			row.Filtered++
+		} else if row.Rows() == 0 {
+			row.Dead = []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone, Message: "there is no row with this key", Attempts: 1}}
+		}
+		for _, l := range row.Dead {
+			if l.Record == nil {
+				l.Record = keys[i]
+			}
+		}
+		all.Records, all.Dead = append(all.Records, row.Records...), append(all.Dead, row.Dead...)
+		all.Filtered, all.Bytes = all.Filtered+row.Filtered, all.Bytes+row.Bytes
+	}
+	return all, err
+}
+
+// find looks rows up that were read already in another form.
+func find(ctx context.Context, in connector.Finder, keys []*record.Record, found func(i int, p connector.Page) error) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return in.Find(connector.Uncounted(ctx), keys, found)
+}
