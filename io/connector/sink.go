@@ -62,3 +62,11 @@ type Committer interface {
 	// It returns the number of records committed.
 	Commit(ctx context.Context, run Run, schema *record.Schema, parts [][]byte) (records int64, err error)
 }
+
+// Merger is a Committer whose commit compares with what is there: only then it shows which records lose to newer ones.
+type Merger interface {
+	Committer
+
+	// Superseded is how many of the records that the run has committed lost. It is asked after Commit.
+	Superseded(ctx context.Context, run Run) (records int64, err error)
+}

@@ -104,15 +104,18 @@ func (w *worker) end(ctx context.Context) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s.Committed, err = w.commit(ctx, name, w.job.Sinks[name].Target.Open, chain.Out); err != nil {
+		var superseded int64
+		if s.Committed, superseded, err = w.commit(ctx, name, w.job.Sinks[name].Target.Open, chain.Out); err != nil {
 			return nil, err
 		}
 		if written := s.Outcomes[record.Written]; s.Committed != nil && *s.Committed != written {
 			r.fault("sink %s wrote %d records, but committed %d", name, written, *s.Committed)
 		}
+		s.Outcomes[record.Written] -= superseded
+		s.Outcomes[record.Superseded] += superseded
 		r.Sinks[name] = s
 	}
-	queued, err := w.commit(ctx, partsQueue, w.job.DeadLetters.Open, deadletter.Schema())
+	queued, _, err := w.commit(ctx, partsQueue, w.job.DeadLetters.Open, deadletter.Schema())
 	if err != nil {
 		return nil, err
 	}
@@ -167,26 +170,29 @@ func (r *Report) fault(format string, args ...any) {
 	r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
 }
 
-// commit makes the parts of a sink visible; nil: it does not commit, or has nothing to.
-func (w *worker) commit(ctx context.Context, name string, open func() (connector.Sink, error), schema *record.Schema) (*int64, error) {
+// commit makes the parts of a sink visible and tells how many of their records lost to newer ones; nil: it does not commit.
+func (w *worker) commit(ctx context.Context, name string, open func() (connector.Sink, error), schema *record.Schema) (records *int64, superseded int64, err error) {
 	parts, err := w.journal.Parts(ctx, w.run.ID, name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	sink, err := open()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer sink.Close()
 	committer, ok := sink.(connector.Committer)
 	switch {
 	case !ok && len(parts) > 0:
-		return nil, fail.New(fail.Fatal, "internal.no_committer", "%s gave parts, but cannot commit them", name)
+		return nil, 0, fail.New(fail.Fatal, "internal.no_committer", "%s gave parts, but cannot commit them", name)
 	case !ok:
-		return nil, nil
+		return nil, 0, nil
 	}
 	n, err := committer.Commit(ctx, w.run, schema, parts)
-	return &n, err
+	if merger, ok := sink.(connector.Merger); ok && err == nil {
+		superseded, err = merger.Superseded(ctx, w.run)
+	}
+	return &n, superseded, err
 }
 
 // verdict is the state that the run is in.
