@@ -21,6 +21,9 @@ const (
 	jobProperty     = "reprise.job"
 	recordsProperty = "reprise.records" // of the run up to this snapshot
 	filesProperty   = "reprise.files"   // digest of the paths of these records' data files
+	// Of an upsert: how many of these records lost to newer ones, and how many of them are deletes.
+	supersededProperty = "reprise.superseded"
+	lateProperty       = "reprise.superseded-deletes"
 )
 
 // How long the catalog is tried: against others who append, and while it does not answer.
@@ -46,11 +49,17 @@ func request[T any](ctx context.Context, deadline time.Duration, do func() (T, e
 // Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded again and
 // searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts the snapshot that it found,
 // so of all of them the catalog accepts one. Data files are never deleted here.
-func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, parts [][]byte) (int64, error) {
+func (s *Sink) Commit(ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte) (int64, error) {
 	if len(parts) == 0 {
 		return 0, nil
 	}
-	n, err := request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
+	var n int64
+	var err error
+	if s.config.upserts() {
+		n, err = s.merge(ctx, run, schema, parts)
+	} else {
+		n, err = request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
+	}
 	if err == nil {
 		return n, nil
 	}
@@ -69,20 +78,19 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 	if err != nil {
 		return 0, err
 	}
-	files, records, digest, err := decodeParts(t, parts)
+	staged, err := decodeParts(t, parts)
 	if err != nil {
 		return 0, err
 	}
-	missing, err := s.notCommitted(ctx, t, run, files, digest)
+	missing, _, err := s.notCommitted(ctx, t, run, staged)
 	if err != nil || len(missing) == 0 {
-		return records, err
+		return staged.records, err
 	}
 	tx := t.NewTransaction()
 	if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
 		return 0, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
 	}
-	summary := iceberg.Properties{runProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(records, 10), filesProperty: digest}
-	if err := tx.AddDataFiles(ctx, missing, summary); err != nil {
+	if err := tx.AddDataFiles(ctx, missing, staged.summary(run)); err != nil {
 		if containsAny(err, "already referenced") {
 			return 0, fail.New(fail.Fatal, "iceberg.run_committed", "run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
 				WithFix("the records are there; start a new run for more")
@@ -92,30 +100,36 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 	if _, err := tx.Commit(ctx); err != nil {
 		return 0, classify(err, "committing to table "+s.config.Table)
 	}
-	return records, nil
+	return staged.records, nil
 }
 
-// notCommitted are those of the run's data files that no snapshot holds.
-func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run, files []iceberg.DataFile, digest string) ([]iceberg.DataFile, error) {
+// summary is what the snapshot says.
+func (s *staged) summary(run connector.Run) iceberg.Properties {
+	return iceberg.Properties{runProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
+}
+
+// notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's latest snapshot; nil: there is none.
+func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run, staged *staged) (files []iceberg.DataFile, last iceberg.Properties, err error) {
 	var snapshots []table.Snapshot
 	for _, snapshot := range t.Metadata().Snapshots() {
 		if snapshot.Summary == nil || snapshot.Summary.Properties[runProperty] != run.ID {
 			continue
 		}
-		if snapshot.Summary.Properties[filesProperty] == digest {
-			return nil, nil
+		last = snapshot.Summary.Properties
+		if last[filesProperty] == staged.digest {
+			return nil, last, nil
 		}
 		snapshots = append(snapshots, snapshot)
 	}
 	if len(snapshots) == 0 {
-		return files, nil
+		return staged.files, nil, nil
 	}
 	done, err := addedFiles(ctx, t, snapshots)
 	if err != nil {
-		return nil, classify(err, "reading the snapshots of table "+s.config.Table)
+		return nil, nil, classify(err, "reading the snapshots of table "+s.config.Table)
 	}
 	var missing []iceberg.DataFile
-	for _, df := range files {
+	for _, df := range staged.files {
 		if done[df.FilePath()] {
 			delete(done, df.FilePath())
 		} else {
@@ -123,10 +137,10 @@ func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.R
 		}
 	}
 	if len(done) > 0 {
-		return nil, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s", run.ID, s.config.Table).
+		return nil, nil, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s", run.ID, s.config.Table).
 			WithFix("give each sink of a job a table of its own, and each run its own id")
 	}
-	return missing, nil
+	return missing, last, nil
 }
 
 // addedFiles are the paths of the data files that were added by some snapshots.

@@ -18,6 +18,8 @@ type SinkConfig struct {
 	Table          string            `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets."`
 	Create         bool              `json:"create,omitempty" jsonschema_description:"Create the table, its namespace and an SQLite catalog where they are not there yet. Default: false, the table must be there."`
 	Columns        map[string]string `json:"columns,omitempty" jsonschema_description:"Types of columns that the defaults do not suit: decimal(PRECISION,SCALE) for fields of type decimal and varint, whose default is string, which keeps every digit. A number that does not fit is a dead letter."`
+	Mode           string            `json:"mode,omitempty" jsonschema:"enum=append,enum=upsert" jsonschema_description:"append adds every record as a row: readers take the newest of a key. upsert keeps one row of each key that the run writes, the newest, whoever wrote it, and carries out deletes; the commit reads the keys of the table for that. Default: append."`
+	MergeMemory    connector.Bytes   `json:"merge_memory,omitempty" jsonschema_description:"Memory in which the commit of an upsert compares keys; beyond that they go to temporary files, 32 bytes of each row. Default: 64MiB."`
 	Partition      []string          `json:"partition,omitempty" jsonschema_description:"How a new table is partitioned, and what an existing one must have: columns or year(c), month(c), day(c), hour(c), bucket(N, c), truncate(N, c). Default: a new table is not partitioned, an existing one may be as it likes."`
 	FileSize       connector.Bytes   `json:"file_size,omitempty" jsonschema_description:"Size at which a data file is closed and the next one begun. Default: what the table says, else 256MiB."`
 	RowGroup       connector.Bytes   `json:"row_group,omitempty" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, shared by the open partitions where the table has some."`
@@ -73,6 +75,7 @@ const (
 	smallestRowGroup      = 1 << 20
 	defaultOpenPartitions = 8
 	mostOpenBuckets       = 32
+	defaultMergeMemory    = 64 << 20
 	defaultVersionColumn  = "_version"
 	noColumn              = "-"
 	defaultCatalogName    = "default"
@@ -97,6 +100,9 @@ func (c SinkConfig) Validate() []connector.Fault {
 		if _, err := parsePartition(p); err != nil {
 			add("partition", "%v", err)
 		}
+	}
+	if c.upserts() && c.versionColumn() == "" {
+		add("version_column", "mode upsert needs it, to tell which row is newer")
 	}
 	if c.RunColumn != "" && c.RunColumn == c.versionColumn() {
 		add("run_column", "is the version column already")
@@ -181,6 +187,11 @@ func (c SinkConfig) versionColumn() string {
 	}
 	return c.VersionColumn
 }
+
+// modeUpsert is the mode that is not the default.
+const modeUpsert = "upsert"
+
+func (c SinkConfig) upserts() bool { return c.Mode == modeUpsert }
 
 // rowGroup is the size of row groups where so many files are open at once.
 func (c SinkConfig) rowGroup(open int) int64 {

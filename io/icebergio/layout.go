@@ -23,6 +23,7 @@ type layout struct {
 	arrow      *arrow.Schema
 	partitions []partitionKey
 	run        record.Value
+	upserts    bool
 }
 
 // column is a column of the table with what goes there.
@@ -41,7 +42,7 @@ const (
 
 // newLayout checks a table against the schema of the records and tells all that does not fit in one error.
 func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connector.Run) (*layout, error) {
-	l := &layout{schema: schema, run: record.String(run.ID)}
+	l := &layout{schema: schema, run: record.String(run.ID), upserts: c.upserts()}
 	var problems []string
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
@@ -93,6 +94,16 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 	}
 	if len(missing) > 0 {
 		problem("it lacks the columns %s; add them (ALTER TABLE ... ADD COLUMNS), or drop the fields by a transform", strings.Join(missing, ", "))
+	}
+	if l.upserts {
+		for _, at := range schema.Key {
+			if f, ok := columns.FindFieldByName(schema.Fields[at].Name); ok && !keyable(f.Type) {
+				problem("column %s is %s, by which rows cannot be told apart", f.Name, f.Type)
+			}
+		}
+		if v := t.Metadata().Version(); v != 2 {
+			problem("its format version is %d; only 2 takes upserts", v)
+		}
 	}
 	if v := t.Metadata().Version(); v > 2 {
 		problem("its format version is %d; only 1 and 2 can be written", v)
@@ -170,9 +181,9 @@ const maxRecord = 64 << 20
 
 // fits is the error of a record that the table cannot hold.
 func (l *layout) fits(r *record.Record) error {
-	if r.Op == record.Delete {
+	if r.Op == record.Delete && !l.upserts {
 		return fail.New(fail.Permanent, "iceberg.no_deletes", "this sink appends, it cannot delete").
-			WithFix("filter deletes out before this sink, or apply them to the table by an engine")
+			WithFix("set mode: upsert, or filter deletes out before this sink")
 	}
 	if r.Schema != l.schema && !r.Schema.Same(l.schema) {
 		return fail.New(fail.Permanent, "iceberg.other_schema", "the record has another schema than the sink was opened for")
@@ -182,7 +193,7 @@ func (l *layout) fits(r *record.Record) error {
 	}
 	for i := range l.columns {
 		c := &l.columns[i]
-		if c.codec == nil || c.field < 0 {
+		if c.codec == nil || c.field < 0 || r.Op == record.Delete && !slices.Contains(l.schema.Key, c.field) {
 			continue
 		}
 		if err := c.codec.fits(r.Values[c.field]); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -16,11 +17,12 @@ import (
 
 // rowReader reads a part of a data file, batch by batch, and begins anew after a failure where it was.
 type rowReader struct {
-	from  *snapshot
-	retry connector.Retry
-	task  table.FileScanTask
-	size  int   // rows of a batch
-	next  int64 // row that comes next
+	table   *table.Table
+	options []table.ScanOption
+	retry   connector.Retry
+	task    table.FileScanTask
+	size    int   // rows of a batch
+	next    int64 // row that comes next
 
 	columns []iceberg.NestedField // of the batches
 	cancel  context.CancelFunc    // nil: nothing is open
@@ -89,7 +91,7 @@ func (r *rowReader) fetch(ctx context.Context) (arrow.RecordBatch, error) {
 
 func (r *rowReader) open(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	scan := r.from.table.Scan(table.WithSnapshotID(r.from.id), table.WithMaxConcurrency(1), table.WithArrowBatchSize(r.size))
+	scan := r.table.Scan(append(slices.Clone(r.options), table.WithMaxConcurrency(1), table.WithArrowBatchSize(r.size))...)
 	columns, err := scan.Projection()
 	if err != nil {
 		cancel()

@@ -17,24 +17,25 @@ import (
 )
 
 var (
-	_ connector.Sink      = (*Sink)(nil)
-	_ connector.Committer = (*Sink)(nil)
+	_ connector.Sink   = (*Sink)(nil)
+	_ connector.Merger = (*Sink)(nil)
 )
 
-// Sink appends records to a table.
+// Sink appends records to a table, or merges them into it.
 type Sink struct {
 	config SinkConfig
 	ident  table.Identifier
 
 	deadline time.Duration // of tries to reach the catalog while the job runs
 
-	mu      sync.Mutex
-	catalog *opened // nil: not connected yet
+	mu         sync.Mutex
+	catalog    *opened          // nil: not connected yet
+	superseded map[string]int64 // by runs that were committed
 }
 
 // NewSink gives a sink for the settings.
 func NewSink(c SinkConfig) *Sink {
-	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline}
+	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline, superseded: map[string]int64{}}
 }
 
 // connect opens the catalog once; a failure is tried again.

@@ -384,7 +384,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 			last = end[1]
 		}
 		task.Start, task.Length = part, partEnd(parts, i, task.File.FileSizeBytes())-part
-		rows := &rowReader{from: from, retry: s.retry, task: task, next: next, size: min(decodedRows, int(p.rows))}
+		rows := &rowReader{table: from.table, options: []table.ScanOption{table.WithSnapshotID(from.id)}, retry: s.retry, task: task, next: next, size: min(decodedRows, int(p.rows))}
 		if err := p.readPart(ctx, rows, part, last); err != nil {
 			return err
 		}

@@ -37,7 +37,13 @@ type writer struct {
 	clock  int                 // counts batches
 	key    []byte
 	closed []iceberg.DataFile // not yet flushed
-	err    error              // the first, which ends the writer
+
+	keys         *keyBatcher      // of deletes
+	deletes      []*record.Record // that wait
+	deletesBytes int
+	deleted      [][]byte // lists, not yet flushed
+
+	err error // the first, which ends the writer
 }
 
 // waiting are the records of a partition that wait for their batch.
@@ -53,6 +59,9 @@ type waiting struct {
 func (w *writer) Write(ctx context.Context, r *record.Record) error {
 	if w.err != nil {
 		return w.err
+	}
+	if r.Op == record.Delete {
+		return w.delete(ctx, r)
 	}
 	part, err := w.partition(r)
 	if err != nil {
@@ -70,6 +79,46 @@ func (w *writer) Write(ctx context.Context, r *record.Record) error {
 		return w.send(ctx, w.largest())
 	}
 	return nil
+}
+
+// delete gathers deletes.
+func (w *writer) delete(ctx context.Context, r *record.Record) error {
+	if err := w.layout.fits(r); err != nil {
+		w.settle([]connector.Result{{Record: r, Outcome: record.Dead, Err: err, Attempts: 1}})
+		return nil
+	}
+	w.deletes = append(w.deletes, r)
+	w.deletesBytes += r.Size()
+	if len(w.deletes) < batchRows && w.deletesBytes < batchBytes {
+		return nil
+	}
+	return w.sendDeletes(ctx)
+}
+
+// sendDeletes makes a list of the deletes that wait.
+func (w *writer) sendDeletes(ctx context.Context) error {
+	if len(w.deletes) == 0 {
+		return nil
+	}
+	return w.pass(ctx, len(w.deletes), int64(w.deletesBytes), func() error {
+		if w.keys == nil {
+			w.keys = w.layout.keyBatcher()
+		}
+		keys, err := w.keys.keys(w.deletes)
+		if err != nil {
+			return err
+		}
+		list := make([]byte, 0, len(keys)*deleteBytes)
+		results := make([]connector.Result, len(keys))
+		for i, r := range w.deletes {
+			list = appendDelete(list, keys[i], r.Version)
+			results[i] = connector.Result{Record: r, Outcome: record.Written, Attempts: 1}
+		}
+		w.deleted = append(w.deleted, list)
+		w.deletes, w.deletesBytes = nil, 0
+		w.settle(results)
+		return nil
+	})
 }
 
 // partition is where a record that the table can hold goes.
@@ -202,6 +251,9 @@ func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
 	if w.err != nil {
 		return nil, w.err
 	}
+	if err := w.sendDeletes(ctx); err != nil {
+		return nil, err
+	}
 	for _, key := range sortedKeys(w.parts) {
 		// To make room for one partition, another one may have been closed.
 		if part := w.parts[key]; part != nil && len(part.records) > 0 {
@@ -222,13 +274,24 @@ func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
 			return nil, w.failed(err)
 		}
 	}
-	w.closed = nil
+	for _, list := range w.deleted {
+		p, err := encodeDeletes(w.table, list)
+		if err != nil {
+			return nil, w.failed(err)
+		}
+		parts = append(parts, p)
+	}
+	w.closed, w.deleted = nil, nil
 	return parts, nil
 }
 
 // Close implements connector.Writer. Files that were not flushed are deleted, as far as that is possible.
 func (w *writer) Close() error {
 	w.cancel(context.Canceled)
+	if w.keys != nil {
+		w.keys.builder.Release()
+		w.keys = nil
+	}
 	for _, part := range w.parts {
 		if part.file != nil {
 			<-part.file.done

@@ -1,0 +1,522 @@
+package icebergio
+
+import (
+	"context"
+	"encoding/binary"
+	"iter"
+	"math/bits"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	parquetfile "github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+)
+
+// merge finds, among the rows of a table and those of data files that are to be added, the ones that newer rows or deletes of the same
+// key leave no place. It holds a bit for each row of the files, and keys in as much memory as it may take.
+type merge struct {
+	name    string // of the table
+	run     string
+	columns keyColumns
+	retry   connector.Retry
+	all     bool // also keys of which the table alone has rows
+
+	table   *table.Table // as it was read last
+	files   []*keyed     // the staged ones first
+	staged  int
+	numbers map[string]int32 // of files, by their paths
+	deletes map[string]bool  // paths of files of deletes that have been read
+	spill   *spill
+	mine    filter // keys of staged rows and of deletes
+
+	lostDeletes bitmap // deletes of the run that came too late, by their number
+}
+
+// What stands in place of a file's number.
+const (
+	deleteEntry  int32 = -1 // a delete of the run
+	earlierEntry int32 = -2 // a delete of an earlier run, which the table remembers
+)
+
+// keyed is a data file whose keys have been read.
+type keyed struct {
+	file iceberg.DataFile
+	gone bool   // from the table
+	dead bitmap // rows that are deleted already
+	lost bitmap // rows to be deleted
+
+	deletes     iceberg.DataFile // what was written of lost
+	deletedRows int64
+}
+
+// newMerge compares staged files and deletes with a table of about a number of rows.
+func newMerge(name, run string, columns keyColumns, retry connector.Retry, staged []iceberg.DataFile, deletes int64, rows, memory int64) *merge {
+	m := &merge{name: name, run: run, columns: columns, retry: retry, staged: len(staged), numbers: map[string]int32{}, deletes: map[string]bool{}}
+	mine := deletes
+	for _, df := range staged {
+		m.number(df)
+		mine += df.Count()
+	}
+	m.mine = newFilter(mine, memory/4)
+	m.spill = newSpill(mine+rows, memory-8*int64(len(m.mine)))
+	return m
+}
+
+func (m *merge) close() { m.spill.close() }
+
+func (m *merge) number(df iceberg.DataFile) int32 {
+	n := int32(len(m.files))
+	m.files = append(m.files, &keyed{file: df})
+	m.numbers[df.FilePath()] = n
+	return n
+}
+
+// delete adds the delete with a number.
+func (m *merge) delete(key keyID, version int64, number int) error {
+	m.mine.add(key)
+	return m.spill.add(entry{key: key, version: version, file: deleteEntry, row: uint32(number)})
+}
+
+// stage reads the staged files.
+func (m *merge) stage(ctx context.Context, t *table.Table) error {
+	for n := range m.staged {
+		for r, err := range m.columns.rows(ctx, t, m.retry, table.FileScanTask{File: m.files[n].file}) {
+			if err != nil {
+				return err
+			}
+			m.mine.add(r.key)
+			if err := m.spill.add(entry{r.key, r.version, int32(n), uint32(r.at)}); err != nil {
+				return classify(err, "comparing keys with table "+m.name)
+			}
+		}
+	}
+	return nil
+}
+
+// catchUp reads what the table has that has not been read yet, and settles which rows lose.
+func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
+	tasks, err := planFiles(ctx, t, m.retry)
+	if err != nil {
+		return err
+	}
+	again := m.table != nil
+	there := map[string]bool{}
+	var added []table.FileScanTask
+	for _, task := range tasks {
+		path := task.File.FilePath()
+		there[path] = true
+		number, known := m.numbers[path]
+		if known && int(number) < m.staged {
+			return fail.New(fail.Fatal, "iceberg.run_committed", "table %s holds %s already, but no snapshot tells of it any more", m.name, path).
+				WithFix("the records are there; start a new run for more")
+		}
+		if !known {
+			m.number(task.File)
+			added = append(added, task)
+		}
+	}
+	for _, f := range m.files[m.staged:] {
+		f.gone = !there[f.file.FilePath()]
+	}
+	for _, task := range tasks {
+		if err := m.readDeletes(ctx, t, task); err != nil {
+			return err
+		}
+	}
+	var touched filter
+	if again {
+		rows := int64(0)
+		for _, task := range added {
+			rows += task.File.Count()
+		}
+		touched = newFilter(rows, 8*int64(len(m.mine)))
+	}
+	for _, task := range added {
+		if err := m.read(ctx, t, task, touched); err != nil {
+			return err
+		}
+	}
+	if err := m.readEarlier(ctx, t, touched); err != nil {
+		return err
+	}
+	m.table = t
+	return m.settle(touched)
+}
+
+// read adds the keys of a file of the table that matter.
+func (m *merge) read(ctx context.Context, t *table.Table, task table.FileScanTask, touched filter) error {
+	number := m.numbers[task.File.FilePath()]
+	f := m.files[number]
+	plain := task
+	plain.DeleteFiles, plain.EqualityDeleteFiles, plain.DeletionVectorFiles = nil, nil, nil
+	// What an equality delete removes is told by what it leaves.
+	left, stop := iter.Pull2(func(yield func(row, error) bool) {
+		if len(task.EqualityDeleteFiles) > 0 {
+			plain := plain
+			plain.EqualityDeleteFiles = task.EqualityDeleteFiles
+			m.columns.rows(ctx, t, m.retry, plain)(yield)
+		}
+	})
+	defer stop()
+	next, err, more := left()
+	for r, readErr := range m.columns.rows(ctx, t, m.retry, plain) {
+		if readErr != nil {
+			return readErr
+		}
+		if err != nil {
+			return err
+		}
+		if len(task.EqualityDeleteFiles) > 0 {
+			if !more || r.key != next.key || r.version != next.version {
+				f.dead.set(r.at, f.file.Count())
+				continue
+			}
+			next, err, more = left()
+		}
+		if f.dead.has(r.at) || !m.all && !m.mine.has(r.key) {
+			continue
+		}
+		if touched != nil {
+			touched.add(r.key)
+		}
+		if err := m.spill.add(entry{r.key, r.version, number, uint32(r.at)}); err != nil {
+			return classify(err, "comparing keys with table "+m.name)
+		}
+	}
+	return nil
+}
+
+// readDeletes notes the rows that are deleted already by position.
+func (m *merge) readDeletes(ctx context.Context, t *table.Table, task table.FileScanTask) error {
+	if len(task.DeletionVectorFiles) > 0 {
+		return fail.New(fail.Fatal, "iceberg.unreadable", "table %s has deletion vectors, beside which rows cannot be replaced", m.name).WithFix("use mode: append")
+	}
+	for _, df := range task.DeleteFiles {
+		if m.deletes[df.FilePath()] {
+			continue
+		}
+		err := connector.Request(ctx, m.retry, func() (int, int64, error) {
+			err := positionDeletes(ctx, t, df, func(path string, at int64) {
+				if n, ok := m.numbers[path]; ok {
+					m.files[n].dead.set(at, m.files[n].file.Count())
+				}
+			})
+			return int(df.Count()), df.FileSizeBytes(), classify(err, "reading "+df.FilePath())
+		})
+		if err != nil {
+			return err
+		}
+		m.deletes[df.FilePath()] = true
+	}
+	return nil
+}
+
+// positionDeletes reads a file of position deletes.
+func positionDeletes(ctx context.Context, t *table.Table, df iceberg.DataFile, each func(path string, at int64)) error {
+	if df.FileFormat() != iceberg.ParquetFile {
+		return fail.New(fail.Fatal, "iceberg.unreadable", "%s is of format %s; only Parquet can be read", df.FilePath(), df.FileFormat()).
+			WithFix("let an engine write the table anew (rewrite_data_files)")
+	}
+	files, err := t.FS(ctx)
+	if err != nil {
+		return err
+	}
+	from, err := files.Open(df.FilePath())
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	r, err := parquetfile.NewParquetReader(from)
+	if err != nil {
+		return err
+	}
+	rows, err := pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{BatchSize: 8192}, memory.DefaultAllocator)
+	if err != nil {
+		return err
+	}
+	batches, err := rows.GetRecordReader(ctx, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer batches.Release()
+	for batches.Next() {
+		batch := batches.RecordBatch()
+		var paths *array.String
+		var at *array.Int64
+		for i, f := range batch.Schema().Fields() {
+			switch f.Name {
+			case "file_path":
+				paths, _ = batch.Column(i).(*array.String)
+			case "pos":
+				at, _ = batch.Column(i).(*array.Int64)
+			}
+		}
+		if paths == nil || at == nil {
+			return fail.New(fail.Fatal, "iceberg.unreadable", "%s holds no positions", df.FilePath())
+		}
+		for i := range paths.Len() {
+			each(paths.Value(i), at.Value(i))
+		}
+	}
+	return batches.Err()
+}
+
+// planFiles gives the data files of the current snapshot with the deletes that concern them.
+func planFiles(ctx context.Context, t *table.Table, retry connector.Retry) (tasks []table.FileScanTask, err error) {
+	if t.CurrentSnapshot() == nil {
+		return nil, nil
+	}
+	err = connector.Request(ctx, retry, func() (int, int64, error) {
+		tasks, err = t.Scan(table.WithScanPlanningMode(table.ScanPlanningLocal)).PlanFiles(ctx)
+		return 0, 0, classify(err, "reading the manifests of table "+tableName(t))
+	})
+	for _, task := range tasks {
+		if format := task.File.FileFormat(); format != iceberg.ParquetFile {
+			return nil, fail.Job("iceberg.unreadable", "table %s has files of format %s; only Parquet can be read", tableName(t), format).
+				WithFix("let an engine write the table anew (rewrite_data_files)")
+		}
+	}
+	return tasks, err
+}
+
+// settle finds the rows that lose, of the keys that were touched; nil: of all.
+func (m *merge) settle(touched filter) error {
+	for bucket := range m.spill.buckets {
+		entries, err := m.spill.load(bucket, func(e entry) bool {
+			if touched != nil && !touched.has(e.key) {
+				return false
+			}
+			return e.file < 0 || !m.files[e.file].gone && !m.files[e.file].dead.has(int64(e.row))
+		})
+		if err != nil {
+			return classify(err, "comparing keys with table "+m.name)
+		}
+		slices.SortFunc(entries, m.order)
+		for len(entries) > 0 {
+			n, mine := 0, m.all
+			for n < len(entries) && entries[n].key == entries[0].key {
+				mine = mine || entries[n].file == deleteEntry || entries[n].file >= 0 && int(entries[n].file) < m.staged
+				n++
+			}
+			if mine {
+				m.lose(entries[0], entries[1:n])
+			}
+			entries = entries[n:]
+		}
+	}
+	return nil
+}
+
+// lose notes what loses against the winner of a key.
+func (m *merge) lose(winner entry, others []entry) {
+	for _, e := range others {
+		switch {
+		case e.file >= 0:
+			f := m.files[e.file]
+			f.lost.set(int64(e.row), f.file.Count())
+		case e.file == deleteEntry && e.version < winner.version:
+			m.lostDeletes.set(int64(e.row), int64(e.row)+1)
+		}
+	}
+}
+
+// order puts entries of a key together, the winner first: the newest; a delete before a row that is no newer, a staged row before those of the table.
+func (m *merge) order(a, b entry) int {
+	less := func(is bool) int {
+		if is {
+			return -1
+		}
+		return 1
+	}
+	rank := func(e entry) int {
+		switch {
+		case e.file < 0:
+			return 0
+		case int(e.file) < m.staged:
+			return 1
+		}
+		return 2
+	}
+	switch {
+	case a.key.hi != b.key.hi:
+		return less(a.key.hi < b.key.hi)
+	case a.key.lo != b.key.lo:
+		return less(a.key.lo < b.key.lo)
+	case a.version != b.version:
+		return less(a.version > b.version)
+	case rank(a) != rank(b):
+		return less(rank(a) < rank(b))
+	case a.file != b.file:
+		return less(a.file > b.file)
+	case a.row != b.row:
+		return less(a.row > b.row)
+	}
+	return 0
+}
+
+// rowsLost counts the staged rows that lose.
+func (m *merge) rowsLost() (n int64) {
+	for _, f := range m.files[:m.staged] {
+		n += f.losses()
+	}
+	return n
+}
+
+// lateDeletes counts the deletes that lose.
+func (m *merge) lateDeletes() (n int64) {
+	for _, word := range m.lostDeletes {
+		n += int64(bits.OnesCount64(word))
+	}
+	return n
+}
+
+// losses counts the rows to be deleted.
+func (f *keyed) losses() (n int64) {
+	for i, word := range f.lost {
+		if i < len(f.dead) {
+			word &^= f.dead[i]
+		}
+		n += int64(bits.OnesCount64(word))
+	}
+	return n
+}
+
+// losing yields the rows to be deleted, in their order.
+func (f *keyed) losing(yield func(int64) bool) {
+	for i, word := range f.lost {
+		if word == 0 {
+			continue
+		}
+		for bit := range int64(64) {
+			if n := int64(i)<<6 | bit; word&(1<<bit) != 0 && !f.dead.has(n) && !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+// positions writes the deletes of all rows that lose, a file for each data file: then a data file that a compaction takes away meanwhile takes its
+// deletes with it.
+func (m *merge) positions(ctx context.Context, t *table.Table, run string) (all []iceberg.DataFile, err error) {
+	for _, f := range m.files {
+		if f.gone {
+			continue
+		}
+		n := f.losses()
+		if n == 0 {
+			continue
+		}
+		if n != f.deletedRows {
+			err := connector.Request(ctx, m.retry, func() (int, int64, error) {
+				f.deletes, err = writePositions(ctx, t, f, n, run)
+				return int(n), 8 * n, classify(err, "writing deletes to table "+m.name)
+			})
+			if err != nil {
+				return nil, err
+			}
+			f.deletedRows = n
+		}
+		all = append(all, f.deletes)
+	}
+	return all, nil
+}
+
+// The columns of a position delete.
+const (
+	pathColumn     = 2147483546
+	positionColumn = 2147483545
+)
+
+func writePositions(ctx context.Context, t *table.Table, f *keyed, count int64, run string) (iceberg.DataFile, error) {
+	files, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	to, ok := files.(iceio.WriteFileIO)
+	if !ok {
+		return nil, table.ErrWriteIORequired
+	}
+	places, err := t.LocationProvider()
+	if err != nil {
+		return nil, err
+	}
+	path := places.NewDataLocation("00000-0-" + fileID(run).String() + "-deletes.parquet")
+	out, err := to.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	counting := &counter{out: out}
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryDefault(false), parquet.WithDictionaryFor("file_path", true))
+	w, err := pqarrow.NewFileWriter(table.PositionalDeleteArrowSchema, counting, props, pqarrow.DefaultWriterProps())
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	b := array.NewRecordBuilder(memory.DefaultAllocator, table.PositionalDeleteArrowSchema)
+	defer b.Release()
+	least, most := int64(-1), int64(0)
+	send := func() error {
+		batch := b.NewRecordBatch()
+		defer batch.Release()
+		return w.WriteBuffered(batch)
+	}
+	name := f.file.FilePath()
+	for at := range f.losing {
+		if least < 0 {
+			least = at
+		}
+		most = at
+		b.Field(0).(*array.StringBuilder).Append(name)
+		b.Field(1).(*array.Int64Builder).Append(at)
+		if b.Field(1).Len() == 8192 {
+			if err = send(); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil && b.Field(1).Len() > 0 {
+		err = send()
+	}
+	if closing := w.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return nil, err
+	}
+	spec := t.Metadata().PartitionSpecByID(int(f.file.SpecID()))
+	if spec == nil {
+		return nil, fail.New(fail.Fatal, "iceberg.other_table", "table %s has lost the partition spec of %s", tableName(t), name)
+	}
+	d, err := iceberg.NewDataFileBuilder(*spec, iceberg.EntryContentPosDeletes, path, iceberg.ParquetFile, f.file.Partition(), nil, nil, count, counting.bytes)
+	if err != nil {
+		return nil, err
+	}
+	bounds := func(at int64) map[int][]byte {
+		return map[int][]byte{pathColumn: []byte(name), positionColumn: binary.LittleEndian.AppendUint64(nil, uint64(at))}
+	}
+	return d.LowerBoundValues(bounds(least)).UpperBoundValues(bounds(most)).ReferencedDataFile(name).
+		ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
+}
+
+// counter counts the bytes that are written.
+type counter struct {
+	out   iceio.FileWriter
+	bytes int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.out.Write(b)
+	c.bytes += int64(n)
+	return n, err
+}
+
+func (c *counter) Close() error { return c.out.Close() }
