@@ -407,7 +407,7 @@ func (f *keyed) losing(yield func(int64) bool) {
 // positions writes the deletes of all rows that lose, a file for each data file: then a data file that a compaction takes away meanwhile takes its
 // deletes with it.
 func (m *merge) positions(ctx context.Context, t *table.Table, run string) (all []iceberg.DataFile, err error) {
-	for _, f := range m.files {
+	for i, f := range m.files {
 		if f.gone {
 			continue
 		}
@@ -417,7 +417,7 @@ func (m *merge) positions(ctx context.Context, t *table.Table, run string) (all 
 		}
 		if n != f.deletedRows {
 			err := connector.Request(ctx, m.retry, func() (int, int64, error) {
-				f.deletes, err = writePositions(ctx, t, f, n, run)
+				f.deletes, err = writePositions(ctx, t, f, i < m.staged, n, run)
 				return int(n), 8 * n, classify(err, "writing deletes to table "+m.name)
 			})
 			if err != nil {
@@ -436,7 +436,7 @@ const (
 	positionColumn = 2147483545
 )
 
-func writePositions(ctx context.Context, t *table.Table, f *keyed, count int64, run string) (iceberg.DataFile, error) {
+func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, count int64, run string) (iceberg.DataFile, error) {
 	files, err := t.FS(ctx)
 	if err != nil {
 		return nil, err
@@ -503,8 +503,11 @@ func writePositions(ctx context.Context, t *table.Table, f *keyed, count int64, 
 	bounds := func(at int64) map[int][]byte {
 		return map[int][]byte{pathColumn: []byte(name), positionColumn: binary.LittleEndian.AppendUint64(nil, uint64(at))}
 	}
-	return d.LowerBoundValues(bounds(least)).UpperBoundValues(bounds(most)).ReferencedDataFile(name).
-		ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
+	if !staged {
+		// Of a file of the same commit iceberg-go would say that the table lacks it. The bounds tell readers as much.
+		d.ReferencedDataFile(name)
+	}
+	return d.LowerBoundValues(bounds(least)).UpperBoundValues(bounds(most)).ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
 }
 
 // counter counts the bytes that are written.
