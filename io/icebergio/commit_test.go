@@ -59,43 +59,54 @@ func TestAmbiguousCommit(t *testing.T) {
 			http.Error(w, "a page", 503)
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			direct := SinkConfig{Table: services.Name(t) + ".assets", Create: true, Catalog: CatalogConfig{REST: "http://" + addr}}
-			schema, run := simpleSchema(), newRun()
-			put(t, newSink(t, direct), simple(schema, "a", 1, "x"))
-			// A table may tell iceberg-go to try commits again by itself, which must not happen behind our back.
-			tx := current(t, newSink(t, direct)).NewTransaction()
-			if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "4"}); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := tx.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			var commits atomic.Int64
-			through := direct
-			through.Catalog.REST = proxy(t, addr, func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) {
-				if commits.Add(1) == 1 {
-					broken(w, forward)
-					return
-				}
-				answer := forward()
-				w.WriteHeader(answer.Code)
-				w.Write(answer.Body.Bytes())
-			})
-			s := newSink(t, through)
-			parts, _ := stage(t, s, run, simple(schema, "a", 2, "y"), simple(schema, "a", 3, "z"))
-			for range 2 {
-				if n, err := s.Commit(t.Context(), run, schema, parts); n != 2 || err != nil {
-					t.Fatalf("%d records, %v", n, err)
-				}
-			}
-			if got := len(current(t, newSink(t, direct)).Metadata().Snapshots()); got != 2 {
-				t.Errorf("%d snapshots, want 2", got)
-			}
-			if got := len(rows(t, reader(direct))); got != 3 {
-				t.Errorf("%d rows, want 3", got)
-			}
-		})
+		for _, mode := range []string{"", modeUpsert} {
+			t.Run(strings.TrimSpace(name+" "+mode), func(t *testing.T) { ambiguousCommit(t, addr, mode, broken) })
+		}
+	}
+}
+
+func ambiguousCommit(t *testing.T, addr, mode string, broken func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder)) {
+	direct := SinkConfig{Table: services.Name(t) + ".assets", Create: true, Mode: mode, Catalog: CatalogConfig{REST: "http://" + addr}}
+	schema, run := simpleSchema(), newRun()
+	put(t, newSink(t, direct), simple(schema, "a", 1, "x"))
+	want := 3
+	if mode == modeUpsert {
+		put(t, newSink(t, direct), simple(schema, "a", 2, "older")) // which the run replaces
+	} else {
+		put(t, newSink(t, direct), simple(schema, "a", 4, "x"))
+		want++
+	}
+	// A table may tell iceberg-go to try commits again by itself, which must not happen behind our back.
+	tx := current(t, newSink(t, direct)).NewTransaction()
+	if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "4"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var commits atomic.Int64
+	through := direct
+	through.Catalog.REST = proxy(t, addr, func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) {
+		if commits.Add(1) == 1 {
+			broken(w, forward)
+			return
+		}
+		answer := forward()
+		w.WriteHeader(answer.Code)
+		w.Write(answer.Body.Bytes())
+	})
+	s := newSink(t, through)
+	parts, _ := stage(t, s, run, simple(schema, "a", 2, "y"), simple(schema, "a", 3, "z"))
+	for range 2 {
+		if n, err := s.Commit(t.Context(), run, schema, parts); n != 2 || err != nil {
+			t.Fatalf("%d records, %v", n, err)
+		}
+	}
+	if got := len(current(t, newSink(t, direct)).Metadata().Snapshots()); got != 3 {
+		t.Errorf("%d snapshots, want 3", got)
+	}
+	if got := len(rows(t, reader(direct))); got != want {
+		t.Errorf("%d rows, want %d", got, want)
 	}
 }
 

@@ -26,7 +26,8 @@ type Sink struct {
 	config SinkConfig
 	ident  table.Identifier
 
-	deadline time.Duration // of tries to reach the catalog while the job runs
+	deadline     time.Duration // of tries to reach the catalog while the job runs
+	beforeCommit func()        // for tests: between the comparison of keys and the commit
 
 	mu         sync.Mutex
 	catalog    *opened          // nil: not connected yet

@@ -58,6 +58,9 @@ func (s *Sink) merge(ctx context.Context, run connector.Run, schema *record.Sche
 		}
 		done := c.done
 		if !done {
+			if s.beforeCommit != nil {
+				s.beforeCommit()
+			}
 			if done, err = request(ctx, s.deadline, func() (bool, error) { return c.commit(ctx) }); err != nil {
 				return 0, err
 			}
