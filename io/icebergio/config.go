@@ -20,6 +20,8 @@ type SinkConfig struct {
 	Columns        map[string]string `json:"columns,omitempty" jsonschema_description:"Types of columns that the defaults do not suit: decimal(PRECISION,SCALE) for fields of type decimal and varint, whose default is string, which keeps every digit. A number that does not fit is a dead letter."`
 	Mode           string            `json:"mode,omitempty" jsonschema:"enum=append,enum=upsert" jsonschema_description:"append adds every record as a row: readers take the newest of a key. upsert keeps one row of each key that the run writes, the newest, whoever wrote it, and carries out deletes; the commit reads the keys of the table for that. Default: append."`
 	MergeMemory    connector.Bytes   `json:"merge_memory,omitempty" jsonschema_description:"Memory in which the commit of an upsert compares keys; beyond that they go to temporary files, 32 bytes of each row. Default: 64MiB."`
+	Schema         string            `json:"schema,omitempty" jsonschema:"enum=fail,enum=ignore,enum=add" jsonschema_description:"What happens when an existing table lacks columns for fields: fail tells what is missing; ignore leaves the fields out and says so; add adds columns, and widens types as Iceberg can (int to long, float to double, decimals of more digits). What would lose values always fails. Default: fail."`
+	Rename         map[string]string `json:"rename,omitempty" jsonschema_description:"Columns that the source has renamed: the table's name and the field's, {title: headline}. The column keeps its rows. Needs schema: add."`
 	Partition      []string          `json:"partition,omitempty" jsonschema_description:"How a new table is partitioned, and what an existing one must have: columns or year(c), month(c), day(c), hour(c), bucket(N, c), truncate(N, c). Default: a new table is not partitioned, an existing one may be as it likes."`
 	FileSize       connector.Bytes   `json:"file_size,omitempty" jsonschema_description:"Size at which a data file is closed and the next one begun. Default: what the table says, else 256MiB."`
 	RowGroup       connector.Bytes   `json:"row_group,omitempty" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, shared by the open partitions where the table has some."`
@@ -103,6 +105,9 @@ func (c SinkConfig) Validate() []connector.Fault {
 	}
 	if c.upserts() && c.versionColumn() == "" {
 		add("version_column", "mode upsert needs it, to tell which row is newer")
+	}
+	if len(c.Rename) > 0 && c.Schema != schemaAdd {
+		add("rename", "needs schema: add")
 	}
 	if c.RunColumn != "" && c.RunColumn == c.versionColumn() {
 		add("run_column", "is the version column already")

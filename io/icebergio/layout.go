@@ -82,8 +82,8 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 		l.columns = append(l.columns, col)
 	}
 	var missing []string
-	for _, f := range schema.Fields {
-		if _, ok := columns.FindFieldByName(f.Name); !ok {
+	for i, f := range schema.Fields {
+		if _, ok := columns.FindFieldByName(f.Name); !ok && (c.Schema != schemaIgnore || slices.Contains(schema.Key, i)) {
 			missing = append(missing, fmt.Sprintf("%s %s", f.Name, defaultType(f.Type, func() int { return 0 })))
 		}
 	}
@@ -93,7 +93,7 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 		}
 	}
 	if len(missing) > 0 {
-		problem("it lacks the columns %s; add them (ALTER TABLE ... ADD COLUMNS), or drop the fields by a transform", strings.Join(missing, ", "))
+		problem("it lacks the columns %s; set schema: add or ignore, add them (ALTER TABLE ... ADD COLUMNS), or drop the fields by a transform", strings.Join(missing, ", "))
 	}
 	if l.upserts {
 		for _, at := range schema.Key {

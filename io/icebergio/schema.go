@@ -42,11 +42,7 @@ func newSchema(s *record.Schema, c SinkConfig) (*iceberg.Schema, error) {
 			}
 		}
 		key := slices.Contains(s.Key, i)
-		doc := ""
-		if found, err := fieldType(iceberg.NestedField{Type: t}); err != nil || !found.Same(f.Type) {
-			doc = docPrefix + f.Type.String()
-		}
-		if err := add(f.Name, t, key, doc); err != nil {
+		if err := add(f.Name, t, key, docOf(f.Type, t)); err != nil {
 			return nil, err
 		}
 		if key && !f.Type.Kind.Nested() && f.Type.Kind != record.Float && f.Type.Kind != record.Double {

@@ -104,7 +104,7 @@ func (s *Sink) check(ctx context.Context, run connector.Run, schema *record.Sche
 		return err
 	}
 	defer c.close()
-	t, err := s.load(ctx, c)
+	t, err := s.evolved(ctx, c, schema, run, dry)
 	if err != nil {
 		return err
 	}
