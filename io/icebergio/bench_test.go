@@ -231,3 +231,77 @@ func residentMemory(b *testing.B, line string) int64 {
 	}
 	return kb << 10
 }
+
+// BenchmarkMerge tells how many rows/s the commit of an upsert compares: as many are in the table as the run brings, half of either lose.
+// ICEBERG_ROWS rows (100,000) each, in memory and with temporary files, and for comparison what rewriting the table takes: copy-on-write.
+func BenchmarkMerge(b *testing.B) {
+	rows := 100_000
+	if n, err := strconv.Atoi(os.Getenv("ICEBERG_ROWS")); err == nil {
+		rows = n
+	}
+	for _, memory := range []connector.Bytes{0, 1 << 20} {
+		b.Run(fmt.Sprintf("memory %d", memory), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				c := local(b)
+				c.Mode, c.MergeMemory = modeUpsert, memory
+				schema := corpusSchema()
+				record := func(run, n int) *record.Record {
+					r := corpusRecord(schema, n)
+					r.Version += int64(run * (n%2*2 - 1))
+					return r
+				}
+				s := newSink(b, c)
+				for run := range 2 {
+					id := newRun()
+					if err := s.Prepare(b.Context(), id, schema, false); err != nil {
+						b.Fatal(err)
+					}
+					w, err := s.Open(b.Context(), id, schema, func([]connector.Result) {})
+					if err != nil {
+						b.Fatal(err)
+					}
+					began := time.Now()
+					for n := range rows {
+						if err := w.Write(b.Context(), record(run, n)); err != nil {
+							b.Fatal(err)
+						}
+					}
+					parts, err := w.Flush(b.Context())
+					if err != nil {
+						b.Fatal(err)
+					}
+					w.Close()
+					if run == 1 {
+						b.ReportMetric(time.Since(began).Seconds(), "s/writing")
+						b.StartTimer()
+						began = time.Now()
+					}
+					rss := peakRSS(b)
+					if _, err := s.Commit(b.Context(), id, schema, parts); err != nil {
+						b.Fatal(err)
+					}
+					if run == 1 {
+						b.ReportMetric(2*float64(rows)/time.Since(began).Seconds(), "rows/s")
+						b.ReportMetric(float64(rss())/(1<<20), "MiB")
+					}
+				}
+				b.StopTimer()
+				sizes := map[bool]int64{}
+				tasks, err := planFiles(b.Context(), current(b, s), connector.DefaultRetry)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, task := range tasks {
+					sizes[false] += task.File.FileSizeBytes()
+					for _, d := range task.DeleteFiles {
+						sizes[true] += d.FileSizeBytes()
+					}
+				}
+				b.ReportMetric(float64(sizes[false])/float64(2*rows), "B/row")
+				b.ReportMetric(float64(sizes[true])/float64(rows), "B/delete")
+				b.StartTimer()
+			}
+		})
+	}
+}
