@@ -35,9 +35,12 @@ func producing(c SinkConfig) (*sarama.Config, error) {
 	s.Producer.Return.Errors = true
 	s.Producer.Compression = codecs[c.Compress]
 	s.Producer.Partitioner = newPartitioner
-	// A new leader is found within this, in order; what takes longer comes back to be written again.
-	s.Producer.Retry.Max = 10
-	s.Producer.Retry.Backoff = 200 * time.Millisecond
+	// A new leader is found within these four seconds, in order; what takes longer comes back to be written again. A silent broker
+	// is given up after less than a minute, so that the gate learns of it.
+	s.Producer.Retry.Max = 4
+	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return 250 * time.Millisecond << max(0, retries-1) }
+	s.Producer.Timeout = 5 * time.Second
+	s.Net.ReadTimeout = 10 * time.Second
 	return s, nil
 }
 

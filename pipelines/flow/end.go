@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
-
 	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
@@ -16,10 +14,6 @@ import (
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
-
-func init() {
-	register.DoFn3x1[context.Context, int, func(*int) bool, error](&endFn{})
-}
 
 // The stages of a run, as dead letters name them.
 const stageSource = "source"
@@ -36,6 +30,7 @@ type Report struct {
 	Attempt     int                   `json:"attempt"` // the last
 	State       journal.State         `json:"state"`
 	Reason      string                `json:"reason,omitempty"` // why it is not done
+	Stage       float64               `json:"stage,omitempty"`  // of a canary, in percent, that is done
 	Splits      int                   `json:"splits"`           // of the plan
 	Read        int64                 `json:"read"`
 	DeadLetters int64                 `json:"dead_letters"`
@@ -49,8 +44,10 @@ type SinkReport struct {
 	Made      int64         `json:"made,omitempty"` // further records that transforms made of one
 	Outcomes  record.Counts `json:"outcomes"`
 	Committed *int64        `json:"committed,omitempty"`
-	Open      int           `json:"open,omitempty"`   // splits that it has not finished
-	Reason    string        `json:"reason,omitempty"` // why
+	Open      int           `json:"open,omitempty"` // splits that it has not finished
+	// Uncommitted is whether the commit failed, which would have made all visible.
+	Uncommitted bool   `json:"uncommitted,omitempty"`
+	Reason      string `json:"reason,omitempty"` // why it is not done
 }
 
 // endFn ends an attempt: it looks whether all of the plan is finished, commits what is to be committed, and reports.
@@ -71,7 +68,7 @@ func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (e
 	// Whoever watches the run sees that it lives, also while a commit takes long.
 	h := startHeart(ctx, f.worker, func(error) {})
 	defer h.stop()
-	report, err := f.worker.end(ctx)
+	report, err := f.worker.end(ctx, h, f.Setting.Stage)
 	if err != nil {
 		return err
 	}
@@ -85,7 +82,7 @@ func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (e
 // Teardown closes the journal.
 func (f *endFn) Teardown() { f.worker.close() }
 
-func (w *worker) end(ctx context.Context) (*Report, error) {
+func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, error) {
 	// An attempt that is over must not commit under the hands of the one that goes on.
 	if err := w.journal.Record(ctx, w.run.ID, w.attempt, journal.Batch{}); err != nil {
 		return nil, err
@@ -105,8 +102,12 @@ func (w *worker) end(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 		var superseded int64
-		if s.Committed, superseded, err = w.commit(ctx, name, w.job.Sinks[name].Target.Open, chain.Out); err != nil {
+		s.Committed, superseded, err = w.commit(connector.WithGate(ctx, h.pace.Gate(name)), name, w.job.Sinks[name].Target.Open, chain.Out)
+		if class := fail.ClassOf(err); err != nil && class != fail.Transient && class != fail.Throttled {
 			return nil, err
+		} else if err != nil { // the others do not wait for it
+			s.Uncommitted, s.Reason = true, err.Error()
+			h.log.Warn("a sink is left behind: what it got is not committed; resume the run once it is well", "sink", name, "error", err)
 		}
 		if written := s.Outcomes[record.Written]; s.Committed != nil && *s.Committed != written {
 			r.fault("sink %s wrote %d records, but committed %d", name, written, *s.Committed)
@@ -121,6 +122,15 @@ func (w *worker) end(ctx context.Context) (*Report, error) {
 	}
 	if queued != nil && *queued != r.DeadLetters {
 		r.fault("%d records are dead, but %d dead letters were committed", r.DeadLetters, *queued)
+	}
+	if stage > 0 {
+		left, err := Left(ctx, w.journal, w.run.ID, w.sinks, stage)
+		if err != nil {
+			return nil, err
+		}
+		if left == 0 {
+			r.Stage = stage
+		}
 	}
 	return r, w.verdict(ctx, r)
 }
@@ -188,11 +198,17 @@ func (w *worker) commit(ctx context.Context, name string, open func() (connector
 	case !ok:
 		return nil, 0, nil
 	}
-	n, err := committer.Commit(ctx, w.run, schema, parts)
-	if merger, ok := sink.(connector.Merger); ok && err == nil {
-		superseded, err = merger.Superseded(ctx, w.run)
+	var n int64
+	if err := connector.Request(ctx, connector.DefaultRetry, func() (_ int, _ int64, err error) {
+		n, err = committer.Commit(ctx, w.run, schema, parts)
+		if merger, ok := sink.(connector.Merger); ok && err == nil {
+			superseded, err = merger.Superseded(ctx, w.run)
+		}
+		return 0, 0, err
+	}); err != nil {
+		return nil, 0, err
 	}
-	return &n, superseded, err
+	return &n, superseded, nil
 }
 
 // verdict is the state that the run is in.
@@ -207,12 +223,16 @@ func (w *worker) verdict(ctx context.Context, r *Report) error {
 	}
 	open := false
 	for name, s := range r.Sinks {
+		open = open || s.Uncommitted
 		if s.Open == 0 {
 			continue
 		}
 		open = true
-		if !slices.Contains(w.sinks, name) {
+		switch {
+		case !slices.Contains(w.sinks, name):
 			s.Reason = "it took no part in this attempt"
+		case r.Stage > 0:
+			s.Reason = fmt.Sprintf("%g %% of the partitions are done, as a canary", r.Stage)
 		}
 		for _, b := range beats {
 			if why, down := b.Down[name]; down {
@@ -230,6 +250,8 @@ func (w *worker) verdict(ctx context.Context, r *Report) error {
 		r.State, r.Reason = journal.Paused, control.Reason
 	case control.Want == journal.Stop:
 		r.State = journal.Stopped
+	case r.Stage > 0 && w.job.Canary.Spent(r.Stage, r.DeadLetters, r.Read) != "":
+		r.State, r.Reason = journal.Paused, w.job.Canary.Spent(r.Stage, r.DeadLetters, r.Read)
 	default:
 		r.State = journal.Incomplete
 		for name, s := range r.Sinks {

@@ -4,12 +4,7 @@ import (
 	"context"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 )
-
-func init() {
-	register.DoFn3x1[context.Context, int, func(work), error](&dealFn{})
-}
 
 // Graph is the pipeline of one attempt at a run whose plan lies in the journal. The plan is dealt out to a number of hands.
 func Graph(setting Setting, hands int) *beam.Pipeline {
@@ -45,12 +40,16 @@ func (f *dealFn) Setup(ctx context.Context) (err error) {
 func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(work)) (err error) {
 	defer f.worker.guard(ctx, "plan", &err)
 	w := work{Whole: f.Setting.Hands == 1}
+	chosen, err := stage(ctx, f.worker.journal, f.worker.run.ID, f.Setting.Stage)
+	if err != nil {
+		return err
+	}
 	i := 0
 	for split, err := range f.worker.journal.Plan(ctx, f.worker.run.ID) {
 		if err != nil {
 			return err
 		}
-		if i%f.Setting.Hands == n {
+		if i%f.Setting.Hands == n && chosen(split.Partition) {
 			w.Splits = append(w.Splits, split)
 		}
 		i++

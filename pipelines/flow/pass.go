@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/cenkalti/backoff/v5"
 
 	"reprise/io/connector"
@@ -18,10 +17,6 @@ import (
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
-
-func init() {
-	register.DoFn4x1[context.Context, *sdf.LockRTracker, work, func(int), error](&passFn{})
-}
 
 // passFn takes splits all the way: a splittable DoFn whose restriction is a list of them. Reading, transforms and sinks are
 // one step, because only whoever sees all of them knows when a page is finished everywhere, which is what the journal is told.

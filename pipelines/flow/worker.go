@@ -24,6 +24,7 @@ type Setting struct {
 	Attempt int
 	Sinks   []string // that take part; nil: all
 	Hands   int      // parts that the plan is dealt into
+	Stage   float64  // of a canary, in percent of the partitions; 0: all
 	Window  int      // rows that each worker may have read and not finished
 	Job     []byte   // as JSON
 	Schema  []byte   // of the source, by record.Schema's MarshalBinary

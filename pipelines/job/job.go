@@ -32,6 +32,7 @@ type Job struct {
 	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
 	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
 	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
+	Canary      *Canary           `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
 	Pace        pace.Config       `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
 	Verify      verify.Config     `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' bears."`
 	Journal     *journal.Config   `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
@@ -69,6 +70,26 @@ type Sink struct {
 	When       string            `json:"when,omitempty" jsonschema_description:"CEL condition on a record as it leaves the job's transforms: others are 'filtered' for this sink."`
 	Transforms []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"Further transforms for this sink alone."`
 	After      []string          `json:"after,omitempty" jsonschema_description:"Sinks that come first: a record gets here once they have finished it, and not at all where it failed there. Children before parents, in a purge."`
+}
+
+// Canary is how a run tries itself out.
+type Canary struct {
+	Stages      []float64 `json:"stages" jsonschema:"required,minItems=1" jsonschema_description:"Percentages of the partitions, rising, as in [1, 10]: each is done before the next begins, and all of them at last. At least one partition."`
+	DeadLetters string    `json:"dead_letters,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=0.1%" jsonschema_description:"More dead letters than this number, or percentage of the records read, after a stage pause the run. Default: 1%."`
+	Wait        bool      `json:"wait,omitempty" jsonschema_description:"Pause after each stage; 'reprise resume RUN' goes on with the next."`
+}
+
+const defaultCanaryDead = "1%"
+
+// Spent tells why a run pauses after a stage; "": it goes on.
+func (c *Canary) Spent(percent float64, dead, read int64) string {
+	switch {
+	case tooMany(c.DeadLetters, dead, read):
+		return fmt.Sprintf("the canary of %g %% has %d dead letters of %d records, more than %s", percent, dead, read, c.DeadLetters)
+	case c.Wait:
+		return fmt.Sprintf("the canary of %g %% is done: look at what it did", percent)
+	}
+	return ""
 }
 
 // Limits bound a run.
@@ -160,6 +181,9 @@ func (j *Job) SetDefaults() {
 				l.ErrorBudget = &ErrorBudget{} // many dead letters in a row are what a bound on deletes is for
 			}
 		}
+	}
+	if j.Canary != nil {
+		j.Canary.DeadLetters = def(j.Canary.DeadLetters, defaultCanaryDead)
 	}
 	if len(j.Sinks) > 1 {
 		// The others need not wait long for one that is down.

@@ -74,6 +74,15 @@ func (j *Job) Validate() []connector.Fault {
 	if _, taken := j.Sinks[journal.Source]; taken {
 		faults = append(faults, connector.Faultf("sinks."+journal.Source, "a sink cannot be called %s: limits name what is read so", journal.Source))
 	}
+	if c := j.Canary; c != nil {
+		before := 0.0
+		for i, percent := range c.Stages {
+			if percent <= before || percent >= 100 {
+				faults = append(faults, connector.Faultf(fmt.Sprintf("canary.stages.%d", i), "stages rise, between 0 and 100, as in [1, 10]"))
+			}
+			before = percent
+		}
+	}
 	if b := j.Limits.ErrorBudget; (b.Recent > 0) != (b.Of > 0) || b.Recent > b.Of {
 		faults = append(faults, connector.Faultf("limits.error_budget", "recent and of belong together, as in {recent: 25, of: 30}"))
 	}
@@ -150,8 +159,11 @@ func (t Target) kinds() map[string]validator {
 }
 
 // TooManyDead tells whether dead letters of a run are above the job's limit.
-func (l Limits) TooManyDead(dead, read int64) bool {
-	number, percent := strings.CutSuffix(l.DeadLetters, "%")
+func (l Limits) TooManyDead(dead, read int64) bool { return tooMany(l.DeadLetters, dead, read) }
+
+// tooMany tells whether dead letters are more than a number or percentage; "" is no limit.
+func tooMany(most string, dead, read int64) bool {
+	number, percent := strings.CutSuffix(most, "%")
 	limit, err := strconv.ParseFloat(number, 64)
 	if err != nil {
 		return false

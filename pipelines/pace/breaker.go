@@ -22,6 +22,7 @@ type breaker struct {
 	open     bool
 	failures int       // since the last success
 	since    time.Time // of the first of them
+	latest   time.Time // of the last of them
 	until    time.Time // when waiting ends
 	last     error     // the last of them
 	trying   bool      // a request finds out whether the system is back
@@ -42,16 +43,16 @@ func (b *breaker) succeed(trial bool, ratio float64) (closed bool) {
 	return closed
 }
 
-// fail takes in a failure.
-func (b *breaker) fail(now time.Time, err error, trial bool, outage time.Duration) (opened bool) {
-	if b.failures == 0 || !b.open && now.Sub(b.since) >= outage { // failures that long ago are another matter
+// fail takes in the failure of a request that began at some time.
+func (b *breaker) fail(now, began time.Time, err error, trial bool, outage time.Duration) (opened bool) {
+	if b.failures == 0 || !b.open && began.Sub(b.latest) >= outage { // nothing was asked meanwhile: failures that long ago are another matter
 		b.failures, b.since, b.until = 0, now, now.Add(outage)
 	}
 	b.failures++
-	b.last = err
+	b.last, b.latest = err, now
 	b.budget = max(b.budget-1, 0)
 	switch {
-	case !b.open && (b.failures >= opensAfter || b.budget < 1):
+	case !b.open && (b.failures >= opensAfter || b.budget < 1 || now.Sub(b.since) >= outage):
 		opened = true
 		b.open, b.pause = true, firstPause
 	case trial:

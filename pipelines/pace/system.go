@@ -214,7 +214,7 @@ func (s *system) succeeded(now time.Time, r request, n int) {
 
 func (s *system) failed(now time.Time, r request, err error) {
 	down := s.breaker.open
-	if s.breaker.fail(now, err, r.trial, s.config.outage) {
+	if s.breaker.fail(now, r.began, err, r.trial, s.config.outage) {
 		s.free = false
 		s.log.Warn("the system is down", "error", err)
 	}

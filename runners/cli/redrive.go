@@ -85,6 +85,7 @@ func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journ
 	began := time.Now()
 	var progress *progress
 	report, err := p.Send(ctx, j, g, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
+		progress.stop() // of the attempt before
 		progress = watch(con.err, j, run, attempt, total)
 	})
 	progress.stop()

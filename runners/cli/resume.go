@@ -67,6 +67,7 @@ func (c *resumeCommand) Run(ctx context.Context, con *console) error {
 	var progress *progress
 	p, report, err := launch.Resume(ctx, j, info.ID, r, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
 		served.Show(j, run)
+		progress.stop() // of the attempt before
 		progress = watch(con.err, j, run, attempt, total)
 	})
 	progress.stop()

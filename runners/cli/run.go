@@ -51,6 +51,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	var progress *progress
 	report, err := p.Execute(ctx, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
 		served.Show(j, run)
+		progress.stop() // of the attempt before
 		progress = watch(con.err, j, run, attempt, total)
 	})
 	progress.stop()
@@ -98,8 +99,11 @@ func verdict(j *job.Job, r *flow.Report) error {
 	case journal.Incomplete:
 		var down []string
 		for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
-			if s := r.Sinks[name]; s.Open > 0 {
+			switch s := r.Sinks[name]; {
+			case s.Open > 0:
 				down = append(down, fmt.Sprintf("sink %s has %d splits open: %s", name, s.Open, s.Reason))
+			case s.Uncommitted:
+				down = append(down, fmt.Sprintf("sink %s has all rows, but they are not visible yet: %s", name, s.Reason))
 			}
 		}
 		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run, strings.Join(down, "\n  ")).

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -82,8 +83,36 @@ func (p *Prepared) savePlan(ctx context.Context, j journal.Journal) error {
 	return j.SavePlan(ctx, p.Run.ID, slices.Values(splits), Sum(splits))
 }
 
-// attempt runs the graph over what is not finished of the plan. When ctx ends, the run is asked to stop and given some time to.
+// attempt does what is not finished of the plan, the stages of a canary first: each is an attempt of its own.
 func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sinks []string, watch Watch) (*flow.Report, error) {
+	if p.Job.Canary != nil {
+		of := sinks
+		if of == nil {
+			of = slices.Collect(maps.Keys(p.Job.Sinks))
+		}
+		for _, percent := range p.Job.Canary.Stages {
+			left, err := flow.Left(ctx, j, p.Run.ID, of, percent)
+			if err != nil {
+				return nil, err
+			}
+			if left == 0 {
+				continue
+			}
+			report, err := p.stage(ctx, j, o, sinks, percent, watch)
+			if err != nil || report.Stage == 0 || report.State != journal.Incomplete {
+				return report, err
+			}
+			if err := j.Note(ctx, p.Run.ID, journal.Event{At: time.Now(), Kind: "canary", Text: fmt.Sprintf("%g %% of the partitions are done", percent)}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p.stage(ctx, j, o, sinks, 0, watch)
+}
+
+// stage runs the graph over what is not finished of a stage of a canary, in percent, or of all (0). When ctx ends, the run is asked to stop
+// and given some time to.
+func (p *Prepared) stage(ctx context.Context, j journal.Journal, o Runner, sinks []string, percent float64, watch Watch) (*flow.Report, error) {
 	run := p.Run.ID
 	total, err := j.Total(ctx, run)
 	if err != nil {
@@ -108,7 +137,7 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 		watch(j, run, n, total)
 	}
 	// Three quarters of what may be unfinished are handed out; the pages that readers hold make up the rest.
-	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Window: max(1, p.Job.Limits.Window(total.Rows)*3/4/o.workers()), Job: text, Schema: schema}
+	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Stage: percent, Window: max(1, p.Job.Limits.Window(total.Rows)*3/4/o.workers()), Job: text, Schema: schema}
 	unload, err := p.load(ctx, j, n)
 	if err != nil {
 		return nil, p.failed(ctx, j, n, err)

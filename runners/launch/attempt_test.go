@@ -386,6 +386,45 @@ func TestAfter(t *testing.T) {
 	}
 }
 
+// TestCanary lets a run try itself out on parts of the source: it waits where it is told to, pauses where too much fails, and what it leaves
+// behind is what a run without stages leaves.
+func TestCanary(t *testing.T) {
+	quiet, dir := t.TempDir(), t.TempDir()
+	_, report, err := execute(t, tuned(quiet, 700, 4, 2000, "32MiB"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := resultOf(t, quiet, report)
+
+	run, report, err := execute(t, tuned(dir, 700, 4, 2000, "32MiB")+"canary: {stages: [1, 10, 40], dead_letters: 50%, wait: true}\n", nil)
+	if err != nil || report.State != journal.Paused || report.Stage != 1 || report.Read == 0 {
+		t.Fatalf("the first stage: %+v, %v", report, err)
+	}
+	j, read := open(t, dir), report.Read
+	for _, stage := range []float64{10, 40} {
+		if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil || report.State != journal.Paused || report.Stage != stage || report.Read <= read || report.Read >= want.Report.Read {
+			t.Fatalf("the stage of %g %% after %d rows: %+v, %v", stage, read, report, err)
+		}
+		read = report.Read
+	}
+	if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run", "Attempt")); diff != "" {
+		t.Errorf("without stages -, with +: %.3000s", diff)
+	}
+
+	strict := t.TempDir()
+	run, report, err = execute(t, tuned(strict, 700, 4, 2000, "32MiB")+"canary: {stages: [30, 60], dead_letters: \"0\"}\n", nil)
+	if err != nil || report.State != journal.Paused || report.Stage != 30 || !strings.Contains(report.Reason, "30 %") {
+		t.Fatalf("dead letters: %+v, %v", report, err)
+	}
+	mild := tuned(strict, 700, 4, 2000, "32MiB") + "canary: {stages: [30, 60], dead_letters: 50%}\n"
+	if report, err = resume(t, open(t, strict), run, launch.Resumption{Job: parse(t, mild)}, nil); err != nil || report.State != journal.Complete || report.Attempt != 3 {
+		t.Errorf("the rest, by a milder rule: %+v, %v", report, err)
+	}
+}
+
 // TestBrokenSink takes the folder of a sink away, which ends the run; once it is back the run goes on.
 func TestBrokenSink(t *testing.T) {
 	dir := t.TempDir()

@@ -165,6 +165,7 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
 				WithFix("choose those of other sinks with --sink, or add the sink")
 		}
 	}
+	again.Canary = nil
 	again.Source, again.Journal = job.Source{Letters: letters}, was.Journal
 	// That many fail again is no surprise.
 	again.Limits.ErrorBudget, again.Limits.DeadLetters = &job.ErrorBudget{}, ""
