@@ -52,7 +52,7 @@ func (b *breaker) fail(now, began time.Time, err error, trial bool, outage time.
 	b.last, b.latest = err, now
 	b.budget = max(b.budget-1, 0)
 	switch {
-	case !b.open && (b.failures >= opensAfter || b.budget < 1 || now.Sub(b.since) >= outage):
+	case !b.open && (b.failures >= opensAfter || b.budget < 1 || !now.Before(b.until)):
 		opened = true
 		b.open, b.pause = true, firstPause
 	case trial:

@@ -286,6 +286,28 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// TestSlowFailures: a system is also given up when each request takes longer to fail than a system may be down.
+func TestSlowFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, gate := opened(Config{Outage: connector.Duration(10 * time.Second)})
+		failed := 0
+		for {
+			leave, err := gate.Enter(t.Context(), 1, 0)
+			if err != nil {
+				break
+			}
+			time.Sleep(30 * time.Second)
+			leave(0, 0, fail.New(fail.Transient, "sink.silent", "no answer"))
+			if failed++; failed > 3 {
+				t.Fatalf("%d requests of 30s each have failed, and another may be sent", failed)
+			}
+		}
+		if failed < 2 {
+			t.Errorf("given up after %d failures", failed)
+		}
+	})
+}
+
 // TestRecordErrorsAreNoOutage: what is wrong with records says nothing about the system.
 func TestRecordErrorsAreNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

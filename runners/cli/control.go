@@ -19,7 +19,7 @@ type pauseCommand struct{ one }
 
 // Run asks every worker to hold its requests back.
 func (c *pauseCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume", func(w *journal.Control) {
+	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume "+c.ID+c.flags(), func(w *journal.Control) {
 		w.Want, w.Reason = journal.Pause, "by the operator"
 	})
 }
@@ -29,7 +29,7 @@ type stopCommand struct{ one }
 
 // Run asks every worker to finish what is on its way and end.
 func (c *stopCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume", func(w *journal.Control) {
+	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume "+c.ID+c.flags(), func(w *journal.Control) {
 		w.Want, w.Reason = journal.Stop, ""
 	})
 }
@@ -143,7 +143,7 @@ func apply(ctx context.Context, con *console, j journal.Journal, info journal.Ru
 	}
 	fmt.Fprintf(con.out, "run %s: %s\n", info.ID, told)
 	if len(alive) == 0 {
-		fmt.Fprintln(con.err, "reprise: no worker of the run shows itself: it was killed, or has not begun; resume it with: reprise resume", info.ID)
+		fmt.Fprintln(con.err, "reprise: no worker of the run shows itself: it was killed, or has not begun; resume it with: reprise resume", info.ID+c.flags())
 	}
 	return nil
 }

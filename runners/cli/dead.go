@@ -122,7 +122,7 @@ func (c *deadShowCommand) Run(ctx context.Context, con *console) error {
 			return printJSON(con.out, asLetter(l))
 		}
 	}
-	return fail.Job("dead.no_letter", "run %s has no dead letter %s", info.ID, c.Letter).WithFix("see which there are: reprise dead list %s", info.ID)
+	return fail.Job("dead.no_letter", "run %s has no dead letter %s", info.ID, c.Letter).WithFix("see which there are: reprise dead list %s%s", info.ID, c.flags())
 }
 
 type deadStatsCommand struct {
@@ -188,6 +188,6 @@ func (c *deadStatsCommand) Run(ctx context.Context, con *console) error {
 	for _, k := range kinds {
 		fmt.Fprintf(con.out, "\n%s, for example %s:\n  %s\n", k.Code, k.Example.Key, k.Example.Message)
 	}
-	fmt.Fprintf(con.out, "\nsend them again with: reprise redrive %s\n", info.ID)
+	fmt.Fprintf(con.out, "\nsend them again with: reprise redrive %s%s\n", info.ID, c.flags())
 	return nil
 }

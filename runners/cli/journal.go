@@ -19,6 +19,28 @@ type which struct {
 	Job     string `placeholder:"FILE" help:"The job file that names the journal, instead."`
 }
 
+// flags are what a further command needs to find the same journal, with a blank before.
+func (w which) flags() string {
+	switch {
+	case w.Journal != "":
+		return " --journal " + w.Journal
+	case w.Job != "":
+		return " --job " + w.Job
+	}
+	return ""
+}
+
+// flagsFor are the same for the journal of a job.
+func flagsFor(c *journal.Config) string {
+	switch {
+	case c == nil || c.SQLite == job.DefaultJournal:
+		return ""
+	case c.SQLite != "":
+		return which{Journal: c.SQLite}.flags()
+	}
+	return which{Job: "JOB.yaml"}.flags()
+}
+
 // open opens the journal.
 func (w which) open(ctx context.Context) (journal.Journal, error) {
 	config := journal.Config{SQLite: w.Journal}

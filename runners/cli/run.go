@@ -67,7 +67,7 @@ func offer(ctx context.Context, con *console, p *launch.Prepared) error {
 	if err != nil || left == "" {
 		return err
 	}
-	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one and: reprise resume %s\n", left, left)
+	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
 	return nil
 }
 
@@ -86,7 +86,8 @@ func verdict(j *job.Job, r *flow.Report) error {
 	ended := func(exit int, code, format string, args ...any) *fail.Error {
 		return &fail.Error{Class: fail.Fatal, Code: code, Exit: exit, Message: fmt.Sprintf(format, args...)}
 	}
-	goOn := "resume it: reprise resume " + r.Run
+	run := r.Run + flagsFor(j.Journal)
+	goOn := "resume it: reprise resume " + run
 	switch r.State {
 	case journal.Unbalanced:
 		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")).
@@ -95,7 +96,7 @@ func verdict(j *job.Job, r *flow.Report) error {
 		return ended(fail.ExitStopped, "run.stopped", "run %s was stopped before its end", r.Run).WithFix("%s", goOn)
 	case journal.Paused:
 		return ended(fail.ExitDead, "run.paused", "run %s has paused: %s", r.Run, r.Reason).
-			WithFix("see what is wrong with reprise dead stats %s, mend it, then %s", r.Run, goOn)
+			WithFix("see what is wrong with reprise dead stats %s, mend it, then %s", run, goOn)
 	case journal.Incomplete:
 		var down []string
 		for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
@@ -111,7 +112,7 @@ func verdict(j *job.Job, r *flow.Report) error {
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {
 		return ended(fail.ExitDead, "run.dead_letters", "run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read, j.Limits.DeadLetters).
-			WithFix("look at them in %s, and with reprise dead stats %s", place(j.DeadLetters), r.Run)
+			WithFix("look at them in %s, and with reprise dead stats %s", place(j.DeadLetters), run)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (c *statusCommand) Run(ctx context.Context, con *console) error {
 	if c.JSON {
 		return printJSON(con.out, s)
 	}
-	printStatus(con.out, s)
+	printStatus(con.out, s, c.flags())
 	return nil
 }
 
@@ -193,7 +193,7 @@ func speeds(before, after []journal.Beat) []systemStatus {
 	return list
 }
 
-func printStatus(w io.Writer, s *status) {
+func printStatus(w io.Writer, s *status, flags string) {
 	share := ""
 	if s.Rows > 0 {
 		share = fmt.Sprintf(", %d %% of about %s rows", min(100, 100*s.Read/s.Rows), grouped(s.Rows))
@@ -236,9 +236,9 @@ func printStatus(w io.Writer, s *status) {
 		fmt.Fprintf(w, "%s  %-9s %s\n", e.At.Local().Format(time.DateTime), e.Kind, e.Text)
 	}
 	if s.DeadLetters > 0 {
-		fmt.Fprintf(w, "dead letters: %s; see: reprise dead stats %s\n", grouped(s.DeadLetters), s.Run)
+		fmt.Fprintf(w, "dead letters: %s; see: reprise dead stats %s%s\n", grouped(s.DeadLetters), s.Run, flags)
 	}
 	if s.State != journal.Running && s.State != journal.Complete {
-		fmt.Fprintf(w, "go on with: reprise resume %s\n", s.Run)
+		fmt.Fprintf(w, "go on with: reprise resume %s%s\n", s.Run, flags)
 	}
 }
