@@ -116,12 +116,17 @@ func (c *client) version(ctx context.Context) (string, error) {
 
 // index is what the server tells of a concrete index.
 type index struct {
-	Aliases map[string]struct {
-		WriteIndex *bool `json:"is_write_index"`
-	} `json:"aliases"`
-	Mappings   property       `json:"mappings"`
-	Settings   map[string]any `json:"settings"` // flat: texts and lists of texts
-	DataStream string         `json:"data_stream"`
+	Aliases    map[string]alias `json:"aliases"`
+	Mappings   property         `json:"mappings"`
+	Settings   map[string]any   `json:"settings"` // flat: texts and lists of texts
+	DataStream string           `json:"data_stream"`
+}
+
+// alias is what an alias says of an index.
+type alias struct {
+	WriteIndex *bool           `json:"is_write_index"`
+	Filter     json.RawMessage `json:"filter"`
+	Routing    string          `json:"search_routing"`
 }
 
 // setting is a setting that is no list; "" where it is not set.

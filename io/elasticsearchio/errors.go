@@ -97,15 +97,19 @@ func statusError(status int, body []byte) error {
 	if json.Unmarshal(body, &reply) != nil || reply.Error == nil {
 		reply.Error = &cause{Type: http.StatusText(status), Reason: string(body)}
 	}
+	return refusal(status, reply.Error)
+}
+
+func refusal(status int, c *cause) error {
 	switch {
-	case status == http.StatusTooManyRequests && overPressure(reply.Error.Reason):
-		return tooLarge("%v", reply.Error)
+	case status == http.StatusTooManyRequests && overPressure(c.Reason):
+		return tooLarge("%v", c)
 	case status == http.StatusBadGateway || status == http.StatusGatewayTimeout:
-		return fail.Unreachable("elasticsearch.unreachable", "status %d: %v", status, reply.Error)
+		return fail.Unreachable("elasticsearch.unreachable", "status %d: %v", status, c)
 	case status == http.StatusNotFound:
-		return fail.Job("elasticsearch.not_found", "%v", reply.Error).WithFix("check urls and index")
+		return fail.Job("elasticsearch.not_found", "%v", c).WithFix("check urls and index")
 	}
-	return itemError(status, reply.Error)
+	return itemError(status, c)
 }
 
 // requestError is the error of a request that got no answer, or only a part of it.

@@ -62,12 +62,24 @@ type property struct {
 	Enabled    *bool                `json:"enabled"`
 	Dynamic    dynamic              `json:"dynamic"`
 	Properties map[string]*property `json:"properties"`
+	Fields     map[string]*property `json:"fields"` // the same value indexed in other ways
+	DocValues  *bool                `json:"doc_values"`
+	Index      *bool                `json:"index"`
 
 	// Of a whole mapping alone.
+	Source  *keptSource                `json:"_source"`
 	Meta    map[string]json.RawMessage `json:"_meta"`
 	Routing struct {
 		Required bool `json:"required"`
 	} `json:"_routing"`
+}
+
+// keptSource says what the server keeps of documents as they came.
+type keptSource struct {
+	Enabled  *bool    `json:"enabled"`
+	Mode     string   `json:"mode"`
+	Includes []string `json:"includes"`
+	Excludes []string `json:"excludes"`
 }
 
 // dynamic says what becomes of unknown fields: "true", "false", "strict", "runtime", or "" for what holds around.

@@ -2,14 +2,39 @@ package elasticsearchio
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// Source reads documents.
+// Source reads the documents that a query finds.
+//
+// Each index of an alias or pattern is a partition of its own, and is read in the order of some fields, by default the key's: a position is
+// the values of these fields, which mean the same under any point in time, after a restart and for any number of splits. What
+// shares its values with other documents shares their position: such a group comes in one page, 256 MiB at most. Documents without a value there (a missing
+// field, or a text longer than its keyword's ignore_above) are a partition too, which is read as one page and may have 10,000 documents at most.
+//
+// So the order's fields need doc values and an index, and they must not change: a document that gets other values while it is read, by an
+// update or under another id, may be read twice or not at all. Keys never change; in the order of a field such as updated_at only read what is at rest.
+//
+// Each split is read under a point in time of its own; once it has expired another one is opened where reading stood. What is
+// written, changed or deleted between two of them is read as it is then. Nothing is seen before the index has refreshed.
+//
+// The version of a record is the document's external version, which an Elasticsearch sink sets to the microseconds of the record's, or a field.
+// Elasticsearch forgets the order of sets and does not tell one value from a list of one: where fields names a list, both are read.
+// Where the server has to leave fields out (and that is always asked for) it may write numbers anew: digits that a double does not hold belong into texts,
+// as the sink writes decimals and varints.
 type Source struct {
 	config SourceConfig
 	need   connector.Need
@@ -18,6 +43,8 @@ type Source struct {
 	opened *opened
 }
 
+var _ connector.Finder = (*Source)(nil)
+
 // NewSource gives a source; it does not connect.
 func NewSource(c SourceConfig, need connector.Need) *Source {
 	return &Source{config: c, need: need}
@@ -25,12 +52,26 @@ func NewSource(c SourceConfig, need connector.Need) *Source {
 
 // opened is a source that is connected and knows its indices.
 type opened struct {
-	config SourceConfig
-	client *client
-	schema *record.Schema
+	config  SourceConfig
+	need    connector.Need
+	client  *client
+	pattern string // of the indices
+	indices map[string]*readIndex
+	fixed   bool // no index by record
+	documents
 }
 
-func (s *Source) open(context.Context) (*opened, error) {
+// readIndex is one index of those that are read.
+type readIndex struct {
+	name    string
+	order   order
+	filter  []any  // what documents must fulfil
+	routing string // "": all shards
+	window  int    // documents of a search
+}
+
+// open connects and checks that everything the settings name is there; it tries for that long, where no gate says how long.
+func (s *Source) open(ctx context.Context, deadline time.Duration) (*opened, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.opened != nil {
@@ -40,24 +81,271 @@ func (s *Source) open(context.Context) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	schema, err := record.NewSchema(s.config.Fields, s.config.Key...)
+	retry := s.config.retry()
+	retry.Deadline = deadline
+	o := &opened{config: s.config, need: s.need, client: c}
+	err = connector.Request(ctx, retry, func() (int, int64, error) { return 0, 0, o.look(ctx) })
 	if err != nil {
-		return nil, fail.Job("elasticsearch.fields", "fields: %w", err)
+		c.close()
+		return nil, err
 	}
-	s.opened = &opened{config: s.config, client: c, schema: schema}
-	return s.opened, nil
+	s.opened = o
+	return o, nil
 }
 
-// Schema is the schema of the records.
-func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
-	o, err := s.open(ctx)
+// look looks at the indices and makes the schema.
+func (o *opened) look(ctx context.Context) error {
+	if err := checkVersion(ctx, o.client); err != nil {
+		return readError(err)
+	}
+	template, err := connector.ParseTemplate(o.config.Index, nil)
+	if err != nil {
+		return fail.Job("elasticsearch.template", "index: %w", err)
+	}
+	o.pattern, o.fixed = template.Pattern("*"), template.Fixed()
+	all, err := o.client.indices(ctx, o.pattern)
+	if err != nil {
+		return readError(err)
+	}
+	if len(all) == 0 && o.fixed {
+		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", o.pattern).WithFix("check index and urls")
+	}
+	for name, idx := range all {
+		if idx.setting("index.verified_before_close") == "true" {
+			return fail.Job("elasticsearch.index_closed", "the index %q is closed", name).WithFix("open it, or name the others")
+		}
+	}
+	if err := o.makeSchema(all); err != nil {
+		return err
+	}
+	o.indices = map[string]*readIndex{}
+	for name, idx := range all {
+		if o.indices[name], err = o.index(name, idx); err != nil {
+			if errors.Is(err, errUnmapped) {
+				err = o.unlessEmpty(ctx, name, err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlessEmpty is an error about the mapping of an index, which an index without documents may lack.
+func (o *opened) unlessEmpty(ctx context.Context, name string, unmapped error) error {
+	a, err := o.client.search(ctx, searchRequest{index: name, body: object{"size": 0, "track_total_hits": 1}, limit: maxReply})
+	if err == nil && a.total > 0 {
+		err = unmapped
+	}
+	delete(o.indices, name)
+	return err
+}
+
+func (o *opened) makeSchema(all map[string]index) error {
+	fields := []record.Field(o.config.Fields)
+	if fields == nil {
+		var err error
+		if fields, err = o.infer(all); err != nil {
+			return err
+		}
+	}
+	if o.config.OnlyKeys {
+		fields = slices.DeleteFunc(slices.Clone(fields), func(f record.Field) bool {
+			return !slices.Contains(o.config.Key, f.Name) && f.Name != o.config.Version
+		})
+	}
+	schema, err := record.NewSchema(fields, o.config.Key...)
+	if err != nil {
+		return fail.Job("elasticsearch.fields", "the fields of %s: %w", o.pattern, err).WithFix("there are %s", connector.Fields(fields).Names())
+	}
+	o.documents = documents{schema: schema, version: -1, max: int(o.config.MaxDocument.Or(64 << 20))}
+	if v := o.config.Version; v != "" && v != metaVersion {
+		if o.version = schema.Index(v); o.version < 0 || !connector.IsVersion(fields[o.version].Type) {
+			return fail.Job("elasticsearch.version", "the version %q is no field of type timestamp, timeuuid or bigint", v).
+				WithFix("name such a field in version, and its type in fields")
+		}
+	}
+	for _, f := range schema.Fields {
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			mapping := all[name].Mappings
+			if why := withheld(name, &mapping, f.Name); why != "" {
+				return fail.Job("elasticsearch.no_source", "%s", why).WithFix("read another index, or name fields without it")
+			}
+		}
+		if !isMeta(f.Name) {
+			o.includes = append(o.includes, f.Name)
+		}
+	}
+	return nil
+}
+
+// infer gives the fields that the mappings have, and those about documents that the key asks for.
+func (o *opened) infer(all map[string]index) ([]record.Field, error) {
+	if len(all) == 0 {
+		return nil, cannotInfer("no index matches %s", o.pattern)
+	}
+	var fields []record.Field
+	for _, k := range o.config.Key {
+		if isMeta(k) {
+			fields = append(fields, record.Field{Name: k, Type: record.Of(record.Text)})
+		}
+	}
+	if o.config.OnlyKeys { // what else there is need not be understood
+		needed := append(slices.Clone(o.config.Key), o.config.Version)
+		for name, idx := range all {
+			idx.Mappings.Properties = maps.Clone(idx.Mappings.Properties)
+			maps.DeleteFunc(idx.Mappings.Properties, func(field string, _ *property) bool { return !slices.Contains(needed, field) })
+			all[name] = idx
+		}
+	}
+	found, err := merge(all)
+	return append(fields, found...), err
+}
+
+var errUnmapped = errors.New("the mapping does not have it")
+
+func (o *opened) index(name string, idx index) (*readIndex, error) {
+	names := o.config.Order
+	if len(names) == 0 {
+		names = o.config.Key
+	}
+	order, err := newOrder(name, names, &idx.Mappings)
 	if err != nil {
 		return nil, err
 	}
-	return o.schema, nil
+	r := &readIndex{name: name, order: order, window: 10_000}
+	if n, err := strconv.Atoi(idx.setting("index.max_result_window")); err == nil {
+		r.window = n
+	}
+	if o.config.Query != nil {
+		r.filter = append(r.filter, o.config.Query)
+	}
+	through, routing := idx.through(name, o.pattern)
+	if through != nil {
+		r.filter = append(r.filter, through)
+	}
+	r.routing = routing
+	return r, nil
 }
 
-// Close ends the connections.
+// through is what an index shows of itself under a pattern that may mean it, or aliases with filters and routing.
+func (i index) through(name, pattern string) (filter any, routing string) {
+	means := func(name string) bool {
+		ok, err := regexp.MatchString("^"+strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*")+"$", name)
+		return ok && err == nil
+	}
+	if means(name) || i.DataStream != "" && means(i.DataStream) {
+		return nil, ""
+	}
+	var filters []any
+	var routings []string
+	all, everywhere := false, false
+	for _, name := range slices.Sorted(maps.Keys(i.Aliases)) {
+		if !means(name) {
+			continue
+		}
+		a := i.Aliases[name]
+		filters, routings = append(filters, a.Filter), append(routings, a.Routing)
+		all, everywhere = all || a.Filter == nil, everywhere || a.Routing == ""
+	}
+	if !all && filters != nil {
+		filter = object{"bool": object{"should": filters, "minimum_should_match": 1}}
+	}
+	if !everywhere {
+		routing = strings.Join(routings, ",")
+	}
+	return filter, routing
+}
+
+// Schema implements connector.Source. It tries nothing twice, and looks at some documents: whether they become records, and whether their
+// versions can be times.
+func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
+	o, err := s.open(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return o.schema, o.sample(ctx)
+}
+
+// counters are the versions of documents that were written without external ones: they count. Microseconds are far more.
+const counters = 1_000_000_000
+
+// sample checks the first documents that the query finds.
+func (o *opened) sample(ctx context.Context) error {
+	if len(o.indices) == 0 {
+		slog.WarnContext(ctx, "no index has documents: nothing is read", "index", o.pattern)
+		return nil
+	}
+	var a answer
+	retry := o.config.retry()
+	retry.Deadline = 0
+	size := min(100, o.pageRows())
+	err := connector.Request(ctx, retry, func() (_ int, _ int64, err error) {
+		for {
+			body := object{"size": size, "version": true, "track_total_hits": true, "_source": o.wantedSource()}
+			if o.config.Query != nil {
+				body["query"] = allOf([]any{o.config.Query})
+			}
+			a, err = o.client.search(ctx, searchRequest{index: o.pattern, body: body, limit: 16 << 20})
+			if !errors.Is(err, errTooLarge) {
+				return len(a.hits), a.bytes, err
+			}
+			size /= 10
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if a.total == 0 {
+		slog.WarnContext(ctx, "the query matches no document: nothing is read", "index", o.pattern)
+	}
+	newest := int64(0)
+	for _, h := range a.hits {
+		newest = max(newest, h.version)
+		if o.config.Fields != nil {
+			continue
+		}
+		if _, err := o.record(h); err != nil && err.Code == "elasticsearch.decode" {
+			return cannotInfer("document %q of %s: %s", h.id, h.index, err.Message).WithFix("name the fields and their types: fields: {%s}", o.suggest(a.hits))
+		}
+	}
+	if len(a.hits) > 0 && o.config.Version == "" && newest < counters {
+		return fail.Job("elasticsearch.version", "the documents of %s were written without external versions: their _version (such as %d) only counts, and says nothing about their time",
+			o.pattern, newest).WithFix("name in version the field with the time of the last change, or version: _version if it does not matter")
+	}
+	return nil
+}
+
+// suggest is the fields with lists where documents have lists.
+func (o *opened) suggest(hits []hit) string {
+	lists := map[string]bool{}
+	for _, h := range hits {
+		_ = record.JSONParts(h.source, func(name, value string) error {
+			lists[name] = lists[name] || value[0] == '['
+			return nil
+		})
+	}
+	var all []string
+	for _, f := range o.schema.Fields {
+		if lists[f.Name] && f.Type.Kind != record.List {
+			f.Type = record.ListOf(f.Type)
+		}
+		all = append(all, fmt.Sprintf("%s: %q", f.Name, f.Type.String()))
+	}
+	return strings.Join(all, ", ")
+}
+
+// pageRows is the number of documents of the largest request.
+func (o *opened) pageRows() int { return o.need.Page(5000) }
+
+// body is that of a search for documents: of an index, within its own conditions and further ones.
+func (o *opened) body(idx *readIndex, further []any, size int) object {
+	filter := append(slices.Clone(idx.filter), further...)
+	return object{"size": size, "query": allOf(filter), "_source": o.wantedSource(), "version": true, "track_total_hits": false}
+}
+
+// Close implements connector.Source.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,6 +16,7 @@ import (
 // resumed with others.
 var tuning = map[string]bool{"broadcast": true, "memory": true, "cache": true, "cache_for": true,
 	"connection": true, "urls": true, "brokers": true, "user": true, "password": true, "api_key": true, "tls": true, "sasl": true,
+	"keep_alive": true,
 	"token": true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
 	"refresh": true, "timeout": true, "connect_timeout": true, "retry_for": true, "compress": true, "compression": true, "file_size": true,
 	"row_group": true, "merge_memory": true, "open_partitions": true, "page": true, "consistency": true, "create": true,
@@ -60,6 +61,7 @@ func untune(v any) {
 		switch {
 		case tuning[key]:
 			delete(m, key)
+		case key == "query": // is in the words of the data
 		case named[key]:
 			for _, of := range within {
 				untune(of)

@@ -168,3 +168,13 @@ func TestErrorBudgetSpent(t *testing.T) {
 		}
 	}
 }
+
+// What a query searches for is no setting, whatever it is called.
+func TestIdentityOfQuery(t *testing.T) {
+	const text = `{name: copy, source: {elasticsearch: {urls: ["http://a"], index: assets, key: [id], fields: {id: text}, query: {term: {user: x}}}}, sinks: {s: {files: {path: out}}}}`
+	was := identity(t, text, assets(t))
+	is := identity(t, strings.Replace(text, "user: x", "user: y", 1), assets(t))
+	if diff := cmp.Diff([]string{`Source.elasticsearch.query.term.user: "x", now "y"`}, Differences(was, is)); diff != "" {
+		t.Error(diff)
+	}
+}

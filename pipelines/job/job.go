@@ -42,16 +42,17 @@ type Job struct {
 
 // Source is one kind of source.
 type Source struct {
-	Cassandra *cassandraio.SourceConfig `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra, by buckets or token ranges."`
-	Files     *fileio.SourceConfig      `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
-	Kafka     *kafkaio.SourceConfig     `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
-	Iceberg   *icebergio.SourceConfig   `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
-	HTTP      *httpio.SourceConfig      `json:"http,omitempty" jsonschema_description:"A service that finds rows by their keys over HTTP: the table of a join."`
-	Corpus    *corpusio.SourceConfig    `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
-	Keys      *Keys                     `json:"keys,omitempty" jsonschema_description:"Rows as they are now, whose keys another source gives."`
-	Union     *Union                    `json:"union,omitempty" jsonschema_description:"Several sources of the same key as one."`
-	Join      *Join                     `json:"join,omitempty" jsonschema_description:"A source with fields of other tables added to each row, which keeps its version."`
-	Letters   *Letters                  `json:"letters,omitempty" jsonschema:"-"` // of a redrive; no job file has it
+	Cassandra     *cassandraio.SourceConfig     `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra, by buckets or token ranges."`
+	Files         *fileio.SourceConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
+	Kafka         *kafkaio.SourceConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
+	Iceberg       *icebergio.SourceConfig       `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
+	Elasticsearch *elasticsearchio.SourceConfig `json:"elasticsearch,omitempty" jsonschema_description:"What a query finds in Elasticsearch, 7.17 or 8."`
+	HTTP          *httpio.SourceConfig          `json:"http,omitempty" jsonschema_description:"A service that finds rows by their keys over HTTP: the table of a join."`
+	Corpus        *corpusio.SourceConfig        `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
+	Keys          *Keys                         `json:"keys,omitempty" jsonschema_description:"Rows as they are now, whose keys another source gives."`
+	Union         *Union                        `json:"union,omitempty" jsonschema_description:"Several sources of the same key as one."`
+	Join          *Join                         `json:"join,omitempty" jsonschema_description:"A source with fields of other tables added to each row, which keeps its version."`
+	Letters       *Letters                      `json:"letters,omitempty" jsonschema:"-"` // of a redrive; no job file has it
 }
 
 // Target is one kind of sink.
@@ -216,6 +217,8 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return kafkaio.NewSource(*s.Kafka, need), nil
 	case s.Iceberg != nil:
 		return icebergio.NewSource(*s.Iceberg, need), nil
+	case s.Elasticsearch != nil:
+		return elasticsearchio.NewSource(*s.Elasticsearch, need), nil
 	case s.HTTP != nil:
 		return httpio.NewSource(*s.HTTP, need), nil
 	case s.Corpus != nil:

@@ -117,6 +117,9 @@ func (s Source) kinds() map[string]validator {
 	if s.Iceberg != nil {
 		kinds["iceberg"] = s.Iceberg
 	}
+	if s.Elasticsearch != nil {
+		kinds["elasticsearch"] = s.Elasticsearch
+	}
 	if s.HTTP != nil {
 		kinds["http"] = s.HTTP
 	}

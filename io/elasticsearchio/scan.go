@@ -1,0 +1,295 @@
+package elasticsearchio
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// Most of what shares a position, which is held together in memory.
+const (
+	groupBytes = 256 << 20
+	lostRows   = 10_000 // of an index, without a value in the order
+)
+
+// without marks the partition of an index's documents that have no value in some field of the order.
+const without = " without "
+
+// partition is the name of a partition: an index, or "INDEX without FIELDS".
+func (idx *readIndex) partition(lost bool) string {
+	if lost {
+		return idx.name + without + idx.order.names()
+	}
+	return idx.name
+}
+
+// Read implements connector.Source.
+func (s *Source) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+	o, err := s.open(ctx, s.config.retry().Deadline)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r, err := o.scan(split)
+	if err != nil {
+		return err
+	}
+	defer r.close(ctx)
+	return r.read(ctx, page)
+}
+
+// scan reads one split.
+type scan struct {
+	*opened
+	index  *readIndex
+	order  order // empty: all documents share one position
+	split  connector.Split
+	filter []any
+
+	pit   string   // "": none is open
+	after []string // sort values of the last document that came under it; nil: none did
+	last  []byte   // what was handed on ends here
+	held  []placed // documents that share the position of the last one, more of which may come
+	bytes int64    // of those
+
+	size int // documents of the next request
+	most int // of any: less than what was too much
+}
+
+// placed is a document with its position.
+type placed struct {
+	hit
+	at []byte
+}
+
+func (o *opened) scan(split connector.Split) (*scan, error) {
+	name, _, lost := strings.Cut(split.Partition, without)
+	idx := o.indices[name]
+	if idx == nil {
+		return nil, fail.Job("elasticsearch.index_missing", "the index %q is not (any more) among those of %q", name, o.pattern).
+			WithFix("start a new run, which plans what there is now")
+	}
+	r := &scan{opened: o, index: idx, order: idx.order, split: split, last: split.Start, size: 100, most: min(o.pageRows(), idx.window)}
+	if split.Rows > 0 && split.Bytes > 0 {
+		r.size = int(int64(o.config.Page.Or(defaultPage)) * split.Rows / split.Bytes)
+	}
+	r.size = max(1, min(r.size, r.most))
+	further := []any{idx.order.without()}
+	if lost {
+		r.order = nil
+	} else {
+		var err error
+		if further, err = idx.order.within(split.Start, split.End); err != nil {
+			return nil, err
+		}
+	}
+	r.filter = further
+	return r, nil
+}
+
+const defaultPage = 1 << 20
+
+// read hands on the pages. A page ends where a position does.
+func (r *scan) read(ctx context.Context, page func(connector.Page) error) error {
+	for end := false; !end; {
+		var came []hit
+		var err error
+		came, end, err = r.next(ctx)
+		if err != nil {
+			return err
+		}
+		all := r.held
+		for _, h := range came {
+			at, err := r.order.position(h.sort)
+			if err != nil {
+				return err
+			}
+			if r.split.End != nil && bytes.Compare(at, r.split.End) > 0 {
+				end = true
+				break
+			}
+			before := r.last
+			if len(all) > 0 {
+				before = all[len(all)-1].at
+			}
+			if c := bytes.Compare(at, before); c < 0 || c == 0 && len(all) == 0 && before != nil {
+				return fail.New(fail.Fatal, "elasticsearch.order", "the server gives document %q of %s out of the order of %s", h.id, h.index, r.order.names()).
+					WithFix("name other fields in order")
+			}
+			all = append(all, placed{h, at})
+			r.bytes += int64(len(h.source))
+		}
+		whole := len(all)
+		if !end {
+			whole = slices.IndexFunc(all, func(p placed) bool { return bytes.Equal(p.at, all[len(all)-1].at) })
+		}
+		if whole > 0 {
+			if err := r.hand(all[:whole], page); err != nil {
+				return err
+			}
+		}
+		r.held = slices.Clone(all[max(0, whole):])
+		if whole > 0 {
+			r.bytes = 0
+			for _, p := range r.held {
+				r.bytes += int64(len(p.source))
+			}
+		}
+		if r.bytes > groupBytes {
+			return fail.Job("elasticsearch.order", "more than %s of documents of %s share their values of %s, such as %q", connector.Bytes(groupBytes),
+				r.index.name, r.order.names(), r.held[0].id).WithFix("name fields in order that together differ for nearly all documents")
+		}
+	}
+	return nil
+}
+
+// hand hands on a page.
+func (r *scan) hand(all []placed, page func(connector.Page) error) error {
+	p := connector.Page{Last: all[len(all)-1].at}
+	origin := record.Origin{Split: r.split.String(), Position: r.last}
+	for _, h := range all {
+		r.add(&p, h.hit, origin)
+	}
+	r.last = p.Last
+	return page(p)
+}
+
+// next gives the next documents, and whether they are the last. Where the cluster, or a part of it, could not be reached it opens another
+// point in time, since the node with this one may be gone for good.
+func (r *scan) next(ctx context.Context) (came []hit, end bool, err error) {
+	err = connector.Request(ctx, r.config.retry(), func() (int, int64, error) {
+		a, err := r.request(ctx)
+		if err == nil {
+			came, end = a.hits, len(a.hits) < r.size
+			r.grow(a)
+		}
+		var e *fail.Error
+		if errors.As(err, &e) {
+			if e.Code == "elasticsearch.timeout" || e.Class == fail.Throttled {
+				r.shrink()
+			}
+			if e.Exit == fail.ExitUnreachable {
+				r.renew()
+			}
+		}
+		return len(a.hits), a.bytes, err
+	})
+	return came, end, err
+}
+
+// request asks for the next documents. What is too large it asks for again with less.
+func (r *scan) request(ctx context.Context) (answer, error) {
+	for renewed := 0; ; {
+		if r.pit == "" {
+			var err error
+			if r.pit, err = r.client.openPIT(ctx, r.index.name, r.index.routing, r.keepAlive()); err != nil {
+				return answer{}, err
+			}
+		}
+		a, err := r.search(ctx, r.size, true)
+		switch {
+		case errors.Is(err, errExpired) && renewed < 3:
+			renewed++
+			r.renew()
+			continue
+		case errors.Is(err, errExpired):
+			return a, fail.New(fail.Transient, "elasticsearch.point_in_time", "points in time expire as soon as they are open").
+				WithFix("raise keep_alive, or search.max_keep_alive of the cluster")
+		case errors.Is(err, errTooLarge) && r.size > 1:
+			r.shrink()
+			continue
+		case errors.Is(err, errTooLarge):
+			if a, err = r.search(ctx, 1, false); err == nil && len(a.hits) == 1 {
+				a.hits[0].tooLarge = true
+			}
+		}
+		if err == nil {
+			r.pit = orDefault(a.pit, r.pit)
+			if n := len(a.hits); n > 0 {
+				r.after = a.hits[n-1].sort
+			}
+		}
+		return a, err
+	}
+}
+
+func (r *scan) search(ctx context.Context, size int, whole bool) (answer, error) {
+	body := r.body(r.index, r.filter, size)
+	body["pit"] = object{"id": r.pit, "keep_alive": r.keepAlive()}
+	body["sort"] = append(r.order.sort(), object{"_shard_doc": "asc"})
+	limit := int64(r.max) + 1<<20
+	if size > 1 {
+		limit = max(16<<20, 8*r.config.Page.Or(defaultPage))
+	}
+	if !whole {
+		body["_source"] = false
+	}
+	switch {
+	case r.after != nil:
+		after := make([]rawJSON, len(r.after))
+		for i, v := range r.after {
+			after[i] = rawJSON(v)
+		}
+		body["search_after"] = after
+	case r.last != nil && len(r.order) > 0:
+		values, err := r.order.values(r.last)
+		if err != nil {
+			return answer{}, err
+		}
+		body["search_after"] = append(values, lastShard)
+	case r.last != nil:
+		return answer{}, nil // the only position
+	}
+	return r.client.search(ctx, searchRequest{body: body, limit: limit})
+}
+
+// rawJSON is JSON as it came.
+type rawJSON string
+
+// MarshalJSON implements json.Marshaler.
+func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(r), nil }
+
+// renew forgets the point in time, and what came under it and was not handed on.
+func (r *scan) renew() {
+	r.pit, r.after, r.held, r.bytes = "", nil, nil, 0
+}
+
+// grow sets the next request's size by that of the last answer.
+func (r *scan) grow(a answer) {
+	if len(a.hits) == 0 {
+		return
+	}
+	fits := int(r.config.Page.Or(defaultPage) * int64(len(a.hits)) / max(1, a.bytes))
+	r.size = max(1, min(fits, 2*r.size, r.most))
+	r.most = min(r.most+r.most/8+1, r.pageRows(), r.index.window)
+}
+
+// shrink makes requests smaller, and lets them grow slowly.
+func (r *scan) shrink() {
+	r.most = max(1, r.size/2)
+	r.size = max(1, r.size/4)
+}
+
+func (r *scan) keepAlive() string {
+	return fmt.Sprintf("%dms", r.config.KeepAlive.Or(2*time.Minute).Milliseconds())
+}
+
+// close gives the point in time back, which the server would do by itself a little later.
+func (r *scan) close(ctx context.Context) {
+	if r.pit == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = r.client.closePIT(ctx, r.pit)
+}
