@@ -60,7 +60,6 @@ type scan struct {
 	after []string // sort values of the last document that came under it; nil: none did
 	last  []byte   // what was handed on ends here
 	held  []placed // documents that share the position of the last one, more of which may come
-	bytes int64    // of those
 
 	size int // documents of the next request
 	most int // of any: less than what was too much
@@ -99,58 +98,67 @@ func (o *opened) scan(split connector.Split) (*scan, error) {
 
 const defaultPage = 1 << 20
 
-// read hands on the pages. A page ends where a position does.
+// read hands on the pages.
 func (r *scan) read(ctx context.Context, page func(connector.Page) error) error {
-	for end := false; !end; {
-		var came []hit
-		var err error
-		came, end, err = r.next(ctx)
-		if err != nil {
+	for {
+		end, err := r.step(ctx, page)
+		if err != nil || end {
 			return err
 		}
-		all := r.held
-		for _, h := range came {
-			at, err := r.order.position(h.sort)
-			if err != nil {
-				return err
-			}
-			if r.split.End != nil && bytes.Compare(at, r.split.End) > 0 {
-				end = true
-				break
-			}
-			before := r.last
-			if len(all) > 0 {
-				before = all[len(all)-1].at
-			}
-			if c := bytes.Compare(at, before); c < 0 || c == 0 && len(all) == 0 && before != nil {
-				return fail.New(fail.Fatal, "elasticsearch.order", "the server gives document %q of %s out of the order of %s", h.id, h.index, r.order.names()).
-					WithFix("name other fields in order")
-			}
-			all = append(all, placed{h, at})
-			r.bytes += int64(len(h.source))
-		}
-		whole := len(all)
-		if !end {
-			whole = slices.IndexFunc(all, func(p placed) bool { return bytes.Equal(p.at, all[len(all)-1].at) })
-		}
-		if whole > 0 {
-			if err := r.hand(all[:whole], page); err != nil {
-				return err
-			}
-		}
-		r.held = slices.Clone(all[max(0, whole):])
-		if whole > 0 {
-			r.bytes = 0
-			for _, p := range r.held {
-				r.bytes += int64(len(p.source))
-			}
-		}
-		if r.bytes > groupBytes {
-			return fail.Job("elasticsearch.order", "more than %s of documents of %s share their values of %s, such as %q", connector.Bytes(groupBytes),
-				r.index.name, r.order.names(), r.held[0].id).WithFix("name fields in order that together differ for nearly all documents")
-		}
 	}
-	return nil
+}
+
+// step asks for documents once, and hands on a page of those whose positions are complete. It tells whether the split has been read.
+func (r *scan) step(ctx context.Context, page func(connector.Page) error) (end bool, err error) {
+	came, end, err := r.next(ctx)
+	if err != nil {
+		return false, err
+	}
+	all := r.held
+	for _, h := range came {
+		p := placed{hit: h}
+		if p.at, err = r.order.position(h.sort); err != nil {
+			return false, err
+		}
+		if r.split.End != nil && bytes.Compare(p.at, r.split.End) > 0 {
+			end = true
+			break
+		}
+		if !r.follows(p, all) {
+			return false, fail.New(fail.Fatal, "elasticsearch.order", "the server gives document %q of %s out of the order of %s", h.id, h.index, r.order.names()).
+				WithFix("name other fields in order")
+		}
+		all = append(all, p)
+	}
+	whole := len(all)
+	if !end && whole > 0 {
+		whole = slices.IndexFunc(all, func(p placed) bool { return bytes.Equal(p.at, all[len(all)-1].at) })
+	}
+	if r.held, err = slices.Clone(all[whole:]), r.bounded(all[whole:]); err != nil || whole == 0 {
+		return end, err
+	}
+	return end, r.hand(all[:whole], page)
+}
+
+// follows tells whether a document may come after others, or else after what was handed on.
+func (r *scan) follows(p placed, all []placed) bool {
+	if len(all) > 0 {
+		return bytes.Compare(p.at, all[len(all)-1].at) >= 0
+	}
+	return r.last == nil || bytes.Compare(p.at, r.last) > 0
+}
+
+// bounded refuses more documents that share a position than memory should hold.
+func (r *scan) bounded(held []placed) error {
+	size := 0
+	for _, p := range held {
+		size += len(p.source)
+	}
+	if size <= groupBytes {
+		return nil
+	}
+	return fail.Job("elasticsearch.order", "more than %s of documents of %s share their values of %s, such as %q", connector.Bytes(groupBytes), r.index.name,
+		r.index.order.names(), held[0].id).WithFix("name fields in order that together differ for nearly all documents")
 }
 
 // hand hands on a page.
@@ -261,7 +269,7 @@ func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(r), nil }
 
 // renew forgets the point in time, and what came under it and was not handed on.
 func (r *scan) renew() {
-	r.pit, r.after, r.held, r.bytes = "", nil, nil, 0
+	r.pit, r.after, r.held = "", nil, nil
 }
 
 // grow sets the next request's size by that of the last answer.

@@ -193,6 +193,7 @@ func (o *opened) infer(all map[string]index) ([]record.Field, error) {
 	}
 	if o.config.OnlyKeys { // what else there is need not be understood
 		needed := append(slices.Clone(o.config.Key), o.config.Version)
+		all = maps.Clone(all)
 		for name, idx := range all {
 			idx.Mappings.Properties = maps.Clone(idx.Mappings.Properties)
 			maps.DeleteFunc(idx.Mappings.Properties, func(field string, _ *property) bool { return !slices.Contains(needed, field) })
