@@ -60,6 +60,56 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestValidateSource(t *testing.T) {
+	for _, c := range []struct {
+		name, settings string
+		want           []string // paths of the faults
+	}{
+		{"least", `{"urls":["http://a:9200"],"index":"assets","key":["id"]}`, nil},
+		{"everything", `{"urls":["https://a:9200"],"api_key":"env:K","index":"assets-{asset_type}-{created:2006}","query":{"term":{"n":9007199254740993}},"key":["_id"],
+			"fields":{"_id":"text","n":"bigint"},"only_keys":true,"version":"_version","order":["n"],"id":"{_id}","routing":"{n}","refresh":true,"page":"2MiB",
+			"max_document":"1MiB","keep_alive":"5m","gzip":true,"timeout":"5s","connect_timeout":"1s","retry_for":"10s"}`, nil},
+		{"pattern", `{"urls":["http://a:9200"],"index":"assets-*","key":["id"]}`, nil},
+		{"nothing", `{}`, []string{"urls", "index", "key"}},
+		{"several", `{"urls":["http://a:9200"],"index":"a,b","key":["id"]}`, []string{"index"}},
+		{"capitals", `{"urls":["http://a:9200"],"index":"Assets","key":["id"]}`, []string{"index"}},
+		{"no such key", `{"urls":["http://a:9200"],"index":"a","key":["id"],"fields":{"n":"bigint"}}`, []string{"key[0]"}},
+		{"version", `{"urls":["http://a:9200"],"index":"a","key":["id"],"fields":{"id":"text"},"version":"at"}`, []string{"version"}},
+		{"id as a number", `{"urls":["http://a:9200"],"index":"a","key":["_id"],"fields":{"_id":"bigint"}}`, []string{"fields._id"}},
+		{"order by id", `{"urls":["http://a:9200"],"index":"a","key":["id"],"order":["_id","n","n"]}`, []string{"order[0]", "order[2]"}},
+		{"template", `{"urls":["http://a:9200"],"index":"a","key":["id"],"id":"{id"}`, []string{"id"}},
+		{"sizes", `{"urls":["http://a:9200"],"index":"a","key":["id"],"page":"1GiB","max_document":"1GiB"}`, []string{"page", "max_document"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var config SourceConfig
+			if err := json.Unmarshal([]byte(c.settings), &config); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range config.Validate() {
+				got = append(got, f.Path)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff, config.Validate())
+			}
+			text, err := json.Marshal(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var again SourceConfig
+			if err := json.Unmarshal(text, &again); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(config, again); diff != "" {
+				t.Error("after a way as JSON:", diff)
+			}
+		})
+	}
+	if err := json.Unmarshal([]byte(`{"query":"id:a"}`), &SourceConfig{}); err == nil {
+		t.Error("a text is taken for a query")
+	}
+}
+
 // Settings travel to workers as JSON: empty mappings must not become derived ones on the way.
 func TestConfigTravels(t *testing.T) {
 	for _, want := range []SinkConfig{

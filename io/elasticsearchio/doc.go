@@ -1,4 +1,5 @@
-// Package elasticsearchio writes records to Elasticsearch 7.17 and 8 as documents, through bulk requests of its own.
+// Package elasticsearchio reads documents of Elasticsearch 7.17 and 8 as records, and writes records as documents, through requests of its
+// own. How documents are read stands at Source; what follows is about writing.
 //
 // # Documents
 //
