@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strconv"
@@ -24,6 +25,9 @@ import (
 // deletesProperty begins the names of table properties that remember a run's deletes, so that no older row comes after them: the value is the
 // path of a file of them.
 const deletesProperty = "reprise.deletes."
+
+// deletesFile begins the name of such a file; the milliseconds since 1970 follow.
+const deletesFile = "reprise-deletes-"
 
 // Superseded implements connector.Merger.
 func (s *Sink) Superseded(_ context.Context, run connector.Run) (int64, error) {
@@ -226,7 +230,7 @@ func writeDeleted(ctx context.Context, t *table.Table, lists [][]byte) (string, 
 	if err != nil {
 		return "", err
 	}
-	path := places.NewMetadataLocation("reprise-deletes-" + uuid.NewString())
+	path := places.NewMetadataLocation(fmt.Sprintf("%s%d-%s", deletesFile, time.Now().UnixMilli(), uuid.NewString()))
 	return path, to.WriteFile(path, bytes.Join(lists, nil))
 }
 

@@ -1,0 +1,83 @@
+package launch
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reprise/io/icebergio"
+	"reprise/io/journal"
+	"reprise/pipelines/job"
+	"reprise/transforms/fail"
+)
+
+// lake is the Iceberg sink of a job, by its name or as the only one.
+func lake(of *job.Job, name string) (*icebergio.Sink, error) {
+	var found []string
+	for _, sink := range slices.Sorted(maps.Keys(of.Sinks)) {
+		if of.Sinks[sink].Iceberg != nil && (name == "" || name == sink) {
+			found = append(found, sink)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return icebergio.NewSink(*of.Sinks[found[0]].Iceberg), nil
+	case 0:
+		return nil, fail.Job("cli.no_table", "the job has no Iceberg sink %s", name).WithFix("the job has the sinks %s", strings.Join(slices.Sorted(maps.Keys(of.Sinks)), ", "))
+	}
+	return nil, fail.Job("cli.which_table", "the job has several Iceberg sinks").WithFix("name one with --sink: %s", strings.Join(found, ", "))
+}
+
+// Compact compacts the table of an Iceberg sink; name may be empty where there is one.
+func Compact(ctx context.Context, of *job.Job, name string, dry bool, tell func(string)) error {
+	sink, err := lake(of, name)
+	if err != nil {
+		return err
+	}
+	defer sink.Close()
+	return sink.Compact(ctx, dry, tell)
+}
+
+// Expire expires snapshots of the table of an Iceberg sink, but for what runs of the job's journal need that are not over: the snapshots
+// that they read, whichever table's they are, and the files that they have written.
+func Expire(ctx context.Context, of *job.Job, name string, e icebergio.Expiry, dry bool, tell func(string)) error {
+	sink, err := lake(of, name)
+	if err != nil {
+		return err
+	}
+	defer sink.Close()
+	j, err := existing(ctx, of)
+	if err != nil {
+		return err
+	}
+	if j != nil {
+		defer j.Close()
+		runs, err := j.List(ctx)
+		if err != nil {
+			return err
+		}
+		e.Snapshots = map[int64]string{}
+		for _, run := range runs {
+			if run.State == journal.Complete {
+				continue
+			}
+			e.Runs = append(e.Runs, run.ID)
+			for split, err := range j.Plan(ctx, run.ID) {
+				if fail.CodeOf(err) == "journal.no_plan" {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				number, _, ok := strings.Cut(split.Partition, "/")
+				if id, err := strconv.ParseInt(number, 10, 64); ok && err == nil {
+					e.Snapshots[id] = fmt.Sprintf("run %s (%s)", run.ID, run.State)
+				}
+			}
+		}
+	}
+	return sink.Expire(ctx, e, dry, tell)
+}
