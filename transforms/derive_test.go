@@ -32,6 +32,8 @@ func TestDerive(t *testing.T) {
 		new(`n + 1`, `4`), new(`x * 2.0`, `3`), new(`s + "d"`, `"abcd"`), new(`n > 2`, `true`), new(`bytes(s)`, `"YWJj"`), new(`at`, `"2024-05-01T12:00:00.000Z"`), new(`now - at`, `"2678400000000000ns"`),
 		new(`tags`, `["b","a"]`), new(`m`, `{"z":1,"a":2}`), new(`u`, `{"a":1,"b":"x"}`), new(`p`, `"1.50"`), new(`u.a`, `1`), new(`'m["z"]'`, `1`), new(`'fields["p"]'`, `"1.50"`), new(`{value: "null", type: int}`, `null`), new(`'m[?"z"]'`, `1`), new(`'m[?"none"]'`, `null`), new(`{value: 'm[?"z"]', type: tinyint}`, `1`),
 		new(`'tags.map(t, t.upperAscii())'`, `["B","A"]`), new(`'{"b": n, "a": 1}'`, `{"a":1,"b":3}`),
+		new(`'merge(m, {"z": 5, "b": n})'`, `{"a":2,"b":3,"z":5}`), new(`'without(m, ["z", "none"])'`, `{"a":2}`), new(`{value: 'merge(u, {"b": "y"})', type: 'udt<a:int, b:text>'}`, `{"a":1,"b":"y"}`), new(`'(tags + ["a", "c"]).distinct()'`, `["b","a","c"]`),
+		new(`'merge(m, {}) == m && merge(m, {"a": 3}) != m && tags != (tags + ["c"])'`, `true`), new(`'u == merge(u, u)'`, `true`),
 		new(`{value: n, type: tinyint}`, `3`), new(`{value: n, type: varint}`, `"3"`), new(`{value: n, type: decimal}`, `"3"`), new(`{value: n, type: double}`, `3`), new(`{value: x, type: float}`, `1.5`),
 		new(`{value: 'p', type: decimal}`, `"1.50"`), new(`{value: '"10.0.0.1"', type: inet}`, `"10.0.0.1"`), new(`{value: at, type: date}`, `"2024-05-01"`), new(`{value: 'duration("90s")', type: time}`, `"00:01:30.000000000"`),
 		new(`{value: '["b", "a", "b"]', type: set<text>}`, `["b","a"]`), new(`{value: '[1.0, 2.0]', type: 'vector<float, 2>'}`, `[1,2]`), new(`{value: '[n, s]', type: 'tuple<int, text>'}`, `[3,"abc"]`), new(`{value: '{"b": s}', type: 'udt<a:int, b:text>'}`, `{"a":null,"b":"abc"}`),

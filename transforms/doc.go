@@ -7,7 +7,7 @@
 //
 // # Expressions
 //
-// filter, derive and route take CEL (cel.dev), checked against the schema when the job is compiled. Fields are variables:
+// filter, delete, derive and route take CEL (cel.dev), checked against the schema when the job is compiled. Fields are variables:
 //
 //	boolean                                bool
 //	tinyint, smallint, int, bigint         int
@@ -35,4 +35,6 @@
 //	json(s)                what a JSON text holds: json(payload)[?"format"].orValue("unknown"); its type is only known
 //	                       then, so derive wants string(...), int(...), double(...) or bool(...) around it
 //	hash(x)                of a string or bytes: an int from 0, stable for ever: hash(id) % 16
+//	merge(m, n)            the map m with the entries of n, which win: merge(attrs, {"licence": "CC-BY"})
+//	without(m, keys)       the map m without some keys: without(attrs, ["draft"]); lists: (tags + ["web"]).distinct()
 package transforms

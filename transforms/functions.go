@@ -12,6 +12,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 
 	"reprise/transforms/record"
 )
@@ -38,7 +39,43 @@ func functions() []cel.EnvOption {
 				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.String))) })),
 			cel.Overload("hash_bytes", []*cel.Type{cel.BytesType}, cel.IntType,
 				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.Bytes))) }))),
+		cel.Function("merge", cel.Overload("merge_maps", []*cel.Type{anyMap, anyMap}, anyMap,
+			cel.BinaryBinding(func(m, n ref.Val) ref.Val { return merge(m, n, nil) }))),
+		cel.Function("without", cel.Overload("without_keys", []*cel.Type{anyMap, cel.ListType(cel.TypeParamType("K"))}, anyMap,
+			cel.BinaryBinding(func(m, keys ref.Val) ref.Val { return merge(m, nil, keys) }))),
 	}
+}
+
+var anyMap = cel.MapType(cel.TypeParamType("K"), cel.TypeParamType("V"))
+
+// merge is the map m with the entries of n, which win, and without some keys; n and without may be nil.
+func merge(m, n, without ref.Val) ref.Val {
+	all := map[ref.Val]ref.Val{}
+	each := func(of ref.Val, f func(key ref.Val)) ref.Val {
+		for it := of.(traits.Iterable).Iterator(); it.HasNext() == types.True; {
+			switch key := it.Next().(type) {
+			case types.String, types.Int, types.Uint, types.Double, types.Bool:
+				f(key)
+			default:
+				return types.NewErr("keys of type %s cannot be merged: texts, numbers, true and false can", key.Type().TypeName())
+			}
+		}
+		return nil
+	}
+	for _, of := range []ref.Val{m, n} {
+		if of == nil {
+			continue
+		}
+		if err := each(of, func(key ref.Val) { all[key] = of.(traits.Mapper).Get(key) }); err != nil {
+			return err
+		}
+	}
+	if without != nil {
+		if err := each(without, func(key ref.Val) { delete(all, key) }); err != nil {
+			return err
+		}
+	}
+	return types.NewRefValMap(types.DefaultTypeAdapter, all)
 }
 
 // parseJSON is a JSON text as CEL values: numbers without a fraction or exponent that fit are ints, others doubles.

@@ -34,7 +34,7 @@ func Register(t Transform) {
 
 func init() {
 	for _, t := range []Transform{
-		filter, project, rename, cast, derive, setDefaults, explode, flatten, nest, redact, truncate, route,
+		filter, deletes, project, rename, cast, derive, setDefaults, explode, flatten, nest, redact, truncate, route,
 	} {
 		t.builtin = true
 		Register(t)

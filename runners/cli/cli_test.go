@@ -261,7 +261,7 @@ func TestTransforms(t *testing.T) {
 	if code := run([]string{"transforms"}, &out, &errs); code != fail.ExitDone {
 		t.Fatalf("exit code %d, %s", code, &errs)
 	}
-	for _, name := range []string{"filter", "project", "rename", "cast", "derive", "set_defaults", "explode", "flatten", "nest", "redact", "truncate", "route"} {
+	for _, name := range []string{"filter", "delete", "project", "rename", "cast", "derive", "set_defaults", "explode", "flatten", "nest", "redact", "truncate", "route"} {
 		if !strings.Contains(out.String(), "\n"+name+" ") && !strings.HasPrefix(out.String(), name+" ") {
 			t.Errorf("%s is not listed", name)
 		}
