@@ -39,6 +39,7 @@ type commands struct {
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
 	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`
+	Shadow     shadowCommand     `cmd:"" help:"Compare what the transforms of two versions of a job make of the same records. Writes nothing."`
 	Schema     schemaCommand     `cmd:"" help:"Print the JSON Schema of job files, for editors."`
 	Transforms transformsCommand `cmd:"" help:"List the transforms, or explain one."`
 }

@@ -127,7 +127,7 @@ func (c *sampleCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer p.Close()
-	records, err := p.Sample(ctx, c.Rows)
+	records, err := p.Sample(ctx, c.Rows, 0)
 	if err != nil {
 		return err
 	}

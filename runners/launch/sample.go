@@ -3,6 +3,9 @@ package launch
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"reprise/io/connector"
@@ -11,11 +14,18 @@ import (
 
 var errEnough = errors.New("enough")
 
-// Sample reads some records, evenly over the splits of the plan.
-func (p *Prepared) Sample(ctx context.Context, rows int) ([]*record.Record, error) {
+// Sample reads some records, evenly over the splits of the plan: the first ones of each. Another seed than 0 takes other splits, and other records of
+// their first pages.
+func (p *Prepared) Sample(ctx context.Context, rows int, seed uint64) ([]*record.Record, error) {
 	splits, err := p.Plan(ctx)
 	if err != nil {
 		return nil, err
+	}
+	random := rand.New(rand.NewPCG(seed, 0))
+	if seed != 0 {
+		// Plans come in any order.
+		slices.SortFunc(splits, func(a, b connector.Split) int { return strings.Compare(a.String(), b.String()) })
+		random.Shuffle(len(splits), func(i, j int) { splits[i], splits[j] = splits[j], splits[i] })
 	}
 	var records []*record.Record
 	step := max(1, len(splits)/max(1, rows))
@@ -24,6 +34,9 @@ func (p *Prepared) Sample(ctx context.Context, rows int) ([]*record.Record, erro
 		take := max(1, (rows-len(records)+left-1)/left)
 		err := p.Source.Read(ctx, splits[i], func(page connector.Page) error {
 			n := min(take, len(page.Records))
+			if seed != 0 {
+				random.Shuffle(len(page.Records), func(i, j int) { page.Records[i], page.Records[j] = page.Records[j], page.Records[i] })
+			}
 			records = append(records, page.Records[:n]...)
 			if take -= n; take <= 0 {
 				return errEnough

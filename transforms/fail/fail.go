@@ -32,6 +32,7 @@ const (
 	ExitUnreachable = 3 // a system cannot be reached, or refuses the login
 	ExitDead        = 4 // done, but with more dead letters than the limit
 	ExitUnbalanced  = 5 // the outcomes do not add up to what was read
+	ExitMismatch    = 6 // a verification found that a target does not hold what the job would write
 	ExitStopped     = 130
 )
 
