@@ -61,6 +61,15 @@ type Partial interface {
 	Partial() bool
 }
 
+// Locator is a Source that knows where a row with some key stands in its plans, or would stand.
+type Locator interface {
+	Source
+
+	// Locate gives the partition, as splits name it, and the position of the row with the key of a record, which is of the source's schema
+	// and needs no other values. It does not look whether the row is there.
+	Locate(ctx context.Context, key *record.Record) (partition string, position []byte, err error)
+}
+
 // Page is some records of a split. Last is the position of the page's end: reading (Last, End] gives what follows, and
 // nothing of the page again.
 type Page struct {

@@ -26,7 +26,10 @@ type Source struct {
 	long     func() string
 }
 
-var _ connector.Finder = (*Source)(nil)
+var (
+	_ connector.Finder  = (*Source)(nil)
+	_ connector.Locator = (*Source)(nil)
+)
 
 // NewSource gives the corpus.
 func NewSource(c SourceConfig, need connector.Need) *Source {
@@ -156,6 +159,15 @@ func (s *Source) find(g *generator, key *record.Record) (p connector.Page) {
 		}
 	}
 	return p
+}
+
+// Locate implements connector.Locator. It knows the rows of the corpus alone.
+func (s *Source) Locate(_ context.Context, key *record.Record) (partition string, at []byte, err error) {
+	uuid := key.Get("id").Str()
+	if len(uuid) != 16 {
+		return "", nil, fail.Job("corpus.key", "%s is no key of the corpus", key.KeyText())
+	}
+	return key.Get("asset_type").Str() + "/" + key.Get("bucket").Str(), position(rowNumber(uuid)), nil
 }
 
 // bounds are the bucket of a split and its rows by rank, from the first to before the end.

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"reprise/runners/launch"
+)
+
+// historyCommand is `reprise history KEY`.
+type historyCommand struct {
+	which
+	Key  string `arg:"" help:"The key of the row at its source, its parts joined by |, as dead letters and samples show it; 'image|2024-05|ID'."`
+	JSON bool   `help:"As JSON."`
+}
+
+// handling is what one run has done about a row, as JSON.
+type handling struct {
+	Run       string    `json:"run"`
+	Job       string    `json:"job"`
+	Parent    string    `json:"parent,omitempty"`
+	State     string    `json:"state"`
+	Attempts  int       `json:"attempts"`
+	Started   time.Time `json:"started"`
+	Ended     time.Time `json:"ended,omitzero"`
+	Partition string    `json:"partition,omitempty"`
+	Handled   []string  `json:"handled_by,omitempty"` // sinks that have finished the interval in which the row stands
+	Open      []string  `json:"open_at,omitempty"`
+	Unknown   string    `json:"unknown,omitempty"`
+	Resent    []string  `json:"sent_again,omitempty"` // letters
+	Letters   []letter  `json:"dead_letters,omitempty"`
+}
+
+// Run tells what was done about a row.
+func (c *historyCommand) Run(ctx context.Context, con *console) error {
+	j, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	past, err := launch.History(ctx, j, c.Key)
+	if err != nil {
+		return err
+	}
+	all := []handling{}
+	for _, h := range past.Handlings {
+		alive, err := launch.Alive(ctx, j, h.Run.ID)
+		if err != nil {
+			return err
+		}
+		one := handling{Run: h.Run.ID, Job: h.Run.Job, Parent: h.Run.Parent, State: stateText(h.Run.State, len(alive)), Attempts: h.Run.Attempt,
+			Started: h.Run.Started, Ended: h.Run.Ended, Partition: h.Partition, Handled: h.Sinks, Open: h.Open, Unknown: h.Unknown}
+		for _, l := range h.Letters {
+			one.Letters = append(one.Letters, asLetter(l))
+		}
+		for _, sent := range h.Sent {
+			for id := range sent.Letters {
+				one.Resent = append(one.Resent, id)
+			}
+		}
+		all = append(all, one)
+	}
+	if c.JSON {
+		return printJSON(con.out, all)
+	}
+	printHistory(con.out, c.Key, all, past.Others)
+	return nil
+}
+
+func printHistory(w io.Writer, key string, all []handling, others int) {
+	fmt.Fprintf(w, "%s\n", key)
+	for _, h := range all {
+		span := h.Started.Local().Format(time.DateTime)
+		if !h.Ended.IsZero() {
+			span += " to " + h.Ended.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "\n%s  run %s of %s: %s, %s\n", span, h.Run, h.Job, h.State, counted(h.Attempts, "attempt"))
+		if h.Parent != "" {
+			fmt.Fprintf(w, "  sent again %s of run %s: %s\n", counted(len(h.Resent), "dead letter"), h.Parent, strings.Join(h.Resent, ", "))
+		}
+		if len(h.Handled) > 0 {
+			fmt.Fprintf(w, "  read in %s, in an interval that is finished at %s\n", h.Partition, strings.Join(h.Handled, ", "))
+		}
+		if len(h.Open) > 0 {
+			fmt.Fprintf(w, "  not finished at %s\n", strings.Join(h.Open, ", "))
+		}
+		if h.Unknown != "" {
+			fmt.Fprintf(w, "  whether it was read is not known: %s\n", h.Unknown)
+		}
+		for _, l := range h.Letters {
+			fmt.Fprintf(w, "  dead letter %s of %s at %s: %s, %s\n    %s\n", l.ID, l.At.Local().Format(time.DateTime), l.Step, l.Code, l.State, l.Message)
+		}
+	}
+	if len(all) == 0 {
+		fmt.Fprintf(w, "\nno run of this journal has come by it\n")
+	}
+	if others > 0 {
+		fmt.Fprintf(w, "\n%s of this journal did not come by it\n", counted(others, "other run"))
+	}
+	fmt.Fprint(w, `
+The journal knows rows by intervals: a finished one means that what stood there when the run read it was handled, as written, unchanged,
+superseded, filtered or dead; it tells only of the dead which rows they were, and not whether this row was there then.
+`)
+}
+
+// counted is a number with what it counts: "1 attempt", "2 attempts".
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}

@@ -1,0 +1,155 @@
+package launch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"reprise/io/connector"
+	"reprise/io/deadletter"
+	"reprise/io/journal"
+	"reprise/pipelines/job"
+	"reprise/transforms/record"
+)
+
+// Handling is what one run has done about one row, as far as the journal knows.
+type Handling struct {
+	Run       journal.RunInfo
+	Partition string           // in which the row stands, or would stand; "": not known
+	Unknown   string           // why it is not known whether the run has come by the row; "": it is
+	Sinks     []string         // that have finished the interval in which the row stands
+	Open      []string         // that have not
+	Letters   []journal.Letter // the row's dead letters
+	Sent      []deadletter.Choice
+}
+
+// Past is what the runs of a journal have done about a row.
+type Past struct {
+	Handlings []Handling // the oldest first; of runs that had something to do with the row, or may have
+	Others    int        // runs that did not come by it
+}
+
+// History tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It asks the sources where the
+// row stands in their plans; it reads no row.
+func History(ctx context.Context, j journal.Journal, key string) (*Past, error) {
+	runs, err := j.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := locators{known: map[string]located{}}
+	past := &Past{}
+	for _, run := range slices.Backward(runs) {
+		h, concerns, err := l.handling(ctx, j, run, key)
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", run.ID, err)
+		}
+		if concerns {
+			past.Handlings = append(past.Handlings, *h)
+		} else {
+			past.Others++
+		}
+	}
+	return past, nil
+}
+
+// handling is that of one run; concerns is false where the run did not come by the row.
+func (l locators) handling(ctx context.Context, j journal.Journal, run journal.RunInfo, key string) (h *Handling, concerns bool, err error) {
+	h = &Handling{Run: run}
+	of := &job.Job{}
+	if err := json.Unmarshal(run.JobFile, of); err != nil {
+		return nil, false, err
+	}
+	for letter, err := range j.Letters(ctx, run.ID, journal.LetterFilter{}) {
+		if err != nil {
+			return nil, false, err
+		}
+		if letter.Key == key {
+			h.Letters = append(h.Letters, letter)
+		}
+	}
+	if run.Parent != "" {
+		choices, err := deadletter.Choices(ctx, j, run.ID)
+		if err != nil {
+			h.Unknown = err.Error()
+			return h, true, nil
+		}
+		for _, c := range choices {
+			if c.Key == key {
+				h.Sent = append(h.Sent, c)
+			}
+		}
+		return h, len(h.Sent)+len(h.Letters) > 0, nil
+	}
+	schema, err := record.UnmarshalSchema(run.Schema)
+	if err != nil {
+		return nil, false, err
+	}
+	values, err := schema.ParseKey(key)
+	if err != nil {
+		return h, len(h.Letters) > 0, nil // it is none of this source
+	}
+	at := l.locate(ctx, of.Source, &record.Record{Schema: schema, Values: values})
+	if h.Unknown = at.unknown; h.Unknown != "" {
+		return h, true, nil
+	}
+	where := at.split
+	for d, err := range j.Finished(ctx, run.ID) {
+		if err != nil {
+			return nil, false, err
+		}
+		if _, sink := of.Sinks[d.Sink]; !sink || d.Partition != where.Partition {
+			continue
+		}
+		if done := (connector.Split{Start: d.Start, End: d.End}); done.Contains(where.End) {
+			h.Sinks = append(h.Sinks, d.Sink)
+		}
+	}
+	h.Partition = where.Partition
+	for name := range of.Sinks {
+		if !slices.Contains(h.Sinks, name) {
+			h.Open = append(h.Open, name)
+		}
+	}
+	slices.Sort(h.Sinks)
+	slices.Sort(h.Open)
+	return h, len(h.Sinks)+len(h.Letters) > 0, nil
+}
+
+// locators remembers where sources have located the row: many runs have one source.
+type locators struct{ known map[string]located }
+
+type located struct {
+	split   connector.Split // its End is the row's position
+	unknown string          // why the row cannot be located
+}
+
+func (l locators) locate(ctx context.Context, of job.Source, key *record.Record) located {
+	text, err := json.Marshal(of)
+	if err != nil {
+		return located{unknown: err.Error()}
+	}
+	at, known := l.known[string(text)]
+	if !known {
+		at = locate(ctx, of, key)
+		l.known[string(text)] = at
+	}
+	return at
+}
+
+func locate(ctx context.Context, of job.Source, key *record.Record) located {
+	source, err := of.Open(connector.Need{})
+	if err != nil {
+		return located{unknown: err.Error()}
+	}
+	defer source.Close()
+	locator, ok := source.(connector.Locator)
+	if !ok {
+		return located{unknown: "its source cannot tell where a row with this key stands"}
+	}
+	partition, position, err := locator.Locate(ctx, key)
+	if err != nil {
+		return located{unknown: err.Error()}
+	}
+	return located{split: connector.Split{Partition: partition, End: position}}
+}
