@@ -31,6 +31,7 @@ type Job struct {
 	Transforms  []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
 	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
 	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
+	Purge       *Purge            `json:"purge,omitempty" jsonschema_description:"Makes the job one that deletes what it reads, by the steps of reprise purge."`
 	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
 	Canary      *Canary           `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
 	Pace        pace.Config       `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
@@ -52,7 +53,11 @@ type Source struct {
 	Keys          *Keys                         `json:"keys,omitempty" jsonschema_description:"Rows as they are now, whose keys another source gives."`
 	Union         *Union                        `json:"union,omitempty" jsonschema_description:"Several sources of the same key as one."`
 	Join          *Join                         `json:"join,omitempty" jsonschema_description:"A source with fields of other tables added to each row, which keeps its version."`
-	Letters       *Letters                      `json:"letters,omitempty" jsonschema:"-"` // of a redrive; no job file has it
+
+	// No job file has these.
+	Letters *Letters `json:"letters,omitempty" jsonschema:"-"` // of a redrive
+	Marked  *Marked  `json:"marked,omitempty" jsonschema:"-"`  // of a purge
+	Deleted *Deleted `json:"deleted,omitempty" jsonschema:"-"` // of a restore
 }
 
 // Target is one kind of sink.
@@ -168,6 +173,9 @@ func (j *Job) SetDefaults() {
 	for _, s := range j.Sinks {
 		s.inline()
 	}
+	if j.Purge != nil {
+		j.Purge.setDefaults(j.Name)
+	}
 	l := &j.Limits
 	l.SplitRows = def(l.SplitRows, defaultSplitRows)
 	l.SplitBytes = def(l.SplitBytes, defaultSplitBytes)
@@ -231,6 +239,10 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return s.Join.open(need)
 	case s.Letters != nil:
 		return s.Letters.open(need)
+	case s.Marked != nil:
+		return s.Marked.open(need)
+	case s.Deleted != nil:
+		return s.Deleted.open(need)
 	}
 	return nil, fmt.Errorf("the job has no source")
 }

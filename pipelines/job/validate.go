@@ -64,6 +64,9 @@ func (j *Job) Validate() []connector.Fault {
 	if e := j.DeadLetters.Elasticsearch; e != nil && e.Load != nil {
 		faults = append(faults, connector.Faultf("dead_letters.elasticsearch.load", "only sinks are loaded so; dead letters are few"))
 	}
+	if j.Purge != nil {
+		faults = append(faults, j.validatePurge()...)
+	}
 	add("journal", j.Journal)
 	add("pace", j.Pace)
 	for _, system := range j.Pace.Systems() {

@@ -36,6 +36,7 @@ type commands struct {
 	Unload     unloadCommand     `cmd:"" help:"Put back the index settings that a run has changed for loading and a crash has left."`
 	Compact    compactCommand    `cmd:"" help:"Put the small files of an Iceberg sink's table together; where it upserts, keep one row of each key. Shows it first."`
 	Expire     expireCommand     `cmd:"" help:"Forget old snapshots of an Iceberg sink's table, and remove files that crashed runs have left. Shows it first."`
+	Purge      purgeCommand      `cmd:"" help:"Mark rows that are to be deleted, and later delete them, or write them again."`
 	History    historyCommand    `cmd:"" help:"Tell what the runs of a journal have done about one row."`
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`

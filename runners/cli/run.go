@@ -39,6 +39,9 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer p.Close()
+	if p.Job.Purge != nil {
+		return fail.Job("purge.run", "the job %s purges: its sinks are where rows are deleted", p.Job.Name).WithFix("reprise purge %s", c.File)
+	}
 	served, err := c.serve(con)
 	if err != nil {
 		return err

@@ -1,0 +1,391 @@
+package launch_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reprise/io/cassandraio"
+	"reprise/io/journal"
+	"reprise/pipelines/flow"
+	"reprise/pipelines/job"
+	"reprise/runners/launch"
+	"reprise/runners/services"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// purgeJob deletes expired assets from a table, its reverse table by tag, an index and (as entries) a folder.
+const purgeJob = `
+name: expired
+source: {cassandra: {connection: {hosts: ["%[2]s"]}, keyspace: %[4]s, table: assets, buckets: {discover: true}}}
+transforms:
+  - filter: licence_expires != null && licence_expires < now
+sinks:
+  by_tag:
+    transforms: [{explode: {field: tags, as: tag}}, {project: {keep: [bucket, id, tag, title], key: [tag, bucket, id]}}]
+    cassandra: {connection: {hosts: ["%[2]s"]}, keyspace: %[4]s, table: by_tag}
+  search:
+    transforms: [{project: {keep: [bucket, id, title]}}]
+    elasticsearch: {urls: ["http://%[3]s"], index: %[4]s, refresh: wait_for}
+  lines:
+    files: {path: "%[1]s/lines", meta: true}
+  assets:
+    after: [by_tag, search, lines]
+    cassandra: {connection: {hosts: ["%[2]s"]}, keyspace: %[4]s, table: assets}
+purge: {reason: '"licence of " + title + " expired"', manifest: "%[1]s/manifests", grace: %[5]s}
+limits: {split_rows: 100, unfinished: "20"}
+journal: {sqlite: "%[1]s/journal.db"}
+dead_letters: {files: {path: "%[1]s/dead"}}
+`
+
+// purge is a table of assets, of which those with an even id have expired, and what was made of it.
+type purge struct {
+	t          *testing.T
+	dir, name  string
+	connection cassandraio.Connection
+	es         string
+	job        string
+}
+
+const purgeAssets = 60
+
+func newPurge(t *testing.T, grace string) *purge {
+	t.Helper()
+	addr := services.Need(t, services.Cassandra)
+	p := &purge{t: t, dir: t.TempDir(), name: services.Name(t), es: services.Need(t, services.Elasticsearch),
+		connection: cassandraio.Connection{Hosts: []string{addr}}}
+	p.job = fmt.Sprintf(purgeJob, p.dir, addr, p.es, p.name, grace)
+	p.cql("CREATE KEYSPACE " + p.name + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1} AND durable_writes = false")
+	t.Cleanup(func() {
+		if err := cassandraio.Execute(context.WithoutCancel(t.Context()), p.connection, cassandraio.Statement{CQL: "DROP KEYSPACE " + p.name}); err != nil {
+			t.Error(err)
+		}
+	})
+	p.cql("CREATE TABLE " + p.name + ".assets (bucket text, id int, title text, tags set<text>, licence_expires timestamp, views int, PRIMARY KEY (bucket, id))")
+	p.cql("CREATE TABLE " + p.name + ".by_tag (tag text, bucket text, id int, title text, PRIMARY KEY (tag, bucket, id))")
+	p.request(http.MethodPut, "/"+p.name, `{"settings": {"number_of_shards": 1, "number_of_replicas": 0}}`)
+	t.Cleanup(func() { p.request(http.MethodDelete, "/"+p.name, "") })
+	for id := range purgeAssets {
+		expires := "2020-01-01"
+		if id%2 == 1 {
+			expires = "2090-01-01"
+		}
+		p.write(id, expires, 1000)
+	}
+	return p
+}
+
+// write is the live system's write of an asset, everywhere.
+func (p *purge) write(id int, expires string, version int64) {
+	p.t.Helper()
+	bucket := fmt.Sprint("b", id%3)
+	p.cql("INSERT INTO "+p.name+".assets (bucket, id, title, tags, licence_expires, views) VALUES (?, ?, ?, ?, '"+expires+"', 7) USING TIMESTAMP ?",
+		bucket, id, fmt.Sprint("t", id), []string{"x", fmt.Sprint("y", id)}, version)
+	for _, tag := range []string{"x", fmt.Sprint("y", id)} {
+		p.cql("INSERT INTO "+p.name+".by_tag (tag, bucket, id, title) VALUES (?, ?, ?, ?) USING TIMESTAMP ?", tag, bucket, id, fmt.Sprint("t", id), version)
+	}
+	p.request(http.MethodPut, fmt.Sprintf("/%s/_doc/%s%%7C%d?version=%d&version_type=external_gte&refresh=true", p.name, bucket, id, version), fmt.Sprintf(`{"bucket": %q, "id": %d}`, bucket, id))
+}
+
+func (p *purge) cql(text string, values ...any) {
+	p.t.Helper()
+	if err := cassandraio.Execute(p.t.Context(), p.connection, cassandraio.Statement{CQL: text, Values: values}); err != nil {
+		p.t.Fatalf("%s: %v", text, err)
+	}
+}
+
+func (p *purge) request(method, path, body string) []byte {
+	p.t.Helper()
+	r, err := http.NewRequest(method, "http://"+p.es+path, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode >= 300 {
+		p.t.Fatalf("%s %s: %s %s %v", method, path, res.Status, answer, err)
+	}
+	return answer
+}
+
+// ids are those of the assets that are there, by target.
+func (p *purge) ids() map[string][]int {
+	p.t.Helper()
+	all := map[string][]int{}
+	session, err := cassandraio.NewSession(p.t.Context(), p.connection)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer session.Close()
+	for _, table := range []string{"assets", "by_tag"} {
+		var id int
+		for scan, err := range session.Rows(p.t.Context(), cassandraio.Statement{CQL: "SELECT id FROM " + p.name + "." + table}) {
+			if err == nil {
+				err = scan(&id)
+			}
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			all[table] = append(all[table], id)
+		}
+	}
+	var found struct {
+		Hits struct {
+			Hits []struct {
+				Source struct{ ID int } `json:"_source"`
+			}
+		}
+	}
+	if err := json.Unmarshal(p.request(http.MethodGet, "/"+p.name+"/_search?size=1000", ""), &found); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, h := range found.Hits.Hits {
+		all["search"] = append(all["search"], h.Source.ID)
+	}
+	for _, ids := range all {
+		slices.Sort(ids)
+	}
+	return all
+}
+
+// wantIDs checks that the assets are there in all targets, each with two tags, and no others.
+func (p *purge) wantIDs(when string, there func(id int) bool) {
+	p.t.Helper()
+	want := map[string][]int{}
+	for id := range purgeAssets {
+		if there(id) {
+			want["assets"], want["search"], want["by_tag"] = append(want["assets"], id), append(want["search"], id), append(want["by_tag"], id, id)
+		}
+	}
+	if diff := cmp.Diff(want, p.ids()); diff != "" {
+		p.t.Errorf("%s: assets (-want +got):\n%s", when, diff)
+	}
+}
+
+func (p *purge) parse() *job.Job { return parse(p.t, p.job) }
+
+// run makes a run of a step, which must end well.
+func (p *purge) run(step func() (*launch.Prepared, error)) (journal.RunInfo, *flow.Report) {
+	p.t.Helper()
+	prepared, err := step()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer prepared.Close()
+	report, err := prepared.Execute(p.t.Context(), launch.Runner{Name: "prism"}, nil)
+	if err != nil || report.State != journal.Complete {
+		p.t.Fatalf("%+v, %v", report, err)
+	}
+	return p.info(prepared.Run.ID), report
+}
+
+func (p *purge) info(run string) journal.RunInfo {
+	p.t.Helper()
+	info, err := open(p.t, p.dir).Get(p.t.Context(), run)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return info
+}
+
+func (p *purge) mark() (journal.RunInfo, *flow.Report) {
+	p.t.Helper()
+	return p.run(func() (*launch.Prepared, error) { return launch.Mark(p.t.Context(), p.parse()) })
+}
+
+func (p *purge) purge(marked journal.RunInfo) (journal.RunInfo, *flow.Report) {
+	p.t.Helper()
+	return p.run(func() (*launch.Prepared, error) { return launch.Purge(p.t.Context(), p.parse(), marked) })
+}
+
+func (p *purge) restore(purged journal.RunInfo) (journal.RunInfo, *flow.Report) {
+	p.t.Helper()
+	return p.run(func() (*launch.Prepared, error) { return launch.Restore(p.t.Context(), p.parse(), purged) })
+}
+
+// TestPurge marks, lets the live system change its mind about some assets, purges, purges again, and restores.
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	p := newPurge(t, "1ns")
+	marked, report := p.mark()
+	if got := report.Sinks[job.MarkedSink]; got.Read != purgeAssets || got.Outcomes[record.Written] != purgeAssets/2 {
+		t.Errorf("marked: %+v", got)
+	}
+	p.wantIDs("after marking", func(int) bool { return true })
+	if lines := p.manifest(marked.ID); len(lines) != purgeAssets/2 || !strings.Contains(lines[0], `"_reason":"licence of t`) || !strings.Contains(lines[0], `licence_expires\":\"2020-01-01`) {
+		t.Errorf("the manifest: %d entries, such as %s", len(lines), lines[0])
+	}
+
+	// Meanwhile the licence of asset 0 is renewed, 2 changes, 4 is deleted, 6 deleted and made again.
+	p.write(0, "2091-01-01", 2000)
+	p.cql("UPDATE "+p.name+".assets USING TIMESTAMP 2000 SET views = 8 WHERE bucket = 'b2' AND id = 2", nil...)
+	p.remove(4, 2000)
+	p.remove(6, 2000)
+	p.write(6, "2092-01-01", 2001)
+	there := func(id int) bool { return id%2 == 1 || id == 0 || id == 6 }
+
+	prepared, err := launch.Purge(t.Context(), p.parse(), marked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prospect, err := prepared.Prospect(t.Context())
+	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 || prepared.Order() != "deleted, then lines and by_tag and search, then assets" {
+		t.Errorf("prospect %+v, %v; %s", prospect, err, prepared.Order())
+	}
+	prepared.Close()
+
+	purged, report := p.purge(marked)
+	if got := report.Sinks["assets"]; got.Read != 30 || got.Outcomes[record.Written] != 27 || got.Outcomes[record.Filtered] != 3 {
+		t.Errorf("purged: %+v", got)
+	}
+	p.wantIDs("after the purge", there)
+
+	_, report = p.purge(marked)
+	if got := report.Sinks["assets"]; got.Outcomes[record.Written] != 0 || got.Outcomes[record.Filtered] != 30 {
+		t.Errorf("purged again: %+v", got)
+	}
+	p.wantIDs("after the second purge", there)
+
+	// Asset 8 is made again, and 10 too, but deleted after that: both stay as the live system wants them.
+	p.write(8, "2093-01-01", 3000)
+	p.write(10, "2093-01-01", 3000)
+	p.remove(10, 3001)
+	for range 2 {
+		if _, report = p.restore(purged); report.DeadLetters > 0 {
+			t.Errorf("restored: %+v", report)
+		}
+		p.wantIDs("after the restore", func(id int) bool { return id != 4 && id != 10 })
+	}
+	if views, expires := p.asset(2); views != 8 || expires != 2020 {
+		t.Errorf("asset 2 comes back with %d views and a licence until %d", views, expires)
+	}
+	if _, expires := p.asset(8); expires != 2093 {
+		t.Errorf("asset 8 has a licence until %d, not as it was made again", expires)
+	}
+}
+
+// remove is the live system's delete of an asset.
+func (p *purge) remove(id int, version int64) {
+	p.t.Helper()
+	bucket := fmt.Sprint("b", id%3)
+	p.cql("DELETE FROM "+p.name+".assets USING TIMESTAMP ? WHERE bucket = ? AND id = ?", version, bucket, id)
+	for _, tag := range []string{"x", fmt.Sprint("y", id)} {
+		p.cql("DELETE FROM "+p.name+".by_tag USING TIMESTAMP ? WHERE tag = ? AND bucket = ? AND id = ?", version, tag, bucket, id)
+	}
+	p.request(http.MethodDelete, fmt.Sprintf("/%s/_doc/%s%%7C%d?version=%d&version_type=external_gte&refresh=true", p.name, bucket, id, version), "")
+}
+
+func (p *purge) asset(id int) (views, year int) {
+	p.t.Helper()
+	session, err := cassandraio.NewSession(p.t.Context(), p.connection)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer session.Close()
+	var expires time.Time
+	for scan, err := range session.Rows(p.t.Context(), cassandraio.Statement{CQL: "SELECT views, licence_expires FROM " + p.name + ".assets WHERE bucket = ? AND id = ?", Values: []any{fmt.Sprint("b", id%3), id}}) {
+		if err == nil {
+			err = scan(&views, &expires)
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return views, expires.Year()
+}
+
+// manifest are the entries of a run's manifest.
+func (p *purge) manifest(run string) (lines []string) {
+	p.t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.dir, "manifests", run+"-*.jsonl"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(strings.TrimSpace(string(text)), "\n")...)
+	}
+	return lines
+}
+
+// TestPurgeIsResumed stops a purge in between, and lets it go on.
+func TestPurgeIsResumed(t *testing.T) {
+	t.Parallel()
+	p := newPurge(t, "1ns")
+	marked, _ := p.mark()
+	prepared, err := launch.Purge(t.Context(), p.parse(), marked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prepared.Close()
+	prepared.Job.Pace.Rates = map[string]journal.Rate{"search": {Records: 10}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err = prepared.Execute(ctx, launch.Runner{Name: "prism"}, func(j journal.Journal, run string, _ int, _ journal.Total) {
+		go func() {
+			for finished(t, j, run) == 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			cancel()
+		}()
+	})
+	if err == nil && p.info(prepared.Run.ID).State == journal.Complete {
+		t.Log("the purge was done before it was stopped")
+	}
+	if _, err := launch.Restore(t.Context(), p.parse(), p.info(prepared.Run.ID)); fail.CodeOf(err) != "purge.not_done" && p.info(prepared.Run.ID).State != journal.Complete {
+		t.Errorf("a purge that is not done can be restored: %v", err)
+	}
+	if p.info(prepared.Run.ID).State != journal.Complete {
+		report, err := resume(t, open(t, p.dir), prepared.Run.ID, launch.Resumption{}, nil)
+		if err != nil || report.State != journal.Complete {
+			t.Fatalf("%+v, %v", report, err)
+		}
+	}
+	p.wantIDs("after the purge", func(id int) bool { return id%2 == 1 })
+	if entries := len(p.manifest(prepared.Run.ID)); entries < purgeAssets/2 {
+		t.Errorf("%d entries tell what was deleted, want %d", entries, purgeAssets/2)
+	}
+	p.restore(p.info(prepared.Run.ID))
+	p.wantIDs("after the restore", func(int) bool { return true })
+}
+
+func TestPurgeRefuses(t *testing.T) {
+	t.Parallel()
+	p := newPurge(t, "1h")
+	marked, _ := p.mark()
+	if _, err := launch.Purge(t.Context(), p.parse(), marked); fail.CodeOf(err) != "purge.grace" {
+		t.Errorf("within the time of grace: %v", err)
+	}
+	unbalanced := marked
+	unbalanced.State = journal.Unbalanced
+	if _, err := launch.Purge(t.Context(), p.parse(), unbalanced); fail.CodeOf(err) != "purge.not_done" {
+		t.Errorf("sums that do not balance: %v", err)
+	}
+	if _, err := launch.Restore(t.Context(), p.parse(), marked); fail.CodeOf(err) != "purge.other_run" {
+		t.Errorf("a restore of what was only marked: %v", err)
+	}
+	other := p.parse()
+	other.Purge = nil
+	if _, err := launch.Mark(t.Context(), other); fail.CodeOf(err) != "purge.no_purge" {
+		t.Errorf("a job that does not purge: %v", err)
+	}
+}
