@@ -1,0 +1,135 @@
+package verify
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"reprise/io/connector"
+	"reprise/transforms"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// Sides are the two sides of a sink.
+type Sides struct {
+	Source      connector.Finder
+	Shared, Own *transforms.Chain // of the job, and of the sink alone
+	Target      connector.Finder
+	View        View
+	Config      Config
+	Scan        func(ctx context.Context, row func(*record.Record) error) error // reads all rows of the source
+
+	applying sync.Mutex // chains serve one record at a time
+}
+
+// match gives the comparer of both sides.
+func (s *Sides) match(ctx context.Context) (*comparer, error) {
+	got, err := s.Target.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newComparer(s.Own.Out, got, s.View, s.Config)
+}
+
+// made is what the job makes of a row for the sink; of what fails in a step nothing.
+func (s *Sides) made(row *record.Record, emit func(*record.Record)) (err error) {
+	dead := func(_ *record.Record, step string, failed error) {
+		if fail.ClassOf(failed) == fail.Fatal {
+			err = failed
+		}
+	}
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), emit, dead) }, dead)
+	return err
+}
+
+// expectations are what the job would write, by the form of its key at the target.
+type expectations map[string]*record.Record
+
+// add adds what the job makes of a row.
+func (s *Sides) add(want expectations, m *comparer, row *record.Record) error {
+	if row.Op == record.Delete {
+		return nil
+	}
+	return s.made(row, func(r *record.Record) {
+		key, err := m.keyOf(r)
+		if err != nil {
+			return // no target can hold it
+		}
+		at := keyForm(key)
+		if before := want[at]; before == nil || r.Version >= before.Version {
+			want[at] = r
+		}
+	})
+}
+
+// expected is what the job would write for some rows of the source.
+func (s *Sides) expected(ctx context.Context, m *comparer, rows []*record.Record) (expectations, error) {
+	want := expectations{}
+	err := s.Source.Find(ctx, rows, func(_ int, p connector.Page) error {
+		for _, row := range p.Records {
+			if err := s.add(want, m, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return want, err
+}
+
+// scanned is what the job would write of some keys, found by reading the whole source.
+func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) (expectations, error) {
+	want := expectations{}
+	err := s.Scan(ctx, func(row *record.Record) error {
+		one := expectations{}
+		err := s.add(one, m, row)
+		for at, r := range one {
+			if before := want[at]; keys[at] && (before == nil || r.Version >= before.Version) {
+				want[at] = r
+			}
+		}
+		return err
+	})
+	return want, err
+}
+
+// Inverse are the fields of the target that may hold the key of the source, in its order; ok is false where one is missing or of another
+// type. Whether they do hold it the records tell (Found.Foreign).
+func Inverse(source, want, got *record.Schema, view View) (names []string, ok bool) {
+	for _, k := range source.Key {
+		f := source.Fields[k]
+		name := f.Name
+		if other, renamed := view.Names[name]; renamed {
+			name = other
+		}
+		i, j := want.Index(f.Name), got.Index(name)
+		if i < 0 || j < 0 || slices.Contains(view.Leave, f.Name) || !want.Fields[i].Type.Same(f.Type) {
+			return nil, false
+		}
+		names = append(names, name)
+	}
+	return names, true
+}
+
+// asked is a list of distinct keys.
+type asked struct {
+	keys []*record.Record
+	at   map[string]int
+}
+
+// ask gives the place of a key in the list.
+func (a *asked) ask(key *record.Record) int {
+	form := keyForm(key)
+	if a.at == nil {
+		a.at = map[string]int{}
+	}
+	i, ok := a.at[form]
+	if !ok {
+		i = len(a.keys)
+		a.at[form] = i
+		a.keys = append(a.keys, key)
+	}
+	return i
+}
