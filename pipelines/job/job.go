@@ -55,6 +55,7 @@ type Source struct {
 	Join          *Join                         `json:"join,omitempty" jsonschema_description:"A source with fields of other tables added to each row, which keeps its version."`
 
 	// No job file has these.
+	Indexed *Indexed `json:"indexed,omitempty" jsonschema:"-"` // of a verification
 	Letters *Letters `json:"letters,omitempty" jsonschema:"-"` // of a redrive
 	Marked  *Marked  `json:"marked,omitempty" jsonschema:"-"`  // of a purge
 	Deleted *Deleted `json:"deleted,omitempty" jsonschema:"-"` // of a restore
@@ -68,6 +69,7 @@ type Target struct {
 	Kafka         *kafkaio.SinkConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka."`
 	Files         *fileio.SinkConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files in a folder."`
 	HTTP          *httpio.SinkConfig          `json:"http,omitempty" jsonschema_description:"A service that starts a workflow for each record, by one HTTP request."`
+	Check         *Check                      `json:"check,omitempty" jsonschema:"-"` // of a verification; no job file has it
 }
 
 // Sink is a target with what goes there.
@@ -237,6 +239,8 @@ func (s Source) Open(need connector.Need) (connector.Source, error) {
 		return s.Union.open(need)
 	case s.Join != nil:
 		return s.Join.open(need)
+	case s.Indexed != nil:
+		return verify.OpenIndex(s.Indexed.File), nil
 	case s.Letters != nil:
 		return s.Letters.open(need)
 	case s.Marked != nil:
@@ -262,6 +266,8 @@ func (t Target) Open() (connector.Sink, error) {
 		return fileio.NewSink(*t.Files), nil
 	case t.HTTP != nil:
 		return httpio.NewSink(*t.HTTP), nil
+	case t.Check != nil:
+		return t.Check.open()
 	}
 	return nil, fmt.Errorf("the sink has no target")
 }

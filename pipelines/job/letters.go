@@ -45,11 +45,7 @@ func (t Target) Queue(run string) *Source {
 	key, fields := schema.KeyNames(), connector.Fields(schema.Fields)
 	switch {
 	case t.Files != nil:
-		extension := map[string]string{"": ".jsonl", "none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}[t.Files.Compress]
-		if t.Files.Format == "parquet" {
-			extension = ".parquet"
-		}
-		return &Source{Files: &fileio.SourceConfig{Path: filepath.Join(t.Files.Path, run+"-*"+extension), Key: key, Fields: fields}}
+		return &Source{Files: &fileio.SourceConfig{Path: filepath.Join(t.Files.Path, run+"-*"+extension(t.Files)), Key: key, Fields: fields}}
 	case t.Kafka != nil:
 		k := t.Kafka
 		return &Source{Kafka: &kafkaio.SourceConfig{Brokers: k.Brokers, Topic: k.Topic, Key: key, Format: k.Format, Registry: k.Registry,
@@ -59,6 +55,14 @@ func (t Target) Queue(run string) *Source {
 		return &Source{Iceberg: &icebergio.SourceConfig{Catalog: i.Catalog, S3: i.S3, Table: i.Table, Key: key, Fields: fields, IgnoreUnknown: true}}
 	}
 	return &Source{}
+}
+
+// extension is that of the names of files that a sink writes.
+func extension(f *fileio.SinkConfig) string {
+	if f.Format == "parquet" {
+		return ".parquet"
+	}
+	return map[string]string{"": ".jsonl", "none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}[f.Compress]
 }
 
 // From gives the job from a step on, as dead letters of the sink name it; in is the schema of what enters that step, for records of the job's source.

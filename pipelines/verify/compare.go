@@ -17,21 +17,19 @@ import (
 
 // View is how the records of a sink are found again in what is read of its target.
 type View struct {
-	Names       map[string]string                            // fields of the target that are called otherwise, by those of the records
-	Leave       []string                                     // fields that the target does not hold
-	Key         func(*record.Record) ([]record.Value, error) // the target's key; nil: its fields as the record has them
-	EmptyIsNull bool                                         // the target keeps no empty collections
-	Versions    bool                                         // rows of the target tell their version
+	Names       map[string]string `json:"names,omitempty"`         // fields of the target that are called otherwise, by those of the records
+	Leave       []string          `json:"leave,omitempty"`         // fields that the target does not hold
+	EmptyIsNull bool              `json:"empty_is_null,omitempty"` // the target keeps no empty collections
+	Versions    bool              `json:"versions,omitempty"`      // rows of the target tell their version
 }
 
 // comparer compares the records of a sink with the rows of its target.
 type comparer struct {
-	view     View
-	want     *record.Schema
-	got      *record.Schema
-	fields   []pair
-	key      []int // fields of want that make up the key of got, where the view has no Key
-	keyTypes []record.Type
+	view   View
+	want   *record.Schema
+	got    *record.Schema
+	fields []pair
+	key    []int // fields of want that make up the key of got
 }
 
 // pair is a field on both sides.
@@ -65,10 +63,6 @@ func newComparer(want, got *record.Schema, view View, c Config) (*comparer, erro
 		m.fields = append(m.fields, p)
 	}
 	for _, k := range got.Key {
-		m.keyTypes = append(m.keyTypes, got.Fields[k].Type)
-		if view.Key != nil {
-			continue
-		}
 		i := slices.IndexFunc(want.Fields, func(f record.Field) bool { return m.name(f.Name) == got.Fields[k].Name })
 		if i < 0 {
 			return nil, fail.Job("verify.no_key", "no field of the records goes to %q, which is part of the target's key", got.Fields[k].Name)
@@ -87,20 +81,10 @@ func (m *comparer) name(field string) string {
 
 // keyOf is a record that asks the target for the row that a record becomes.
 func (m *comparer) keyOf(r *record.Record) (*record.Record, error) {
-	var values []record.Value
-	if m.view.Key != nil {
-		var err error
-		if values, err = m.view.Key(r); err != nil {
-			return nil, err
-		}
-	} else {
-		for _, i := range m.key {
-			values = append(values, r.Values[i])
-		}
-	}
-	for i, v := range values {
-		if v.IsNull() {
-			return nil, fmt.Errorf("the key field %q has no value", m.got.Fields[m.got.Key[i]].Name)
+	values := make([]record.Value, len(m.key))
+	for i, f := range m.key {
+		if values[i] = r.Values[f]; values[i].IsNull() {
+			return nil, fmt.Errorf("the key field %q has no value", m.want.Fields[f].Name)
 		}
 	}
 	return keyRecord(m.got, values), nil

@@ -107,7 +107,7 @@ func fill(ctx context.Context, db *sql.DB, of connector.Source, readers int) (de
 	for _, name := range order {
 		all = append(all, queues[name])
 	}
-	ahead := connector.ReadAhead(ctx, of, all, connector.Window{Readers: readers, Rows: 20_000, Bytes: 32 << 20})
+	ahead := connector.ReadAhead(ctx, of, all, connector.Window{Readers: readers, Bytes: 32 << 20})
 	defer ahead.Stop()
 	const together = 5000 // rows of a transaction
 	var tx *sql.Tx

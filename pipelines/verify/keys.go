@@ -143,3 +143,118 @@ func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, f
 	}
 	return ended, found, nil
 }
+
+// Unexpected is the same sink where the keys of the target do not tell the rows that they were made of: expected finds the keys that the job
+// would write.
+type Unexpected struct {
+	expected connector.Finder
+	segments []uint16
+}
+
+var (
+	_ connector.Sink      = (*Unexpected)(nil)
+	_ connector.Committer = (*Unexpected)(nil)
+)
+
+// NewUnexpected gives the sink.
+func NewUnexpected(expected connector.Finder, segments []uint16) *Unexpected {
+	return &Unexpected{expected: expected, segments: segments}
+}
+
+// Prepare implements connector.Sink.
+func (s *Unexpected) Prepare(ctx context.Context, _ connector.Run, _ *record.Schema, _ bool) error {
+	_, err := s.expected.Schema(ctx)
+	return err
+}
+
+// Open implements connector.Sink.
+func (s *Unexpected) Open(ctx context.Context, _ connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
+	return newWriter(ctx, settle, s.look), nil
+}
+
+// Commit implements connector.Committer.
+func (s *Unexpected) Commit(_ context.Context, _ connector.Run, _ *record.Schema, parts [][]byte) (int64, error) {
+	return committed(parts)
+}
+
+// Close implements connector.Sink.
+func (s *Unexpected) Close() error { return s.expected.Close() }
+
+func (s *Unexpected) look(ctx context.Context, batch []*record.Record) ([]connector.Result, *Found, error) {
+	found, ended := &Found{}, allUnchanged(batch)
+	var keys []*record.Record
+	var at []int
+	for i, r := range batch {
+		if _, in := slices.BinarySearch(s.segments, segmentOf(keyForms(r))); in && r.Op != record.Delete {
+			keys, at = append(keys, r), append(at, i)
+		}
+	}
+	err := s.expected.Find(ctx, keys, func(i int, p connector.Page) error {
+		if w, _ := latest(p); w == nil || w.Op == record.Delete {
+			ended[at[i]].Outcome = record.Written
+			found.Wrong++
+			found.Suspects = append(found.Suspects, Suspect{Kind: Extra, Key: encodeKey(keyValues(keys[i]))})
+		}
+		return nil
+	})
+	return ended, found, err
+}
+
+// Made is, as a source, the keys in some segments of the target that the job would write.
+type Made struct {
+	Sides    *Sides
+	From     connector.Source
+	Segments []uint16
+}
+
+// Schema implements connector.Source: the key of the target alone.
+func (s *Made) Schema(ctx context.Context) (*record.Schema, error) {
+	got, err := s.Sides.Target.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var fields []record.Field
+	for _, k := range got.Key {
+		fields = append(fields, got.Fields[k])
+	}
+	return record.NewSchema(fields, got.KeyNames()...)
+}
+
+// Plan implements connector.Source.
+func (s *Made) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
+	return s.From.Plan(ctx, o, split)
+}
+
+// Read implements connector.Source.
+func (s *Made) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+	m, err := s.Sides.match(ctx)
+	if err != nil {
+		return err
+	}
+	schema, err := s.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	return s.From.Read(ctx, split, func(p connector.Page) error {
+		want := expectations{}
+		for _, row := range p.Records {
+			if err := s.Sides.add(want, m, row); err != nil {
+				return err
+			}
+		}
+		keys := connector.Page{Last: p.Last, Bytes: p.Bytes}
+		for _, r := range want {
+			key, err := m.keyOf(r)
+			if err != nil {
+				return err
+			}
+			if _, in := slices.BinarySearch(s.Segments, segmentOf(keyForms(key))); in {
+				keys.Records = append(keys.Records, &record.Record{Schema: schema, Values: keyValues(key), Version: r.Version, Op: r.Op})
+			}
+		}
+		return page(keys)
+	})
+}
+
+// Close implements connector.Source.
+func (s *Made) Close() error { return nil }

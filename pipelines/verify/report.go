@@ -12,6 +12,9 @@ const (
 	Different Kind = "different" // other content, of the same version
 )
 
+// Kinds are all of them.
+var Kinds = []Kind{Missing, Extra, Stale, Newer, Different}
+
 // Report is what a verification has found.
 type Report struct {
 	Run    string                 `json:"run"` // of the first pass, which names the verification

@@ -136,3 +136,31 @@ func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, b
 	})
 	return verdicts, keys, err
 }
+
+// Report counts what was found wrong, with some examples of each kind.
+func (s *Settled) Report(c Config) *SinkReport {
+	r := &SinkReport{Wrong: map[Kind]int64{}, Fields: map[string]int64{}, InFlight: s.InFlight}
+	most := c.Examples
+	if most == 0 {
+		most = defaultExamples
+	}
+	byKind := map[Kind][]Example{}
+	for _, p := range s.Wrong {
+		r.Wrong[p.Kind]++
+		for _, d := range p.Fields {
+			r.Fields[d.Field]++
+		}
+		if len(byKind[p.Kind]) < most {
+			byKind[p.Kind] = append(byKind[p.Kind], Example{Kind: p.Kind, Key: p.KeyText, Source: p.SourceKey, Fields: p.Fields})
+		}
+	}
+	// In turn, so that many of one kind leave room for the others.
+	for i := 0; i < most; i++ {
+		for _, kind := range Kinds {
+			if of := byKind[kind]; i < len(of) && len(r.Examples) < most {
+				r.Examples = append(r.Examples, of[i])
+			}
+		}
+	}
+	return r
+}

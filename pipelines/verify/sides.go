@@ -69,12 +69,11 @@ func (s *Sides) add(want expectations, m *comparer, row *record.Record) error {
 func (s *Sides) expected(ctx context.Context, m *comparer, rows []*record.Record) (expectations, error) {
 	want := expectations{}
 	err := s.Source.Find(ctx, rows, func(_ int, p connector.Page) error {
-		for _, row := range p.Records {
-			if err := s.add(want, m, row); err != nil {
-				return err
-			}
+		row, _ := latest(p)
+		if row == nil {
+			return nil
 		}
-		return nil
+		return s.add(want, m, row)
 	})
 	return want, err
 }

@@ -222,6 +222,18 @@ func decodeKey(b []byte) ([]record.Value, error) {
 	return v.Elems(), err
 }
 
+// KeyRecord is a record with nothing but a key, as a Suspect has it.
+func KeyRecord(s *record.Schema, key []byte) (*record.Record, error) {
+	values, err := decodeKey(key)
+	if err == nil && len(values) != len(s.Key) {
+		err = fmt.Errorf("a key has %d parts, not %d", len(values), len(s.Key))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return keyRecord(s, values), nil
+}
+
 // keyValues are the values of a record's key.
 func keyValues(r *record.Record) []record.Value {
 	values := make([]record.Value, len(r.Schema.Key))

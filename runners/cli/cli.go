@@ -38,6 +38,7 @@ type commands struct {
 	Expire     expireCommand     `cmd:"" help:"Forget old snapshots of an Iceberg sink's table, and remove files that crashed runs have left. Shows it first."`
 	Purge      purgeCommand      `cmd:"" help:"Mark rows that are to be deleted, and later delete them, or write them again."`
 	History    historyCommand    `cmd:"" help:"Tell what the runs of a journal have done about one row."`
+	Verify     verifyCommand     `cmd:"" help:"Prove that the targets hold what a job would write, and nothing else."`
 	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
 	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`
@@ -55,7 +56,8 @@ type console struct {
 const description = `Reprise reprocesses data that is already stored, while production keeps reading and writing it.
 
 Exit codes: 0 done; 1 an internal error; 2 the job is wrong; 3 a system cannot be reached or refuses the login;
-4 done, with more dead letters than the limit; 5 the sums do not balance; 130 stopped by a signal.`
+4 done, with more dead letters than the limit; 5 the sums do not balance;
+6 a verification found a mismatch; 130 stopped by a signal.`
 
 // Main runs the command line and returns the exit code. A process that Beam started as a worker does its work and never returns.
 func Main(args []string) int {
