@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,41 +27,152 @@ func (s *Source) Partial() bool {
 	return len(c.Partitions) > 0 || c.IDs != nil || c.Buckets != nil && !c.Buckets.Discover
 }
 
-// finders is how many rows are looked up at once.
-const finders = 8
+// finders is how many requests look rows up at once, and together how many rows of one partition each asks for at most.
+const (
+	finders  = 8
+	together = 50
+)
 
-// Find implements connector.Finder.
+// Find implements connector.Finder. Rows that differ in the last column of their keys alone are looked up together.
 func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	o, err := s.open(ctx, connector.DefaultRetry.Deadline)
 	if err != nil {
 		return err
 	}
 	layout := newLayout(o.table, true)
+	groups := o.table.groups(keys)
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	var giving sync.Mutex
-	for range min(finders, len(keys)) {
+	give := func(i int, p connector.Page) error {
+		giving.Lock()
+		defer giving.Unlock()
+		return found(i, p)
+	}
+	for range min(finders, len(groups)) {
 		group.Go(func() error {
 			d := newRowDecoder(layout, "", nil, o.config.MaxRow.Or(defaultMaxRow))
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(keys) {
+				if i >= len(groups) {
 					return nil
 				}
-				p, err := o.find(ctx, d, keys[i])
-				if err != nil {
-					return err
-				}
-				giving.Lock()
-				err = found(i, p)
-				giving.Unlock()
-				if err != nil {
+				if err := o.findGroup(ctx, d, keys, groups[i], give); err != nil {
 					return err
 				}
 			}
 		})
 	}
 	return group.Wait()
+}
+
+// groups are the places of keys that are looked up by one request each.
+func (t *table) groups(keys []*record.Record) (groups [][]int) {
+	columns := t.keysOnly().columns
+	last := columns[len(columns)-1]
+	open := map[string]int{} // the group that takes more keys, by what they have in common
+	for i, key := range keys {
+		var common []byte
+		for _, c := range columns[:len(columns)-1] {
+			common = record.AppendValue(common, key.Get(c.name))
+		}
+		at, ok := open[string(common)]
+		if !ok || len(groups[at]) == together || len(t.clustering) == 0 || last.typ.Kind == record.Tuple {
+			at = len(groups)
+			groups = append(groups, nil)
+			open[string(common)] = at
+		}
+		groups[at] = append(groups[at], i)
+	}
+	return groups
+}
+
+// findGroup looks some rows up together; where that does not work, one by one.
+func (o *tableSource) findGroup(ctx context.Context, d *rowDecoder, keys []*record.Record, group []int, give func(int, connector.Page) error) error {
+	pages, err := map[string]connector.Page(nil), error(nil)
+	if len(group) > 1 {
+		pages, err = o.findTogether(ctx, d, keys, group)
+	}
+	given := map[string]bool{}
+	for _, i := range group {
+		var p connector.Page
+		if pages != nil && err == nil {
+			text := keys[i].KeyText()
+			if p = pages[text]; len(p.Records) > 0 {
+				if given[text] { // by another who asked for the same row
+					p.Records = []*record.Record{p.Records[0].Clone()}
+				}
+				given[text] = true
+				p.Records[0].Origin = keys[i].Origin
+			}
+		} else if p, err = o.find(ctx, d, keys[i]); err != nil {
+			return err
+		}
+		if err := give(i, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errAlone tells that rows must be looked up one by one.
+var errAlone = errors.New("one by one")
+
+// findTogether looks up rows of one group, by the text of their keys.
+func (o *tableSource) findTogether(ctx context.Context, d *rowDecoder, keys []*record.Record, group []int) (map[string]connector.Page, error) {
+	s, err := o.table.keysScan(keys, group)
+	if err != nil {
+		return nil, err
+	}
+	d.origin = record.Origin{}
+	pages := map[string]connector.Page{}
+	now := time.Now().Unix()
+	err = o.eachRow(ctx, d.list, s, d.dest, func() error {
+		o.decoded.Add(d.size())
+		if !d.isRow() {
+			return nil
+		}
+		var p connector.Page
+		if d.add(&p, now); len(p.Dead) > 0 {
+			return errAlone
+		}
+		pages[p.Records[0].KeyText()] = p
+		return nil
+	})
+	return pages, err
+}
+
+// keysScan reads the rows with some keys that differ in their last column.
+func (t *table) keysScan(keys []*record.Record, group []int) (scan, error) {
+	b := &binder{data: []byte{}}
+	var where []byte
+	var err error
+	columns := t.keysOnly().columns
+	for n, c := range columns {
+		asked := group[:1]
+		if where = append(where, c.quoted...); n < len(columns)-1 {
+			where = append(where, " = "...)
+		} else {
+			where = append(where, " IN ("...)
+			asked = group
+		}
+		for k, i := range asked {
+			v := keys[i].Get(c.name)
+			if v.IsNull() {
+				return scan{}, errAlone
+			}
+			if k > 0 {
+				where = append(where, ", "...)
+			}
+			if where, err = b.term(where, c.typ, v); err != nil {
+				return scan{}, errAlone
+			}
+		}
+		if n < len(columns)-1 {
+			where = append(where, " AND "...)
+		}
+	}
+	return scan{where: string(append(where, ')')), args: b.args}, nil
 }
 
 // find looks one row up.

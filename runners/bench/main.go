@@ -22,7 +22,7 @@ import (
 type bench struct {
 	Large         int64    `default:"2000000" help:"Rows of the large corpus; 0 leaves it out."`
 	Rounds        int      `default:"3" help:"Turns of each side."`
-	Parts         []string `default:"memory,read,search,lake,coder,pace" enum:"memory,read,search,lake,coder,pace" help:"What is measured."`
+	Parts         []string `default:"memory,read,search,lake,verify,coder,pace" enum:"memory,read,search,lake,verify,coder,pace" help:"What is measured."`
 	Cassandra     string   `default:"127.0.0.1:9042" help:"Cassandra, for the corpora."`
 	Elasticsearch string   `default:"http://127.0.0.1:9200" help:"Elasticsearch."`
 
@@ -46,7 +46,7 @@ func main() {
 var parts = []struct {
 	name string
 	run  func(*bench, context.Context) error
-}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"coder", (*bench).coder},
+}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"verify", (*bench).verify}, {"coder", (*bench).coder},
 	{"pace", (*bench).pace}}
 
 func (b *bench) run(ctx context.Context) (err error) {

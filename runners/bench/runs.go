@@ -29,6 +29,11 @@ type finished struct {
 
 // reprise runs a job to its end, in a process of its own as users do, or stops it when ctx ends for errEnough.
 func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
+	return b.command(ctx, "run", j)
+}
+
+// command is a command that takes a job and writes a report.
+func (b *bench) command(ctx context.Context, name string, j *job.Job) (finished, error) {
 	file, reported := filepath.Join(b.dir, j.Name+".yaml"), filepath.Join(b.dir, j.Name+".report.json")
 	j.Journal = &journal.Config{SQLite: filepath.Join(b.dir, "journal.db")}
 	j.DeadLetters = &job.Target{Files: &fileio.SinkConfig{Path: filepath.Join(b.dir, "dead-letters")}}
@@ -40,7 +45,7 @@ func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 		return finished{}, err
 	}
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"), "run", file, "--report", reported)
+	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"), name, file, "--report", reported)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	began := time.Now()

@@ -26,6 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	launch.Init(os.Args[1:])
+	verifyAsChild()
 	os.Exit(m.Run())
 }
 

@@ -1,12 +1,28 @@
 package launch_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/gocql/gocql"
+
+	"reprise/io/cassandraio"
+	"reprise/io/corpusio"
+	"reprise/pipelines/job"
 	"reprise/pipelines/verify"
+	"reprise/runners/corpus"
 	"reprise/runners/launch"
+	"reprise/runners/services"
+	"reprise/transforms/record"
 )
 
 // checked runs a verification of a job.
@@ -22,16 +38,16 @@ func checked(t *testing.T, text string, with launch.Verification) *verify.Report
 // wrong is what a report says of a sink.
 func wrong(r *verify.Report, sink string) string {
 	s := r.Sinks[sink]
-	text := ""
+	var all []string
 	for _, kind := range verify.Kinds {
 		if n := s.Wrong[kind]; n > 0 {
-			text += fmt.Sprintf("%d %s ", n, kind)
+			all = append(all, fmt.Sprintf("%d %s", n, kind))
 		}
 	}
 	if s.InFlight+s.Unsettled > 0 {
-		text += fmt.Sprintf("%d in flight %d unsettled", s.InFlight, s.Unsettled)
+		all = append(all, fmt.Sprintf("%d in flight, %d unsettled", s.InFlight, s.Unsettled))
 	}
-	return text
+	return strings.Join(all, ", ")
 }
 
 const verifyFiles = `
@@ -52,6 +68,7 @@ journal: {sqlite: "%[1]s/journal.db"}
 verify: {settle: 100ms}
 `
 
+// Targets that cannot find rows by key are verified too.
 func TestVerifyFiles(t *testing.T) {
 	dir := t.TempDir()
 	text := fmt.Sprintf(verifyFiles, dir)
@@ -60,7 +77,219 @@ func TestVerifyFiles(t *testing.T) {
 	}
 	r := checked(t, text, launch.Verification{Folder: dir})
 	// The table takes no deletes: they are dead letters of the run.
-	if got, want := []string{wrong(r, "lines"), wrong(r, "tags"), wrong(r, "lake")}, []string{"", "", "13 extra "}; !slices.Equal(got, want) {
+	if got, want := []string{wrong(r, "lines"), wrong(r, "tags"), wrong(r, "lake")}, []string{"", "", "13 extra"}; !slices.Equal(got, want) {
 		t.Errorf("wrong are %q, want %q\n%+v", got, want, r)
 	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.index")); len(left) > 0 {
+		t.Errorf("%v are left behind", left)
+	}
+}
+
+const verifyCassandra = `
+name: copy
+source: {cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: assets}}
+transforms:
+  - derive:
+      format: string(json(payload)[?"format"].orValue("unknown"))
+sinks:
+  copy:
+    cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: copy, create: true, partition_key: [asset_type, bucket], clustering: [id]}
+  tags:
+    transforms: [{explode: {field: tags, as: tag}}, {project: {keep: [asset_type, bucket, id, tag, title]}}]
+    cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: by_tag, create: true, partition_key: [tag], clustering: [asset_type, bucket, id]}
+  short:
+    transforms: [{derive: {name: "string(id)"}}, {project: {keep: [name, title, views]}}]
+    files: {path: "%[3]s/short"}
+dead_letters: {files: {path: "%[3]s/dead"}}
+limits: {split_rows: 500}
+journal: {sqlite: "%[3]s/journal.db"}
+pace: {rates: {source: {records: %[4]d}}}
+verify: {settle: 1s, sinks: [copy, tags]}
+`
+
+// scene is a corpus in Cassandra and its copy.
+type scene struct {
+	dir, keyspace, host string
+	session             *gocql.Session
+	rows                []*record.Record
+}
+
+func (s *scene) text(rate int) string {
+	return fmt.Sprintf(verifyCassandra, s.host, s.keyspace, s.dir, rate)
+}
+
+func newScene(t *testing.T, rows int64) *scene {
+	t.Helper()
+	s := &scene{dir: t.TempDir(), keyspace: services.Name(t), host: services.Need(t, services.Cassandra)}
+	source := corpusio.SourceConfig{Rows: rows}
+	if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{s.host}}, Keyspace: s.keyspace, Source: source,
+		Journal: filepath.Join(s.dir, "load.db")}).Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for row := range corpusio.Rows(source) {
+		if row.Deletion == nil && !row.Malformed && row.Record.Expires == 0 {
+			s.rows = append(s.rows, row.Record)
+		}
+	}
+	if _, _, err := execute(t, s.text(0), nil); err != nil {
+		t.Fatal(err)
+	}
+	cluster := gocql.NewCluster(s.host)
+	cluster.Keyspace, cluster.ProtoVersion, cluster.Timeout = s.keyspace, 4, time.Minute
+	var err error
+	if s.session, err = cluster.CreateSession(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.session.Close)
+	return s
+}
+
+func (s *scene) exec(t testing.TB, cql string, args ...any) {
+	t.Helper()
+	if err := s.session.Query(cql, args...).Exec(); err != nil {
+		t.Error(err)
+	}
+}
+
+// key is the key of a row as gocql takes it.
+func (s *scene) key(i int) []any {
+	r := s.rows[i]
+	id, _ := gocql.UUIDFromBytes([]byte(r.Get("id").Str()))
+	return []any{r.Get("asset_type").Str(), r.Get("bucket").Str(), id}
+}
+
+const here = " WHERE asset_type = ? AND bucket = ? AND id = ?"
+
+// plant puts one fault of each kind into the copy.
+func (s *scene) plant(t testing.TB) {
+	s.exec(t, "DELETE FROM copy"+here, s.key(1)...)
+	s.exec(t, "INSERT INTO copy (asset_type, bucket, id, title) VALUES (?, ?, ?, 'extra')", s.rows[2].Get("asset_type").Str(), s.rows[2].Get("bucket").Str(), gocql.TimeUUID())
+	s.exec(t, "UPDATE assets SET title = 'the copy is stale'"+here, s.key(3)...)
+	s.exec(t, "UPDATE copy SET title = 'altered'"+here, s.key(4)...)
+	s.exec(t, "UPDATE copy USING TIMESTAMP ? SET title = '~altered at the same time'"+here, append([]any{s.rows[5].Version}, s.key(5)...)...)
+}
+
+const planted = "1 missing, 1 extra, 1 stale, 1 newer, 1 different"
+
+// A clean copy is clean; each fault is found, and nothing else.
+func TestVerifyCassandra(t *testing.T) {
+	s := newScene(t, 2500)
+	r := checked(t, s.text(0), launch.Verification{})
+	if !r.Clean() || r.Sinks["copy"].Checked == 0 || r.Sinks["tags"].Keys == 0 {
+		t.Fatalf("a clean copy: %q, %q\n%+v", wrong(r, "copy"), wrong(r, "tags"), r.Sinks)
+	}
+	s.plant(t)
+	r = checked(t, s.text(0), launch.Verification{Folder: s.dir})
+	if got := wrong(r, "copy"); got != planted {
+		t.Errorf("%q, want %q\n%+v", got, planted, r.Sinks["copy"])
+	}
+	if n := r.Sinks["copy"].Fields["title"]; n != 3 || r.Clean() {
+		t.Errorf("the title differs in %d rows, clean %t", n, r.Clean())
+	}
+	for _, e := range r.Sinks["copy"].Examples {
+		if e.Kind == verify.Missing && e.Key != s.rows[1].KeyText() {
+			t.Errorf("missing is %s, want %s", e.Key, s.rows[1].KeyText())
+		}
+	}
+	repair, err := job.Load(r.Repair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := launch.Prepare(t.Context(), repair); err != nil {
+		t.Error(err)
+	}
+}
+
+// Rows that are written, and copied a moment later, while a verification goes on are no mismatches.
+func TestVerifyLive(t *testing.T) {
+	s := newScene(t, 2500)
+	quit := make(chan struct{})
+	ended := make(chan struct{})
+	var writes atomic.Int64
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-quit:
+				return
+			case <-time.After(3 * time.Millisecond):
+			}
+			at := time.Now().UnixMicro()
+			cql, args := "UPDATE %s USING TIMESTAMP ? SET title = ?"+here, append([]any{at, fmt.Sprint("live ", i)}, s.key(i%len(s.rows))...)
+			switch i % 10 {
+			case 7:
+				cql, args = "INSERT INTO %s (asset_type, bucket, id, title) VALUES (?, ?, ?, 'new') USING TIMESTAMP ?", []any{"image", "2024-05", gocql.TimeUUID(), at}
+			case 9:
+				cql, args = "DELETE FROM %s USING TIMESTAMP ?"+here, append([]any{at}, s.key(i%len(s.rows))...)
+			}
+			s.exec(t, fmt.Sprintf(cql, "assets"), args...)
+			time.Sleep(2 * time.Millisecond)
+			s.exec(t, fmt.Sprintf(cql, "copy"), args...)
+			writes.Add(1)
+		}
+	}()
+	text := strings.Replace(s.text(1500), "sinks: [copy, tags]", "sinks: [copy], ignore: [format]", 1)
+	r := checked(t, text, launch.Verification{})
+	close(quit)
+	<-ended
+	if !r.Clean() || writes.Load() == 0 {
+		t.Errorf("%q after %d writes\n%+v", wrong(r, "copy"), writes.Load(), r.Sinks["copy"])
+	}
+}
+
+// A verification that is killed goes on where it stood, and finds the same.
+func TestVerifyKilled(t *testing.T) {
+	s := newScene(t, 2500)
+	s.plant(t)
+	file := filepath.Join(s.dir, "job.yaml")
+	if err := os.WriteFile(file, []byte(s.text(800)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), verifyChild+"="+file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, s.dir)
+	var run string
+	for run == "" || finished(t, j, run) < 500 {
+		all, err := j.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			if r.Job == "copy.verify" {
+				run = r.ID
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	before := finished(t, j, run)
+	r := checked(t, s.text(0), launch.Verification{Resume: run})
+	if got := wrong(r, "copy"); got != planted {
+		t.Errorf("%q, want %q\n%+v", got, planted, r.Sinks["copy"])
+	}
+	if r.Run != run || before == 0 || before >= r.Read {
+		t.Errorf("run %s, want %s; %d of %d rows were finished before the kill", r.Run, run, before, r.Read)
+	}
+}
+
+const verifyChild = "REPRISE_TEST_VERIFY"
+
+// verifyAsChild verifies the job that the environment names, in a process that a test kills.
+func verifyAsChild() {
+	file := os.Getenv(verifyChild)
+	if file == "" {
+		return
+	}
+	j, err := job.Load(file)
+	if err == nil {
+		_, err = launch.Verify(context.Background(), j, launch.Runner{Name: "prism"}, launch.Verification{})
+	}
+	json.NewEncoder(os.Stdout).Encode(fmt.Sprint(err))
+	os.Exit(0)
 }
