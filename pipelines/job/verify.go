@@ -63,6 +63,11 @@ func (s Source) KeysOnly(schema *record.Schema, also []string) *Source {
 	case s.Cassandra != nil:
 		c := *s.Cassandra
 		c.Columns = names
+		for _, k := range schema.Key {
+			if f := schema.Fields[k]; connector.IsVersion(f.Type) {
+				c.Version = f.Name // nobody asks for it: so no write times are read
+			}
+		}
 		return &Source{Cassandra: &c}
 	}
 	return &s

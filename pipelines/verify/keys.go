@@ -135,7 +135,7 @@ func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, f
 		if of[i] == nil {
 			continue
 		}
-		if w := want[keyForm(r)]; w == nil || w.Op == record.Delete {
+		if w := want.records[keyForm(r)]; !want.dead[keyForm(of[i])] && (w == nil || w.Op == record.Delete) {
 			ended[i].Outcome = record.Written
 			found.Wrong++
 			found.Suspects = append(found.Suspects, Suspect{Kind: Extra, Key: encodeKey(keyValues(r)), Source: encodeKey(keyValues(of[i]))})
@@ -236,14 +236,14 @@ func (s *Made) Read(ctx context.Context, split connector.Split, page func(connec
 		return err
 	}
 	return s.From.Read(ctx, split, func(p connector.Page) error {
-		want := expectations{}
+		var want expectations
 		for _, row := range p.Records {
-			if err := s.Sides.add(want, m, row); err != nil {
+			if err := s.Sides.add(&want, m, row); err != nil {
 				return err
 			}
 		}
 		keys := connector.Page{Last: p.Last, Bytes: p.Bytes}
-		for _, r := range want {
+		for _, r := range want.records {
 			key, err := m.keyOf(r)
 			if err != nil {
 				return err

@@ -101,7 +101,8 @@ func distinct(all []Suspect) []Suspect {
 // again reads both sides of some suspects.
 func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, batch []Suspect) (verdicts []verdict, keys []*record.Record, err error) {
 	rows, wanted := asked{}, map[string]bool{}
-	for _, x := range batch {
+	from := make([]string, len(batch)) // rows of the source, by the form of their keys
+	for i, x := range batch {
 		key, err := decodeKey(x.Key)
 		if err != nil {
 			return nil, nil, err
@@ -115,7 +116,9 @@ func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, b
 			return nil, nil, err
 		}
 		if !slices.ContainsFunc(key, record.Value.IsNull) {
-			rows.ask(keyRecord(source, key))
+			row := keyRecord(source, key)
+			from[i] = keyForm(row)
+			rows.ask(row)
 		}
 	}
 	var want expectations
@@ -130,8 +133,10 @@ func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, b
 	verdicts = make([]verdict, len(batch))
 	// The source is read first: a live write comes to the target later, if at all.
 	err = s.Target.Find(ctx, keys, func(i int, p connector.Page) error {
-		got, bad := latest(p)
-		verdicts[i] = m.compare(want[keyForm(keys[i])], got, bad)
+		if !want.dead[from[i]] {
+			got, bad := latest(p)
+			verdicts[i] = m.compare(want.records[keyForm(keys[i])], got, bad)
+		}
 		return nil
 	})
 	return verdicts, keys, err

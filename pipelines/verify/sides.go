@@ -32,61 +32,70 @@ func (s *Sides) match(ctx context.Context) (*comparer, error) {
 	return newComparer(s.Own.Out, got, s.View, s.Config)
 }
 
-// made is what the job makes of a row for the sink; of what fails in a step nothing.
-func (s *Sides) made(row *record.Record, emit func(*record.Record)) (err error) {
-	dead := func(_ *record.Record, step string, failed error) {
-		if fail.ClassOf(failed) == fail.Fatal {
-			err = failed
+// made is what the job makes of a row for the sink. dead tells that a step failed: then the target may hold what it likes.
+func (s *Sides) made(row *record.Record, emit func(*record.Record)) (dead bool, err error) {
+	failed := func(_ *record.Record, step string, cause error) {
+		if dead = true; fail.ClassOf(cause) == fail.Fatal {
+			err = cause
 		}
 	}
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), emit, dead) }, dead)
-	return err
+	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), emit, failed) }, failed)
+	return dead, err
 }
 
-// expectations are what the job would write, by the form of its key at the target.
-type expectations map[string]*record.Record
+// expectations are what the job would write.
+type expectations struct {
+	records map[string]*record.Record // by the form of the key at the target
+	dead    map[string]bool           // rows that fail in a step, by the form of the key at the source
+}
 
 // add adds what the job makes of a row.
-func (s *Sides) add(want expectations, m *comparer, row *record.Record) error {
+func (s *Sides) add(want *expectations, m *comparer, row *record.Record) error {
 	if row.Op == record.Delete {
 		return nil
 	}
-	return s.made(row, func(r *record.Record) {
+	if want.records == nil {
+		want.records, want.dead = map[string]*record.Record{}, map[string]bool{}
+	}
+	dead, err := s.made(row, func(r *record.Record) {
 		key, err := m.keyOf(r)
 		if err != nil {
 			return // no target can hold it
 		}
 		at := keyForm(key)
-		if before := want[at]; before == nil || r.Version >= before.Version {
-			want[at] = r
+		if before := want.records[at]; before == nil || r.Version >= before.Version {
+			want.records[at] = r
 		}
 	})
+	if dead {
+		want.dead[keyForm(row)] = true
+	}
+	return err
 }
 
 // expected is what the job would write for some rows of the source.
-func (s *Sides) expected(ctx context.Context, m *comparer, rows []*record.Record) (expectations, error) {
-	want := expectations{}
-	err := s.Source.Find(ctx, rows, func(_ int, p connector.Page) error {
+func (s *Sides) expected(ctx context.Context, m *comparer, rows []*record.Record) (want expectations, err error) {
+	err = s.Source.Find(ctx, rows, func(_ int, p connector.Page) error {
 		row, _ := latest(p)
 		if row == nil {
 			return nil
 		}
-		return s.add(want, m, row)
+		return s.add(&want, m, row)
 	})
 	return want, err
 }
 
 // scanned is what the job would write of some keys, found by reading the whole source.
 func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) (expectations, error) {
-	want := expectations{}
+	want := expectations{records: map[string]*record.Record{}}
 	err := s.Scan(ctx, func(row *record.Record) error {
-		one := expectations{}
-		err := s.add(one, m, row)
-		for at, r := range one {
-			if before := want[at]; keys[at] && (before == nil || r.Version >= before.Version) {
-				want[at] = r
+		var one expectations
+		err := s.add(&one, m, row)
+		for at, r := range one.records {
+			if before := want.records[at]; keys[at] && (before == nil || r.Version >= before.Version) {
+				want.records[at] = r
 			}
 		}
 		return err
