@@ -64,6 +64,19 @@ func ParseTemplate(text string, schema *record.Schema) (*Template, error) {
 // Fixed tells whether the template has no fields.
 func (t *Template) Fixed() bool { return len(t.parts) == 1 }
 
+// Fields are the names of the template's fields, whose schema it was parsed for.
+func (t *Template) Fields(schema *record.Schema) (names []string) {
+	for _, p := range t.parts {
+		switch {
+		case p.field >= 0:
+			names = append(names, schema.Fields[p.field].Name)
+		case p.field == -2:
+			names = append(names, schema.KeyNames()...)
+		}
+	}
+	return names
+}
+
 // Pattern is the template's text with a wildcard instead of each field.
 func (t *Template) Pattern(wildcard string) string {
 	var b strings.Builder

@@ -9,6 +9,7 @@ import (
 
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
+	"reprise/io/elasticsearchio"
 	"reprise/io/fileio"
 	"reprise/io/icebergio"
 	"reprise/io/kafkaio"
@@ -29,6 +30,20 @@ func (t Target) ReadBack(schema *record.Schema) (*Source, verify.View, error) {
 			source.Columns = append(source.Columns, cmp.Or(c.Columns[f.Name], f.Name))
 		}
 		return &Source{Cassandra: source}, verify.View{Names: c.Columns, EmptyIsNull: true, Versions: true}, nil
+	case t.Elasticsearch != nil:
+		c := t.Elasticsearch
+		view := verify.View{Versions: true, Leave: slices.Clone(c.Exclude)}
+		for _, f := range fields {
+			if len(c.Fields) > 0 && !slices.Contains(c.Fields, f.Name) {
+				view.Leave = append(view.Leave, f.Name)
+			}
+		}
+		source := &elasticsearchio.SourceConfig{URLs: c.URLs, User: c.User, Password: c.Password, APIKey: c.APIKey, TLS: c.TLS, Index: c.Index, ID: c.ID,
+			Routing: c.Routing, Refresh: true, Gzip: c.Gzip, Timeout: c.Timeout, ConnectTimeout: c.ConnectTimeout, RetryFor: c.RetryFor}
+		source.Fields = slices.DeleteFunc(fields, func(f record.Field) bool { return slices.Contains(view.Leave, f.Name) })
+		var err error
+		source.Key, err = documentKey(c, schema, view.Leave)
+		return &Source{Elasticsearch: source}, view, err
 	case t.Iceberg != nil:
 		c := t.Iceberg
 		source := &icebergio.SourceConfig{Catalog: c.Catalog, S3: c.S3, Table: c.Table, Key: key, Fields: fields, IgnoreUnknown: true}
@@ -56,9 +71,35 @@ func notVerified(why string) error {
 	return fail.Job("verify.no_source", "this target cannot be verified: %s", why).WithFix("name the sinks that can in verify.sinks")
 }
 
+// documentKey are the fields that find a document: those of its id, its routing and its index.
+func documentKey(c *elasticsearchio.SinkConfig, schema *record.Schema, leave []string) (key []string, err error) {
+	id := c.ID
+	if id == "" {
+		id = "{key}"
+	}
+	for _, text := range []string{id, c.Routing, c.Index} {
+		template, err := connector.ParseTemplate(text, schema)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range template.Fields(schema) {
+			if !slices.Contains(key, name) {
+				key = append(key, name)
+			}
+			if slices.Contains(leave, name) {
+				return nil, notVerified("its documents do not hold the field " + name + ", which their ids are made of")
+			}
+		}
+	}
+	return key, nil
+}
+
 // KeysOnly is the source with nothing but its key and some other fields, where it can read less than all.
 func (s Source) KeysOnly(schema *record.Schema, also []string) *Source {
 	names := slices.Concat(schema.KeyNames(), also)
+	less := func(fields connector.Fields, version string) connector.Fields {
+		return slices.DeleteFunc(slices.Clone(fields), func(f record.Field) bool { return !slices.Contains(names, f.Name) && f.Name != version })
+	}
 	switch {
 	case s.Cassandra != nil:
 		c := *s.Cassandra
@@ -69,6 +110,10 @@ func (s Source) KeysOnly(schema *record.Schema, also []string) *Source {
 			}
 		}
 		return &Source{Cassandra: &c}
+	case s.Elasticsearch != nil:
+		c := *s.Elasticsearch
+		c.Fields = less(c.Fields, c.Version)
+		return &Source{Elasticsearch: &c}
 	}
 	return &s
 }

@@ -104,6 +104,9 @@ sinks:
     when: asset_type == "image"
     transforms: [{project: {keep: [asset_type, bucket, id, title, tags]}}]
     kafka: {brokers: ["%[5]s"], topic: %[2]s, create: {partitions: 2}}
+  search:
+    transforms: [{derive: {found: "title"}}]
+    elasticsearch: {urls: ["http://%[7]s"], index: %[2]s, id: "{id}", exclude: [thumbnail, embedding], create: {}}
 dead_letters: {files: {path: "%[3]s/dead"}}
 limits: {split_rows: 500}
 journal: {sqlite: "%[3]s/journal.db"}
@@ -113,19 +116,19 @@ verify: {settle: 1s, sinks: [%[6]s]}
 
 // scene is a corpus in Cassandra and its copy.
 type scene struct {
-	dir, keyspace, host, kafka string
-	session                    *gocql.Session
-	rows                       []*record.Record
+	dir, keyspace, host, kafka, search string
+	session                            *gocql.Session
+	rows                               []*record.Record
 }
 
 // text is the job, which verifies some sinks and reads so many rows a second; 0: as many as it can.
 func (s *scene) text(rate int, sinks ...string) string {
-	return fmt.Sprintf(verifyCassandra, s.host, s.keyspace, s.dir, rate, s.kafka, strings.Join(sinks, ", "))
+	return fmt.Sprintf(verifyCassandra, s.host, s.keyspace, s.dir, rate, s.kafka, strings.Join(sinks, ", "), s.search)
 }
 
 func newScene(t *testing.T, rows int64) *scene {
 	t.Helper()
-	s := &scene{dir: t.TempDir(), keyspace: services.Name(t), host: services.Need(t, services.Cassandra), kafka: services.Need(t, services.Kafka)}
+	s := &scene{dir: t.TempDir(), keyspace: services.Name(t), host: services.Need(t, services.Cassandra), kafka: services.Need(t, services.Kafka), search: services.Need(t, services.Elasticsearch)}
 	source := corpusio.SourceConfig{Rows: rows}
 	if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{s.host}}, Keyspace: s.keyspace, Source: source,
 		Journal: filepath.Join(s.dir, "load.db")}).Load(t.Context()); err != nil {
@@ -179,7 +182,7 @@ const planted = "1 missing, 1 extra, 1 stale, 1 newer, 1 different"
 // A clean copy is clean in every system; each fault is found, and nothing else.
 func TestVerifyCassandra(t *testing.T) {
 	s := newScene(t, 2500)
-	text := s.text(0, "copy", "tags", "lake", "events")
+	text := s.text(0, "copy", "tags", "lake", "events", "search")
 	r := checked(t, text, launch.Verification{})
 	for name, sink := range r.Sinks {
 		if !r.Clean() || sink.Checked == 0 || sink.Keys == 0 {
@@ -189,7 +192,7 @@ func TestVerifyCassandra(t *testing.T) {
 	s.plant(t)
 	r = checked(t, text, launch.Verification{Folder: s.dir})
 	changed := s.rows[3]
-	want := map[string]string{"copy": planted, "lake": "1 stale", "tags": "", "events": ""}
+	want := map[string]string{"copy": planted, "lake": "1 stale", "search": "1 stale", "tags": "", "events": ""}
 	if n := len(changed.Get("tags").Elems()); n > 0 {
 		want["tags"] = fmt.Sprint(n, " stale")
 	}
@@ -219,7 +222,7 @@ func TestVerifyCassandra(t *testing.T) {
 		t.Errorf("the repair reads %+v, %v", report, err)
 	}
 	r = checked(t, text, launch.Verification{})
-	want = map[string]string{"copy": "1 missing, 1 extra, 1 newer, 1 different", "lake": "", "tags": "", "events": ""}
+	want = map[string]string{"copy": "1 missing, 1 extra, 1 newer, 1 different", "lake": "", "search": "", "tags": "", "events": ""}
 	for name, found := range want {
 		if got := wrong(r, name); got != found {
 			t.Errorf("after the repair: %s: %q, want %q\n%+v", name, got, found, r.Sinks[name])
