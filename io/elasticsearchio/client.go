@@ -122,11 +122,13 @@ type index struct {
 	DataStream string           `json:"data_stream"`
 }
 
-// alias is what an alias says of an index.
+// alias is how an alias points to an index.
 type alias struct {
-	WriteIndex *bool           `json:"is_write_index"`
-	Filter     json.RawMessage `json:"filter"`
-	Routing    string          `json:"search_routing"`
+	Filter        json.RawMessage `json:"filter,omitempty"`
+	IndexRouting  string          `json:"index_routing,omitempty"`
+	SearchRouting string          `json:"search_routing,omitempty"`
+	WriteIndex    *bool           `json:"is_write_index,omitempty"`
+	Hidden        *bool           `json:"is_hidden,omitempty"`
 }
 
 // setting is a setting that is no list; "" where it is not set.

@@ -22,6 +22,7 @@ type SinkConfig struct {
 	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
 	Index   string   `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; without create such indices are made by the server on first use, as its index templates say."`
+	Alias   string   `json:"alias,omitempty" jsonschema_description:"Alias that searches use: reprise cutover lets it point to the index once that is proven. A run does not touch it."`
 	ID      string   `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
 	Routing string   `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
 	Create  *Create  `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
@@ -70,6 +71,10 @@ func (c SinkConfig) Validate() []connector.Fault {
 		fault("index", "the name of an index or alias is needed")
 	case err == nil && index.Fixed() && !isIndexName(c.Index):
 		fault("index", `%q is no index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
+	case err == nil && !index.Fixed() && c.Alias != "":
+		fault("alias", "an alias is moved to one index; %s is many", index.Pattern("*"))
+	case c.Alias != "" && (!isIndexName(c.Alias) || c.Alias == c.Index):
+		fault("alias", "%q is no name for an alias of %s", c.Alias, c.Index)
 	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
 		fault("load.existing", "only one index may be named so, not %s: the run changes those alone that it has made", index.Pattern("*"))
 	}

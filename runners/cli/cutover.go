@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"reprise/io/journal"
+	"reprise/pipelines/cutover"
+	"reprise/pipelines/job"
+	"reprise/runners/launch"
+	"reprise/transforms/fail"
+)
+
+// cutoverCommand is `reprise cutover JOB`.
+type cutoverCommand struct {
+	File     string `arg:"" name:"job" help:"The job file, whose Elasticsearch sink has index, alias and create."`
+	Sink     string `help:"The sink; default: the only one with an alias."`
+	To       string `placeholder:"STEP" enum:",create,backfill,catch-up,verify,swap,settle,watch" default:"" help:"Go on up to this step: create, backfill, catch-up, verify, swap, settle or watch. Default: the next one alone; with --yes all."`
+	Yes      bool   `short:"y" help:"Do not ask before each step."`
+	Show     bool   `help:"Show where it stands and what comes next, and do nothing."`
+	Rollback bool   `help:"Move the alias back to the old index."`
+	Retire   bool   `help:"Delete the old index, once the watch is over."`
+
+	NewAlias bool          `help:"The alias may be new on this cluster."`
+	Full     bool          `help:"Catch up by writing everything again, for versions that are no write times."`
+	Watch    time.Duration `default:"1m" help:"How long searches are watched after the swap."`
+	Probe    string        `placeholder:"URL" help:"An address that must answer well while searches are watched, such as one of the searching program."`
+	Query    string        `placeholder:"FILE" help:"The body of the search that is watched; default: all documents."`
+	Loss     float64       `default:"1" help:"Percentage of the documents that may be deleted while searches are watched."`
+	Bears    int           `default:"0" help:"Failed looks at searches that are borne."`
+	runner
+}
+
+// Run shows each step before it does it.
+func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
+	runner, err := c.runner.of(con)
+	if err != nil {
+		return err
+	}
+	of, err := job.Load(c.File)
+	if err != nil {
+		return err
+	}
+	o := launch.CutoverOptions{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full, Runner: runner,
+		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Loss: c.Loss, Bears: c.Bears}}
+	if c.Query != "" {
+		if o.Watching.Query, err = os.ReadFile(c.Query); err != nil {
+			return fail.Job("cutover.query", "the query cannot be read: %w", err)
+		}
+	}
+	var p *progress
+	o.Watch = func(j journal.Journal, run string, attempt int, total journal.Total) {
+		p.stop()
+		p = watch(con.err, j, run, attempt, total)
+	}
+	quiet := func() { p.stop(); p = nil }
+	defer func() { quiet() }()
+	x, err := launch.NewCutover(of, o)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	in := bufio.NewReader(os.Stdin)
+	if c.Rollback {
+		if !c.sure(con, in, fmt.Sprintf("move the alias %s back to the old index", x.Alias)) {
+			return nil
+		}
+		told, err := x.Back(ctx)
+		if told != "" {
+			fmt.Fprintln(con.out, told)
+		}
+		return err
+	}
+	for shown := false; ; shown = true {
+		v, err := x.Look(ctx)
+		if err != nil {
+			return err
+		}
+		if !shown {
+			showCutover(con, &x.Cutover, v)
+		}
+		switch {
+		case v.Next == "":
+			fmt.Fprintln(con.out, "nothing is left to do")
+			return nil
+		case c.Retire && v.Next != cutover.Retire:
+			return fail.Job("cutover.not_proven", "%s comes first: the old index stays until the watch is over", v.Next).WithFix("reprise cutover JOB")
+		case v.Next == cutover.Retire && !c.Retire:
+			fmt.Fprintf(con.out, "the old index %s is kept; --retire deletes it, --rollback goes back to it\n", v.Old)
+			return nil
+		case c.To != "" && cutover.Step(c.To).Before(v.Next):
+			return nil
+		case c.Show, !c.sure(con, in, x.Describe(v, v.Next)):
+			return nil
+		}
+		step := v.Next
+		proof, err := x.Do(ctx, v)
+		quiet()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+		fmt.Fprintf(con.out, "%s: %s\n", step, proof.Told)
+		if c.To == "" && !c.Yes {
+			return nil
+		}
+	}
+}
+
+// sure shows what comes next, and asks unless --yes was given.
+func (c *cutoverCommand) sure(con *console, in *bufio.Reader, what string) bool {
+	fmt.Fprintf(con.out, "next: %s\n", what)
+	if c.Yes {
+		return true
+	}
+	fmt.Fprint(con.out, "do it? [y/N] ")
+	answer, err := in.ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(con.out, "\nnothing was done; --yes goes on without a question")
+	}
+	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
+}
+
+func showCutover(con *console, x *cutover.Cutover, v *cutover.View) {
+	points := v.Points
+	if points == "" {
+		points = "nothing yet"
+	}
+	fmt.Fprintf(con.out, "alias %s points to %s; the new index is %s\n", x.Alias, points, x.Index)
+	for _, s := range cutover.Steps {
+		switch p := v.Proven[s]; {
+		case p != nil:
+			fmt.Fprintf(con.out, "  %-9s done  %s\n", s, p.Told)
+		case s == v.Next:
+			fmt.Fprintf(con.out, "  %-9s next\n", s)
+		default:
+			fmt.Fprintf(con.out, "  %-9s -\n", s)
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package launch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"reprise/io/elasticsearchio"
+	"reprise/io/journal"
+	"reprise/pipelines/cutover"
+	"reprise/pipelines/flow"
+	"reprise/pipelines/job"
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
+)
+
+// Cutover is the cut-over of one Elasticsearch sink of a job, whose steps are runs of the job.
+type Cutover struct {
+	cutover.Cutover
+	of     *job.Job
+	sink   string
+	full   bool
+	runner Runner
+	watch  Watch
+}
+
+// CutoverOptions say how a cut-over is made.
+type CutoverOptions struct {
+	Sink     string // "": the only one with an alias
+	NewAlias bool   // the alias may be new
+	Full     bool   // catching up writes everything again: for versions that are no write times
+	Runner   Runner
+	Watching cutover.Watching
+	Watch    Watch // of each of its runs; may be nil
+}
+
+// NewCutover checks that the job has an index to cut over to. Close is to be called.
+func NewCutover(of *job.Job, o CutoverOptions) (*Cutover, error) {
+	if o.Sink == "" {
+		var found []string
+		for name, s := range of.Sinks {
+			if s.Elasticsearch != nil && s.Elasticsearch.Alias != "" {
+				found = append(found, name)
+			}
+		}
+		slices.Sort(found)
+		if len(found) != 1 {
+			return nil, fail.Job("cutover.sink", "%d sinks of the job have an alias: %s", len(found), strings.Join(found, ", ")).
+				WithFix("set alias on an Elasticsearch sink, and name one of several with --sink")
+		}
+		o.Sink = found[0]
+	}
+	config := of.Sinks[o.Sink].Elasticsearch
+	switch {
+	case config == nil:
+		return nil, fail.Job("cutover.sink", "the job has no Elasticsearch sink %q", o.Sink)
+	case config.Alias == "":
+		return nil, fail.Job("cutover.sink", "the sink %s has no alias", o.Sink).WithFix("set alias to the name that searches use")
+	case config.Create == nil:
+		return nil, fail.Job("cutover.create", "the sink %s does not make its index", o.Sink).WithFix("set create: {}, with mappings and settings as the new index should have them")
+	}
+	admin, err := elasticsearchio.NewAdmin(*config)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cutover{of: of, sink: o.Sink, full: o.Full, runner: o.Runner, watch: o.Watch}
+	c.Cutover = cutover.Cutover{Admin: admin, Job: of.Name, Index: config.Index, Alias: config.Alias, NewAlias: o.NewAlias, Watching: o.Watching, Work: c}
+	return c, nil
+}
+
+// Close closes the connections.
+func (c *Cutover) Close() { c.Admin.Close() }
+
+// Create implements cutover.Work. The run that makes the index is the one that fills it.
+func (c *Cutover) Create(ctx context.Context) error {
+	p, err := Prepare(ctx, c.of)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := p.Targets(ctx, true); err != nil {
+		return err
+	}
+	return p.Targets(ctx, false)
+}
+
+// journal opens the journal and finds a run; nil: there is none.
+func (c *Cutover) journal(ctx context.Context, run string) (journal.Journal, *journal.RunInfo, error) {
+	j, err := journal.Open(ctx, *c.of.Journal)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := j.Get(ctx, run)
+	switch {
+	case fail.CodeOf(err) == "journal.no_run":
+		return j, nil, nil
+	case err != nil:
+		j.Close()
+		return nil, nil, err
+	}
+	return j, &info, nil
+}
+
+// Backfilled implements cutover.Work.
+func (c *Cutover) Backfilled(ctx context.Context, run string) (*cutover.Proof, error) {
+	j, info, err := c.journal(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	if info == nil || info.State != journal.Complete {
+		return nil, nil
+	}
+	was := &job.Job{}
+	if err := json.Unmarshal(info.JobFile, was); err != nil {
+		return nil, fmt.Errorf("the job of run %s: %w", run, err)
+	}
+	p, err := Prepare(ctx, c.of)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	if err := p.same(*info, was); err != nil {
+		return nil, fmt.Errorf("the index %s was filled by another job: %w", c.Index, err)
+	}
+	report := &flow.Report{}
+	if err := json.Unmarshal(info.Report, report); err != nil {
+		return nil, err
+	}
+	return c.proof(report, info.Started, info.Ended)
+}
+
+// proof is that of a run's report.
+func (c *Cutover) proof(r *flow.Report, began, at time.Time) (*cutover.Proof, error) {
+	if c.of.Limits.TooManyDead(r.DeadLetters, r.Read) {
+		return nil, fail.Job("run.dead_letters", "run %s has %d dead letters, more than the limit of %s", r.Run, r.DeadLetters, c.of.Limits.DeadLetters).
+			WithFix("mend what is wrong and send them again: reprise redrive %s; or raise limits.dead_letters", r.Run)
+	}
+	s := r.Sinks[c.sink]
+	told := fmt.Sprintf("run %s: %d read", r.Run, s.Read)
+	for o, n := range s.Outcomes {
+		told += fmt.Sprintf(", %d %s", n, record.Outcome(o))
+	}
+	return &cutover.Proof{Run: r.Run, Began: began, At: at, Told: told + "; balanced"}, nil
+}
+
+// Backfill implements cutover.Work.
+func (c *Cutover) Backfill(ctx context.Context, run string) error {
+	j, info, err := c.journal(ctx, run)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	if info != nil {
+		p, _, err := Resume(ctx, j, run, Resumption{Job: c.of}, c.runner, c.watch)
+		if err == nil {
+			p.Close()
+		}
+		return err
+	}
+	p, err := Prepare(ctx, c.of)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	p.Run.ID = run
+	_, err = p.Execute(ctx, c.runner, c.watch)
+	return err
+}
+
+// alone is the job with this sink alone.
+func (c *Cutover) alone() *job.Job {
+	of := *c.of
+	sink := c.of.Sinks[c.sink]
+	sink.After = nil
+	of.Sinks = map[string]job.Sink{c.sink: sink}
+	of.Pace.Rates, of.Pace.Requests = maps.Clone(of.Pace.Rates), maps.Clone(of.Pace.Requests)
+	other := func(system string) bool { return system != c.sink && system != journal.Source }
+	maps.DeleteFunc(of.Pace.Rates, func(system string, _ journal.Rate) bool { return other(system) })
+	maps.DeleteFunc(of.Pace.Requests, func(system string, _ int) bool { return other(system) })
+	return &of
+}
+
+// CatchUp implements cutover.Work: a pass over the whole source that writes what is new enough, since sources cannot tell what that is.
+func (c *Cutover) CatchUp(ctx context.Context, since time.Time) (*cutover.Proof, error) {
+	of := c.alone()
+	if !c.full && !since.IsZero() {
+		sink := of.Sinks[c.sink]
+		fresh := fmt.Sprintf("_version >= timestamp(%q)", since.UTC().Format(time.RFC3339))
+		if sink.When != "" {
+			fresh = "(" + sink.When + ") && " + fresh
+		}
+		sink.When = fresh
+		of.Sinks[c.sink] = sink
+	}
+	p, err := Prepare(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	report, err := p.Execute(ctx, c.runner, c.watch)
+	if err != nil {
+		return nil, err
+	}
+	if report.State != journal.Complete {
+		return nil, fail.Job("cutover.catch_up", "run %s has ended %s: %s", report.Run, report.State, report.Reason).WithFix("mend what is wrong and do this step again")
+	}
+	return c.proof(report, p.Run.Started, time.Now())
+}
+
+// Verify implements cutover.Work.
+func (c *Cutover) Verify(ctx context.Context) (*cutover.Proof, error) {
+	of := *c.of
+	of.Verify.Sinks = []string{c.sink}
+	report, err := Verify(ctx, &of, c.runner, Verification{Folder: ".reprise", Watch: c.watch})
+	if err != nil {
+		return nil, err
+	}
+	s := report.Sinks[c.sink]
+	if !report.Clean() || s == nil {
+		e := fail.Job(cutover.NotClean, "verification %s: source and index differ: %v", report.Run, report.Sinks)
+		if s != nil {
+			e = fail.Job(cutover.NotClean, "verification %s: %d documents differ: %v; %d in flight, %d not looked at", report.Run, s.Mismatches(), s.Wrong, s.InFlight, s.Unsettled)
+		}
+		fix := "do live writers write to both indices, deletes too? then catch up and verify again"
+		if report.Repair != "" {
+			fix = "repair it (reprise run " + report.Repair + "), then catch up and verify again"
+		}
+		return nil, e.WithFix("%s", fix)
+	}
+	return &cutover.Proof{Run: report.Run, Told: fmt.Sprintf("verification %s: %d records compared, %d documents, none differ", report.Run, s.Checked, s.Keys)}, nil
+}

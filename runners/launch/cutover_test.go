@@ -1,0 +1,365 @@
+package launch_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gocql/gocql"
+	"github.com/google/go-cmp/cmp"
+
+	"reprise/pipelines/cutover"
+	"reprise/runners/launch"
+	"reprise/runners/services"
+	"reprise/transforms/fail"
+)
+
+const cutoverJob = `
+name: search-upgrade
+source: {cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: assets}}
+sinks:
+  search:
+    elasticsearch:
+      urls: ["http://%[3]s"]
+      index: %[4]s_v2
+      alias: %[4]s
+      create: {settings: {number_of_shards: 2, number_of_replicas: 0, refresh_interval: 200ms}}
+      load: {refresh: off}
+dead_letters: {files: {path: "%[5]s/dead"}}
+verify: {settle: 2s}
+journal: {sqlite: "%[5]s/journal.db"}
+`
+
+// platform is a table and the indices that live writers keep beside it: what is acknowledged is in the table and in each index.
+type platform struct {
+	t       *testing.T
+	session *gocql.Session
+	search  string // HOST:PORT
+	alias   string
+
+	mu      sync.RWMutex // a writer holds it to change titles, a reader while it relies on them
+	titles  map[string]string
+	indices []string
+	version int64
+	writes  int
+	made    int
+}
+
+// es sends a request and gives its status and answer.
+func (p *platform) es(ctx context.Context, method, path, body string) (int, string) {
+	p.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.search+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		p.t.Error(err)
+		return 0, ""
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.t.Errorf("%s %s: %v", method, path, err)
+		}
+		return 0, ""
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil && ctx.Err() == nil {
+		p.t.Error(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+func (p *platform) must(method, path, body string) string {
+	p.t.Helper()
+	status, text := p.es(context.WithoutCancel(p.t.Context()), method, path, body)
+	if status >= 300 {
+		p.t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+	return text
+}
+
+// write writes an asset everywhere; title "" deletes it. It is called with the lock held.
+func (p *platform) write(id, title string) {
+	p.version = max(p.version+1, time.Now().UnixMicro())
+	var err error
+	if title == "" {
+		err = p.session.Query("DELETE FROM assets USING TIMESTAMP ? WHERE id = ?", p.version, id).Exec()
+	} else {
+		err = p.session.Query("INSERT INTO assets (id, title) VALUES (?, ?) USING TIMESTAMP ?", id, title, p.version).Exec()
+	}
+	if err != nil {
+		p.t.Error(err)
+	}
+	for _, index := range p.indices {
+		at := fmt.Sprintf("/%s/_doc/%s?version_type=external_gte&version=%d", index, id, p.version)
+		method, body := http.MethodDelete, ""
+		if title != "" {
+			text, _ := json.Marshal(map[string]string{"id": id, "title": title})
+			method, body = http.MethodPut, string(text)
+		}
+		if status, text := p.es(context.WithoutCancel(p.t.Context()), method, at, body); status >= 300 && status != 404 {
+			p.t.Errorf("%s %s: %d %s", method, at, status, text)
+		}
+	}
+	if title == "" {
+		delete(p.titles, id)
+	} else {
+		p.titles[id] = title
+	}
+	p.writes++
+}
+
+// live creates, changes and deletes assets until ctx ends. The first hundred are never deleted.
+func (p *platform) live(ctx context.Context) {
+	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		p.mu.Lock()
+		switch n := rand.IntN(10); {
+		case n < 4:
+			p.made++
+			p.write(fmt.Sprintf("live%d", p.made), fmt.Sprint("created ", p.writes))
+		case n < 8:
+			p.write(fmt.Sprintf("asset%d", rand.IntN(100)), fmt.Sprint("changed ", p.writes))
+		default:
+			p.write(fmt.Sprintf("live%d", 1+rand.IntN(p.made+1)), "")
+		}
+		p.mu.Unlock()
+	}
+}
+
+// searches looks through the alias until ctx ends: a search for the hundred finds them all, and each document that was acknowledged is there as it was
+// written.
+func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
+	var ids []string
+	for n := range 100 {
+		ids = append(ids, fmt.Sprintf("%q", fmt.Sprintf("asset%d", n)))
+	}
+	query := fmt.Sprintf(`{"size":0,"track_total_hits":true,"query":{"ids":{"values":[%s]}}}`, strings.Join(ids, ","))
+	for ; ctx.Err() == nil; done.Add(1) {
+		status, text := p.es(ctx, http.MethodPost, "/"+p.alias+"/_search", query)
+		if ctx.Err() != nil {
+			return
+		}
+		var found struct {
+			Shards struct{ Failed int } `json:"_shards"`
+			Hits   struct{ Total struct{ Value int } }
+		}
+		if err := json.Unmarshal([]byte(text), &found); err != nil || status != 200 || found.Shards.Failed > 0 || found.Hits.Total.Value != 100 {
+			p.t.Errorf("a search ended with %d: %.500s", status, text)
+		}
+		p.mu.RLock()
+		for id, title := range p.titles { // any of them
+			status, text := p.es(ctx, http.MethodGet, "/"+p.alias+"/_doc/"+id, "")
+			if ctx.Err() == nil && (status != 200 || !strings.Contains(text, fmt.Sprintf("%q", title))) {
+				p.t.Errorf("%s, which should be %q: %d %s", id, title, status, text)
+			}
+			break
+		}
+		p.mu.RUnlock()
+	}
+}
+
+// documents are the titles in an index, by the server's own search.
+func (p *platform) documents(index string) map[string]string {
+	p.must(http.MethodPost, "/"+index+"/_refresh", "")
+	var found struct {
+		Hits struct {
+			Hits []struct {
+				ID     string `json:"_id"`
+				Source struct{ Title string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(p.must(http.MethodGet, "/"+index+"/_search?size=10000", "")), &found); err != nil {
+		p.t.Fatal(err)
+	}
+	titles := map[string]string{}
+	for _, h := range found.Hits.Hits {
+		titles[h.ID] = h.Source.Title
+	}
+	return titles
+}
+
+func newPlatform(t *testing.T, rows int) (*platform, string) {
+	t.Helper()
+	cassandra := services.Need(t, services.Cassandra)
+	host, port, _ := strings.Cut(cassandra, ":")
+	cluster := gocql.NewCluster(host)
+	cluster.Port, _ = strconv.Atoi(port)
+	cluster.ProtoVersion, cluster.Timeout = 4, 20*time.Second
+	session, err := cluster.CreateSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	keyspace := services.Name(t)
+	for _, cql := range []string{
+		"CREATE KEYSPACE " + keyspace + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+		"CREATE TABLE " + keyspace + ".assets (id text PRIMARY KEY, title text)",
+	} {
+		if err := session.Query(cql).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cluster.Keyspace = keyspace
+	within, err := cluster.CreateSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(within.Close)
+	p := &platform{t: t, session: within, search: services.Need(t, services.Elasticsearch), alias: services.Name(t), titles: map[string]string{}}
+	p.indices = []string{p.alias + "_v1"}
+	p.must(http.MethodPut, "/"+p.indices[0], `{"settings":{"number_of_replicas":0,"refresh_interval":"200ms"},"aliases":{"`+p.alias+`":{}}}`)
+	t.Cleanup(func() {
+		for _, v := range []string{"_v1", "_v2"} {
+			p.es(context.WithoutCancel(t.Context()), http.MethodDelete, "/"+p.alias+v, "")
+		}
+	})
+	for n := range rows {
+		p.write(fmt.Sprintf("asset%d", n), fmt.Sprint("first ", n))
+	}
+	p.must(http.MethodPost, "/"+p.alias+"/_refresh", "")
+	return p, fmt.Sprintf(cutoverJob, cassandra, keyspace, p.search, p.alias, t.TempDir())
+}
+
+// TestCutover takes searches to a new index, back and there again, under live writes to both indices and under searches that
+// must not notice. Each step is done as by a process of its own.
+func TestCutover(t *testing.T) {
+	p, text := newPlatform(t, 400)
+	ctx, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	var searched atomic.Int64
+	work.Go(func() { p.live(ctx) })
+	work.Go(func() { p.searches(ctx, &searched) })
+	defer func() { stop(); work.Wait() }()
+
+	open := func() *launch.Cutover {
+		t.Helper()
+		x, err := launch.NewCutover(parse(t, text), launch.CutoverOptions{Runner: launch.Runner{Name: "prism"},
+			Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Loss: 20}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(x.Close)
+		return x
+	}
+	next := func() (*launch.Cutover, *cutover.View) {
+		t.Helper()
+		x := open()
+		v, err := x.Look(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x, v
+	}
+	follow := func(steps ...cutover.Step) {
+		t.Helper()
+		for _, want := range steps {
+			x, v := next()
+			if v.Next != want {
+				t.Fatalf("%s comes next, want %s: %+v", v.Next, want, v)
+			}
+			proof, err := x.Do(t.Context(), v)
+			if err != nil {
+				t.Fatalf("%s: %v", want, err)
+			}
+			t.Logf("%s: %s", want, proof.Told)
+		}
+	}
+	follow(cutover.Create)
+	p.mu.Lock()
+	p.indices = append(p.indices, p.alias+"_v2")
+	p.mu.Unlock()
+	follow(cutover.Backfill, cutover.CatchUp, cutover.Verify, cutover.Swap, cutover.Settle, cutover.Watch)
+	if _, v := next(); v.Next != cutover.Retire || v.Points != p.alias+"_v2" || v.Old != p.alias+"_v1" {
+		t.Fatalf("after the watch: %+v", v)
+	}
+	if told, err := open().Back(t.Context()); err != nil || !strings.Contains(told, p.alias+"_v1 again") {
+		t.Fatal(told, err)
+	}
+	if _, err := open().Back(t.Context()); fail.CodeOf(err) != "cutover.not_swapped" {
+		t.Errorf("a second time: %v", err)
+	}
+	follow(cutover.CatchUp, cutover.Verify, cutover.Swap, cutover.Settle, cutover.Watch, cutover.Retire)
+	if _, v := next(); v.Next != "" {
+		t.Errorf("%s is left to do", v.Next)
+	}
+	p.mu.Lock()
+	p.indices = p.indices[1:]
+	p.mu.Unlock()
+	stop()
+	work.Wait()
+	if status, _ := p.es(t.Context(), http.MethodHead, "/"+p.alias+"_v1", ""); status != 404 {
+		t.Errorf("the old index is there (%d)", status)
+	}
+	if diff := cmp.Diff(p.titles, p.documents(p.alias)); diff != "" {
+		t.Errorf("searches find something else than was written: %s", diff)
+	}
+	t.Logf("%d searches, %d writes", searched.Load(), p.writes)
+	if searched.Load() < 100 || p.writes < 500 {
+		t.Error("that shows nothing")
+	}
+}
+
+// TestCutoverNotProven: what was deleted or written behind the runs' back stops a cut-over before the swap.
+func TestCutoverNotProven(t *testing.T) {
+	p, text := newPlatform(t, 120)
+	x, err := launch.NewCutover(parse(t, text), launch.CutoverOptions{Runner: launch.Runner{Name: "prism"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	step := func(want cutover.Step) error {
+		t.Helper()
+		v, err := x.Look(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.Next != want {
+			t.Fatalf("%s comes next, want %s", v.Next, want)
+		}
+		_, err = x.Do(t.Context(), v)
+		return err
+	}
+	for _, s := range []cutover.Step{cutover.Create, cutover.Backfill, cutover.CatchUp} {
+		if err := step(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	extra := "/" + p.alias + "_v2/_doc/extra?refresh=true"
+	p.must(http.MethodPut, extra, `{"id":"extra","title":"of nobody"}`)
+	if err := step(cutover.Verify); fail.CodeOf(err) != cutover.NotClean || fail.ExitOf(err) != fail.ExitJob {
+		t.Errorf("verification gives %v", err)
+	}
+	p.must(http.MethodDelete, extra, "")
+	for _, s := range []cutover.Step{cutover.CatchUp, cutover.Verify} {
+		if err := step(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	// The old index goes on under the same name, but is another one: there is no way back to it, and nothing to retire.
+	if err := step(cutover.Swap); err != nil {
+		t.Fatal(err)
+	}
+	p.must(http.MethodDelete, "/"+p.alias+"_v1", "")
+	p.must(http.MethodPut, "/"+p.alias+"_v1", "")
+	if _, err := x.Back(t.Context()); fail.CodeOf(err) != "cutover.no_old" {
+		t.Errorf("the way back gives %v", err)
+	}
+	if got := slices.Sorted(maps.Keys(p.documents(p.alias))); len(got) != 120 {
+		t.Errorf("searches find %d documents", len(got))
+	}
+}
