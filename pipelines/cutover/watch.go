@@ -38,7 +38,7 @@ func (w Watching) watch(ctx context.Context, admin *elasticsearchio.Admin, alias
 		if err == nil && first < 0 {
 			first = n
 		}
-		if least := int64(float64(first) * (1 - w.Loss/100)); err == nil && n < least {
+		if err == nil && float64(n) < float64(first)*(1-w.Loss/100) {
 			err = fmt.Errorf("searches find %d documents, %d when the watch began", n, first)
 		}
 		if err != nil {
