@@ -179,7 +179,7 @@ func (p *platform) documents(index string) map[string]string {
 		Hits struct {
 			Hits []struct {
 				ID     string `json:"_id"`
-				Source struct{ Title string }
+				Source struct{ Title string } `json:"_source"`
 			}
 		}
 	}
