@@ -178,7 +178,7 @@ func (p *platform) documents(index string) map[string]string {
 	var found struct {
 		Hits struct {
 			Hits []struct {
-				ID     string `json:"_id"`
+				ID     string                 `json:"_id"`
 				Source struct{ Title string } `json:"_source"`
 			}
 		}
