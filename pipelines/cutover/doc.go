@@ -14,7 +14,8 @@
 // All runs write with external_gte: what a live writer has written to the new index stays where it is newer. Live writers should write to both
 // indices before catch-up begins, with the version of the source; deletes need that, since a scan of the source does not see what is gone, and
 // verification finds those that are left over. Writers that know the alias alone write into the old index until the swap: what came after
-// catch-up began is missing in the new one until settle has ended.
+// catch-up began is missing in the new one until settle has ended. Before retire they stop writing to the old index: the
+// server would make it anew.
 //
 // # What is remembered
 //
