@@ -17,6 +17,7 @@ import (
 type Fault struct {
 	Path    string // within the settings, as in "buckets.range.from"
 	Message string // what is wrong and what would be right
+	Secret  bool   // what stands there may be a secret: it is not shown
 }
 
 // Faultf is a Fault with a formatted message.

@@ -206,7 +206,7 @@ func validateURL(path, text string) (faults []connector.Fault) {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.ContainsAny(origin, "{}"):
 		faults = append(faults, connector.Faultf(path, "%q does not begin with an address such as https://host:8080; braces may stand behind the host alone", text))
 	case u.User != nil:
-		faults = append(faults, connector.Faultf(path, "a login does not belong into the address; use login"))
+		faults = append(faults, secretly(path, "a login does not belong into the address; use login"))
 	case strings.Contains(rest, "#"):
 		faults = append(faults, connector.Faultf(path, "an address has no #"))
 	}
@@ -238,12 +238,17 @@ func validateHeaders(headers map[string]string) (faults []connector.Fault) {
 		case !httpguts.ValidHeaderFieldName(name):
 			faults = append(faults, connector.Faultf(path, "%q is no name of a header", name))
 		case http.CanonicalHeaderKey(name) == "Authorization":
-			faults = append(faults, connector.Faultf(path, "secrets never stand in a job file: use login, with user and password, token, or headers"))
+			faults = append(faults, secretly(path, "secrets never stand in a job file: use login, with user and password, token, or headers"))
 		case slices.Contains(ours, http.CanonicalHeaderKey(name)):
 			faults = append(faults, connector.Faultf(path, "%s cannot be set", name))
 		}
 	}
 	return faults
+}
+
+// secretly is a fault of what may be a secret.
+func secretly(path, message string) connector.Fault {
+	return connector.Fault{Path: path, Message: message, Secret: true}
 }
 
 func (l *Login) validate() (faults []connector.Fault) {

@@ -13,7 +13,7 @@
 // An answer 2xx is written, 409 unchanged, 408, 425, 429 and 5xx are tried again, after what Retry-After asks for (5 minutes at most), 401 ends the run,
 // and any other 4xx is a dead letter with the beginning of the answer. Redirects are followed on the same host alone, and only those that keep the method (307,
 // 308). A record that fails for retry_for while others go through is a dead letter; where nothing goes through the service is down, which is
-// the gate's matter: the run waits, then pauses, and nothing is lost. Deletes are dead letters.
+// the gate's matter: the run waits, then pauses, and nothing is lost. A delete triggers nothing and is unchanged.
 //
 // # Workflows that take long
 //

@@ -214,6 +214,10 @@ func (w *writer) one(r *record.Record) error {
 // workflow triggers the workflow of a record, unless it is there already, and waits for its end where that is asked for.
 func (w *writer) workflow(ctx context.Context, r *record.Record) (res connector.Result, err error) {
 	res.Attempts = 1
+	if r.Op == record.Delete { // what is gone needs no workflow
+		res.Outcome = record.Unchanged
+		return res, nil
+	}
 	t, dead := w.format.trigger(r)
 	if dead != nil {
 		res.Err = dead

@@ -364,7 +364,7 @@ func TestBadRecords(t *testing.T) {
 	records[2].Values[1] = record.String("line\nbreak")
 	records[3] = iotest.Deletion(iotest.AssetSchema(), 3, iotest.Base)
 	c := SinkConfig{URL: s.URL + "/start/{id}/{title}", Headers: map[string]string{"X-Type": "{asset_type}"}}
-	want(t, write(t, c, records), map[string]int{"http.url": 2, "http.header": 1, "http.delete": 1, "written": 1})
+	want(t, write(t, c, records), map[string]int{"http.url": 2, "http.header": 1, "unchanged": 1, "written": 1})
 	if triggers, _, _, _ := s.Seen(); triggers != 1 {
 		t.Errorf("%d triggers", triggers)
 	}

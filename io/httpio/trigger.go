@@ -93,9 +93,6 @@ type trigger struct {
 
 // trigger makes the request of a record. Its error is the record's.
 func (f *format) trigger(r *record.Record) (t trigger, err error) {
-	if r.Op == record.Delete {
-		return t, fail.New(fail.Permanent, "http.delete", "a delete triggers no workflow").WithFix("leave deletes out by the sink's when or a transform")
-	}
 	t.id = idempotencyKey(f.run.Job, f.purpose, r.KeyText(), r.Version)
 	t.record = &record.Record{Schema: f.schema, Values: append(slices.Clone(r.Values), record.String(t.id)), Version: r.Version}
 	if t.url, err = address(f.url, t.record); err != nil {

@@ -47,7 +47,7 @@ func Parse(name string, text []byte) (*Job, error) {
 	}
 	j.SetDefaults()
 	for _, x := range j.Validate() {
-		faults = append(faults, fault{path: x.Path, message: x.Message})
+		faults = append(faults, fault{path: x.Path, message: x.Message, secret: x.Secret})
 	}
 	if len(faults) > 0 {
 		return nil, f.err(faults)
@@ -111,7 +111,7 @@ func meaningOfRest(value any, form []fault) (faults []fault) {
 	j.SetDefaults()
 	for _, x := range j.Validate() {
 		if !wrong[system(x.Path)] {
-			faults = append(faults, fault{path: x.Path, message: x.Message})
+			faults = append(faults, fault{path: x.Path, message: x.Message, secret: x.Secret})
 		}
 	}
 	return faults

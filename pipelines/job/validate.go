@@ -22,7 +22,8 @@ func (j *Job) Validate() []connector.Fault {
 	var faults []connector.Fault
 	add := func(path string, v validator) {
 		for _, f := range v.Validate() {
-			faults = append(faults, connector.Fault{Path: join(path, f.Path), Message: f.Message})
+			f.Path = join(path, f.Path)
+			faults = append(faults, f)
 		}
 	}
 	for name, v := range j.Source.kinds() {

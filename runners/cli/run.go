@@ -133,6 +133,8 @@ func place(t *job.Target) string {
 		return "the index " + t.Elasticsearch.Index
 	case t.Cassandra != nil:
 		return "the table " + t.Cassandra.Keyspace + "." + t.Cassandra.Table
+	case t.HTTP != nil:
+		return "the service at " + t.HTTP.URL
 	}
 	return "nowhere"
 }
