@@ -44,8 +44,8 @@ func newWorkflows(t *testing.T, o services.WorkflowOptions, rows int, settings, 
 	return s, service
 }
 
-// begin starts a command that is to be disturbed, and gives the function that waits for its end.
-func (s *scene) begin(args ...string) (cmd *exec.Cmd, ended func() int) {
+// disturb starts a command that is to be disturbed, and gives the function that waits for its end.
+func (s *scene) disturb(args ...string) (cmd *exec.Cmd, ended func() int) {
 	s.t.Helper()
 	cmd, out, errs := s.command(s.t.Context(), args...)
 	if err := cmd.Start(); err != nil {
@@ -80,7 +80,7 @@ func TestWorkflows(t *testing.T) {
 			s.write("job.yaml", workflowJob)
 			args := []string{"run", "job.yaml", "--report", "report.json"}
 			for kill := range kills {
-				cmd, ended := s.begin(args...)
+				cmd, ended := s.disturb(args...)
 				for least := started.Load() + 250; started.Load() < least && cmd.ProcessState == nil; {
 					time.Sleep(5 * time.Millisecond)
 				}
@@ -251,7 +251,7 @@ func TestWorkflowsStop(t *testing.T) {
 		}
 		return 0
 	}}, 300, polledSettings, "")
-	_, ended := s.begin("run", "job.yaml")
+	_, ended := s.disturb("run", "job.yaml")
 	for runs := 0; runs < 100; _, _, runs, _ = service.Seen() {
 		time.Sleep(5 * time.Millisecond)
 	}
