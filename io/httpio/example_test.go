@@ -42,7 +42,7 @@ func ExampleSink() {
 	w.Flush(ctx)
 	// Output:
 	// POST /thumbnails/a1 {"id":"a1","size":42}
-	// Idempotency-Key: x
+	// Idempotency-Key: 22c9d74a-b818-8ade-9834-10e03225ea1d
 	// a1 written
 }
 

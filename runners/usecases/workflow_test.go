@@ -100,7 +100,7 @@ func (c *usecase) thumbnails() map[key]bool {
 	has := map[key]bool{}
 	all := c.session.Query("SELECT asset_type, bucket, id, thumbnail FROM " + c.keyspace + ".assets").Iter()
 	var k key
-	for blob := []byte(nil); all.Scan(&k.Kind, &k.Bucket, &k.ID, &blob); blob = nil {
+	for blob := new([]byte); all.Scan(&k.Kind, &k.Bucket, &k.ID, &blob); { // some are empty
 		has[k] = blob != nil
 	}
 	if err := all.Close(); err != nil {
