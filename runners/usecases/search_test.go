@@ -236,11 +236,14 @@ func TestSearchUpgrade(t *testing.T) {
 	found := c.searching("")
 	c.until("reprise run")
 	c.follow(c.documents(oldDocument), c.documents(newDocument))
-	c.next()
+	c.stopped()
 	c.rest()
 	c.follow(c.documents(newDocument))
 	c.end()
 	found()
+	if text := must(t, http.MethodGet, c.search+"-2/_settings", nil); strings.Contains(string(text), "refresh_interval") {
+		t.Errorf("the index is left as during the load: %s", text)
+	}
 	c.exactly(t, "the new index", c.hits("-2"), read(newDocument))
 	c.exactly(t, "the alias", c.hits(""), read(newDocument))
 }

@@ -18,6 +18,7 @@ import (
 
 	"reprise/io/cassandraio"
 	"reprise/io/corpusio"
+	"reprise/io/journal"
 	"reprise/runners/cli"
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
@@ -65,8 +66,7 @@ type usecase struct {
 	cassandra string
 	search    string // its prefix of names is that of the page's: asset-search
 	names     *strings.Replacer
-	left      []string  // the page's commands that have not been run
-	began     time.Time // of the last command
+	left      []string // the page's commands that have not been run
 }
 
 // loading is held while a corpus is loaded: a process makes one run at a time.
@@ -179,6 +179,56 @@ func (c *usecase) next() string {
 	return c.run(command)
 }
 
+// stopped runs the page's next command, which begins a run, stops it once it has read something, and lets it go on.
+func (c *usecase) stopped() {
+	c.t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		command := c.left[0]
+		if out, err := c.try(command + "; test $? = 130"); err != nil {
+			c.t.Errorf("%s does not stop: %v\n%s", command, err, out)
+		}
+	}()
+	for c.hasRead() == 0 {
+		select {
+		case <-ended:
+			c.t.Fatal("the run ends before it can be stopped")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	c.run("reprise stop last")
+	<-ended
+	c.left = c.left[1:]
+	c.run("reprise resume last")
+}
+
+// hasRead is how many rows the last run has read.
+func (c *usecase) hasRead() (n int64) {
+	c.t.Helper()
+	file := filepath.Join(c.dir, ".reprise", "journal.db")
+	if _, err := os.Stat(file); err != nil {
+		return 0
+	}
+	j, err := journal.Open(c.t.Context(), journal.Config{SQLite: file})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer j.Close()
+	runs, err := j.List(c.t.Context())
+	if err != nil || len(runs) == 0 {
+		return 0
+	}
+	beats, err := j.Beats(c.t.Context(), runs[0].ID)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, b := range beats {
+		n += b.Systems[journal.Source].Records
+	}
+	return n
+}
+
 // run runs a command, which must succeed.
 func (c *usecase) run(command string) string {
 	c.t.Helper()
@@ -190,12 +240,18 @@ func (c *usecase) run(command string) string {
 }
 
 func (c *usecase) try(command string) (string, error) {
-	c.began = time.Now()
+	began := time.Now()
+	out, err := c.command(command)
+	c.t.Logf("%s: %s", command, time.Since(began).Round(10*time.Millisecond))
+	return out, err
+}
+
+// command is try without telling of it.
+func (c *usecase) command(command string) (string, error) {
 	cmd := exec.CommandContext(c.t.Context(), "bash", "-c", c.names.Replace(command))
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(c.dir, "bin")+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
-	c.t.Logf("%s: %s", command, time.Since(c.began).Round(10*time.Millisecond))
 	return string(out), err
 }
 
