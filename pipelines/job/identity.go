@@ -17,7 +17,7 @@ import (
 var tuning = map[string]bool{"broadcast": true, "memory": true, "cache": true, "cache_for": true,
 	"connection": true, "urls": true, "brokers": true, "user": true, "password": true, "api_key": true, "tls": true, "sasl": true,
 	"keep_alive": true,
-	"token": true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
+	"token":      true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
 	"refresh": true, "timeout": true, "connect_timeout": true, "retry_for": true, "compress": true, "compression": true, "file_size": true,
 	"row_group": true, "merge_memory": true, "open_partitions": true, "page": true, "consistency": true, "create": true,
 	"login": true, "in_flight": true, "under_way": true, "every": true, "load": true, "alias": true}

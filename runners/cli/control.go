@@ -143,7 +143,7 @@ func apply(ctx context.Context, con *console, j journal.Journal, info journal.Ru
 	}
 	fmt.Fprintf(con.out, "run %s: %s\n", info.ID, told)
 	if len(alive) == 0 {
-		fmt.Fprintln(con.err, "reprise: no worker of the run shows itself: it was killed, or has not begun; resume it with: reprise resume", info.ID+c.flags())
+		fmt.Fprintln(con.err, "reprise: no worker of the run shows itself: it was killed, or has not begun; resume it with: reprise resume", info.ID+o.flags())
 	}
 	return nil
 }
