@@ -19,7 +19,7 @@ type pauseCommand struct{ one }
 
 // Run asks every worker to hold its requests back.
 func (c *pauseCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume "+c.ID+c.flags(), func(w *journal.Control) {
+	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume", func(w *journal.Control) {
 		w.Want, w.Reason = journal.Pause, "by the operator"
 	})
 }
@@ -29,7 +29,7 @@ type stopCommand struct{ one }
 
 // Run asks every worker to finish what is on its way and end.
 func (c *stopCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume "+c.ID+c.flags(), func(w *journal.Control) {
+	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume", func(w *journal.Control) {
 		w.Want, w.Reason = journal.Stop, ""
 	})
 }
@@ -117,7 +117,7 @@ func (o one) change(ctx context.Context, con *console, system, kind, told string
 	if !slices.Contains(known, system) {
 		return fail.Job("cli.no_system", "run %s has no system %q", info.ID, system).WithFix("there are %s", strings.Join(known, ", "))
 	}
-	return apply(ctx, con, j, info, journal.Event{Kind: kind, Text: told}, told, change)
+	return o.apply(ctx, con, j, info, journal.Event{Kind: kind, Text: told}, told, change)
 }
 
 // set changes what is wanted of the run.
@@ -127,10 +127,10 @@ func (o one) set(ctx context.Context, con *console, kind, text, told string, cha
 		return err
 	}
 	defer j.Close()
-	return apply(ctx, con, j, info, journal.Event{Kind: kind, Text: text}, told+" "+info.ID, change)
+	return o.apply(ctx, con, j, info, journal.Event{Kind: kind, Text: text}, told+" "+info.ID+o.flags(), change)
 }
 
-func apply(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo, event journal.Event, told string, change func(*journal.Control)) error {
+func (o one) apply(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo, event journal.Event, told string, change func(*journal.Control)) error {
 	if info.State != journal.Running {
 		return fail.Job("run.not_running", "run %s is %s", info.ID, info.State).WithFix("only a run that goes on can be controlled; see: reprise status %s", info.ID)
 	}
