@@ -33,6 +33,7 @@ type commands struct {
 	Metrics    metricsCommand    `cmd:"" help:"Serve the metrics of a run to Prometheus, also of one that goes on elsewhere."`
 	Dead       deadCommand       `cmd:"" help:"Look at the dead letters of a run."`
 	Redrive    redriveCommand    `cmd:"" help:"Send dead letters of a run again."`
+	Advise     adviseCommand     `cmd:"" help:"Advise on shards, sizes and routing, from a sample."`
 	Cutover    cutoverCommand    `cmd:"" help:"Move searches from an old index to a new one, step by step."`
 	Unload     unloadCommand     `cmd:"" help:"Put back the index settings that a run has changed for loading and a crash has left."`
 	Compact    compactCommand    `cmd:"" help:"Put the small files of an Iceberg sink's table together; where it upserts, keep one row of each key. Shows it first."`
