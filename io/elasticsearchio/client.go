@@ -124,11 +124,11 @@ type index struct {
 
 // alias is how an alias points to an index.
 type alias struct {
-	Filter        json.RawMessage `json:"filter,omitempty"`
-	IndexRouting  string          `json:"index_routing,omitempty"`
-	SearchRouting string          `json:"search_routing,omitempty"`
-	WriteIndex    *bool           `json:"is_write_index,omitempty"`
-	Hidden        *bool           `json:"is_hidden,omitempty"`
+	Filter       json.RawMessage `json:"filter,omitempty"`
+	IndexRouting string          `json:"index_routing,omitempty"`
+	Routing      string          `json:"search_routing,omitempty"`
+	WriteIndex   *bool           `json:"is_write_index,omitempty"`
+	Hidden       *bool           `json:"is_hidden,omitempty"`
 }
 
 // setting is a setting that is no list; "" where it is not set.
