@@ -126,6 +126,10 @@ func (c *mergeCommit) catchUp(ctx context.Context, t *table.Table) error {
 	if err != nil {
 		return classify(err, "writing to table "+s.config.Table)
 	}
+	if c.merge != nil && c.merge.staged != len(c.missing) { // an earlier attempt's commit has come in
+		c.merge.close()
+		c.merge = nil
+	}
 	if c.merge == nil {
 		if err := c.begin(ctx, t); err != nil {
 			return err

@@ -9,6 +9,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
@@ -201,4 +206,50 @@ func TestUpsertBesideLiveFeed(t *testing.T) {
 			t.Errorf("the commit repeated changes the table")
 		}
 	})
+}
+
+// Rows that others have deleted, by position or by equality, do not count: what the run brings for their keys is written.
+func TestUpsertBesideForeignDeletes(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	schema := simpleSchema()
+	c.Mode = modeUpsert
+	s := newSink(t, c)
+	put(t, s, version(schema, 1, 100), version(schema, 2, 100), version(schema, 3, 100), version(schema, 4, 100))
+
+	// By writing the file anew without the row.
+	if _, err := current(t, s).Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int32(3)), nil); err != nil {
+		t.Fatal(err)
+	}
+
+	// By equality, as streaming engines do.
+	tx := current(t, s).NewTransaction()
+	id, _ := current(t, s).Schema().FindFieldByName("id")
+	arrowSchema, err := table.SchemaToArrowSchema(iceberg.NewSchema(0, id), nil, true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := array.NewRecordBuilder(memory.DefaultAllocator, arrowSchema)
+	defer keys.Release()
+	keys.Field(0).(*array.Int32Builder).Append(2)
+	batch := keys.NewRecordBatch()
+	defer batch.Release()
+	batches, err := array.NewRecordReader(arrowSchema, []arrow.RecordBatch{batch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deletes, err := tx.WriteEqualityDeletes(t.Context(), []int{id.ID}, array.IterFromReader(batches))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.NewRowDelta(nil).AddDeletes(deletes...).Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, version(schema, 1, 50), version(schema, 2, 50), version(schema, 3, 50), version(schema, 4, 150))
+	if diff := cmp.Diff(map[int]int64{1: 100, 2: 50, 3: 50, 4: 150}, versions(t, reader(c), 100)); diff != "" {
+		t.Errorf("versions by id (-want +got):\n%s", diff)
+	}
 }
