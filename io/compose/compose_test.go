@@ -380,3 +380,28 @@ func TestCache(t *testing.T) {
 		t.Errorf("the cache holds %d of %d bytes", c.bytes, c.most)
 	}
 }
+
+// At the gate a row counts once, whatever else is looked up for it.
+func TestRowsCountOnce(t *testing.T) {
+	table := memory(0, 100, iotest.Base)
+	side := iotest.NewMemory()
+	side.Schema = licences
+	for name, s := range map[string]connector.Source{
+		"keys":  NewKeys(memory(0, 100, iotest.Base).Source(), table.Source().(connector.Finder), MissingDead),
+		"union": NewUnion([]connector.Source{memory(0, 50, iotest.Base).Source(), memory(0, 50, iotest.Base).Source()}, true, now),
+		"join":  NewJoin(table.Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Missing: MissingEmpty}),
+	} {
+		gate := iotest.NewGate()
+		ctx := connector.WithGate(t.Context(), gate)
+		rows := int64(0)
+		err := s.Plan(ctx, connector.PlanOptions{}, func(split connector.Split) error {
+			return s.Read(ctx, split, func(p connector.Page) error {
+				rows += p.Rows()
+				return nil
+			})
+		})
+		if passed := gate.Passed(); err != nil || rows != 100 || passed.Records != rows || passed.Left != passed.Entered {
+			t.Errorf("%s: %d rows, %+v, %v", name, rows, passed, err)
+		}
+	}
+}

@@ -241,9 +241,13 @@ func (s *Union) giveWay(ctx context.Context, f *unionForm, part int, p *connecto
 		if rival == part || finder == nil {
 			continue
 		}
-		err := find(ctx, finder, f.keys(rival, p.Records), func(i int, other connector.Page) error {
+		keys := f.keys(rival, p.Records)
+		err := find(ctx, finder, keys, func(i int, other connector.Page) error {
 			for _, r := range other.Records {
-				gone[i] = gone[i] || r.Version < s.before && later(r.Version, rival, p.Records[i].Version, part)
+				// A document may be found by an id that does not tell its key.
+				if r.Version < s.before && later(r.Version, rival, p.Records[i].Version, part) && r.KeyText() == keys[i].KeyText() {
+					gone[i] = true
+				}
 			}
 			return nil
 		})
