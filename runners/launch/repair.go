@@ -84,7 +84,13 @@ func (r *repair) write(folder string) (name string, err error) {
 	again.Name += "-repair"
 	again.Sinks = map[string]job.Sink{}
 	for _, sink := range r.wrong {
-		again.Sinks[sink] = r.job.Sinks[sink]
+		target := r.job.Sinks[sink]
+		if target.Elasticsearch != nil {
+			there := *target.Elasticsearch
+			there.Create = nil // which would want it empty
+			target.Elasticsearch = &there
+		}
+		again.Sinks[sink] = target
 	}
 	text, err := json.Marshal(again)
 	if err != nil {
