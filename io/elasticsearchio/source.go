@@ -247,8 +247,8 @@ func (i index) through(name, pattern string) (filter any, routing string) {
 			continue
 		}
 		a := i.Aliases[name]
-		filters, routings = append(filters, a.Filter), append(routings, a.SearchRouting)
-		all, everywhere = all || a.Filter == nil, everywhere || a.SearchRouting == ""
+		filters, routings = append(filters, a.Filter), append(routings, a.Routing)
+		all, everywhere = all || a.Filter == nil, everywhere || a.Routing == ""
 	}
 	if !all && filters != nil {
 		filter = object{"bool": object{"should": filters, "minimum_should_match": 1}}
