@@ -36,7 +36,7 @@ func (p *Prepared) Advise(ctx context.Context, rows int) (map[string]*Advice, er
 	if total.Rows == 0 {
 		return nil, fail.Job("advise.unknown", "the plan does not tell how many rows there are").WithFix("the source has none, or cannot estimate them")
 	}
-	sample, err := p.Sample(ctx, rows)
+	sample, err := p.Sample(ctx, rows, 0)
 	if err != nil {
 		return nil, err
 	}
