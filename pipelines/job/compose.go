@@ -163,7 +163,8 @@ func nested(path string, s Source) (faults []connector.Fault) {
 	}
 	for kind, v := range kinds {
 		for _, f := range v.Validate() {
-			faults = append(faults, connector.Fault{Path: join(path+"."+kind, f.Path), Message: f.Message})
+			f.Path = join(path+"."+kind, f.Path)
+			faults = append(faults, f)
 		}
 	}
 	return faults
