@@ -237,7 +237,7 @@ func BenchmarkSource(b *testing.B) {
 
 func readBySource(ctx context.Context, s *Source) error {
 	var queues [][]connector.Split
-	err := s.Plan(ctx, connector.PlanOptions{Rows: 5000}, func(s connector.Split) error {
+	err := s.Plan(ctx, connector.PlanOptions{Rows: 20_000}, func(s connector.Split) error {
 		queues = append(queues, []connector.Split{s})
 		return nil
 	})

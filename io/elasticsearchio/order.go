@@ -227,34 +227,44 @@ func (o order) sort() (by []any) {
 // lastShard is a sort value of _shard_doc after that of any document.
 const lastShard = math.MaxInt64
 
-// within is the query for what has a value in each field of the order, and lies after a position and up to another one; nil: open.
-// It may let through documents with several values in a field, which are ordered by their least.
+// within is a query for what has a value in each field of the order and lies after a position and up to another one; nil: open. It lets some
+// more through: it only bounds the first field in which the positions differ, since ranges with an open end cost the server as much as all that
+// they hold.
 func (o order) within(after, upTo []byte) ([]any, error) {
 	var all []any
 	for _, f := range o {
 		all = append(all, object{"exists": object{"field": f.name}})
 	}
-	for _, bound := range []struct {
-		at                []byte
-		comparison, equal string
-	}{{after, "gt", "gt"}, {upTo, "lt", "lte"}} {
-		if bound.at == nil {
-			continue
-		}
-		values, err := o.values(bound.at)
-		if err != nil {
+	var low, high []any
+	var err error
+	if after != nil {
+		if low, err = o.values(after); err != nil {
 			return nil, err
 		}
-		var any, same []any
-		for i, f := range o {
-			comparison := bound.comparison
-			if i == len(o)-1 {
-				comparison = bound.equal
-			}
-			any = append(any, allOf(append(slices.Clone(same), f.compare(values[i], comparison))))
-			same = append(same, f.compare(values[i], "gte", "lte"))
+	}
+	if upTo != nil {
+		if high, err = o.values(upTo); err != nil {
+			return nil, err
 		}
-		all = append(all, object{"bool": object{"should": any, "minimum_should_match": 1}})
+	}
+	for i, f := range o {
+		bounds := object{}
+		if low != nil {
+			bounds["gte"] = f.bound(low[i])
+		}
+		if high != nil {
+			bounds["lte"] = f.bound(high[i])
+		}
+		if len(bounds) == 0 {
+			break
+		}
+		if format, ok := formats[f.kind]; ok {
+			bounds["format"] = format
+		}
+		all = append(all, object{"range": object{f.name: bounds}})
+		if low == nil || high == nil || low[i] != high[i] {
+			break
+		}
 	}
 	return all, nil
 }
@@ -267,20 +277,15 @@ func (o order) without() any {
 
 func allOf(conditions []any) any { return object{"bool": object{"filter": conditions}} }
 
-// compare is a query that compares the field with a value.
-func (f orderField) compare(value any, comparisons ...string) any {
-	bounds := object{}
-	switch f.kind {
-	case byDate:
-		bounds["format"] = "epoch_millis"
-	case byNanos:
-		bounds["format"] = "strict_date_optional_time_nanos"
-		value = time.Unix(0, value.(int64)).UTC().Format("2006-01-02T15:04:05.000000000Z")
+// formats are those of bounds.
+var formats = map[orderKind]string{byDate: "epoch_millis", byNanos: "strict_date_optional_time_nanos"}
+
+// bound is a sort value as a range takes it.
+func (f orderField) bound(value any) any {
+	if nanos, ok := value.(int64); ok && f.kind == byNanos {
+		return time.Unix(0, nanos).UTC().Format("2006-01-02T15:04:05.000000000Z")
 	}
-	for _, c := range comparisons {
-		bounds[c] = value
-	}
-	return object{"range": object{f.name: bounds}}
+	return value
 }
 
 // names are the fields, for a message.

@@ -173,7 +173,7 @@ func (p *plan) cut(ctx context.Context, of piece) error {
 	for i := 1; i < pieces; i++ {
 		end := at[i*len(at)/pieces]
 		to, _ := slices.BinarySearchFunc(at, append(slices.Clone(end), 0), bytes.Compare) // after all that share it
-		if (part.start == nil || bytes.Compare(end, part.start) > 0) && (of.end == nil || bytes.Compare(end, of.end) < 0) && to < len(at) {
+		if (part.start == nil || bytes.Compare(end, part.start) > 0) && to < len(at) {
 			add(to, end)
 		}
 	}
@@ -190,7 +190,7 @@ func (p *plan) cut(ctx context.Context, of piece) error {
 	return nil
 }
 
-// positions are those of random documents of a piece, ascending; total is the number of all its documents.
+// positions are those of random documents of a piece, ascending; total is about the number of all its documents.
 func (p *plan) positions(ctx context.Context, of piece, n int) (at [][]byte, total int64, err error) {
 	within, err := of.idx.order.within(of.start, of.end)
 	if err != nil {
@@ -214,8 +214,10 @@ func (p *plan) positions(ctx context.Context, of piece, n int) (at [][]byte, tot
 		if err != nil {
 			return nil, 0, err
 		}
-		at = append(at, b)
+		if (of.start == nil || bytes.Compare(b, of.start) > 0) && (of.end == nil || bytes.Compare(b, of.end) <= 0) {
+			at = append(at, b)
+		}
 	}
 	slices.SortFunc(at, bytes.Compare)
-	return at, a.total, nil
+	return at, a.total * int64(len(at)) / max(1, int64(len(a.hits))), nil
 }

@@ -51,10 +51,9 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 // scan reads one split.
 type scan struct {
 	*opened
-	index  *readIndex
-	order  order // empty: all documents share one position
-	split  connector.Split
-	filter []any
+	index *readIndex
+	order order // empty: all documents share one position
+	split connector.Split
 
 	pit   string   // "": none is open
 	after []string // sort values of the last document that came under it; nil: none did
@@ -83,16 +82,9 @@ func (o *opened) scan(split connector.Split) (*scan, error) {
 		r.size = int(int64(o.config.Page.Or(defaultPage)) * split.Rows / split.Bytes)
 	}
 	r.size = max(1, min(r.size, r.most))
-	further := []any{idx.order.without()}
 	if lost {
 		r.order = nil
-	} else {
-		var err error
-		if further, err = idx.order.within(split.Start, split.End); err != nil {
-			return nil, err
-		}
 	}
-	r.filter = further
 	return r, nil
 }
 
@@ -232,7 +224,14 @@ func (r *scan) request(ctx context.Context) (answer, error) {
 }
 
 func (r *scan) search(ctx context.Context, size int, whole bool) (answer, error) {
-	body := r.body(r.index, r.filter, size)
+	within := []any{r.index.order.without()}
+	if len(r.order) > 0 {
+		var err error
+		if within, err = r.order.within(r.last, r.split.End); err != nil {
+			return answer{}, err
+		}
+	}
+	body := r.body(r.index, within, size)
 	body["pit"] = object{"id": r.pit, "keep_alive": r.keepAlive()}
 	body["sort"] = append(r.order.sort(), object{"_shard_doc": "asc"})
 	limit := int64(r.max) + 1<<20
