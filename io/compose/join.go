@@ -57,9 +57,9 @@ type side struct {
 type joinFinder struct{ *Join }
 
 var (
-	_ connector.Source  = (*Join)(nil)
-	_ connector.Finder  = (*joinFinder)(nil)
-	_ connector.Partial = (*joinFinder)(nil)
+	_ connector.Explainer = (*Join)(nil)
+	_ connector.Finder    = (*joinFinder)(nil)
+	_ connector.Partial   = (*joinFinder)(nil)
 )
 
 // NewJoin gives a source, which is a Finder if of is one.
@@ -171,6 +171,19 @@ func (s *Join) Plan(ctx context.Context, o connector.PlanOptions, split func(con
 		}
 	}
 	return s.of.Plan(ctx, o, split)
+}
+
+// Explain implements connector.Explainer.
+func (s *Join) Explain() []string {
+	lines := explain("", s.of)
+	for _, x := range s.sides {
+		if x.whole != nil {
+			lines = append(lines, fmt.Sprintf("with %s: about %s are read into the memory of each worker, at most %s", x.Name, connector.HumanBytes(x.whole.planned.Load()), connector.HumanBytes(x.Memory)))
+		} else {
+			lines = append(lines, fmt.Sprintf("with %s: rows are looked up by key; %s of them are kept for %s", x.Name, connector.HumanBytes(x.Cache), x.CacheFor))
+		}
+	}
+	return lines
 }
 
 // Read implements connector.Source.

@@ -42,8 +42,9 @@ type Keys struct {
 }
 
 var (
-	_ connector.Finder  = (*Keys)(nil)
-	_ connector.Partial = (*Keys)(nil)
+	_ connector.Finder    = (*Keys)(nil)
+	_ connector.Partial   = (*Keys)(nil)
+	_ connector.Explainer = (*Keys)(nil)
 )
 
 // NewKeys gives a source; missing is MissingDead or MissingFilter. from should have been opened with KeysNeed.
@@ -96,6 +97,22 @@ func (s *Keys) Plan(ctx context.Context, o connector.PlanOptions, split func(con
 		return err
 	}
 	return s.from.Plan(ctx, o, split)
+}
+
+// Explain implements connector.Explainer.
+func (s *Keys) Explain() []string {
+	return append(explain("keys: ", s.from), append([]string{"keys: each row is looked up by its key; without one it is " + map[string]string{MissingDead: "a dead letter", MissingFilter: "filtered"}[s.missing]},
+		explain("rows: ", s.of)...)...)
+}
+
+// explain are the lines of a source within another.
+func explain(prefix string, of connector.Source) (lines []string) {
+	if x, ok := of.(connector.Explainer); ok {
+		for _, line := range x.Explain() {
+			lines = append(lines, prefix+line)
+		}
+	}
+	return lines
 }
 
 // Read implements connector.Source.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reprise/io/connector"
@@ -120,6 +121,8 @@ type whole struct {
 	most  int64
 	ready chan struct{} // holds one token while nobody reads the table
 	rows  map[string]*row
+
+	planned atomic.Int64 // bytes
 }
 
 func newWhole(name string, of connector.Source, most int64) *whole {
@@ -140,6 +143,7 @@ func (w *whole) check(ctx context.Context) error {
 		bytes += s.Bytes
 		return nil
 	})
+	w.planned.Store(bytes)
 	if err == nil && bytes > w.most {
 		err = w.tooLarge(bytes, "about ")
 	}

@@ -31,8 +31,9 @@ type Union struct {
 	rivals      []connector.Finder // of the parts; nil: rows do not give way to those of this part
 	before      int64              // rows of earlier versions were there before the run began, microseconds since 1970
 
-	mu   sync.Mutex
-	form *unionForm
+	mu    sync.Mutex
+	form  *unionForm
+	sizes []connector.Split // of the parts, as far as planned: their estimates added up
 }
 
 // unionForm is how the records of the parts become records of one schema.
@@ -46,9 +47,9 @@ type unionForm struct {
 type unionFinder struct{ *Union }
 
 var (
-	_ connector.Source  = (*Union)(nil)
-	_ connector.Finder  = (*unionFinder)(nil)
-	_ connector.Partial = (*unionFinder)(nil)
+	_ connector.Explainer = (*Union)(nil)
+	_ connector.Finder    = (*unionFinder)(nil)
+	_ connector.Partial   = (*unionFinder)(nil)
 )
 
 // NewUnion gives a source, which is a Finder if all parts are. Deduplicated, Rival must hold of all parts but the last, whose rows otherwise only give
@@ -195,8 +196,15 @@ func (s *Union) Plan(ctx context.Context, o connector.PlanOptions, split func(co
 	if _, err := s.open(ctx); err != nil {
 		return err
 	}
+	sizes := make([]connector.Split, len(s.parts))
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sizes = sizes
+	}()
 	for i, part := range s.parts {
 		err := part.Plan(ctx, o, func(x connector.Split) error {
+			sizes[i].Rows, sizes[i].Bytes = sizes[i].Rows+x.Rows, sizes[i].Bytes+x.Bytes
 			x.Partition = strconv.Itoa(i+1) + "/" + x.Partition
 			return split(x)
 		})
@@ -205,6 +213,20 @@ func (s *Union) Plan(ctx context.Context, o connector.PlanOptions, split func(co
 		}
 	}
 	return nil
+}
+
+// Explain implements connector.Explainer.
+func (s *Union) Explain() (lines []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, size := range s.sizes {
+		line := fmt.Sprintf("part %d: about %d rows, %s", i+1, size.Rows, connector.HumanBytes(size.Bytes))
+		if s.rivals[i] != nil {
+			line += "; those of other parts that it has as new or newer are filtered"
+		}
+		lines = append(append(lines, line), explain(fmt.Sprintf("part %d: ", i+1), s.parts[i])...)
+	}
+	return lines
 }
 
 // Read implements connector.Source.

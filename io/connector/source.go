@@ -70,6 +70,11 @@ type Locator interface {
 	Locate(ctx context.Context, key *record.Record) (partition string, position []byte, err error)
 }
 
+// Explainer is a Source made of several, which says for a plan, once it is made, what they are: lines for people.
+type Explainer interface {
+	Explain() []string
+}
+
 // Page is some records of a split. Last is the position of the page's end: reading (Last, End] gives what follows, and
 // nothing of the page again.
 type Page struct {

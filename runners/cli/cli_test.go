@@ -198,6 +198,25 @@ func TestPlanAndSample(t *testing.T) {
 	s.unchanged(before)
 }
 
+func TestPlanOfComposedSource(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, nil)
+	s.write("titles.jsonl", `{"kind": "image", "label": "picture"}`+"\n")
+	s.write("job.yaml", `
+name: composed
+source:
+  join:
+    of: {union: {of: [{corpus: {rows: 300}}, {keys: {from: {corpus: {rows: 100, seed: 2}}, of: {corpus: {rows: 100, seed: 2}}, missing: filter}}]}}
+    with:
+      kinds: {of: {files: {path: titles.jsonl, key: [kind]}}, on: {asset_type: kind}, fields: {label: label}, broadcast: true}
+      again: {of: {corpus: {rows: 300}}, on: {asset_type: asset_type, bucket: bucket, id: id}, fields: {same_title: title}}
+sinks: {out: {files: {path: out}}}
+`)
+	s.golden("plan-composed.golden", s.want(fail.ExitDone, "plan", "job.yaml", "--speed", "100").out)
+	s.write("job.yaml", strings.Replace(string(s.files()["job.yaml"]), "broadcast: true", "broadcast: true, memory: 10", 1))
+	s.golden("plan-too-large.golden", s.want(fail.ExitJob, "plan", "job.yaml").err)
+}
+
 // unchanged checks that the folder is as it was: no output, no journal.
 func (s *scene) unchanged(before map[string]string) {
 	s.t.Helper()

@@ -99,6 +99,12 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 		rows = append(rows, []string{x.name, fmt.Sprint(x.splits), grouped(x.rows)})
 	}
 	table(con.out, rows)
+	if x, ok := p.Source.(connector.Explainer); ok {
+		fmt.Fprintln(con.out)
+		for _, line := range x.Explain() {
+			fmt.Fprintln(con.out, line)
+		}
+	}
 
 	speed := c.Speed
 	if speed == 0 {
