@@ -41,7 +41,7 @@ type SinkConfig struct {
 
 // Create says how an index is made.
 type Create struct {
-	File     string         `json:"file,omitempty" jsonschema_description:"JSON file with mappings and settings as Elasticsearch takes them, instead of the following; read with the job file."`
+	File     string         `json:"file,omitempty" jsonschema_description:"JSON file with mappings and settings as Elasticsearch takes them, instead of the following; it lies beside the job file and is read with it."`
 	Mappings map[string]any `json:"mappings,omitzero" jsonschema_description:"Mappings as Elasticsearch takes them; default: derived from the fields' types. {} leaves them to the server's index templates and dynamic mapping."`
 	Settings map[string]any `json:"settings,omitempty" jsonschema_description:"Index settings as Elasticsearch takes them. Default: the server's, and index.gc_deletes 1h, so that late writes do not bring back deleted documents."`
 	Existing bool           `json:"existing,omitempty" jsonschema_description:"Also write to an index that is there already and holds documents which this job has not written; default: that is an error."`

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -39,12 +40,13 @@ func Parse(name string, text []byte) (*Job, error) {
 		return nil, err
 	}
 	if len(faults) > 0 {
-		return nil, f.err(append(faults, meaningOfRest(value, faults)...))
+		return nil, f.err(append(faults, meaningOfRest(value, faults, filepath.Dir(name))...))
 	}
 	j, err := decode(asJSON)
 	if err != nil {
 		return nil, f.err(misfits(value, nil, func(part any) any { return part }))
 	}
+	j.beside(filepath.Dir(name))
 	j.SetDefaults()
 	for _, x := range j.Validate() {
 		faults = append(faults, fault{path: x.Path, message: x.Message, secret: x.Secret})
@@ -54,6 +56,15 @@ func Parse(name string, text []byte) (*Job, error) {
 	}
 	j.file = f
 	return j, nil
+}
+
+// beside finds files that settings name in the folder of the job file.
+func (j *Job) beside(dir string) {
+	for _, s := range j.Sinks {
+		if es := s.Elasticsearch; es != nil && es.Create != nil && es.Create.File != "" && !filepath.IsAbs(es.Create.File) {
+			es.Create.File = filepath.Join(dir, es.Create.File)
+		}
+	}
 }
 
 func decode(asJSON []byte) (*Job, error) {
@@ -94,7 +105,7 @@ func misfits(part any, at []string, whole func(part any) any) (faults []fault) {
 }
 
 // meaningOfRest validates the systems whose settings have the right form, so that all faults of a file are told at once. It changes value.
-func meaningOfRest(value any, form []fault) (faults []fault) {
+func meaningOfRest(value any, form []fault, dir string) (faults []fault) {
 	wrong := map[string]bool{}
 	for _, x := range form {
 		wrong[system(x.path)] = true
@@ -108,6 +119,7 @@ func meaningOfRest(value any, form []fault) (faults []fault) {
 	if err != nil {
 		return nil
 	}
+	j.beside(dir)
 	j.SetDefaults()
 	for _, x := range j.Validate() {
 		if !wrong[system(x.Path)] {
