@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -216,7 +217,8 @@ func (c *Cutover) CatchUp(ctx context.Context, since time.Time) (*cutover.Proof,
 func (c *Cutover) Verify(ctx context.Context) (*cutover.Proof, error) {
 	of := *c.of
 	of.Verify.Sinks = []string{c.sink}
-	report, err := Verify(ctx, &of, c.runner, Verification{Folder: ".reprise", Watch: c.watch})
+	folder := filepath.Dir(of.Journal.SQLite) // which is there; "." for a journal elsewhere
+	report, err := Verify(ctx, &of, c.runner, Verification{Folder: folder, Watch: c.watch})
 	if err != nil {
 		return nil, err
 	}
