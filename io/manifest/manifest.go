@@ -96,7 +96,8 @@ func marked(schema *record.Schema, p connector.Page) connector.Page {
 }
 
 // Deleted is, as a source, the rows that a purge has deleted, from its manifest, each a microsecond later than it was: later than its tombstone,
-// and earlier than whatever has been written since. A row that is there again is filtered.
+// and earlier than whatever has been written since. A row that was written since is filtered; one that is there as the purge or an earlier
+// attempt at the restore has left it is not, since what was made of it may be missing.
 type Deleted struct {
 	from connector.Source
 	of   connector.Finder
@@ -134,7 +135,7 @@ func (s *Deleted) Read(ctx context.Context, split connector.Split, page func(con
 		}
 		again := make([]bool, len(rows))
 		err := s.of.Find(connector.Uncounted(ctx), rows, func(i int, p connector.Page) error {
-			again[i] = p.Rows() > 0
+			again[i] = len(p.Dead) > 0 || slices.ContainsFunc(p.Records, func(r *record.Record) bool { return r.Version > rows[i].Version })
 			return nil
 		})
 		if err != nil {

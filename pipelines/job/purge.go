@@ -117,7 +117,7 @@ func (j *Job) PurgeJob(schema *record.Schema, marked string) *Job {
 	return &purge
 }
 
-// RestoreJob is the job that writes again what a run of PurgeJob has deleted, unless it is there again.
+// RestoreJob is the job that writes again what a run of PurgeJob has deleted, unless it was written since.
 func (j *Job) RestoreJob(schema *record.Schema, purged string) *Job {
 	restore := *j
 	restore.Name, restore.Purge = j.Name+"-restore", nil

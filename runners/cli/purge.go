@@ -28,7 +28,7 @@ func (c *purgeCommand) Help() string {
 	return `Without a RUN it marks: what the job reads, and its transforms let through, is written to a manifest with the reason, and nothing is deleted.
 After the time of grace, --purge RUN reads each of these rows again, as it is then: one that is gone, or that the transforms do not let through any more, is filtered.
 What is left is put down in a second manifest and then deleted at the sinks, up to the version that was read: whatever is newer stays.
---restore RUN writes the rows of the second manifest again, unless they are there again.`
+--restore RUN writes the rows of the second manifest again, unless they were written since.`
 }
 
 // Run marks, purges or restores.
@@ -117,7 +117,7 @@ func (c *purgeCommand) tell(ctx context.Context, con *console, p *launch.Prepare
 	case c.Purge != "":
 		of, does, gone = "of the manifest", "deleted", "gone"
 	case c.Restore != "":
-		of, does, gone = "of the manifest", "written again", "there again"
+		of, does, gone = "of the manifest", "written again", "written since"
 	}
 	fmt.Fprintf(con.out, "%s rows %s: %s would be %s; %s are %s, %s are filtered by the job, %s would be dead letters\n", grouped(sum.Read), of, grouped(sum.Left), does,
 		grouped(sum.Gone), gone, grouped(sum.Filtered), grouped(sum.Dead))

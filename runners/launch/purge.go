@@ -1,8 +1,8 @@
 package launch
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -81,7 +81,7 @@ func purgeSchema(ctx context.Context, j *job.Job) (*record.Schema, error) {
 // Prospect is what a run would do, as far as reading tells.
 type Prospect struct {
 	Read     int64 // entries
-	Gone     int64 // that the source leaves out: of a purge rows that are gone, of a restore rows that are there again
+	Gone     int64 // that the source leaves out: of a purge rows that are gone, of a restore rows that were written since
 	Filtered int64 // by the job's transforms: conditions that do not hold any more
 	Left     int64 // what the sinks would get, before their own conditions
 	Dead     int64
@@ -116,7 +116,7 @@ func (p *Prepared) Prospect(ctx context.Context) (*Prospect, error) {
 	return sum, nil
 }
 
-// Order names the sinks of the job in the order in which a record comes to them: "deleted, then search and titles, then assets".
+// Order names the sinks of the job in the order in which a record comes to them: "deleted, then by_tag and search, then assets".
 func (p *Prepared) Order() string {
 	rank := map[string]int{}
 	var of func(name string) int
@@ -130,10 +130,7 @@ func (p *Prepared) Order() string {
 	}
 	var text string
 	names := slices.SortedFunc(maps.Keys(p.Job.Sinks), func(a, b string) int {
-		if d := of(a) - of(b); d != 0 {
-			return d
-		}
-		return min(1, max(-1, len(a)-len(b)))
+		return cmp.Or(of(a)-of(b), cmp.Compare(a, b))
 	})
 	for i, name := range names {
 		switch {
@@ -141,7 +138,7 @@ func (p *Prepared) Order() string {
 		case rank[name] > rank[names[i-1]]:
 			text += ", then "
 		default:
-			text += fmt.Sprint(" and ")
+			text += " and "
 		}
 		text += name
 	}

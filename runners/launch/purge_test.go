@@ -245,7 +245,7 @@ func TestPurge(t *testing.T) {
 		t.Fatal(err)
 	}
 	prospect, err := prepared.Prospect(t.Context())
-	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 || prepared.Order() != "deleted, then lines and by_tag and search, then assets" {
+	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 || prepared.Order() != "deleted, then by_tag and lines and search, then assets" {
 		t.Errorf("prospect %+v, %v; %s", prospect, err, prepared.Order())
 	}
 	prepared.Close()
@@ -266,6 +266,8 @@ func TestPurge(t *testing.T) {
 	p.write(8, "2093-01-01", 3000)
 	p.write(10, "2093-01-01", 3000)
 	p.remove(10, 3001)
+	// A restore was killed when it had brought back asset 12 itself, but nothing that is made of it.
+	p.cql("INSERT INTO " + p.name + ".assets (bucket, id, title, tags, views) VALUES ('b0', 12, 't12', {'x', 'y12'}, 7) USING TIMESTAMP 1001")
 	for range 2 {
 		if _, report = p.restore(purged); report.DeadLetters > 0 {
 			t.Errorf("restored: %+v", report)
