@@ -191,7 +191,11 @@ func payload(a asset) (p struct {
 
 // oldDocument is that of the index that there was.
 func oldDocument(k key, a asset) document {
-	return document{index: "-1", fields: map[string]any{"asset_type": k.Kind, "bucket": k.Bucket, "id": k.ID.String(), "title": a.Title, "size": a.Size, "tags": a.Tags}}
+	d := document{index: "-1", fields: map[string]any{"asset_type": k.Kind, "bucket": k.Bucket, "id": k.ID.String(), "title": a.Title, "size": a.Size, "tags": a.Tags}}
+	if a.Size == 0 {
+		d.fields["size"] = nil // the table has none
+	}
+	return d
 }
 
 // newDocument is one with a field more, in another index.
