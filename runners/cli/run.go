@@ -165,6 +165,8 @@ func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
 		fmt.Fprintf(w, "dead letters: %s in %s\n", grouped(r.DeadLetters), place(j.DeadLetters))
 	}
 	switch {
+	case r.State == journal.Complete && r.Read == 0:
+		fmt.Fprintln(w, "sums: balanced, but nothing was there to read: see what the source chooses")
 	case r.State == journal.Complete:
 		fmt.Fprintln(w, "sums: balanced")
 	case len(r.Faults) == 0:

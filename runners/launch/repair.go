@@ -65,6 +65,9 @@ func writeKey(to *bytes.Buffer, schema *record.Schema, key []byte) error {
 // write writes verify-RUN-repair.yaml with verify-RUN-keys.jsonl, and verify-RUN-extras-SINK.jsonl, as far as there is something to tell. It gives the
 // name of the job file.
 func (r *repair) write(folder string) (name string, err error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
 	path := func(rest string) string { return filepath.Join(folder, "verify-"+r.id.ID+"-"+rest) }
 	for sink, lines := range r.extras {
 		if err := os.WriteFile(path("extras-"+sink+".jsonl"), lines.Bytes(), 0o644); err != nil {

@@ -25,7 +25,7 @@ import (
 // Verification says how the targets of a job are verified.
 type Verification struct {
 	Resume string // the verification to go on with, by the id of its report; "": a new one
-	Folder string // where the repair job is written; "": none is
+	Folder string // where the repair job is written, made where it is missing; "": none is
 	Watch  Watch  // of each of its runs; may be nil
 }
 
