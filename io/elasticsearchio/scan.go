@@ -77,7 +77,7 @@ func (o *opened) scan(split connector.Split) (*scan, error) {
 		return nil, fail.Job("elasticsearch.index_missing", "the index %q is not (any more) among those of %q", name, o.pattern).
 			WithFix("start a new run, which plans what there is now")
 	}
-	r := &scan{opened: o, index: idx, order: idx.order, split: split, last: split.Start, size: 100, most: min(o.pageRows(), idx.window)}
+	r := &scan{opened: o, index: idx, order: idx.order, split: split, last: split.Start, size: 100, most: min(mostHits, idx.window)}
 	if split.Rows > 0 && split.Bytes > 0 {
 		r.size = int(int64(o.config.Page.Or(defaultPage)) * split.Rows / split.Bytes)
 	}
@@ -88,7 +88,11 @@ func (o *opened) scan(split connector.Split) (*scan, error) {
 	return r, nil
 }
 
-const defaultPage = 1 << 20
+// What a request asks for: sorting costs the server about as much for a few documents as for many.
+const (
+	defaultPage = 1 << 20 // bytes
+	mostHits    = 5000
+)
 
 // read hands on the pages.
 func (r *scan) read(ctx context.Context, page func(connector.Page) error) error {
@@ -153,15 +157,24 @@ func (r *scan) bounded(held []placed) error {
 		r.index.order.names(), held[0].id).WithFix("name fields in order that together differ for nearly all documents")
 }
 
-// hand hands on a page.
+// hand hands on documents in pages as small as they are wanted; those that share a position stay together.
 func (r *scan) hand(all []placed, page func(connector.Page) error) error {
-	p := connector.Page{Last: all[len(all)-1].at}
-	origin := record.Origin{Split: r.split.String(), Position: r.last}
-	for _, h := range all {
-		r.add(&p, h.hit, origin)
+	for len(all) > 0 {
+		n := r.need.Page(len(all))
+		for n < len(all) && bytes.Equal(all[n].at, all[n-1].at) {
+			n++
+		}
+		p := connector.Page{Last: all[n-1].at}
+		origin := record.Origin{Split: r.split.String(), Position: r.last}
+		for _, h := range all[:n] {
+			r.add(&p, h.hit, origin)
+		}
+		r.last, all = p.Last, all[n:]
+		if err := page(p); err != nil {
+			return err
+		}
 	}
-	r.last = p.Last
-	return page(p)
+	return nil
 }
 
 // next gives the next documents, and whether they are the last. Where the cluster, or a part of it, could not be reached it opens another
@@ -278,7 +291,7 @@ func (r *scan) grow(a answer) {
 	}
 	fits := int(r.config.Page.Or(defaultPage) * int64(len(a.hits)) / max(1, a.bytes))
 	r.size = max(1, min(fits, 2*r.size, r.most))
-	r.most = min(r.most+r.most/8+1, r.pageRows(), r.index.window)
+	r.most = min(r.most+r.most/8+1, mostHits, r.index.window)
 }
 
 // shrink makes requests smaller, and lets them grow slowly.

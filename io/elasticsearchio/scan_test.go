@@ -122,8 +122,7 @@ func TestClosedPointInTime(t *testing.T) {
 	}
 	es.bulk(index, docs...)
 	for order, every := range map[string]int{"id": 2, "kind": 15} {
-		s := es.source(index, func(c *SourceConfig) { c.Fields, c.Order = fields(`{"id":"text"}`), []string{order} })
-		s.need.PageRows = 10
+		s := es.source(index, func(c *SourceConfig) { c.Fields, c.Order, c.Page = fields(`{"id":"text"}`), []string{order}, 2<<10 })
 		o, err := s.open(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -132,6 +131,7 @@ func TestClosedPointInTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		r.size = 10
 		got, n := seen{records: map[string]*record.Record{}}, 0
 		used := map[string]bool{}
 		for end := false; !end; {

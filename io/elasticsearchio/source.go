@@ -281,7 +281,7 @@ func (o *opened) sample(ctx context.Context) error {
 	var a answer
 	retry := o.config.retry()
 	retry.Deadline = 0
-	size := min(100, o.pageRows())
+	size := 100
 	err := connector.Request(ctx, retry, func() (_ int, _ int64, err error) {
 		for {
 			body := object{"size": size, "version": true, "track_total_hits": true, "_source": o.wantedSource()}
@@ -336,9 +336,6 @@ func (o *opened) suggest(hits []hit) string {
 	}
 	return strings.Join(all, ", ")
 }
-
-// pageRows is the number of documents of the largest request.
-func (o *opened) pageRows() int { return o.need.Page(5000) }
 
 // body is that of a search for documents: of an index, within its own conditions and further ones.
 func (o *opened) body(idx *readIndex, further []any, size int) object {
