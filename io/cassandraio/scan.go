@@ -166,25 +166,6 @@ func serializeKey(values [][]byte) []byte {
 	return b
 }
 
-// keyValues is the inverse of serializeKey.
-func (t *table) keyValues(key []byte) ([][]byte, error) {
-	if len(t.partition) == 1 {
-		return [][]byte{key}, nil
-	}
-	values := make([][]byte, len(t.partition))
-	for i := range values {
-		if len(key) < 2 {
-			return nil, errPosition
-		}
-		n := int(binary.BigEndian.Uint16(key))
-		if len(key) < n+3 {
-			return nil, errPosition
-		}
-		values[i], key = key[2:2+n], key[n+3:]
-	}
-	return values, nil
-}
-
 // tokenScan reads partitions from a token on, up to and with another.
 func (t *table) tokenScan(from, to int64) scan {
 	var conditions []string

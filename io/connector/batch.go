@@ -119,15 +119,20 @@ func (b *Batcher) Flush(ctx context.Context) ([][]byte, error) {
 	if _, err := b.Checkpoint(ctx); err != nil {
 		return nil, err
 	}
+	Await(ctx, &b.flying, b.cancel)
+	return nil, context.Cause(b.ctx)
+}
+
+// Await waits for what a writer has under way; when ctx ends first, it cancels that and waits for its end.
+func Await(ctx context.Context, flying *sync.WaitGroup, cancel context.CancelCauseFunc) {
 	done := make(chan struct{})
-	go func() { b.flying.Wait(); close(done) }()
+	go func() { flying.Wait(); close(done) }()
 	select {
 	case <-done:
 	case <-ctx.Done():
-		b.cancel(context.Cause(ctx))
+		cancel(context.Cause(ctx))
 		<-done
 	}
-	return nil, context.Cause(b.ctx)
 }
 
 // Close implements Writer.

@@ -283,14 +283,7 @@ func (w *writer) Checkpoint(context.Context) ([][]byte, error) {
 
 // Flush implements connector.Writer.
 func (w *writer) Flush(ctx context.Context) ([][]byte, error) {
-	done := make(chan struct{})
-	go func() { w.flying.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		w.cancel(context.Cause(ctx))
-		<-done
-	}
+	connector.Await(ctx, &w.flying, w.cancel)
 	return nil, context.Cause(w.ctx)
 }
 

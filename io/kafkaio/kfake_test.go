@@ -102,6 +102,11 @@ func messages(t testing.TB, brokers []string, topic string) (all []*sarama.Consu
 	var reading sync.WaitGroup
 	for _, partition := range partitions {
 		end, err := client.GetOffset(topic, partition, sarama.OffsetNewest)
+		// A broker may not know yet that it leads a topic made a moment ago.
+		for errors.Is(err, sarama.ErrNotLeaderForPartition) && t.Context().Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+			end, err = client.GetOffset(topic, partition, sarama.OffsetNewest)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,16 +29,8 @@ func (l *lane) comesAfter(other *lane) bool {
 
 // ranks are the lanes of sinks, those that come after others in a later rank.
 func (p *pass) ranks() (ranks [][]*lane) {
-	var rank func(l *lane) int
-	rank = func(l *lane) int {
-		n := 0
-		for _, b := range l.after {
-			n = max(n, 1+rank(b))
-		}
-		return n
-	}
 	for _, l := range p.lanes[1:] {
-		n := rank(l)
+		n := p.job.Rank(l.name)
 		for len(ranks) <= n {
 			ranks = append(ranks, nil)
 		}

@@ -50,7 +50,7 @@ func (p place) compare(other place) int {
 	return cmp.Or(cmp.Compare(p.hash, other.hash), cmp.Compare(p.partition, other.partition))
 }
 
-// Left is the number of splits of a stage, in percent, that some sinks have not finished; sinks nil: all.
+// Left is the number of splits of a stage, in percent, that some sinks have not finished.
 func Left(ctx context.Context, j journal.Journal, run string, sinks []string, percent float64) (left int, err error) {
 	chosen, err := stage(ctx, j, run, percent)
 	if err != nil {

@@ -93,6 +93,15 @@ func (j *Job) Validate() []connector.Fault {
 	return faults
 }
 
+// Rank is how many sinks one after the other come before a sink; 0: none.
+func (j *Job) Rank(sink string) int {
+	n := 0
+	for _, first := range j.Sinks[sink].After {
+		n = max(n, 1+j.Rank(first))
+	}
+	return n
+}
+
 // before tells whether a sink comes before another, at once or by others in between. seen are sinks that were looked at.
 func (j *Job) before(first, name string, seen []string) bool {
 	return first == name || !slices.Contains(seen, name) && slices.ContainsFunc(j.Sinks[name].After, func(n string) bool {

@@ -181,14 +181,7 @@ func (w *writer) Checkpoint(ctx context.Context) ([][]byte, error) {
 	if err := w.send(ctx); err != nil {
 		return nil, err
 	}
-	done := make(chan struct{})
-	go func() { w.flying.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		w.cancel(context.Cause(ctx))
-		<-done
-	}
+	connector.Await(ctx, &w.flying, w.cancel)
 	if w.ctx.Err() != nil {
 		return nil, context.Cause(w.ctx)
 	}

@@ -109,7 +109,7 @@ func (o one) change(ctx context.Context, con *console, system, kind, told string
 		return err
 	}
 	defer j.Close()
-	of, err := jobOf(info)
+	of, err := launch.JobOf(info)
 	if err != nil {
 		return err
 	}

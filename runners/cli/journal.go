@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"strings"
 
@@ -109,15 +107,6 @@ func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo,
 	}
 	return journal.RunInfo{}, fail.Job("journal.several_runs", "%d runs begin with %s: %s, %s ...", len(found), name, found[0].ID, found[1].ID).
 		WithFix("give more of the id")
-}
-
-// jobOf is the job as a run began with it.
-func jobOf(r journal.RunInfo) (*job.Job, error) {
-	j := &job.Job{}
-	if err := json.Unmarshal(r.JobFile, j); err != nil {
-		return nil, fmt.Errorf("the job of run %s: %w", r.ID, err)
-	}
-	return j, nil
 }
 
 func runOf(r journal.RunInfo) connector.Run {

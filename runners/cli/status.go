@@ -114,7 +114,7 @@ func stateText(s journal.State, alive int) string {
 }
 
 func statusOf(ctx context.Context, j journal.Journal, info journal.RunInfo) (*status, error) {
-	of, err := jobOf(info)
+	of, err := launch.JobOf(info)
 	if err != nil {
 		return nil, err
 	}

@@ -207,6 +207,15 @@ func (p *Prepared) failed(ctx context.Context, j journal.Journal, attempt int, e
 	return fmt.Errorf("run %s did not finish: %w", p.Run.ID, err)
 }
 
+// JobOf is the job as a run began with it.
+func JobOf(r journal.RunInfo) (*job.Job, error) {
+	j := &job.Job{}
+	if err := json.Unmarshal(r.JobFile, j); err != nil {
+		return nil, fmt.Errorf("the job of run %s: %w", r.ID, err)
+	}
+	return j, nil
+}
+
 // Resumption says how a run goes on.
 type Resumption struct {
 	Job   *job.Job // with other settings; nil: as it was
@@ -229,9 +238,9 @@ func Resume(ctx context.Context, j journal.Journal, run string, r Resumption, o 
 	if err := o.reachable(ctx); err != nil {
 		return nil, nil, err
 	}
-	was := &job.Job{}
-	if err := json.Unmarshal(info.JobFile, was); err != nil {
-		return nil, nil, fmt.Errorf("the job of run %s: %w", run, err)
+	was, err := JobOf(info)
+	if err != nil {
+		return nil, nil, err
 	}
 	now := r.Job
 	if now == nil {

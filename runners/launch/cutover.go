@@ -116,9 +116,9 @@ func (c *Cutover) Backfilled(ctx context.Context, run string) (*cutover.Proof, e
 	if info == nil || info.State != journal.Complete {
 		return nil, nil
 	}
-	was := &job.Job{}
-	if err := json.Unmarshal(info.JobFile, was); err != nil {
-		return nil, fmt.Errorf("the job of run %s: %w", run, err)
+	was, err := JobOf(*info)
+	if err != nil {
+		return nil, err
 	}
 	p, err := Prepare(ctx, c.of)
 	if err != nil {

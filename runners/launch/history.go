@@ -56,8 +56,8 @@ func History(ctx context.Context, j journal.Journal, key string) (*Past, error) 
 // handling is that of one run; concerns is false where the run did not come by the row.
 func (l locators) handling(ctx context.Context, j journal.Journal, run journal.RunInfo, key string) (h *Handling, concerns bool, err error) {
 	h = &Handling{Run: run}
-	of := &job.Job{}
-	if err := json.Unmarshal(run.JobFile, of); err != nil {
+	of, err := JobOf(run)
+	if err != nil {
 		return nil, false, err
 	}
 	for letter, err := range j.Letters(ctx, run.ID, journal.LetterFilter{}) {

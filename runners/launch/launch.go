@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -126,13 +125,8 @@ func Sum(splits []connector.Split) journal.Total {
 
 // Unfinished is the last run of the same job, if it can be resumed and nobody works at it; "": there is none.
 func (p *Prepared) Unfinished(ctx context.Context) (string, error) {
-	if file := p.Job.Journal.SQLite; file != "" {
-		if _, err := os.Stat(file); err != nil {
-			return "", nil
-		}
-	}
-	j, err := journal.Open(ctx, *p.Job.Journal)
-	if err != nil {
+	j, err := existing(ctx, p.Job)
+	if err != nil || j == nil {
 		return "", err
 	}
 	defer j.Close()

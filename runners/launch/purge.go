@@ -118,24 +118,14 @@ func (p *Prepared) Prospect(ctx context.Context) (*Prospect, error) {
 
 // Order names the sinks of the job in the order in which a record comes to them: "deleted, then by_tag and search, then assets".
 func (p *Prepared) Order() string {
-	rank := map[string]int{}
-	var of func(name string) int
-	of = func(name string) int {
-		n := 0
-		for _, before := range p.Job.Sinks[name].After {
-			n = max(n, of(before)+1)
-		}
-		rank[name] = n
-		return n
-	}
 	var text string
 	names := slices.SortedFunc(maps.Keys(p.Job.Sinks), func(a, b string) int {
-		return cmp.Or(of(a)-of(b), cmp.Compare(a, b))
+		return cmp.Or(p.Job.Rank(a)-p.Job.Rank(b), cmp.Compare(a, b))
 	})
 	for i, name := range names {
 		switch {
 		case i == 0:
-		case rank[name] > rank[names[i-1]]:
+		case p.Job.Rank(name) > p.Job.Rank(names[i-1]):
 			text += ", then "
 		default:
 			text += " and "

@@ -3,7 +3,6 @@ package launch
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -139,9 +138,9 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 
 // Prepare makes the job of a group and prepares it.
 func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
-	was := &job.Job{}
-	if err := json.Unmarshal(r.Run.JobFile, was); err != nil {
-		return nil, fmt.Errorf("the job of run %s: %w", r.Run.ID, err)
+	was, err := JobOf(r.Run)
+	if err != nil {
+		return nil, err
 	}
 	now := was
 	if r.Job != nil {
@@ -253,8 +252,8 @@ func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err
 	if err != nil || info.Parent == "" || info.State != journal.Complete {
 		return r, err
 	}
-	of := &job.Job{}
-	if err := json.Unmarshal(info.JobFile, of); err != nil || of.Source.Letters == nil {
+	of, err := JobOf(info)
+	if err != nil || of.Source.Letters == nil {
 		return r, err
 	}
 	history, err := j.History(ctx, run)
