@@ -123,7 +123,7 @@ func (o *tableSource) qualified(name string) string {
 // queriedBuckets takes the rows of a query as partitions.
 func (o *tableSource) queriedBuckets(ctx context.Context, cql string, take func([]record.Value) error) error {
 	size := &pageSize{target: math.MaxInt64, most: mostRows}
-	size.limit.Store(smallBucket)
+	size.limit.Store(countRows)
 	for state := []byte(nil); ; {
 		a, err := o.request(ctx, "", scan{cql: cql}, state, size)
 		if fail.CodeOf(err) == "cassandra.refused" {

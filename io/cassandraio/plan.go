@@ -19,7 +19,8 @@ import (
 
 const (
 	planners     = 8    // probes under way at once
-	smallBucket  = 1000 // rows: a bucket that has fewer is counted
+	smallBucket  = 200  // rows: a bucket that has fewer is counted
+	countRows    = 1000 // keys that a request for counting asks for
 	sampleRows   = 20   // rows read whole, for their size
 	sampledFirst = 16   // buckets of which some are
 )
@@ -235,7 +236,7 @@ type stretch struct {
 
 const (
 	probeRows  = 16
-	firstLooks = 16 // places at which a wide bucket is looked at first
+	firstLooks = 8 // places at which a bucket is looked at first
 	fill       = 0.7
 	noLimit    = 1 << 40
 )
@@ -321,7 +322,7 @@ func (c *cutter) walk(ctx context.Context, rows [][]byte) ([]piece, error) {
 			last = at
 		}
 		var err error
-		if rows, err = c.probe(ctx, last, smallBucket, false); err != nil {
+		if rows, err = c.probe(ctx, last, countRows, false); err != nil {
 			return nil, err
 		}
 	}
@@ -408,7 +409,7 @@ func (c *cutter) dense() (looks []*look) {
 		}
 		inside := c.within(a, b, g.width, evenly(int(min(16, max(2, math.Ceil(g.most/enough)))))...)
 		if len(inside) == 0 { // too close for the scale: count on from here
-			inside = []*look{{from: a.to, limit: int(min(c.target/4, smallBucket))}}
+			inside = []*look{{from: a.to, limit: int(min(c.target/4, countRows))}}
 		}
 		looks = append(looks, inside...)
 	}

@@ -143,7 +143,7 @@ func (e smallerNext) Unwrap() error { return e.error }
 // eachRow calls each for every row of a scan, with its columns in dest, until it fails.
 func (o *tableSource) eachRow(ctx context.Context, list string, s scan, dest []any, each func() error) error {
 	size := &pageSize{target: math.MaxInt64, most: mostRows}
-	size.limit.Store(smallBucket)
+	size.limit.Store(countRows)
 	for state := []byte(nil); ; {
 		a, err := o.request(ctx, list, s, state, size)
 		if err != nil {

@@ -58,8 +58,10 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 	}
 	// Trap: file:// locations are decoded on disk, but not in manifests.
 	location := plainPath(t.Location())
+	local := !strings.Contains(location, "://")
 	if data, ok := t.Properties()[table.WriteDataPathKey]; ok {
 		props[table.WriteDataPathKey] = plainPath(data)
+		local = local && !strings.Contains(plainPath(data), "://")
 	}
 	if location != t.Location() {
 		err = b.SetLoc(location)
@@ -73,9 +75,11 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 	}
 	watched := &watchedIO{}
 	files := func(ctx context.Context) (iceio.IO, error) {
-		ctx, err := patient(ctx)
-		if err != nil {
-			return nil, err
+		var err error
+		if !local {
+			if ctx, err = patient(ctx); err != nil {
+				return nil, err
+			}
 		}
 		inner, err := t.FS(ctx)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/catalog"
 	sqlcatalog "github.com/apache/iceberg-go/catalog/sql"
 	"github.com/apache/iceberg-go/table"
+	"github.com/gocql/gocql"
 	_ "modernc.org/sqlite"
 
 	"reprise/pipelines/job"
@@ -37,10 +38,15 @@ func (b *bench) lake(ctx context.Context) error {
 		return err
 	}
 	defer session.Close()
-	j := &job.Job{Name: "bench-lake", Source: job.Source{Cassandra: b.source(skewed)}}
+	err = b.eachSize(func(keyspace string, rounds int) error { return b.lakeOf(ctx, session, keyspace, rounds) })
+	return errors.Join(err, os.RemoveAll(b.warehouse()), os.Remove(b.catalog()))
+}
+
+func (b *bench) lakeOf(ctx context.Context, session *gocql.Session, keyspace string, rounds int) error {
+	j := &job.Job{Name: "bench-lake", Source: job.Source{Cassandra: b.source(keyspace)}}
 	var rows int64
 	run := func(name string) (time.Duration, error) {
-		j.Sinks = map[string]job.Sink{"lake": {Target: job.Target{Iceberg: b.table(name)}}}
+		j.Sinks = map[string]job.Sink{"lake": {Target: job.Target{Iceberg: b.table(keyspace + "_" + name)}}}
 		f, err := b.reprise(ctx, j)
 		rows = f.report.Read
 		return f.took, err
@@ -48,14 +54,16 @@ func (b *bench) lake(ctx context.Context) error {
 	if _, err := run("rows"); err != nil {
 		return err
 	}
-	batches, err := b.batches(ctx, "rows")
+	batches, err := b.batches(ctx, keyspace+"_rows")
 	if err != nil {
 		return err
 	}
 	defer batches.release()
-	all, err := turns(b.Rounds,
-		side{"Iceberg: reading loop", timed(func() error { return plainLoop{session, skewed, true}.count(ctx, &sum{}) })},
-		side{"Iceberg: writing loop", func(round int) (time.Duration, error) { return batches.write(ctx, fmt.Sprintf("by_hand_%d", round)) }},
+	all, err := turns(rounds,
+		side{"Iceberg: reading loop", timed(func() error { return plainLoop{session, keyspace, true}.count(ctx, &sum{}) })},
+		side{"Iceberg: writing loop", func(round int) (time.Duration, error) {
+			return batches.write(ctx, fmt.Sprintf("%s_by_hand_%d", keyspace, round))
+		}},
 		side{"Iceberg: Reprise", func(round int) (time.Duration, error) { return run(fmt.Sprintf("job_%d", round)) }})
 	if err != nil {
 		return err
@@ -66,7 +74,7 @@ func (b *bench) lake(ctx context.Context) error {
 	}
 	b.report.add(line{fmt.Sprintf("Cassandra to Iceberg, %d rows, with the start of the process", rows), all[2].String(), "the slower half, " + half + ": " + slower.String(),
 		ratio(slower, all[2]), atLeast(0.8)})
-	return errors.Join(os.RemoveAll(b.warehouse()), os.Remove(b.catalog()))
+	return nil
 }
 
 // arrowRows are the rows of a table in memory.

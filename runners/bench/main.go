@@ -88,9 +88,9 @@ func (b *bench) load(ctx context.Context) error {
 	corpora := []corpus{{skewed, "skewed", rows}}
 	if slices.Contains(b.Parts, "memory") {
 		corpora = append(corpora, corpus{even, "even", rows})
-		if b.Large > 0 {
-			corpora = append(corpora, corpus{large, "skewed", b.Large})
-		}
+	}
+	if b.Large > 0 && slices.ContainsFunc([]string{"memory", "search", "lake"}, func(part string) bool { return slices.Contains(b.Parts, part) }) {
+		corpora = append(corpora, corpus{large, "skewed", b.Large})
 	}
 	for _, c := range corpora {
 		cmd := exec.CommandContext(ctx, "go", "run", "./runners/corpus/load", "--keyspace", c.keyspace, "--layout", c.layout,
@@ -101,6 +101,15 @@ func (b *bench) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// eachSize measures the small corpus in all rounds, and the large one once.
+func (b *bench) eachSize(measure func(keyspace string, rounds int) error) error {
+	err := measure(skewed, b.Rounds)
+	if err == nil && b.Large > 0 {
+		err = measure(large, 1)
+	}
+	return err
 }
 
 // say tells on standard error what goes on.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
 	"github.com/elastic/go-elasticsearch/v8/esapi"
+	"github.com/gocql/gocql"
 	"golang.org/x/sync/errgroup"
 
 	"reprise/io/cassandraio"
@@ -38,15 +39,19 @@ func (b *bench) search(ctx context.Context) error {
 		return err
 	}
 	defer session.Close()
+	return b.eachSize(func(keyspace string, rounds int) error { return b.searchOf(ctx, client, session, keyspace, rounds) })
+}
+
+func (b *bench) searchOf(ctx context.Context, client *elastictransport.Client, session *gocql.Session, keyspace string, rounds int) error {
 	var rows int64
-	all, err := turns(b.Rounds,
+	all, err := turns(rounds,
 		side{"Elasticsearch: loop", b.intoIndex(ctx, client, "loop", func(index string) (time.Duration, error) {
 			return timed(func() error {
-				return searchByHand(ctx, plainLoop{session, skewed, true}, client, index)
+				return searchByHand(ctx, plainLoop{session, keyspace, true}, client, index)
 			})(0)
 		})},
 		side{"Elasticsearch: Reprise", b.intoIndex(ctx, client, "job", func(index string) (time.Duration, error) {
-			f, err := b.reprise(ctx, &job.Job{Name: "bench-search", Source: job.Source{Cassandra: b.source(skewed)},
+			f, err := b.reprise(ctx, &job.Job{Name: "bench-search", Source: job.Source{Cassandra: b.source(keyspace)},
 				Sinks: map[string]job.Sink{"search": {Target: job.Target{Elasticsearch: b.index(index)}}}})
 			rows = f.report.Read
 			return f.took, err

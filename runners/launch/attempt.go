@@ -28,6 +28,8 @@ func (p *Prepared) Execute(ctx context.Context, o Runner, watch Watch) (*flow.Re
 	if err := o.reachable(ctx); err != nil {
 		return nil, err
 	}
+	plan := p.planAhead(ctx)
+	defer plan.stop()
 	// Nothing is created for one sink where another is wrong.
 	if err := p.Targets(ctx, true); err != nil {
 		return nil, err
@@ -43,10 +45,39 @@ func (p *Prepared) Execute(ctx context.Context, o Runner, watch Watch) (*flow.Re
 	if err := p.begin(ctx, j); err != nil {
 		return nil, err
 	}
-	if err := p.savePlan(ctx, j); err != nil {
+	splits, err := plan.wait()
+	if err == nil {
+		err = j.SavePlan(ctx, p.Run.ID, slices.Values(splits), Sum(splits))
+	}
+	if err != nil {
 		return nil, p.failed(ctx, j, 0, err)
 	}
 	return p.attempt(ctx, j, o, nil, watch)
+}
+
+// planning is a plan that is made while something else is done.
+type planning struct {
+	cancel context.CancelFunc
+	wait   func() ([]connector.Split, error)
+}
+
+// planAhead plans, which only reads, beside the checks of the targets.
+func (p *Prepared) planAhead(ctx context.Context) planning {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var splits []connector.Split
+	var err error
+	go func() {
+		defer close(done)
+		splits, err = p.Plan(ctx)
+	}()
+	return planning{cancel, func() ([]connector.Split, error) { <-done; return splits, err }}
+}
+
+// stop ends what is not done and returns when it has ended.
+func (p planning) stop() {
+	p.cancel()
+	p.wait()
 }
 
 // begin writes the run down.
