@@ -56,9 +56,12 @@ type loaded struct {
 
 var _ connector.Loader = (*Sink)(nil)
 
+// Loads implements connector.Loader.
+func (s *Sink) Loads() bool { return s.config.Load != nil }
+
 // Load implements connector.Loader.
 func (s *Sink) Load(ctx context.Context, run connector.Run, attempt int) (told []string, err error) {
-	if s.config.Load == nil {
+	if !s.Loads() {
 		return nil, nil
 	}
 	c, found, err := s.loadable(ctx)
@@ -173,7 +176,7 @@ var unloadRetry = connector.Retry{First: 200 * time.Millisecond, Max: 2 * time.S
 
 // Unload implements connector.Loader. It refreshes the indices, so that what was loaded shows.
 func (s *Sink) Unload(ctx context.Context, run connector.Run, attempt int) ([]string, error) {
-	if s.config.Load == nil {
+	if !s.Loads() {
 		return nil, nil
 	}
 	return s.unload(ctx, func(l *loaded) bool { return l.Run == run.ID && l.Attempt <= attempt })

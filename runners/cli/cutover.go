@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"reprise/io/journal"
 	"reprise/pipelines/cutover"
 	"reprise/pipelines/job"
 	"reprise/runners/launch"
@@ -52,13 +51,8 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 			return fail.Job("cutover.query", "the query cannot be read: %w", err)
 		}
 	}
-	var p *progress
-	o.Watch = func(j journal.Journal, run string, attempt int, total journal.Total) {
-		p.stop()
-		p = watch(con.err, j, run, attempt, total)
-	}
-	quiet := func() { p.stop(); p = nil }
-	defer func() { quiet() }()
+	follow := follower{w: con.err}
+	o.Watch = follow.attempt
 	x, err := launch.NewCutover(of, o)
 	if err != nil {
 		return err
@@ -99,7 +93,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		}
 		step := v.Next
 		proof, err := x.Do(ctx, v)
-		quiet()
+		follow.stop()
 		if err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}

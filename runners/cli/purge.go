@@ -56,11 +56,9 @@ func (c *purgeCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	began := time.Now()
-	var progress *progress
-	report, err := p.Execute(ctx, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
-		progress = watch(con.err, j, run, attempt, total)
-	})
-	progress.stop()
+	follow := follower{w: con.err}
+	report, err := p.Execute(ctx, runner, follow.attempt)
+	follow.stop()
 	if err != nil {
 		return err
 	}

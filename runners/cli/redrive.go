@@ -83,12 +83,9 @@ func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journ
 	}
 	defer p.Close()
 	began := time.Now()
-	var progress *progress
-	report, err := p.Send(ctx, j, g, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
-		progress.stop() // of the attempt before
-		progress = watch(con.err, j, run, attempt, total)
-	})
-	progress.stop()
+	follow := follower{w: con.err}
+	report, err := p.Send(ctx, j, g, runner, follow.attempt)
+	follow.stop()
 	if err != nil {
 		return err
 	}

@@ -64,13 +64,9 @@ func (c *resumeCommand) Run(ctx context.Context, con *console) error {
 	}
 	defer served.Close()
 	began := time.Now()
-	var progress *progress
-	p, report, err := launch.Resume(ctx, j, info.ID, r, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
-		served.Show(j, run)
-		progress.stop() // of the attempt before
-		progress = watch(con.err, j, run, attempt, total)
-	})
-	progress.stop()
+	follow := follower{w: con.err, served: served}
+	p, report, err := launch.Resume(ctx, j, info.ID, r, runner, follow.attempt)
+	follow.stop()
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/runners/launch"
+	"reprise/runners/metrics"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -51,13 +52,9 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	began := time.Now()
-	var progress *progress
-	report, err := p.Execute(ctx, runner, func(j journal.Journal, run string, attempt int, total journal.Total) {
-		served.Show(j, run)
-		progress.stop() // of the attempt before
-		progress = watch(con.err, j, run, attempt, total)
-	})
-	progress.stop()
+	follow := follower{w: con.err, served: served}
+	report, err := p.Execute(ctx, runner, follow.attempt)
+	follow.stop()
 	if err != nil {
 		return err
 	}
@@ -203,6 +200,30 @@ func grouped(n int64) string {
 	return s
 }
 
+// follower shows the attempts of runs while they go on, one after the other.
+type follower struct {
+	w      io.Writer
+	served *metrics.Server // that shows the run, too; may be nil
+	shown  *progress
+}
+
+// attempt is a launch.Watch: it ends with the attempt before and shows the next one.
+func (f *follower) attempt(j journal.Journal, run string, attempt int, total journal.Total) {
+	if f.shown == nil { // attempts of one run have the same metrics
+		f.served.Show(j, run)
+	}
+	f.stop()
+	f.shown = watch(f.w, j, run, attempt, total)
+}
+
+func (f *follower) stop() {
+	if f.shown != nil {
+		close(f.shown.quit)
+		<-f.shown.done
+		f.shown = nil
+	}
+}
+
 // progress shows an attempt while it goes on: one line, written over, on a terminal; a log message each ten seconds elsewhere.
 type progress struct {
 	w       io.Writer
@@ -310,12 +331,4 @@ func total(beats []journal.Beat) (d done) {
 		}
 	}
 	return d
-}
-
-func (p *progress) stop() {
-	if p == nil {
-		return
-	}
-	close(p.quit)
-	<-p.done
 }

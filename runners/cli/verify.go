@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"reprise/io/journal"
 	"reprise/pipelines/job"
 	"reprise/pipelines/verify"
 	"reprise/runners/launch"
@@ -34,13 +33,9 @@ func (c *verifyCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	began := time.Now()
-	var shown *progress
-	report, err := launch.Verify(ctx, j, runner, launch.Verification{Resume: c.Resume, Folder: c.Folder,
-		Watch: func(j journal.Journal, run string, attempt int, total journal.Total) {
-			shown.stop()
-			shown = watch(con.err, j, run, attempt, total)
-		}})
-	shown.stop()
+	follow := follower{w: con.err}
+	report, err := launch.Verify(ctx, j, runner, launch.Verification{Resume: c.Resume, Folder: c.Folder, Watch: follow.attempt})
+	follow.stop()
 	if err != nil {
 		return err
 	}

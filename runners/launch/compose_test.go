@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/gocql/gocql"
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/journal"
@@ -47,23 +44,13 @@ limits: {split_rows: 50, error_budget: {}}
 // TestComposedSources runs a union of two tables and a list of keys, each joined with a table and a file, and checks what comes out and the sums.
 func TestComposedSources(t *testing.T) {
 	cassandra, name := services.Need(t, services.Cassandra), services.Name(t)
-	host, port, _ := strings.Cut(cassandra, ":")
-	cluster := gocql.NewCluster(host)
-	cluster.Port, _ = strconv.Atoi(port)
-	cluster.ProtoVersion, cluster.Timeout = 4, 30*time.Second
-	session, err := cluster.CreateSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
+	session := plainSession(t, cassandra, name)
 	exec := func(statement string, args ...any) {
 		t.Helper()
 		if err := session.Query(strings.ReplaceAll(statement, "KS", name), args...).Exec(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	exec("CREATE KEYSPACE KS WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
-	t.Cleanup(func() { _ = session.Query("DROP KEYSPACE " + name).Exec() })
 	exec("CREATE TABLE KS.assets (id int PRIMARY KEY, title text, kind text, licence text)")
 	exec("CREATE TABLE KS.old_assets (id int PRIMARY KEY, kind text, licence text, notes text)")
 	exec("CREATE TABLE KS.licences (licence text PRIMARY KEY, until bigint)")

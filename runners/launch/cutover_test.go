@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,31 +235,12 @@ func (p *platform) open(t *testing.T, text string) *launch.Cutover {
 func newPlatform(t *testing.T, rows int) (*platform, string) {
 	t.Helper()
 	cassandra := services.Need(t, services.Cassandra)
-	host, port, _ := strings.Cut(cassandra, ":")
-	cluster := gocql.NewCluster(host)
-	cluster.Port, _ = strconv.Atoi(port)
-	cluster.ProtoVersion, cluster.Timeout = 4, 20*time.Second
-	session, err := cluster.CreateSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(session.Close)
 	keyspace := services.Name(t)
-	for _, cql := range []string{
-		"CREATE KEYSPACE " + keyspace + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
-		"CREATE TABLE " + keyspace + ".assets (id text PRIMARY KEY, title text)",
-	} {
-		if err := session.Query(cql).Exec(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cluster.Keyspace = keyspace
-	within, err := cluster.CreateSession()
-	if err != nil {
+	session := plainSession(t, cassandra, keyspace)
+	if err := session.Query("CREATE TABLE assets (id text PRIMARY KEY, title text)").Exec(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(within.Close)
-	p := &platform{t: t, session: within, search: services.Need(t, services.Elasticsearch), alias: services.Name(t), titles: map[string]string{}}
+	p := &platform{t: t, session: session, search: services.Need(t, services.Elasticsearch), alias: services.Name(t), titles: map[string]string{}}
 	p.indices = []string{p.alias + "_v1"}
 	p.must(http.MethodPut, "/"+p.indices[0], `{"settings":{"number_of_replicas":0,"refresh_interval":"200ms"},"aliases":{"`+p.alias+`":{}}}`)
 	t.Cleanup(func() {

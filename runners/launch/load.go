@@ -28,12 +28,17 @@ func (p *Prepared) load(ctx context.Context, j journal.Journal, attempt int) (un
 	for name, s := range p.Job.Sinks {
 		sink, err := s.Target.Open()
 		if err != nil {
+			closeAll()
 			return nil, err
 		}
 		opened = append(opened, sink)
-		if l, ok := sink.(connector.Loader); ok {
+		if l, ok := sink.(connector.Loader); ok && l.Loads() {
 			loaders[name] = l
 		}
+	}
+	if len(loaders) == 0 {
+		closeAll()
+		return func() error { return nil }, nil
 	}
 	// each calls a method of every loader and tells what it has changed.
 	each := func(do func(connector.Loader) ([]string, error)) error {

@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/gocql/gocql"
 	"github.com/google/go-cmp/cmp"
@@ -136,23 +136,42 @@ type row struct {
 	Version int64
 }
 
+// plainSession is a plain session in a keyspace of the test's own, which it makes where it is not there and which is dropped with the test.
+func plainSession(t *testing.T, addr, keyspace string) *gocql.Session {
+	t.Helper()
+	cluster := gocql.NewCluster(addr)
+	cluster.ProtoVersion, cluster.Timeout = 4, time.Minute
+	connect := func() *gocql.Session {
+		t.Helper()
+		session, err := cluster.CreateSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(session.Close)
+		return session
+	}
+	admin := connect()
+	if err := admin.Query("CREATE KEYSPACE IF NOT EXISTS " + keyspace + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}").Exec(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := admin.Query("DROP KEYSPACE " + keyspace).Exec(); err != nil {
+			t.Error(err)
+		}
+	})
+	cluster.Keyspace = keyspace
+	return connect()
+}
+
 // cassandraRows reads the table with plain gocql.
 func cassandraRows(t *testing.T, addr, keyspace string) map[string]row {
 	t.Helper()
-	host, port, _ := strings.Cut(addr, ":")
-	cluster := gocql.NewCluster(host)
-	cluster.Port, _ = strconv.Atoi(port)
-	cluster.ProtoVersion = 4
-	session, err := cluster.CreateSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
+	session := plainSession(t, addr, keyspace)
 	rows := map[string]row{}
 	var kind, bucket string
 	var id gocql.UUID
 	var r row
-	all := session.Query(fmt.Sprintf("SELECT asset_type, bucket, id, title, size, WRITETIME(schema_version) FROM %s.assets", keyspace)).Iter()
+	all := session.Query("SELECT asset_type, bucket, id, title, size, WRITETIME(schema_version) FROM assets").Iter()
 	for all.Scan(&kind, &bucket, &id, &r.Title, &r.Size, &r.Version) {
 		rows[kind+"|"+bucket+"|"+id.String()] = r
 		r = row{}

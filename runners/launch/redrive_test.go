@@ -8,12 +8,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/gocql/gocql"
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/deadletter"
@@ -89,15 +86,7 @@ journal: {sqlite: "%[4]s/journal.db"}
 func TestRedriveBesideLiveWrites(t *testing.T) {
 	const rows = 300
 	cassandra, search, name := services.Need(t, services.Cassandra), services.Need(t, services.Elasticsearch), services.Name(t)
-	host, port, _ := strings.Cut(cassandra, ":")
-	cluster := gocql.NewCluster(host)
-	cluster.Port, _ = strconv.Atoi(port)
-	cluster.ProtoVersion, cluster.Timeout = 4, 30*time.Second
-	session, err := cluster.CreateSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
+	session := plainSession(t, cassandra, name)
 	exec := func(statement string, args ...any) {
 		t.Helper()
 		if err := session.Query(strings.ReplaceAll(statement, "KS", name), args...).Exec(); err != nil {
@@ -120,9 +109,7 @@ func TestRedriveBesideLiveWrites(t *testing.T) {
 			t.Fatalf("%s %s: %s", method, path, resp.Status)
 		}
 	}
-	exec("CREATE KEYSPACE KS WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
 	exec("CREATE TABLE KS.pages (id text PRIMARY KEY, title text, size bigint)")
-	t.Cleanup(func() { _ = session.Query("DROP KEYSPACE " + name).Exec() })
 	ask(http.MethodPut, "", `{"mappings": {"properties": {"id": {"type": "keyword"}, "title": {"type": "keyword"}, "size": {"type": "long"}}}}`)
 	t.Cleanup(func() { ask(http.MethodDelete, "", "") })
 	want, refused := map[string]row{}, 0

@@ -142,13 +142,7 @@ func newScene(t *testing.T, rows int64) *scene {
 	if _, _, err := execute(t, s.text(0, "copy"), nil); err != nil {
 		t.Fatal(err)
 	}
-	cluster := gocql.NewCluster(s.host)
-	cluster.Keyspace, cluster.ProtoVersion, cluster.Timeout = s.keyspace, 4, time.Minute
-	var err error
-	if s.session, err = cluster.CreateSession(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.session.Close)
+	s.session = plainSession(t, s.host, s.keyspace)
 	return s
 }
 
