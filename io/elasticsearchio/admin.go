@@ -18,16 +18,25 @@ import (
 // Admin looks at indices and aliases of a cluster, and changes them.
 type Admin struct {
 	client *client
+	url    string // one of the cluster's, for people
 }
 
-// NewAdmin resolves the login's secrets; it does not connect.
-func NewAdmin(c SinkConfig) (*Admin, error) {
-	client, err := newClient(c.access())
+// NewAdmin is for the cluster that a sink writes to. It resolves the login's secrets and does not connect.
+func NewAdmin(c SinkConfig) (*Admin, error) { return newAdmin(c.access()) }
+
+// NewReplacedAdmin is NewAdmin for the other cluster, which the sink's settings must name in Replaces.
+func NewReplacedAdmin(c SinkConfig) (*Admin, error) { return newAdmin(c.replaced()) }
+
+func newAdmin(a access) (*Admin, error) {
+	client, err := newClient(a)
 	if err != nil {
 		return nil, err
 	}
-	return &Admin{client}, nil
+	return &Admin{client, strings.TrimSuffix(a.urls[0], "/")}, nil
 }
+
+// URL is the address of an index or alias, for people.
+func (a *Admin) URL(name string) string { return a.url + "/" + name }
 
 // Close closes the connections.
 func (a *Admin) Close() { a.client.close() }
@@ -35,9 +44,9 @@ func (a *Admin) Close() { a.client.close() }
 // IndexInfo is what an index is like.
 type IndexInfo struct {
 	Name    string
-	UUID    string   // another index of the same name has another one
-	Aliases []string // that point to it
-	Job     string   // that made it; "": no run did
+	UUID    string                     // another index of the same name has another one
+	Aliases map[string]json.RawMessage // that point to it, with their filters, routing and the like
+	Job     string                     // that made it; "": no run did
 	Run     string
 	Loading string          // the run whose settings for loading it has; "": none
 	Refresh bool            // it shows what is written, by and by
@@ -63,8 +72,13 @@ func (a *Admin) Index(ctx context.Context, name string) (*IndexInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := &IndexInfo{Name: name, UUID: idx.setting("index.uuid"), Aliases: slices.Sorted(maps.Keys(idx.Aliases)), Job: n.Job, Run: n.Run,
+	info := &IndexInfo{Name: name, UUID: idx.setting("index.uuid"), Aliases: map[string]json.RawMessage{}, Job: n.Job, Run: n.Run,
 		Refresh: idx.setting(settingRefresh) != "-1", Cutover: n.Cutover}
+	for name, is := range idx.Aliases {
+		if info.Aliases[name], err = json.Marshal(is); err != nil {
+			return nil, err
+		}
+	}
 	if n.Load != nil {
 		info.Loading = n.Load.Run
 	}
@@ -92,32 +106,44 @@ func (a *Admin) Aliased(ctx context.Context, name string) (string, error) {
 	return indices[0], nil
 }
 
+// Behind looks at the one index that a name stands for, be it the index's own or an alias; nil: there is no such name.
+func (a *Admin) Behind(ctx context.Context, name string) (*IndexInfo, error) {
+	found, err := a.client.indices(ctx, name)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	indices := slices.Sorted(maps.Keys(found))
+	if len(indices) > 1 {
+		return nil, fail.Job("cutover.alias_of_many", "the alias %q at %s points to %d indices: %s", name, a.url, len(indices), strings.Join(indices, ", ")).
+			WithFix("name the one index that is replaced, or replace one alias for each")
+	}
+	return a.Index(ctx, indices[0])
+}
+
 // Remember notes the state of a cut-over in an index.
 func (a *Admin) Remember(ctx context.Context, index string, state json.RawMessage) error {
 	return a.client.note(ctx, index, func(n *notes) { n.Cutover = state })
 }
 
-// Swap moves an alias from one index to another, with its filter, routing and the like, in one step; from "": it is new. It fails where the
-// alias does not point to from any more.
-func (a *Admin) Swap(ctx context.Context, name, from, to string) error {
+// Swap moves an alias from one index to another in one step; from "": it is new; to "": it is removed. like are its filter, routing and the
+// like, as IndexInfo has them; nil: none. It fails where the alias does not point to from any more.
+func (a *Admin) Swap(ctx context.Context, name, from, to string, like json.RawMessage) error {
 	type action map[string]any
 	var actions []map[string]action
-	add := action{"index": to, "alias": name}
 	if from != "" {
-		was, err := a.client.index(ctx, from)
-		if err != nil {
-			return err
-		}
-		carried, err := json.Marshal(was.Aliases[name])
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(carried, &add); err != nil {
-			return err
-		}
 		actions = append(actions, map[string]action{"remove": {"index": from, "alias": name, "must_exist": true}})
 	}
-	body, err := json.Marshal(map[string]any{"actions": append(actions, map[string]action{"add": add})})
+	if to != "" {
+		add := action{}
+		if like != nil {
+			if err := json.Unmarshal(like, &add); err != nil {
+				return err
+			}
+		}
+		add["index"], add["alias"] = to, name
+		actions = append(actions, map[string]action{"add": add})
+	}
+	body, err := json.Marshal(map[string]any{"actions": actions})
 	if err != nil {
 		return err
 	}
@@ -160,6 +186,21 @@ func (a *Admin) Search(ctx context.Context, name string, query []byte) (int64, e
 		return 0, fmt.Errorf("the search of %s timed out (%v), or failed on %d of %d shards", name, reply.TimedOut, reply.Shards.Failed, reply.Shards.Total)
 	}
 	return reply.Hits.Total.Value, nil
+}
+
+// Searches is the number of searches of an index's shards since they were started; it is not for anything but to see whether more have come.
+func (a *Admin) Searches(ctx context.Context, index string) (int64, error) {
+	var reply struct {
+		All struct {
+			Total struct {
+				Search struct {
+					Queries int64 `json:"query_total"`
+				}
+			}
+		} `json:"_all"`
+	}
+	_, err := a.client.do(ctx, esapi.IndicesStatsRequest{Index: []string{index}, Metric: []string{"search"}}, &reply)
+	return reply.All.Total.Search.Queries, err
 }
 
 // Health is 2 where all copies of an index's shards are there (green), 1 where all shards are (yellow), 0 else, and the number of copies that are being made.

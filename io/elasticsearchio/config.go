@@ -21,14 +21,15 @@ type SinkConfig struct {
 	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
 	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
-	Index   string   `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; without create such indices are made by the server on first use, as its index templates say."`
-	Alias   string   `json:"alias,omitempty" jsonschema_description:"Alias that searches use: reprise cutover lets it point to the index once that is proven. A run does not touch it."`
-	ID      string   `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
-	Routing string   `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
-	Create  *Create  `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
-	Load    *Load    `json:"load,omitempty" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
-	Fields  []string `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all."`
-	Exclude []string `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
+	Index    string    `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; without create such indices are made by the server on first use, as its index templates say."`
+	Alias    string    `json:"alias,omitempty" jsonschema_description:"Alias that searches use: reprise cutover lets it point to the index once that is proven. A run does not touch it."`
+	Replaces *Replaced `json:"replaces,omitempty" jsonschema_description:"Another cluster that searches use until the cut-over: reprise cutover then makes the alias on the new one, waits until searches have come there, and watches them. A run does not touch it."`
+	ID       string    `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
+	Routing  string    `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
+	Create   *Create   `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
+	Load     *Load     `json:"load,omitempty" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
+	Fields   []string  `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all."`
+	Exclude  []string  `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
 
 	Batch   Batch  `json:"batch,omitzero" jsonschema_description:"Size of the bulk requests."`
 	Gzip    bool   `json:"gzip,omitempty" jsonschema_description:"Compress requests and answers: less traffic for more CPU; default false."`
@@ -37,6 +38,16 @@ type SinkConfig struct {
 	Timeout        connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take; default 1m."`
 	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" jsonschema_description:"How long a connection may take; default 5s."`
 	RetryFor       connector.Duration `json:"retry_for,omitempty" jsonschema_description:"How long a write is tried again while the cluster is down or overloaded; after it the run ends. Default 2m."`
+}
+
+// Replaced is what searches use on another cluster until a cut-over.
+type Replaced struct {
+	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes of the other cluster, 7.17 or 8."`
+	User     string           `json:"user,omitempty" jsonschema_description:"User name; with password."`
+	Password connector.Secret `json:"password,omitempty" jsonschema_description:"The user's password: env:NAME or file:PATH."`
+	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form, instead of user and password: env:NAME or file:PATH."`
+	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
+	Index    string           `json:"index,omitempty" jsonschema_description:"Index or alias that searches use there. Default: the name of alias."`
 }
 
 // Create says how an index is made.
@@ -73,10 +84,21 @@ func (c SinkConfig) Validate() []connector.Fault {
 		fault("index", `%q is no index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
 	case err == nil && !index.Fixed() && c.Alias != "":
 		fault("alias", "an alias is moved to one index; %s is many", index.Pattern("*"))
+	case c.Alias == "" && c.Replaces != nil:
+		fault("alias", "what is replaced needs an alias: the name that searches use on the new cluster")
 	case c.Alias != "" && (!isIndexName(c.Alias) || c.Alias == c.Index):
 		fault("alias", "%q is no name for an alias of %s", c.Alias, c.Index)
 	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
 		fault("load.existing", "only one index may be named so, not %s: the run changes those alone that it has made", index.Pattern("*"))
+	}
+	if c.Replaces != nil {
+		for _, f := range c.replaced().faults() {
+			f.Path = "replaces." + f.Path
+			faults = append(faults, f)
+		}
+		if name := c.Replaces.Index; name != "" && !isIndexName(name) {
+			fault("replaces.index", "%q is no name of an index or alias", name)
+		}
 	}
 	if c.Load != nil && len(c.Load.settings()) == 0 {
 		fault("load", "name what changes: refresh, replicas or both, as in {refresh: off, replicas: 0}")
@@ -117,6 +139,12 @@ type access struct {
 
 func (c SinkConfig) access() access {
 	return access{c.URLs, c.User, c.Password, c.APIKey, c.TLS, c.Gzip, c.Timeout.Or(time.Minute), c.ConnectTimeout.Or(5 * time.Second)}
+}
+
+// replaced is how the other cluster of Replaces is reached.
+func (c SinkConfig) replaced() access {
+	r := c.Replaces
+	return access{r.URLs, r.User, r.Password, r.APIKey, r.TLS, c.Gzip, c.Timeout.Or(time.Minute), c.ConnectTimeout.Or(5 * time.Second)}
 }
 
 func (a access) faults() (faults []connector.Fault) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"reprise/io/elasticsearchio"
@@ -21,13 +23,14 @@ const (
 	CatchUp  Step = "catch-up"
 	Verify   Step = "verify"
 	Swap     Step = "swap"
+	Switch   Step = "switch" // from another cluster alone
 	Settle   Step = "settle"
 	Watch    Step = "watch"
 	Retire   Step = "retire"
 )
 
 // Steps are all steps in their order.
-var Steps = []Step{Create, Backfill, CatchUp, Verify, Swap, Settle, Watch, Retire}
+var Steps = []Step{Create, Backfill, CatchUp, Verify, Swap, Switch, Settle, Watch, Retire}
 
 // Proof is how a step was proven.
 type Proof struct {
@@ -41,13 +44,16 @@ type Proof struct {
 type State struct {
 	Alias  string          `json:"alias"`
 	Proven map[Step]*Proof `json:"proven"`        // of the steps since catch-up; create and backfill are asked of the index and the journal
-	Old    string          `json:"old,omitempty"` // where the alias pointed, from just before the swap on; "": there was none
+	Old    string          `json:"old,omitempty"` // the index that searches used, from just before the swap on; "": there was none
 	UUID   string          `json:"uuid,omitempty"`
 	Back   time.Time       `json:"back,omitzero"` // when the alias was moved back
 }
 
-// NotClean is the code of what is wrong when source and index differ.
-const NotClean = "cutover.not_clean"
+// The codes of what is wrong when source and index differ, and when searches are not as they were.
+const (
+	NotClean    = "cutover.not_clean"
+	WatchFailed = "cutover.watch"
+)
 
 // Work is what runs of the job do.
 type Work interface {
@@ -63,15 +69,22 @@ type Work interface {
 	Verify(ctx context.Context) (*Proof, error)
 }
 
-// Cutover moves an alias to a new index.
+// Cutover moves searches to a new index: an alias, or from another cluster.
 type Cutover struct {
-	Admin    *elasticsearchio.Admin
-	Job      string // that makes the new index
-	Index    string // the new one
+	Admin    *elasticsearchio.Admin // of the cluster of the new index
+	From     *From                  // nil: searches use the same cluster
+	Job      string                 // that makes the new index
+	Index    string                 // the new one
 	Alias    string
 	NewAlias bool // the alias may be new
 	Work     Work
 	Watching Watching
+}
+
+// From is what searches use on another cluster.
+type From struct {
+	Admin *elasticsearchio.Admin
+	Name  string // of an index or an alias
 }
 
 // View is where a cut-over stands.
@@ -79,6 +92,7 @@ type View struct {
 	State
 	Index   *elasticsearchio.IndexInfo // the new one; nil: not there
 	Points  string                     // the index that the alias points to; "": there is no such alias
+	Serves  string                     // the index on the other cluster that searches use, or used
 	OldLeft bool                       // the old index is there
 	Next    Step                       // "": all is done
 }
@@ -104,10 +118,14 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 			v.Proven = map[Step]*Proof{}
 		}
 	}
-	if v.Points == "" && !c.NewAlias {
+	switch {
+	case c.From != nil:
+		if err := c.elsewhere(ctx, v); err != nil {
+			return nil, err
+		}
+	case v.Points == "" && !c.NewAlias:
 		return nil, fail.Job("cutover.no_alias", "there is no alias %q on the cluster of the new index", c.Alias).
-			WithFix("is it the first index? then --new-alias. Do searches use another cluster? An alias cannot be moved between clusters: go on with --new-alias, " +
-				"which makes the alias on the new cluster once it is proven, then point the searching programs to that cluster, and keep the old one until the watch is over")
+			WithFix("is it the first index? then --new-alias. Do searches use another cluster? then name that in the sink's replaces")
 	}
 	if v.Index == nil {
 		v.Next = Create
@@ -126,7 +144,7 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 		return nil, err
 	}
 	if v.Old != "" {
-		old, err := c.Admin.Index(ctx, v.Old)
+		old, err := c.old().Index(ctx, v.Old)
 		if err != nil {
 			return nil, err
 		}
@@ -140,18 +158,50 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 		v.Proven[Swap] = &Proof{Told: "the alias points to the index"}
 	}
 	if v.Points != c.Index {
-		for _, s := range []Step{Swap, Settle, Watch, Retire} {
+		for _, s := range []Step{Swap, Switch, Settle, Watch, Retire} {
 			delete(v.Proven, s)
 		}
 	}
 	for _, s := range Steps {
-		if v.Proven[s] == nil && (s != Retire || v.Old != "") {
+		if v.Proven[s] == nil && (s != Retire || v.Old != "") && (s != Switch || c.From != nil) {
 			v.Next = s
 			break
 		}
 	}
 	return v, nil
 }
+
+// elsewhere looks at what searches use on the other cluster.
+func (c *Cutover) elsewhere(ctx context.Context, v *View) error {
+	if v.Points != "" && v.Points != c.Index {
+		return fail.Job("cutover.alias_taken", "the alias %s on the cluster of the new index points to %s already", c.Alias, v.Points).
+			WithFix("do searches use that? then leave out replaces; else choose another alias")
+	}
+	serves, err := c.From.Admin.Behind(ctx, c.From.Name)
+	switch {
+	case err != nil:
+		return err
+	case serves != nil:
+		v.Serves = serves.Name
+	case v.Old == "":
+		return fail.Job("cutover.no_old", "there is no index or alias %s", c.From.Admin.URL(c.From.Name)).WithFix("set replaces.index to what searches use there")
+	}
+	return nil
+}
+
+// old is the cluster of the index that is replaced.
+func (c *Cutover) old() *elasticsearchio.Admin {
+	if c.From != nil {
+		return c.From.Admin
+	}
+	return c.Admin
+}
+
+// Here is the address that searches use once they are moved; There is the one on the other cluster.
+func (c *Cutover) Here() string { return c.Admin.URL(c.Alias) }
+
+// There is the address that searches use until then, on the other cluster.
+func (c *Cutover) There() string { return c.From.Admin.URL(c.From.Name) }
 
 // Describe says what a step is going to do.
 func (c *Cutover) Describe(v *View, s Step) string {
@@ -165,16 +215,21 @@ func (c *Cutover) Describe(v *View, s Step) string {
 	case Verify:
 		return fmt.Sprintf("compare the source with %s, both ways", c.Index)
 	case Swap:
+		if c.From != nil {
+			return fmt.Sprintf("make the alias %s, which points to %s; searches go on at %s", c.Here(), c.Index, c.There())
+		}
 		if v.Points == "" {
 			return fmt.Sprintf("make the alias %s, which points to %s", c.Alias, c.Index)
 		}
 		return fmt.Sprintf("move the alias %s from %s to %s, in one request", c.Alias, v.Points, c.Index)
+	case Switch:
+		return fmt.Sprintf("wait up to %s until searches have come to %s: let the application use it NOW, instead of %s", c.Watching.Come, c.Here(), c.There())
 	case Settle:
 		return fmt.Sprintf("write to %s what was written at the source since %s", c.Index, stamp(c.since(v)))
 	case Watch:
 		return fmt.Sprintf("watch searches through %s for %s", c.Alias, c.Watching.For)
 	case Retire:
-		return fmt.Sprintf("DELETE the old index %s", v.Old)
+		return fmt.Sprintf("DELETE the old index %s", c.old().URL(v.Old))
 	}
 	return ""
 }
@@ -225,8 +280,10 @@ func (c *Cutover) Do(ctx context.Context, v *View) (*Proof, error) {
 		}
 	case Swap:
 		p, err = c.swap(ctx, v)
+	case Switch:
+		p, err = c.switched(ctx)
 	case Watch:
-		p, err = c.Watching.watch(ctx, c.Admin, c.Alias, c.Index)
+		p, err = c.watch(ctx, v)
 	case Retire:
 		return c.retire(ctx, v)
 	default:
@@ -259,28 +316,78 @@ func (c *Cutover) remember(ctx context.Context, v *View) error {
 }
 
 func (c *Cutover) swap(ctx context.Context, v *View) (*Proof, error) {
+	v.Old, v.UUID, v.Back = v.Points, "", time.Time{}
+	name := c.Alias
+	if c.From != nil {
+		v.Old, name = v.Serves, c.From.Name
+	}
 	if err := c.ready(ctx, v); err != nil {
 		return nil, err
 	}
-	v.Old, v.UUID, v.Back = v.Points, "", time.Time{}
+	var like json.RawMessage
 	if v.Old != "" {
-		old, err := c.Admin.Index(ctx, v.Old)
+		old, err := c.old().Index(ctx, v.Old)
 		if err != nil {
 			return nil, err
 		}
 		if old == nil {
 			return nil, fail.Job("cutover.moved", "the index %s is gone", v.Old)
 		}
-		v.UUID = old.UUID
+		v.UUID, like = old.UUID, old.Aliases[name]
 	}
 	if err := c.remember(ctx, v); err != nil {
 		return nil, err
 	}
-	if err := c.Admin.Swap(ctx, c.Alias, v.Old, c.Index); err != nil {
+	if err := c.Admin.Swap(ctx, c.Alias, v.Points, c.Index, like); err != nil {
 		return nil, err
 	}
 	v.Points = c.Index
+	if c.From != nil {
+		return &Proof{Told: fmt.Sprintf("the alias %s is there; let the application use it instead of %s", c.Here(), c.There())}, nil
+	}
 	return &Proof{Told: fmt.Sprintf("%s points to %s", c.Alias, c.Index)}, nil
+}
+
+// switched waits until the application searches the new index. Nothing of ours searches it meanwhile.
+func (c *Cutover) switched(ctx context.Context) (*Proof, error) {
+	before, err := c.Admin.Searches(ctx, c.Index)
+	if err != nil {
+		return nil, err
+	}
+	for began := time.Now(); ; {
+		if err := pause(ctx, c.Watching.every()); err != nil {
+			return nil, err
+		}
+		now, err := c.Admin.Searches(ctx, c.Index)
+		if err != nil {
+			return nil, err
+		}
+		if now > before {
+			return &Proof{Told: "searches come to " + c.Here()}, nil
+		}
+		before = now // less, where a node has been started anew
+		if time.Since(began) > c.Watching.Come {
+			return nil, fail.Job("cutover.not_switched", "no search has come to %s within %s: the application still uses %s", c.Here(), c.Watching.Come, c.There()).
+				WithFix("switch its address, then do this step again")
+		}
+	}
+}
+
+// quiet refuses an index that is being searched.
+func (c *Cutover) quiet(ctx context.Context, at *elasticsearchio.Admin, index string) error {
+	before, err := at.Searches(ctx, index)
+	if err != nil {
+		return err
+	}
+	while := 10 * c.Watching.every()
+	if err := pause(ctx, while); err != nil {
+		return err
+	}
+	now, err := at.Searches(ctx, index)
+	if err == nil && now > before {
+		err = fail.Job("cutover.searched", "%d searches of %s have come within %s", now-before, at.URL(index), while)
+	}
+	return err
 }
 
 // ready looks whether the new index can bear searches: no settings of a load, and as many copies of its shards as the old one.
@@ -293,8 +400,8 @@ func (c *Cutover) ready(ctx context.Context, v *View) error {
 			WithFix("set index.refresh_interval")
 	}
 	least := 1
-	if v.Points != "" {
-		old, _, err := c.Admin.Health(ctx, v.Points)
+	if v.Old != "" {
+		old, _, err := c.old().Health(ctx, v.Old)
 		if err != nil {
 			return err
 		}
@@ -319,7 +426,7 @@ func (c *Cutover) ready(ctx context.Context, v *View) error {
 	}
 }
 
-// Back moves the alias back to the old index.
+// Back moves the alias back to the old index; where searches came from another cluster, it removes the alias once they are there again.
 func (c *Cutover) Back(ctx context.Context) (told string, err error) {
 	v, err := c.Look(ctx)
 	switch {
@@ -332,28 +439,46 @@ func (c *Cutover) Back(ctx context.Context) (told string, err error) {
 	case !v.OldLeft:
 		return "", fail.Job("cutover.no_old", "the old index %s is gone", v.Old).WithFix("restore it from a snapshot, or fill a new one")
 	}
-	if err := c.Admin.Swap(ctx, c.Alias, c.Index, v.Old); err != nil {
+	to := v.Old
+	if c.From != nil {
+		to = ""
+		if err := c.quiet(ctx, c.Admin, c.Index); err != nil {
+			return "", fmt.Errorf("let the application use %s again first, which is as it was: %w", c.There(), err)
+		}
+	}
+	if err := c.Admin.Swap(ctx, c.Alias, c.Index, to, v.Index.Aliases[c.Alias]); err != nil {
 		return "", err
 	}
 	v.Back = time.Now()
-	for _, s := range []Step{CatchUp, Verify, Swap, Settle, Watch} {
+	for _, s := range []Step{CatchUp, Verify, Swap, Switch, Settle, Watch} {
 		delete(v.Proven, s)
+	}
+	if c.From != nil {
+		return fmt.Sprintf("the alias %s is removed; %s is as it was", c.Here(), c.There()), c.remember(ctx, v)
 	}
 	return fmt.Sprintf("%s points to %s again; what was written through the alias since is in %s alone", c.Alias, v.Old, c.Index), c.remember(ctx, v)
 }
 
 func (c *Cutover) retire(ctx context.Context, v *View) (*Proof, error) {
-	old, err := c.Admin.Index(ctx, v.Old)
+	old, err := c.old().Index(ctx, v.Old)
 	if err != nil {
 		return nil, err
 	}
 	if !v.OldLeft || old == nil {
 		return &Proof{Told: v.Old + " is gone"}, nil
 	}
-	if len(old.Aliases) > 0 {
-		return nil, fail.Job("cutover.in_use", "aliases point to the old index %s: %v", v.Old, old.Aliases).WithFix("move them first")
+	if c.From != nil {
+		delete(old.Aliases, c.From.Name)
 	}
-	return &Proof{Told: "deleted " + v.Old}, c.Admin.Delete(ctx, v.Old)
+	if len(old.Aliases) > 0 {
+		return nil, fail.Job("cutover.in_use", "aliases point to the old index %s: %s", v.Old, strings.Join(slices.Sorted(maps.Keys(old.Aliases)), ", ")).WithFix("move them first")
+	}
+	if c.From != nil {
+		if err := c.quiet(ctx, c.From.Admin, v.Old); err != nil {
+			return nil, fmt.Errorf("the old index is still used: %w", err)
+		}
+	}
+	return &Proof{Told: "deleted " + v.Old}, c.old().Delete(ctx, v.Old)
 }
 
 // Before tells whether one step comes before another.

@@ -256,7 +256,7 @@ func TestBadTargets(t *testing.T) {
 		}
 	}
 	s := newScene(t)
-	refused(s, "cutover.no_alias", "--new-alias", "cannot be moved between clusters")
+	refused(s, "cutover.no_alias", "--new-alias", "replaces")
 	s.NewAlias = true
 	s.whole = true
 	s.follow(Create, CatchUp, Verify, Swap)

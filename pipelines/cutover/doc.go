@@ -1,10 +1,12 @@
-// Package cutover moves searches from an old index to a new one, in steps of which each is refused unless the one before is proven.
+// Package cutover moves searches from an old index to a new one, which may be on another cluster, in steps of which each is refused unless the one
+// before is proven.
 //
 //	create     makes the new index
 //	backfill   a run of the job fills it, beside the live feed
 //	catch-up   a further run brings what was written since the backfill began
 //	verify     source and index are compared, both ways
 //	swap       the alias moves to the new index, in one request; searches notice nothing
+//	switch     from another cluster alone: the application is given the new address, and searches come there
 //	settle     a last run brings what was written through the alias into the old index since the last catch-up began
 //	watch      searches through the alias, the number of documents and a probe are looked at for a time
 //	retire     the old index is deleted, when asked for by name alone
@@ -27,8 +29,13 @@
 // # Rolling back
 //
 // Back moves the alias to the old index, in one request, as long as that is there. It then lacks what was written since the swap through the alias
-// alone. To go forward again, catch-up and verify are needed again.
+// alone. To go forward again, catch-up and verify are needed again. The command goes back by itself when the watch fails: searches that
+// fail do more harm than ones that miss what is minutes old, and nobody may be awake.
 //
-// An alias belongs to one cluster. Where searches use another cluster than the one of the new index, all steps up to verify and watch work; the swap only
-// makes the alias on the new cluster, and it is the searching programs that are pointed to it.
+// # Across clusters
+//
+// An alias belongs to one cluster, so none moves: the swap makes it on the new cluster, and it is the application that is switched to its address. Whether
+// it has is seen by the shards' own count of searches, which asks for no trust: switch waits until it rises on the new index; Back removes the alias only
+// once it rises there no more, and retire deletes the old index only once it rises there no more. Until then nothing on the old cluster is changed. A watch that
+// fails tells what to do, since nobody but the application can go back.
 package cutover

@@ -95,7 +95,7 @@ func (j Join) open(need connector.Need) (connector.Source, error) {
 
 // Validate finds what the schema of the settings cannot say.
 func (k Keys) Validate() []connector.Fault {
-	faults := append(nested("from", k.From), nested("of", k.Of)...)
+	faults := slices.Concat(nested("from", k.From), k.From.readable("from"), nested("of", k.Of))
 	if len(faults) == 0 && !k.Of.finds() {
 		faults = append(faults, connector.Faultf("of", "%s cannot find single rows by their keys; Cassandra can", k.Of.kind()))
 	}
@@ -105,7 +105,8 @@ func (k Keys) Validate() []connector.Fault {
 // Validate finds what the schema of the settings cannot say.
 func (u Union) Validate() (faults []connector.Fault) {
 	for i, s := range u.Of {
-		faults = append(faults, nested(fmt.Sprintf("of.%d", i), s)...)
+		path := fmt.Sprintf("of.%d", i)
+		faults = slices.Concat(faults, nested(path, s), s.readable(path))
 	}
 	if len(faults) > 0 || !u.deduplicate() {
 		return faults
@@ -124,13 +125,16 @@ func (u Union) Validate() (faults []connector.Fault) {
 
 // Validate finds what the schema of the settings cannot say.
 func (j Join) Validate() []connector.Fault {
-	faults := nested("of", j.Of)
+	faults := append(nested("of", j.Of), j.Of.readable("of")...)
 	if len(j.With) == 0 {
 		faults = append(faults, connector.Faultf("with", "name at least one table"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.With)) {
 		s, path := j.With[name], "with."+name
 		wrong := nested(path+".of", s.Of)
+		if s.Broadcast {
+			wrong = append(wrong, s.Of.readable(path+".of")...)
+		}
 		if len(wrong) == 0 && !s.Broadcast && !s.Of.finds() {
 			wrong = append(wrong, connector.Faultf(path+".of", "%s cannot find single rows by their keys; say broadcast: true, so that the table is read into memory", s.Of.kind()))
 		}
@@ -168,6 +172,14 @@ func nested(path string, s Source) (faults []connector.Fault) {
 		}
 	}
 	return faults
+}
+
+// readable finds a source that cannot be read from beginning to end, where it is to be.
+func (s Source) readable(path string) []connector.Fault {
+	if s.HTTP == nil {
+		return nil
+	}
+	return []connector.Fault{connector.Faultf(path+".http", "a service that finds rows by their keys cannot be read from beginning to end; use it as the table of a join")}
 }
 
 // finds tells whether single rows are found by their keys.

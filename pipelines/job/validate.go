@@ -29,9 +29,7 @@ func (j *Job) Validate() []connector.Fault {
 	for name, v := range j.Source.kinds() {
 		add("source."+name, v)
 	}
-	if j.Source.HTTP != nil {
-		faults = append(faults, connector.Faultf("source.http", "a service that finds rows by their keys cannot be read from beginning to end; use it as the table of a join"))
-	}
+	faults = append(faults, j.Source.readable("source")...)
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		if !sinkName.MatchString(name) {
 			faults = append(faults, connector.Faultf("sinks."+name, "a sink's name has letters, digits and, within, any of . _ -"))

@@ -18,18 +18,21 @@ import (
 type cutoverCommand struct {
 	File     string `arg:"" name:"job" help:"The job file, whose Elasticsearch sink has index, alias and create."`
 	Sink     string `help:"The sink; default: the only one with an alias."`
-	To       string `placeholder:"STEP" enum:",create,backfill,catch-up,verify,swap,settle,watch" default:"" help:"Go on up to this step: create, backfill, catch-up, verify, swap, settle or watch. Default: the next one alone; with --yes all."`
+	To       string `placeholder:"STEP" enum:",create,backfill,catch-up,verify,swap,switch,settle,watch" default:"" help:"Go on up to this step: create, backfill, catch-up, verify, swap, switch (from another cluster), settle or watch. Default: the next one alone; with --yes all."`
 	Yes      bool   `short:"y" help:"Do not ask before each step."`
 	Show     bool   `help:"Show where it stands and what comes next, and do nothing."`
-	Rollback bool   `help:"Move the alias back to the old index."`
+	Rollback bool   `help:"Move the alias back to the old index; from another cluster, remove it once the application searches there again."`
 	Retire   bool   `help:"Delete the old index, once the watch is over."`
 
 	NewAlias bool          `help:"The alias may be new on this cluster."`
 	Full     bool          `help:"Catch up by writing everything again, for versions that are no write times."`
+	Switch   time.Duration `default:"10m" help:"How long to wait until the application searches the new cluster."`
 	Watch    time.Duration `default:"1m" help:"How long searches are watched after the swap."`
+	Stay     bool          `help:"Leave the alias where it is when the watch fails; default: it moves back to the old index."`
 	Probe    string        `placeholder:"URL" help:"An address that must answer well while searches are watched, such as one of the searching program."`
 	Query    string        `placeholder:"FILE" help:"The body of the search that is watched; default: all documents."`
 	Loss     float64       `default:"1" help:"Percentage of the documents that may be deleted while searches are watched."`
+	Near     float64       `help:"Percentage by which the watched search may find fewer documents than in the old index; default: they are not compared."`
 	Bears    int           `default:"0" help:"Failed looks at searches that are borne."`
 	runner
 }
@@ -45,7 +48,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	o := launch.CutoverOptions{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full, Runner: runner,
-		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Loss: c.Loss, Bears: c.Bears}}
+		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near, Bears: c.Bears}}
 	if c.Query != "" {
 		if o.Watching.Query, err = os.ReadFile(c.Query); err != nil {
 			return fail.Job("cutover.query", "the query cannot be read: %w", err)
@@ -60,13 +63,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 	defer x.Close()
 	in := bufio.NewReader(os.Stdin)
 	if c.Rollback {
-		if !c.sure(con, in, fmt.Sprintf("move the alias %s back to the old index", x.Alias)) {
-			return nil
-		}
-		told, err := x.Back(ctx)
-		if told != "" {
-			fmt.Fprintln(con.out, told)
-		}
+		_, err := c.back(ctx, con, in, x)
 		return err
 	}
 	for shown := false; ; shown = true {
@@ -94,6 +91,16 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		step := v.Next
 		proof, err := x.Do(ctx, v)
 		follow.stop()
+		// Searches that fail must not wait for somebody who looks. Those of another cluster only the application can move.
+		if fail.CodeOf(err) == cutover.WatchFailed && !c.Stay && x.From == nil && v.OldLeft {
+			fmt.Fprintf(con.out, "%s: %v\n", step, err)
+			switch moved, e := c.back(ctx, con, in, x); {
+			case e != nil:
+				return fmt.Errorf("the way back: %w", e)
+			case moved:
+				return fail.Job("cutover.rolled_back", "searches use the old index again, since the watch failed").WithFix("mend what is wrong; the next cut-over begins with catch-up and verify")
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
@@ -102,6 +109,22 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 			return nil
 		}
 	}
+}
+
+// back moves searches back, if that is wanted.
+func (c *cutoverCommand) back(ctx context.Context, con *console, in *bufio.Reader, x *launch.Cutover) (moved bool, err error) {
+	what := fmt.Sprintf("move the alias %s back to the old index", x.Alias)
+	if x.From != nil {
+		what = fmt.Sprintf("remove the alias %s, once the application uses %s again", x.Here(), x.There())
+	}
+	if !c.sure(con, in, what) {
+		return false, nil
+	}
+	told, err := x.Back(ctx)
+	if told != "" {
+		fmt.Fprintln(con.out, told)
+	}
+	return told != "", err
 }
 
 // sure shows what comes next, and asks unless --yes was given.
@@ -124,7 +147,13 @@ func showCutover(con *console, x *cutover.Cutover, v *cutover.View) {
 		points = "nothing yet"
 	}
 	fmt.Fprintf(con.out, "alias %s points to %s; the new index is %s\n", x.Alias, points, x.Index)
+	if x.From != nil {
+		fmt.Fprintf(con.out, "another cluster is replaced: %s becomes %s\n", x.There(), x.Here())
+	}
 	for _, s := range cutover.Steps {
+		if s == cutover.Switch && x.From == nil {
+			continue
+		}
 		switch p := v.Proven[s]; {
 		case p != nil:
 			fmt.Fprintf(con.out, "  %-9s done  %s\n", s, p.Told)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -59,4 +60,59 @@ func TestCutover(t *testing.T) {
 	contains(s.want(fail.ExitJob, "cutover", "job.yaml", "--yes", "--rollback").err, "nothing to roll back")
 	s.write("other.yaml", strings.Replace(cutoverJob, "title: text", "title: text, size: bigint", 1))
 	contains(s.want(fail.ExitJob, "cutover", "other.yaml", "--show").err, "was filled by another job")
+}
+
+// TestCutoverFails: a backfill that brings nothing is no new index, and a watch that fails takes searches back.
+func TestCutoverFails(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "ALIAS": services.Name(t)})
+	at := "http://" + s.vars["SEARCH"] + "/" + s.vars["ALIAS"]
+	es := func(method, url, body string) string {
+		t.Helper()
+		req, err := http.NewRequest(method, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	defer es(http.MethodDelete, at+"-1", "")
+	defer es(http.MethodDelete, at+"-2", "")
+	es(http.MethodPut, at+"-1", `{"aliases":{"`+s.vars["ALIAS"]+`":{}}}`)
+	s.write("in.jsonl", `{"id":"a","title":"Dawn"}`+"\n")
+	s.write("job.yaml", cutoverJob+"verify: {settle: 1s}\n")
+	s.write("empty.yaml", strings.Replace(cutoverJob, "  search:\n", "  search:\n    when: title == \"Dusk\"\n", 1))
+	for range 2 { // also when it is looked at again
+		if r := s.want(fail.ExitJob, "cutover", "empty.yaml", "--yes"); !strings.Contains(r.err, "cutover.empty") || !strings.Contains(r.err, "1 rows read, 1 filtered") {
+			t.Error(r.err)
+		}
+	}
+	es(http.MethodDelete, at+"-2", "")
+
+	points := func(index string) {
+		t.Helper()
+		if text := es(http.MethodGet, at+"/_alias", ""); !strings.Contains(text, s.vars["ALIAS"]+index) {
+			t.Errorf("the alias points to %s, not %s", text, index)
+		}
+	}
+	watch := []string{"cutover", "job.yaml", "--yes", "--probe", "http://127.0.0.1:1/", "--watch", "1s"}
+	r := s.want(fail.ExitJob, append(watch, "--stay")...)
+	if !strings.Contains(r.err, "cutover.watch") || !strings.Contains(r.err, "--rollback") {
+		t.Error(r.err)
+	}
+	points("-2")
+	r = s.want(fail.ExitJob, watch...)
+	if !strings.Contains(r.out, "watch: 1 of 1 looks") || !strings.Contains(r.out, s.vars["ALIAS"]+"-1 again") || !strings.Contains(r.err, "cutover.rolled_back") {
+		t.Error(r.out, r.err)
+	}
+	points("-1")
 }

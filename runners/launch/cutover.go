@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -69,12 +70,26 @@ func NewCutover(of *job.Job, o CutoverOptions) (*Cutover, error) {
 		return nil, err
 	}
 	c := &Cutover{of: of, sink: o.Sink, full: o.Full, runner: o.Runner, watch: o.Watch}
-	c.Cutover = cutover.Cutover{Admin: admin, Job: of.Name, Index: config.Index, Alias: config.Alias, NewAlias: o.NewAlias, Watching: o.Watching, Work: c}
+	var from *cutover.From
+	if config.Replaces != nil {
+		there, err := elasticsearchio.NewReplacedAdmin(*config)
+		if err != nil {
+			admin.Close()
+			return nil, err
+		}
+		from = &cutover.From{Admin: there, Name: cmp.Or(config.Replaces.Index, config.Alias)}
+	}
+	c.Cutover = cutover.Cutover{Admin: admin, From: from, Job: of.Name, Index: config.Index, Alias: config.Alias, NewAlias: o.NewAlias, Watching: o.Watching, Work: c}
 	return c, nil
 }
 
 // Close closes the connections.
-func (c *Cutover) Close() { c.Admin.Close() }
+func (c *Cutover) Close() {
+	c.Admin.Close()
+	if c.From != nil {
+		c.From.Admin.Close()
+	}
+}
 
 // Create implements cutover.Work. The run that makes the index is the one that fills it.
 func (c *Cutover) Create(ctx context.Context) error {
@@ -131,6 +146,10 @@ func (c *Cutover) Backfilled(ctx context.Context, run string) (*cutover.Proof, e
 	report := &flow.Report{}
 	if err := json.Unmarshal(info.Report, report); err != nil {
 		return nil, err
+	}
+	if s := report.Sinks[c.sink]; s.Outcomes[record.Written]+s.Outcomes[record.Unchanged]+s.Outcomes[record.Superseded] == 0 {
+		return nil, fail.Job("cutover.empty", "the backfill %s has brought nothing to %s: %d rows read, %d filtered, %d dead", run, c.Index, s.Read, s.Outcomes[record.Filtered], s.Outcomes[record.Dead]).
+			WithFix("see what the source and when choose; then delete the index %s, which this job has made, and begin anew", c.Index)
 	}
 	return c.proof(report, info.Started, info.Ended)
 }

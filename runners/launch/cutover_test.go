@@ -45,21 +45,25 @@ journal: {sqlite: "%[5]s/journal.db"}
 type platform struct {
 	t       *testing.T
 	session *gocql.Session
-	search  string // HOST:PORT
+	search  string // HOST:PORT of the cluster of the new index
 	alias   string
+	address atomic.Pointer[string] // that the application searches
 
 	mu      sync.RWMutex // a writer holds it to change titles, a reader while it relies on them
 	titles  map[string]string
-	indices []string
+	indices []string // that are written to, as es takes them
 	version int64
 	writes  int
 	made    int
 }
 
-// es sends a request and gives its status and answer.
-func (p *platform) es(ctx context.Context, method, path, body string) (int, string) {
+// es sends a request to an address, or a path of the cluster of the new index, and gives status and answer.
+func (p *platform) es(ctx context.Context, method, at, body string) (int, string) {
 	p.t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.search+path, bytes.NewReader([]byte(body)))
+	if strings.HasPrefix(at, "/") {
+		at = "http://" + p.search + at
+	}
+	req, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader([]byte(body)))
 	if err != nil {
 		p.t.Error(err)
 		return 0, ""
@@ -70,7 +74,7 @@ func (p *platform) es(ctx context.Context, method, path, body string) (int, stri
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.t.Errorf("%s %s: %v", method, path, err)
+			p.t.Errorf("%s %s: %v", method, at, err)
 		}
 		return 0, ""
 	}
@@ -82,11 +86,11 @@ func (p *platform) es(ctx context.Context, method, path, body string) (int, stri
 	return res.StatusCode, string(text)
 }
 
-func (p *platform) must(method, path, body string) string {
+func (p *platform) must(method, at, body string) string {
 	p.t.Helper()
-	status, text := p.es(context.WithoutCancel(p.t.Context()), method, path, body)
+	status, text := p.es(context.WithoutCancel(p.t.Context()), method, at, body)
 	if status >= 300 {
-		p.t.Fatalf("%s %s: %d %s", method, path, status, text)
+		p.t.Fatalf("%s %s: %d %s", method, at, status, text)
 	}
 	return text
 }
@@ -104,7 +108,7 @@ func (p *platform) write(id, title string) {
 		p.t.Error(err)
 	}
 	for _, index := range p.indices {
-		at := fmt.Sprintf("/%s/_doc/%s?version_type=external_gte&version=%d", index, id, p.version)
+		at := fmt.Sprintf("%s/_doc/%s?version_type=external_gte&version=%d", index, id, p.version)
 		method, body := http.MethodDelete, ""
 		if title != "" {
 			text, _ := json.Marshal(map[string]string{"id": id, "title": title})
@@ -139,7 +143,7 @@ func (p *platform) live(ctx context.Context) {
 	}
 }
 
-// searches looks through the alias until ctx ends: a search for the hundred finds them all, and each document that was acknowledged is there as it was
+// searches looks where the application does until ctx ends: a search for the hundred finds them all, and each document that was acknowledged is there as it was
 // written.
 func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 	var ids []string
@@ -148,7 +152,7 @@ func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 	}
 	query := fmt.Sprintf(`{"size":0,"track_total_hits":true,"query":{"ids":{"values":[%s]}}}`, strings.Join(ids, ","))
 	for ; ctx.Err() == nil; done.Add(1) {
-		status, text := p.es(ctx, http.MethodPost, "/"+p.alias+"/_search", query)
+		status, text := p.es(ctx, http.MethodPost, *p.address.Load()+"/_search", query)
 		if ctx.Err() != nil {
 			return
 		}
@@ -161,7 +165,7 @@ func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 		}
 		p.mu.RLock()
 		for id, title := range p.titles { // any of them
-			status, text := p.es(ctx, http.MethodGet, "/"+p.alias+"/_doc/"+id, "")
+			status, text := p.es(ctx, http.MethodGet, *p.address.Load()+"/_doc/"+id, "")
 			if ctx.Err() == nil && (status != 200 || !strings.Contains(text, fmt.Sprintf("%q", title))) {
 				p.t.Errorf("%s, which should be %q: %d %s", id, title, status, text)
 			}
@@ -172,8 +176,8 @@ func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 }
 
 // documents are the titles in an index, by the server's own search.
-func (p *platform) documents(index string) map[string]string {
-	p.must(http.MethodPost, "/"+index+"/_refresh", "")
+func (p *platform) documents(at string) map[string]string {
+	p.must(http.MethodPost, at+"/_refresh", "")
 	var found struct {
 		Hits struct {
 			Hits []struct {
@@ -182,7 +186,7 @@ func (p *platform) documents(index string) map[string]string {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(p.must(http.MethodGet, "/"+index+"/_search?size=10000", "")), &found); err != nil {
+	if err := json.Unmarshal([]byte(p.must(http.MethodGet, at+"/_search?size=10000", "")), &found); err != nil {
 		p.t.Fatal(err)
 	}
 	titles := map[string]string{}
@@ -213,7 +217,7 @@ func (c compared) Verify(ctx context.Context) (*cutover.Proof, error) {
 	if err := all.Close(); err != nil {
 		return nil, err
 	}
-	if diff := cmp.Diff(rows, c.p.documents(c.Index)); diff != "" {
+	if diff := cmp.Diff(rows, c.p.documents("/"+c.Index)); diff != "" {
 		return nil, fail.Job(cutover.NotClean, "%s", diff)
 	}
 	return proof, nil
@@ -223,7 +227,7 @@ func (c compared) Verify(ctx context.Context) (*cutover.Proof, error) {
 func (p *platform) open(t *testing.T, text string) *launch.Cutover {
 	t.Helper()
 	x, err := launch.NewCutover(parse(t, text), launch.CutoverOptions{Runner: launch.Runner{Name: "prism"},
-		Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Loss: 20}})
+		Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Come: time.Minute, Loss: 20, Near: 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +236,35 @@ func (p *platform) open(t *testing.T, text string) *launch.Cutover {
 	return x
 }
 
-func newPlatform(t *testing.T, rows int) (*platform, string) {
+// next is a cut-over with its next step.
+func (p *platform) next(t *testing.T, text string) (*launch.Cutover, *cutover.View) {
+	t.Helper()
+	x := p.open(t, text)
+	v, err := x.Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x, v
+}
+
+// follow does some steps, which must be the next ones, each as by a process of its own.
+func (p *platform) follow(t *testing.T, text string, steps ...cutover.Step) {
+	t.Helper()
+	for _, want := range steps {
+		x, v := p.next(t, text)
+		if v.Next != want {
+			t.Fatalf("%s comes next, want %s: %+v", v.Next, want, v)
+		}
+		proof, err := x.Do(t.Context(), v)
+		if err != nil {
+			t.Fatalf("%s: %v", want, err)
+		}
+		t.Logf("%s: %s", want, proof.Told)
+	}
+}
+
+// newPlatform has the old index on the cluster of the new one, or on another at an address.
+func newPlatform(t *testing.T, rows int, old string) (*platform, string) {
 	t.Helper()
 	cassandra := services.Need(t, services.Cassandra)
 	keyspace := services.Name(t)
@@ -241,8 +273,10 @@ func newPlatform(t *testing.T, rows int) (*platform, string) {
 		t.Fatal(err)
 	}
 	p := &platform{t: t, session: session, search: services.Need(t, services.Elasticsearch), alias: services.Name(t), titles: map[string]string{}}
-	p.indices = []string{p.alias + "_v1"}
-	p.must(http.MethodPut, "/"+p.indices[0], `{"settings":{"number_of_replicas":0,"refresh_interval":"200ms"},"aliases":{"`+p.alias+`":{}}}`)
+	address := old + "/" + p.alias
+	p.address.Store(&address)
+	p.indices = []string{address + "_v1"}
+	p.must(http.MethodPut, p.indices[0], `{"settings":{"number_of_replicas":0,"refresh_interval":"200ms"},"aliases":{"`+p.alias+`":{}}}`)
 	t.Cleanup(func() {
 		for _, v := range []string{"_v1", "_v2"} {
 			p.es(context.WithoutCancel(t.Context()), http.MethodDelete, "/"+p.alias+v, "")
@@ -251,14 +285,14 @@ func newPlatform(t *testing.T, rows int) (*platform, string) {
 	for n := range rows {
 		p.write(fmt.Sprintf("asset%d", n), fmt.Sprint("first ", n))
 	}
-	p.must(http.MethodPost, "/"+p.alias+"/_refresh", "")
+	p.must(http.MethodPost, address+"/_refresh", "")
 	return p, fmt.Sprintf(cutoverJob, cassandra, keyspace, p.search, p.alias, t.TempDir())
 }
 
 // TestCutover takes searches to a new index, back and there again, under live writes to both indices and under searches that
 // must not notice. Each step is done as by a process of its own.
 func TestCutover(t *testing.T) {
-	p, text := newPlatform(t, 400)
+	p, text := newPlatform(t, 400, "")
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	var searched atomic.Int64
@@ -266,33 +300,12 @@ func TestCutover(t *testing.T) {
 	work.Go(func() { p.searches(ctx, &searched) })
 	defer func() { stop(); work.Wait() }()
 
+	next := func() (*launch.Cutover, *cutover.View) { t.Helper(); return p.next(t, text) }
+	follow := func(steps ...cutover.Step) { t.Helper(); p.follow(t, text, steps...) }
 	open := func() *launch.Cutover { t.Helper(); return p.open(t, text) }
-	next := func() (*launch.Cutover, *cutover.View) {
-		t.Helper()
-		x := open()
-		v, err := x.Look(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return x, v
-	}
-	follow := func(steps ...cutover.Step) {
-		t.Helper()
-		for _, want := range steps {
-			x, v := next()
-			if v.Next != want {
-				t.Fatalf("%s comes next, want %s: %+v", v.Next, want, v)
-			}
-			proof, err := x.Do(t.Context(), v)
-			if err != nil {
-				t.Fatalf("%s: %v", want, err)
-			}
-			t.Logf("%s: %s", want, proof.Told)
-		}
-	}
 	follow(cutover.Create)
 	p.mu.Lock()
-	p.indices = append(p.indices, p.alias+"_v2")
+	p.indices = append(p.indices, "/"+p.alias+"_v2")
 	p.mu.Unlock()
 	follow(cutover.Backfill, cutover.CatchUp, cutover.Verify, cutover.Swap, cutover.Settle, cutover.Watch)
 	if _, v := next(); v.Next != cutover.Retire || v.Points != p.alias+"_v2" || v.Old != p.alias+"_v1" {
@@ -317,7 +330,7 @@ func TestCutover(t *testing.T) {
 	if status, _ := p.es(t.Context(), http.MethodHead, "/"+p.alias+"_v1", ""); status != 404 {
 		t.Errorf("the old index is there (%d)", status)
 	}
-	if diff := cmp.Diff(p.titles, p.documents(p.alias)); diff != "" {
+	if diff := cmp.Diff(p.titles, p.documents("/"+p.alias)); diff != "" {
 		t.Errorf("searches find something else than was written: %s", diff)
 	}
 	t.Logf("%d searches, %d writes", searched.Load(), p.writes)
@@ -328,7 +341,7 @@ func TestCutover(t *testing.T) {
 
 // TestCutoverNotProven: what was deleted or written behind the runs' back stops a cut-over before the swap.
 func TestCutoverNotProven(t *testing.T) {
-	p, text := newPlatform(t, 120)
+	p, text := newPlatform(t, 120, "")
 	x := p.open(t, text)
 	step := func(want cutover.Step) error {
 		t.Helper()
@@ -367,7 +380,111 @@ func TestCutoverNotProven(t *testing.T) {
 	if _, err := x.Back(t.Context()); fail.CodeOf(err) != "cutover.no_old" {
 		t.Errorf("the way back gives %v", err)
 	}
-	if got := slices.Sorted(maps.Keys(p.documents(p.alias))); len(got) != 120 {
+	if got := slices.Sorted(maps.Keys(p.documents("/" + p.alias))); len(got) != 120 {
 		t.Errorf("searches find %d documents", len(got))
+	}
+}
+
+// TestCutoverAcross takes searches from an Elasticsearch 7.17 to another one, an 8.19, back and there again. Production goes on with the table and
+// the indices, searches go on at the address that the application has, and it is the application that is switched.
+func TestCutoverAcross(t *testing.T) {
+	old := "http://" + services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
+	p, text := newPlatform(t, 400, old)
+	text = strings.Replace(text, "      alias:", `      replaces: {urls: ["`+old+`"]}
+      alias:`, 1)
+	there, here := old+"/"+p.alias, "/"+p.alias
+	if version := p.must(http.MethodGet, old+"/", ""); !strings.Contains(version, `"number" : "7.17.`) {
+		t.Fatal(version)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	var searched atomic.Int64
+	work.Go(func() { p.live(ctx) })
+	work.Go(func() { p.searches(ctx, &searched) })
+	defer func() { stop(); work.Wait() }()
+	// move switches the application; no search at the address before is under way then.
+	move := func(to string) {
+		t.Helper()
+		p.address.Store(&to)
+		for done := searched.Load() + 2; searched.Load() < done; time.Sleep(time.Millisecond) {
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+	}
+	follow := func(steps ...cutover.Step) { t.Helper(); p.follow(t, text, steps...) }
+	patient := 500 * time.Millisecond // ten of these are enough for a search to come
+	refused := func(want cutover.Step, code string) {
+		t.Helper()
+		x, v := p.next(t, text)
+		x.Watching.Every, x.Watching.Come = patient, time.Second
+		if v.Next != want {
+			t.Fatalf("%s comes next, want %s", v.Next, want)
+		}
+		if _, err := x.Do(t.Context(), v); fail.CodeOf(err) != code {
+			t.Errorf("%s gives %v, want %s", want, err, code)
+		}
+	}
+	// within tells whether all acknowledged writes are in an index, while none is under way.
+	within := func(at string) {
+		t.Helper()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if diff := cmp.Diff(p.titles, p.documents(at)); diff != "" {
+			t.Errorf("%s has something else than was written: %s", at, diff)
+		}
+	}
+
+	follow(cutover.Create)
+	p.mu.Lock()
+	p.indices = append(p.indices, here+"_v2")
+	p.mu.Unlock()
+	follow(cutover.Backfill, cutover.CatchUp, cutover.Verify)
+	if status, _ := p.es(ctx, http.MethodHead, here, ""); status != 404 {
+		t.Errorf("before the swap the alias is there (%d)", status)
+	}
+	follow(cutover.Swap)
+	refused(cutover.Switch, "cutover.not_switched")
+	move(here)
+	follow(cutover.Switch, cutover.Settle, cutover.Watch)
+
+	// The alias stays while the application uses it.
+	x := p.open(t, text)
+	x.Watching.Every = patient
+	if _, err := x.Back(t.Context()); fail.CodeOf(err) != "cutover.searched" {
+		t.Errorf("rolling back while the new cluster is searched gives %v", err)
+	}
+	move(there)
+	if told, err := p.open(t, text).Back(t.Context()); err != nil || !strings.Contains(told, "is removed") {
+		t.Fatal(told, err)
+	}
+	if status, _ := p.es(ctx, http.MethodHead, here, ""); status != 404 {
+		t.Errorf("after the way back the alias is there (%d)", status)
+	}
+	within(there)
+
+	follow(cutover.CatchUp, cutover.Verify, cutover.Swap)
+	move(here)
+	follow(cutover.Switch, cutover.Settle, cutover.Watch)
+	within(here)
+	move(there) // a part of the application has stayed behind
+	refused(cutover.Retire, "cutover.searched")
+	move(here)
+	p.mu.Lock()
+	p.indices = p.indices[1:]
+	p.mu.Unlock()
+	follow(cutover.Retire)
+	if _, v := p.next(t, text); v.Next != "" {
+		t.Errorf("%s is left to do", v.Next)
+	}
+	stop()
+	work.Wait()
+	if status, _ := p.es(t.Context(), http.MethodHead, there+"_v1", ""); status != 404 {
+		t.Errorf("the old index is there (%d)", status)
+	}
+	within(here)
+	t.Logf("%d searches, %d writes", searched.Load(), p.writes)
+	if searched.Load() < 100 || p.writes < 500 {
+		t.Error("that shows nothing")
 	}
 }
