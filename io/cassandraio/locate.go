@@ -13,7 +13,15 @@ import (
 var _ connector.Locator = (*Source)(nil)
 
 // Locate implements connector.Locator.
-func (s *Source) Locate(ctx context.Context, key *record.Record) (partition string, position []byte, err error) {
+func (s *Source) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
+	partition, position, err := s.locate(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return []connector.Split{{Partition: partition, End: position}}, nil
+}
+
+func (s *Source) locate(ctx context.Context, key *record.Record) (partition string, position []byte, err error) {
 	o, err := s.open(ctx, 0)
 	if err != nil {
 		return "", nil, err

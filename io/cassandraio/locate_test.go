@@ -47,10 +47,11 @@ func TestLocate(t *testing.T) {
 						for _, k := range r.Schema.Key {
 							key.Values[k] = r.Values[k]
 						}
-						partition, position, err := s.Locate(t.Context(), key)
-						if err != nil {
-							t.Fatal(err)
+						at, err := s.Locate(t.Context(), key)
+						if err != nil || len(at) != 1 {
+							t.Fatal(at, err)
 						}
+						partition, position := at[0].Partition, at[0].End
 						page := connector.Split{Partition: split.Partition, Start: start, End: p.Last}
 						if partition != split.Partition || !page.Contains(position) || !split.Contains(position) {
 							t.Fatalf("%s is located in %s at %x, and was read in %s, page %x..%x", r.KeyText(), partition, position, split, start, p.Last)
@@ -70,7 +71,7 @@ func TestLocate(t *testing.T) {
 	}
 	s := NewSource(SourceConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: db.keyspace, Table: "nothing"}, connector.Need{})
 	defer s.Close()
-	if _, _, err := s.Locate(t.Context(), nil); err == nil {
+	if _, err := s.Locate(t.Context(), nil); err == nil {
 		t.Error("a row of no table is located")
 	}
 }

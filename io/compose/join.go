@@ -58,6 +58,7 @@ type joinFinder struct{ *Join }
 
 var (
 	_ connector.Explainer = (*Join)(nil)
+	_ connector.Locator   = (*Join)(nil)
 	_ connector.Finder    = (*joinFinder)(nil)
 	_ connector.Partial   = (*joinFinder)(nil)
 )
@@ -203,6 +204,20 @@ func (s *Join) Read(ctx context.Context, split connector.Split, page func(connec
 // Partial implements connector.Partial.
 func (s *joinFinder) Partial() bool { return Rival(s.of) != nil }
 
+// Locate implements connector.Locator, where the source does.
+func (s *Join) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
+	of, err := s.of.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return connector.Locate(ctx, s.of, own(of, key))
+}
+
+// own is a record as its source has it, without the fields of the tables.
+func own(of *record.Schema, r *record.Record) *record.Record {
+	return &record.Record{Schema: of, Values: r.Values[:len(of.Fields):len(of.Fields)], Origin: r.Origin}
+}
+
 // Find implements connector.Finder.
 func (s *joinFinder) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	schema, err := s.Schema(ctx)
@@ -213,13 +228,13 @@ func (s *joinFinder) Find(ctx context.Context, keys []*record.Record, found func
 	if err != nil {
 		return err
 	}
-	own := make([]*record.Record, len(keys))
+	plain := make([]*record.Record, len(keys))
 	for i, key := range keys {
-		own[i] = &record.Record{Schema: of, Values: key.Values[:len(of.Fields):len(of.Fields)], Origin: key.Origin}
+		plain[i] = own(of, key)
 	}
 	// All at once, so that each table is asked once for each key.
 	pages := make([]*connector.Page, len(keys))
-	err = s.of.(connector.Finder).Find(ctx, own, func(i int, p connector.Page) error {
+	err = s.of.(connector.Finder).Find(ctx, plain, func(i int, p connector.Page) error {
 		pages[i] = &p
 		return nil
 	})

@@ -45,6 +45,7 @@ var (
 	_ connector.Finder    = (*Keys)(nil)
 	_ connector.Partial   = (*Keys)(nil)
 	_ connector.Explainer = (*Keys)(nil)
+	_ connector.Locator   = (*Keys)(nil)
 )
 
 // NewKeys gives a source; missing is MissingDead or MissingFilter. from should have been opened with KeysNeed.
@@ -133,6 +134,19 @@ func (s *Keys) Read(ctx context.Context, split connector.Split, page func(connec
 // Find implements connector.Finder.
 func (s *Keys) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	return s.of.Find(ctx, keys, found)
+}
+
+// Locate implements connector.Locator: the places of the key in the source of the keys, which it reads.
+func (s *Keys) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
+	k, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := key.KeyText()
+	return connector.Search(ctx, s.from, func(r *record.Record) bool {
+		named, err := k.key(r)
+		return err == nil && named != nil && named.KeyText() == wanted
+	})
 }
 
 // rows makes the page of the rows from a page of keys, in its order.

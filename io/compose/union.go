@@ -48,6 +48,7 @@ type unionFinder struct{ *Union }
 
 var (
 	_ connector.Explainer = (*Union)(nil)
+	_ connector.Locator   = (*Union)(nil)
 	_ connector.Finder    = (*unionFinder)(nil)
 	_ connector.Partial   = (*unionFinder)(nil)
 )
@@ -205,7 +206,7 @@ func (s *Union) Plan(ctx context.Context, o connector.PlanOptions, split func(co
 	for i, part := range s.parts {
 		err := part.Plan(ctx, o, func(x connector.Split) error {
 			sizes[i].Rows, sizes[i].Bytes = sizes[i].Rows+x.Rows, sizes[i].Bytes+x.Bytes
-			x.Partition = strconv.Itoa(i+1) + "/" + x.Partition
+			x.Partition = numbered(i, x.Partition)
 			return split(x)
 		})
 		if err != nil {
@@ -213,6 +214,28 @@ func (s *Union) Plan(ctx context.Context, o connector.PlanOptions, split func(co
 		}
 	}
 	return nil
+}
+
+// numbered is the name of a part's partition in the union.
+func numbered(part int, partition string) string { return strconv.Itoa(part+1) + "/" + partition }
+
+// Locate implements connector.Locator, where all parts do: the places of the row in each of them.
+func (s *Union) Locate(ctx context.Context, key *record.Record) (places []connector.Split, err error) {
+	f, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, part := range s.parts {
+		at, err := connector.Locate(ctx, part, f.keys(i, []*record.Record{key})[0])
+		if err != nil {
+			return nil, fmt.Errorf("part %d of the union: %w", i+1, err)
+		}
+		for _, place := range at {
+			place.Partition = numbered(i, place.Partition)
+			places = append(places, place)
+		}
+	}
+	return places, nil
 }
 
 // Explain implements connector.Explainer.

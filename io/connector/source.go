@@ -2,6 +2,8 @@ package connector
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"reprise/transforms/record"
@@ -65,9 +67,31 @@ type Partial interface {
 type Locator interface {
 	Source
 
-	// Locate gives the partition, as splits name it, and the position of the row with the key of a record, which is of the source's schema
-	// and needs no other values. It does not look whether the row is there.
-	Locate(ctx context.Context, key *record.Record) (partition string, position []byte, err error)
+	// Locate gives the places where the row with the key of a record stands, which is of the source's schema and needs no other values: each a partition,
+	// as splits name it, and as End the row's position, or that of the page with the row. It does not look whether the row is there. A source
+	// made of several may give a place in each; one whose rows are listed elsewhere reads the list, and gives none for a row that is not listed.
+	Locate(ctx context.Context, key *record.Record) ([]Split, error)
+}
+
+// Locate asks a source that may be no Locator.
+func Locate(ctx context.Context, s Source, key *record.Record) ([]Split, error) {
+	if l, ok := s.(Locator); ok {
+		return l.Locate(ctx, key)
+	}
+	return nil, errors.New("its source cannot tell where a row with this key stands")
+}
+
+// Search gives the places of some records, by reading the source from beginning to end.
+func Search(ctx context.Context, s Source, wanted func(*record.Record) bool) (at []Split, err error) {
+	err = s.Plan(ctx, PlanOptions{Rows: 1 << 20, Bytes: 64 << 20}, func(split Split) error {
+		return s.Read(ctx, split, func(p Page) error {
+			if slices.ContainsFunc(p.Records, wanted) {
+				at = append(at, Split{Partition: split.Partition, End: p.Last})
+			}
+			return nil
+		})
+	})
+	return at, err
 }
 
 // Explainer is a Source made of several, which says for a plan, once it is made, what they are: lines for people.

@@ -162,12 +162,12 @@ func (s *Source) find(g *generator, key *record.Record) (p connector.Page) {
 }
 
 // Locate implements connector.Locator. It knows the rows of the corpus alone.
-func (s *Source) Locate(_ context.Context, key *record.Record) (partition string, at []byte, err error) {
+func (s *Source) Locate(_ context.Context, key *record.Record) ([]connector.Split, error) {
 	uuid := key.Get("id").Str()
 	if len(uuid) != 16 {
-		return "", nil, fail.Job("corpus.key", "%s is no key of the corpus", key.KeyText())
+		return nil, fail.Job("corpus.key", "%s is no key of the corpus", key.KeyText())
 	}
-	return key.Get("asset_type").Str() + "/" + key.Get("bucket").Str(), position(rowNumber(uuid)), nil
+	return []connector.Split{{Partition: key.Get("asset_type").Str() + "/" + key.Get("bucket").Str(), End: position(rowNumber(uuid))}}, nil
 }
 
 // bounds are the bucket of a split and its rows by rank, from the first to before the end.

@@ -28,7 +28,10 @@ var own = []record.Field{{Name: Row, Type: record.Of(record.Text)}, {Name: Recor
 // transforms make of them.
 type Marked struct{ of connector.Source }
 
-var _ connector.Finder = (*Marked)(nil)
+var (
+	_ connector.Finder  = (*Marked)(nil)
+	_ connector.Locator = (*Marked)(nil)
+)
 
 // NewMarked gives a source.
 func NewMarked(of connector.Source) *Marked { return &Marked{of} }
@@ -72,11 +75,24 @@ func (s *Marked) Find(ctx context.Context, keys []*record.Record, found func(i i
 	}
 	plain := make([]*record.Record, len(keys))
 	for i, k := range keys {
-		r := *k
-		r.Schema, r.Values = in, k.Values[:len(in.Fields)]
-		plain[i] = &r
+		plain[i] = unmarked(in, k)
 	}
 	return finder.Find(ctx, plain, func(i int, p connector.Page) error { return found(i, marked(schema, p)) })
+}
+
+// Locate implements connector.Locator, where the other source does.
+func (s *Marked) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
+	in, err := s.of.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return connector.Locate(ctx, s.of, unmarked(in, key))
+}
+
+func unmarked(in *record.Schema, r *record.Record) *record.Record {
+	plain := *r
+	plain.Schema, plain.Values = in, r.Values[:len(in.Fields)]
+	return &plain
 }
 
 // Close implements connector.Source.
@@ -103,7 +119,7 @@ type Deleted struct {
 	of   connector.Finder
 }
 
-var _ connector.Source = (*Deleted)(nil)
+var _ connector.Locator = (*Deleted)(nil)
 
 // NewDeleted gives a source: from is the manifest, of is where the rows were.
 func NewDeleted(from connector.Source, of connector.Finder) *Deleted { return &Deleted{from, of} }
@@ -151,6 +167,12 @@ func (s *Deleted) Read(ctx context.Context, split connector.Split, page func(con
 		}
 		return page(all)
 	})
+}
+
+// Locate implements connector.Locator: the places of the row's entries in the manifest, which it reads.
+func (s *Deleted) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
+	wanted := key.KeyText()
+	return connector.Search(ctx, s.from, func(entry *record.Record) bool { return entry.KeyText() == wanted })
 }
 
 // restored is the row of an entry, a microsecond later than it was.

@@ -189,5 +189,20 @@ func (s Source) finds() bool {
 	return ok && err == nil
 }
 
+// Listed tells whether another source names the rows, so that reading it is the only way to learn which they are.
+func (s Source) Listed() bool {
+	switch {
+	case s.Keys != nil, s.Deleted != nil:
+		return true
+	case s.Union != nil:
+		return slices.ContainsFunc(s.Union.Of, Source.Listed)
+	case s.Join != nil:
+		return s.Join.Of.Listed()
+	case s.Marked != nil:
+		return s.Marked.Of.Listed()
+	}
+	return false
+}
+
 // kind is what kind of source it is.
 func (s Source) kind() string { return strings.Join(slices.Sorted(maps.Keys(s.kinds())), ", ") }

@@ -13,8 +13,9 @@ import (
 // historyCommand is `reprise history KEY`.
 type historyCommand struct {
 	which
-	Key  string `arg:"" help:"The key of the row at its source, its parts joined by |, as dead letters and samples show it; 'image|2024-05|ID'."`
-	JSON bool   `help:"As JSON."`
+	Key     string `arg:"" help:"The key of the row at its source, its parts joined by |, as dead letters and samples show it; 'image|2024-05|ID'."`
+	Connect bool   `help:"Also read the lists of keys that runs had, such as the manifest of a purge."`
+	JSON    bool   `help:"As JSON."`
 }
 
 // handling is what one run has done about a row, as JSON.
@@ -41,7 +42,7 @@ func (c *historyCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer j.Close()
-	past, err := launch.History(ctx, j, c.Key)
+	past, err := launch.History(ctx, j, c.Key, c.Connect)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,15 +16,15 @@ import (
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, nil)
-	const text = `
+	const job = `
 name: old
 source: {corpus: {rows: 500}}
 transforms: [{filter: "size != null && size > 5000"}]
 sinks: {lines: {files: {path: out, meta: true}}}
 purge: {reason: '"it is large"', grace: %s}
 `
-	s.write("job.yaml", fmt.Sprintf(text, "1ns"))
-	s.write("patient.yaml", fmt.Sprintf(text, "1h"))
+	s.write("job.yaml", fmt.Sprintf(job, "1ns"))
+	s.write("patient.yaml", fmt.Sprintf(job, "1h"))
 	if r := s.want(fail.ExitJob, "run", "job.yaml"); !strings.Contains(r.err, "reprise purge job.yaml") {
 		t.Errorf("an ordinary run: %s", r.err)
 	}
@@ -49,6 +51,25 @@ purge: {reason: '"it is large"', grace: %s}
 	}
 	if deletes == 0 {
 		t.Error("nothing was deleted")
+	}
+	var entry struct {
+		Kind   string `json:"asset_type"`
+		Bucket string `json:"bucket"`
+		ID     string `json:"id"`
+	}
+	text, err := os.ReadFile(s.glob("manifests/old/*.jsonl")[0])
+	if err == nil {
+		err = json.Unmarshal(bytes.SplitN(text, []byte("\n"), 2)[0], &entry)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := entry.Kind + "|" + entry.Bucket + "|" + entry.ID
+	if r := s.want(fail.ExitDone, "history", key); !strings.Contains(r.out, "of old-mark: ") || !strings.Contains(r.out, "whether it was read is not known: its keys come from a list, which --connect reads") {
+		t.Errorf("the history without the manifest: %s", r.out)
+	}
+	if r := s.want(fail.ExitDone, "history", key, "--connect"); !strings.Contains(r.out, "of old-purge: ") || !strings.Contains(r.out, "in an interval that is finished at deleted, lines") {
+		t.Errorf("the history with the manifest: %s", r.out)
 	}
 	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--restore", "last"); !strings.Contains(r.out, "would be written again") {
 		t.Errorf("telling of a restore: %s", r.out)

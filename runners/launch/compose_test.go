@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,15 @@ dead_letters: {files: {path: %[4]s/dead}}
 journal: {sqlite: "%[4]s/journal.db"}
 limits: {split_rows: 50, error_budget: {}}
 `
+
+func history(t *testing.T, dir, key string, lists bool) *launch.Past {
+	t.Helper()
+	past, err := launch.History(t.Context(), open(t, dir), key, lists)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return past
+}
 
 // TestComposedSources runs a union of two tables and a list of keys, each joined with a table and a file, and checks what comes out and the sums.
 func TestComposedSources(t *testing.T) {
@@ -140,7 +150,11 @@ func TestComposedSources(t *testing.T) {
 	for i := range 300 {
 		union[i] = wanted(i, i >= 200 || i >= 100 && i%2 == 1)
 	}
-	run(inKeyspace(fmt.Sprintf("union: {of: [%s, %s]}", table("assets"), table("old_assets"))), union, 400, 100, 0)
+	id, at := run(inKeyspace(fmt.Sprintf("union: {of: [%s, %s]}", table("assets"), table("old_assets"))), union, 400, 100, 0)
+	if past := history(t, at, "150", false); past.Others > 0 || len(past.Handlings) != 1 || past.Handlings[0].Run.ID != id ||
+		past.Handlings[0].Partition != "1/ring, 2/ring" || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
+		t.Errorf("of a row of the union is told %+v", past)
+	}
 
 	var lines []string
 	listed := map[int]asset{}
@@ -151,7 +165,16 @@ func TestComposedSources(t *testing.T) {
 	lines = append(lines, lines[0], `{"id": "1000"}`, `{"id": "none"}`)
 	file("ids.jsonl", lines...)
 	keys := inKeyspace(fmt.Sprintf("keys: {from: {files: {path: %s/ids.jsonl, key: [id]}}, of: %s}", dir, table("assets")))
-	id, at := run(keys, listed, int64(len(lines)), 1, 2)
+	id, at = run(keys, listed, int64(len(lines)), 1, 2)
+	if past := history(t, at, "14", false); len(past.Handlings) != 1 || !strings.Contains(past.Handlings[0].Unknown, "--connect") {
+		t.Errorf("without the list is told %+v", past)
+	}
+	if past := history(t, at, "14", true); len(past.Handlings) != 1 || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
+		t.Errorf("of a row of the list is told %+v", past)
+	}
+	if past := history(t, at, "15", true); past.Others != 1 {
+		t.Errorf("of a row that is not in the list is told %+v", past)
+	}
 
 	// A row that comes back is found by a redrive; the key that is none cannot be.
 	j := open(t, at)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"reprise/io/connector"
 	"reprise/io/deadletter"
@@ -16,9 +18,9 @@ import (
 // Handling is what one run has done about one row, as far as the journal knows.
 type Handling struct {
 	Run       journal.RunInfo
-	Partition string           // in which the row stands, or would stand; "": not known
+	Partition string           // in which the row stands, or would stand; of a union, those; "": not known
 	Unknown   string           // why it is not known whether the run has come by the row; "": it is
-	Sinks     []string         // that have finished the interval in which the row stands
+	Sinks     []string         // that have finished the intervals in which the row stands
 	Open      []string         // that have not
 	Letters   []journal.Letter // the row's dead letters
 	Sent      []deadletter.Choice
@@ -31,13 +33,13 @@ type Past struct {
 }
 
 // History tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It asks the sources where the
-// row stands in their plans; it reads no row.
-func History(ctx context.Context, j journal.Journal, key string) (*Past, error) {
+// row stands in their plans. It reads the lists of keys that runs had, such as the manifest of a purge, only with lists; no other row is read.
+func History(ctx context.Context, j journal.Journal, key string, lists bool) (*Past, error) {
 	runs, err := j.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := locators{known: map[string]located{}}
+	l := locators{known: map[string]located{}, lists: lists}
 	past := &Past{}
 	for _, run := range slices.Backward(runs) {
 		h, concerns, err := l.handling(ctx, j, run, key)
@@ -85,71 +87,92 @@ func (l locators) handling(ctx context.Context, j journal.Journal, run journal.R
 	if err != nil {
 		return nil, false, err
 	}
-	values, err := schema.ParseKey(key)
-	if err != nil {
+	if _, err := schema.ParseKey(key); err != nil {
 		return h, len(h.Letters) > 0, nil // it is none of this source
 	}
-	at := l.locate(ctx, of.Source, &record.Record{Schema: schema, Values: values})
+	at := l.locate(ctx, of.Source, key)
 	if h.Unknown = at.unknown; h.Unknown != "" {
 		return h, true, nil
 	}
-	where := at.split
+	done := map[string][]bool{} // by sink, for each place
+	for name := range of.Sinks {
+		done[name] = make([]bool, len(at.places))
+	}
 	for d, err := range j.Finished(ctx, run.ID) {
 		if err != nil {
 			return nil, false, err
 		}
-		if _, sink := of.Sinks[d.Sink]; !sink || d.Partition != where.Partition {
-			continue
-		}
-		if done := (connector.Split{Start: d.Start, End: d.End}); done.Contains(where.End) {
-			h.Sinks = append(h.Sinks, d.Sink)
+		of, sink := done[d.Sink]
+		interval := connector.Split{Start: d.Start, End: d.End}
+		for i, place := range at.places {
+			if sink && d.Partition == place.Partition && interval.Contains(place.End) {
+				of[i], concerns = true, true
+			}
 		}
 	}
-	h.Partition = where.Partition
-	for name := range of.Sinks {
-		if !slices.Contains(h.Sinks, name) {
+	var partitions []string
+	for _, place := range at.places {
+		partitions = append(partitions, place.Partition)
+	}
+	slices.Sort(partitions)
+	h.Partition = strings.Join(slices.Compact(partitions), ", ")
+	for _, name := range slices.Sorted(maps.Keys(done)) {
+		switch {
+		case len(at.places) == 0:
+		case slices.Contains(done[name], false):
 			h.Open = append(h.Open, name)
+		default:
+			h.Sinks = append(h.Sinks, name)
 		}
 	}
-	slices.Sort(h.Sinks)
-	slices.Sort(h.Open)
-	return h, len(h.Sinks)+len(h.Letters) > 0, nil
+	return h, concerns || len(h.Letters) > 0, nil
 }
 
 // locators remembers where sources have located the row: many runs have one source.
-type locators struct{ known map[string]located }
-
-type located struct {
-	split   connector.Split // its End is the row's position
-	unknown string          // why the row cannot be located
+type locators struct {
+	known map[string]located
+	lists bool
 }
 
-func (l locators) locate(ctx context.Context, of job.Source, key *record.Record) located {
+type located struct {
+	places  []connector.Split // as connector.Locator gives them
+	unknown string            // why the row cannot be located
+}
+
+func (l locators) locate(ctx context.Context, of job.Source, key string) located {
 	text, err := json.Marshal(of)
 	if err != nil {
 		return located{unknown: err.Error()}
 	}
 	at, known := l.known[string(text)]
-	if !known {
+	switch {
+	case known:
+	case of.Listed() && !l.lists:
+		at.unknown = "its keys come from a list, which --connect reads"
+	default:
 		at = locate(ctx, of, key)
 		l.known[string(text)] = at
 	}
 	return at
 }
 
-func locate(ctx context.Context, of job.Source, key *record.Record) located {
+func locate(ctx context.Context, of job.Source, key string) located {
 	source, err := of.Open(connector.Need{})
 	if err != nil {
 		return located{unknown: err.Error()}
 	}
 	defer source.Close()
-	locator, ok := source.(connector.Locator)
-	if !ok {
-		return located{unknown: "its source cannot tell where a row with this key stands"}
-	}
-	partition, position, err := locator.Locate(ctx, key)
+	schema, err := source.Schema(ctx) // as it is now
 	if err != nil {
 		return located{unknown: err.Error()}
 	}
-	return located{split: connector.Split{Partition: partition, End: position}}
+	values, err := schema.ParseKey(key)
+	if err != nil {
+		return located{unknown: err.Error()}
+	}
+	places, err := connector.Locate(ctx, source, &record.Record{Schema: schema, Values: values})
+	if err != nil {
+		return located{unknown: err.Error()}
+	}
+	return located{places: places}
 }
