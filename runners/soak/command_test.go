@@ -11,6 +11,7 @@ import (
 
 	"reprise/io/journal"
 	"reprise/runners/launch"
+	"reprise/transforms/fail"
 )
 
 var (
@@ -107,18 +108,52 @@ type state struct {
 	read     int64                  // rows that the workers of the last attempt have read, by their last beats
 }
 
-// look reads the journal. There need not be one yet, nor a run in it.
-func look(t *testing.T, config journal.Config, sinks ...string) (s state) {
+// store is the journal of a run, as somebody sees it who makes none.
+type store struct {
+	journal.Config
+	session journal.Journal // with a keyspace: it stays open
+}
+
+// open opens the journal; nil: there is none yet.
+func (s *store) open(t *testing.T) (j journal.Journal, done func()) {
 	t.Helper()
-	if _, err := os.Stat(config.SQLite); config.SQLite != "" && err != nil {
-		return s
+	if s.session != nil {
+		return s.session, func() {}
 	}
-	ctx := t.Context()
-	j, err := journal.Open(ctx, config)
+	config := s.Config
+	if config.Cassandra == nil {
+		if _, err := os.Stat(config.SQLite); err != nil {
+			return nil, nil
+		}
+	} else {
+		found := *config.Cassandra
+		found.Replication = nil
+		config.Cassandra = &found
+	}
+	j, err := journal.Open(t.Context(), config)
+	if fail.CodeOf(err) == "journal.no_keyspace" {
+		return nil, nil
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close()
+	if config.Cassandra != nil {
+		s.session = j
+		t.Cleanup(func() { j.Close() })
+		return j, func() {}
+	}
+	return j, func() { j.Close() }
+}
+
+// look reads the journal. There need not be one yet, nor a run in it.
+func look(t *testing.T, at *store, sinks ...string) (s state) {
+	t.Helper()
+	ctx := t.Context()
+	j, done := at.open(t)
+	if j == nil {
+		return s
+	}
+	defer done()
 	runs, err := j.List(ctx)
 	if err != nil {
 		t.Fatal(err)

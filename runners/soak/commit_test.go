@@ -131,7 +131,7 @@ type commits struct {
 func (c *commits) run(t *testing.T, end func(*testing.T, *child, commits)) {
 	t.Helper()
 	c.runs++
-	config := journal.Config{SQLite: fmt.Sprintf("%s/journal-%d.db", c.dir, c.runs)}
+	config := &store{Config: journal.Config{SQLite: fmt.Sprintf("%s/journal-%d.db", c.dir, c.runs)}}
 	file := filepath.Join(c.dir, "job.yaml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, commitJob, c.catalog, c.namespace, c.dir, config.SQLite), 0o644); err != nil {
 		t.Fatal(err)

@@ -17,10 +17,15 @@ import (
 	"reprise/transforms/record"
 )
 
-// fresh is the same source with targets that nobody has written to.
-func (at target) fresh(t *testing.T) target {
+// fresh is the same source with targets that nobody has written to, and a journal of its own, which may be a keyspace.
+func (at target) fresh(t *testing.T, keyspace bool) target {
 	t.Helper()
 	at.dir, at.name = t.TempDir(), services.Name(t)
+	at.journal = &store{Config: journal.Config{SQLite: at.dir + "/journal.db"}}
+	if keyspace {
+		at.journal = &store{Config: journal.Config{Cassandra: &journal.CassandraConfig{Connection: at.connection(), Keyspace: services.Name(t),
+			Replication: map[string]int{"datacenter1": 1}}}}
+	}
 	script, err := os.ReadFile("../../testdata/corpus.cql")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +75,7 @@ func (r round) run(t *testing.T, kills int) {
 			t.Logf("attempt %d, %s: done after %v, first page %v", n+1, s, m.end, m.first)
 			return
 		}
-		after := look(t, r.journal(), sinks...)
+		after := look(t, r.journal, sinks...)
 		written = r.count(t, s, before, after, time.Since(c.began), written)
 		if before = after; before.State == journal.Complete {
 			return

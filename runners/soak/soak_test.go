@@ -63,13 +63,16 @@ sinks:
       table: %[6]s
 dead_letters:
   files: {path: %[3]s/dead}
-journal: {sqlite: %[3]s/journal.db}
+journal: %[7]s
 `
 
 var sinks = []string{"copied", "events", "lake", "search"}
 
 // target is where one run of the main job writes.
-type target struct{ cassandra, search, kafka, keyspace, dir, name string }
+type target struct {
+	cassandra, search, kafka, keyspace, dir, name string
+	journal                                       *store
+}
 
 // settings are what changes with each attempt at a run.
 type settings struct {
@@ -91,7 +94,11 @@ func draw(r *rand.Rand) settings {
 // command gives what that begins the run, or goes on with it.
 func (at target) command(t *testing.T, s settings, begun bool) []string {
 	t.Helper()
-	text := fmt.Sprintf(mainJob, at.cassandra, at.keyspace, at.dir, at.search, at.kafka, at.name, "", s.Page) +
+	where, err := json.Marshal(at.journal.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(mainJob, at.cassandra, at.keyspace, at.dir, at.search, at.kafka, at.name, where, s.Page) +
 		fmt.Sprintf("limits: {readers: %d, split_rows: %d, unfinished: \"%d\", read_ahead: %s}\n", s.Readers, s.SplitRows, s.Unfinished, s.ReadAhead) +
 		fmt.Sprintf("pace: {rates: {source: {records: %d}}}\n", s.Rate)
 	file := filepath.Join(at.dir, "job.yaml")
@@ -108,12 +115,10 @@ func (at target) command(t *testing.T, s settings, begun bool) []string {
 	return args
 }
 
-func (at target) journal() journal.Config { return journal.Config{SQLite: at.dir + "/journal.db"} }
-
 // report is what the run says of itself, without what may differ from another run's.
 func (at target) report(t *testing.T) (r flow.Report) {
 	t.Helper()
-	if err := json.Unmarshal(look(t, at.journal()).Report, &r); err != nil {
+	if err := json.Unmarshal(look(t, at.journal).Report, &r); err != nil {
 		t.Fatal(err)
 	}
 	r.Run, r.Attempt, r.Splits = "", 0, 0
@@ -157,7 +162,7 @@ func (at target) watch(t *testing.T, c *child, before state, total int64, a *aim
 		if !due.IsZero() && time.Now().After(due) {
 			return m, c.kill(t)
 		}
-		now := look(t, at.journal(), sinks...)
+		now := look(t, at.journal, sinks...)
 		reached := func(moment *time.Duration, yes bool) {
 			if yes && *moment == 0 {
 				*moment = time.Since(c.began)
@@ -193,8 +198,8 @@ func phase(before, after state, total int64) string {
 
 const killsOfRound = 10 // of one run
 
-// TestKills kills runs of the main job at random moments, on Prism and on Flink, and lets each go on with other settings. In the
-// end everything is as after a run that nobody disturbed.
+// TestKills kills runs of the main job at random moments, on Prism and on Flink, with a journal in a file or, for every other run, in a keyspace, and
+// lets each go on with other settings. In the end everything is as after a run that nobody disturbed.
 func TestKills(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -210,7 +215,7 @@ func TestKills(t *testing.T) {
 	}
 	total := int64(len(corpusio.NewModel(source).Rows))
 
-	calm := at.fresh(t)
+	calm := at.fresh(t, false)
 	usual, _ := calm.watch(t, start(t, calm.dir, calm.command(t, settings{Readers: 4, SplitRows: 5000, Unfinished: 2000, ReadAhead: "32MiB", Page: "1MiB", Rate: 12000}, false)...),
 		state{}, total, nil)
 	want, wantReport := calm.readAll(t), calm.report(t)
@@ -220,8 +225,9 @@ func TestKills(t *testing.T) {
 	t.Logf("undisturbed: %d rows, attempt after %v, first page %v, all finished %v, end %v", total, usual.begun, usual.first, usual.all, usual.end)
 
 	s := statistics{phases: map[string]int{}}
-	for s.kills < *kills {
-		r := round{target: at.fresh(t), random: random, usual: usual, total: total, statistics: &s}
+	for keyspace := random.IntN(2) == 0; s.kills < *kills; keyspace = !keyspace {
+		r := round{target: at.fresh(t, keyspace), random: random, usual: usual, total: total, statistics: &s}
+		t.Logf("journal in a keyspace: %t", keyspace)
 		r.run(t, min(killsOfRound, *kills-s.kills))
 		got := r.readAll(t)
 		compare(t, "Iceberg", want.lake, got.lake)
