@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -102,6 +103,7 @@ type part struct {
 	From    int64  `json:"from"` // length of the file without these records
 	Length  int64  `json:"length"`
 	Records int64  `json:"records"`
+	Ended   bool   `json:"ended,omitempty"` // its writer has nothing more to write to the file
 }
 
 type writer struct {
@@ -251,7 +253,7 @@ func (w *writer) cut() error {
 	if err := o.buffer.Flush(); err != nil {
 		return w.diskError(err)
 	}
-	return w.addPart(o)
+	return w.addPart(o, false)
 }
 
 // end closes the current file for good.
@@ -268,7 +270,7 @@ func (w *writer) end() error {
 			return w.diskError(err)
 		}
 	}
-	if err := w.addPart(o); err != nil {
+	if err := w.addPart(o, true); err != nil {
 		return err
 	}
 	w.out = nil
@@ -278,12 +280,12 @@ func (w *writer) end() error {
 	return nil
 }
 
-func (w *writer) addPart(o *output) error {
+func (w *writer) addPart(o *output, ended bool) error {
 	info, err := o.file.Stat()
 	if err != nil {
 		return w.diskError(err)
 	}
-	p, err := json.Marshal(part{File: o.name, From: o.length, Length: info.Size(), Records: o.records})
+	p, err := json.Marshal(part{File: o.name, From: o.length, Length: info.Size(), Records: o.records, Ended: ended})
 	w.parts = append(w.parts, p)
 	o.records, o.length = 0, info.Size()
 	return err
@@ -300,15 +302,16 @@ func diskError(folder string, err error) error {
 }
 
 // Commit cuts each file to its longest part, gives it its final name, and deletes what else the run left behind: files without a part, of
-// bundles that failed. A file that already has its final name counts as committed and is left alone.
+// bundles that failed. A file that already has its final name counts as committed and is left alone. Of a file that was not ended a copy gets the
+// name: its writer may only be frozen, and go on writing to it.
 func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, parts [][]byte) (records int64, err error) {
-	lengths, records, err := decodeParts(parts)
+	files, records, err := decodeParts(parts)
 	if err != nil {
 		return 0, err
 	}
 	var pending []string
-	for _, name := range slices.Sorted(maps.Keys(lengths)) {
-		open, err := s.check(name, lengths[name])
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		open, err := s.check(name, files[name].length)
 		if err != nil {
 			return 0, err
 		}
@@ -320,7 +323,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if err := s.finish(name, lengths[name]); err != nil {
+		if err := s.finish(name, files[name]); err != nil {
 			return 0, diskError(s.c.Path, err)
 		}
 	}
@@ -330,9 +333,15 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, 
 	return records, syncFolder(s.c.Path)
 }
 
-// decodeParts gives the length of each file and the number of all records. The parts of a file must follow each other: what lies between two
+// written is what the parts tell of a file.
+type written struct {
+	length int64
+	ended  bool
+}
+
+// decodeParts gives each file and the number of all records. The parts of a file must follow each other: what lies between two
 // of them would be committed without being counted.
-func decodeParts(parts [][]byte) (lengths map[string]int64, records int64, err error) {
+func decodeParts(parts [][]byte) (files map[string]written, records int64, err error) {
 	all := make([]part, len(parts))
 	for i, encoded := range parts {
 		if err := json.Unmarshal(encoded, &all[i]); err != nil || all[i].File == "" {
@@ -340,16 +349,16 @@ func decodeParts(parts [][]byte) (lengths map[string]int64, records int64, err e
 		}
 	}
 	slices.SortFunc(all, func(a, b part) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.From, b.From)) })
-	lengths = map[string]int64{}
+	files = map[string]written{}
 	for _, p := range slices.Compact(all) {
-		if p.From != lengths[p.File] {
-			return nil, 0, fail.New(fail.Fatal, "files.gap", "of the file %s what lies between bytes %d and %d is no part of the commit", p.File, lengths[p.File], p.From).
+		if before := files[p.File].length; p.From != before {
+			return nil, 0, fail.New(fail.Fatal, "files.gap", "of the file %s what lies between bytes %d and %d is no part of the commit", p.File, before, p.From).
 				WithFix("run the job again")
 		}
-		lengths[p.File] = p.Length
+		files[p.File] = written{p.Length, p.Ended}
 		records += p.Records
 	}
-	return lengths, records, nil
+	return files, records, nil
 }
 
 // check tells whether a file has yet to get its final name; it must be as long as its parts say.
@@ -371,19 +380,41 @@ func (s *Sink) check(name string, length int64) (open bool, err error) {
 }
 
 // finish gives a file its length and its final name, unless another process has done so meanwhile.
-func (s *Sink) finish(name string, length int64) error {
+func (s *Sink) finish(name string, w written) error {
 	final := filepath.Join(s.c.Path, name)
-	file, err := os.OpenFile(final+partSuffix, os.O_WRONLY, 0)
-	if err == nil {
-		err = errors.Join(file.Truncate(length), file.Sync(), file.Close())
+	from := final + partSuffix
+	if !w.ended {
+		from = final + "." + uuid.NewString() + partSuffix
 	}
+	err := complete(final+partSuffix, from, w.length)
 	if err == nil {
-		err = os.Rename(final+partSuffix, final)
+		err = os.Rename(from, final)
+	}
+	if err == nil && !w.ended {
+		err = os.Remove(final + partSuffix)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err = os.Stat(final)
 	}
 	return err
+}
+
+// complete brings the first bytes of a file to the disk, and nothing else, as that file or as another one.
+func complete(file, as string, length int64) error {
+	in, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if file == as {
+		return errors.Join(in.Truncate(length), in.Sync(), in.Close())
+	}
+	defer in.Close()
+	out, err := os.OpenFile(as, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(out, in, length)
+	return errors.Join(err, out.Sync(), out.Close())
 }
 
 func (s *Sink) removeRest(run connector.Run) error {

@@ -179,6 +179,39 @@ func TestCommitTidiesUp(t *testing.T) {
 	}
 }
 
+// A writer that was frozen while another attempt committed its run changes nothing of what was committed, however it goes on.
+func TestFrozenWriter(t *testing.T) {
+	for _, compress := range []string{"none", "gzip", "zstd"} {
+		c := SinkConfig{Path: t.TempDir(), Compress: compress}
+		run, frozen := connector.Run{ID: "r"}, openWriter(t, c, func([]connector.Result) {})
+		write := func(from, to int) [][]byte {
+			for i := from; i < to; i++ {
+				if err := frozen.Write(t.Context(), iotest.Record(iotest.AssetSchema(), i, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			parts, err := frozen.Checkpoint(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return parts
+		}
+		parts := write(0, 300)
+		write(300, 400) // the journal does not know of it
+		if n, err := NewSink(c).Commit(t.Context(), run, nil, parts); err != nil || n != 300 {
+			t.Fatal(n, err)
+		}
+		write(400, 900)
+		if err := frozen.Close(); err != nil {
+			t.Fatal(err)
+		}
+		all, _ := filepath.Glob(filepath.Join(c.Path, "*"))
+		if entries := folderEntries(t, c.Path); len(all) != 1 || len(entries) != 300 {
+			t.Errorf("%s: the files %v have %d entries, want 300", compress, all, len(entries))
+		}
+	}
+}
+
 // A file that reached its size is closed, and a writer holds no more than its buffers.
 func TestFilesAreRolled(t *testing.T) {
 	for _, format := range []string{jsonl, parquet} {
