@@ -34,7 +34,10 @@ func errNoLetter(run, id string) error {
 }
 
 func errFenced(run string, attempt, last int) error {
-	return fail.New(fail.Fatal, "journal.fenced", "attempt %d at run %s is over: attempt %d goes on with it", attempt, run, last)
+	err := fail.New(fail.Fatal, "journal.fenced", "attempt %d at run %s is over: attempt %d goes on with it", attempt, run, last).
+		WithFix("nothing to mend: what this one has not written down is done by the other; reprise status %s shows it", run)
+	err.Exit = fail.ExitStopped
+	return err
 }
 
 // known is an error with its class, code, message and fix alone.

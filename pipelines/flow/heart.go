@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/metrics"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,6 +99,9 @@ func (h *heart) pump(ctx context.Context) (journal.Control, error) {
 	beats, err := j.Beats(ctx, run)
 	if err != nil {
 		return control, err
+	}
+	if slices.ContainsFunc(beats, func(b journal.Beat) bool { return b.Attempt > h.worker.attempt }) {
+		return control, j.Record(ctx, run, h.worker.attempt, journal.Batch{}) // which is refused: this process was frozen, or cut off
 	}
 	h.pace.Apply(control, beats)
 	var dead, read int64

@@ -152,13 +152,13 @@ func (p *Pace) Gauges() map[string]journal.Gauge {
 }
 
 // Waiting says why nothing goes on, or goes on slowly because of production: "paused: operator", "search is down since 12:01: no answer in
-// time", "slowed to 30 %: production is too slow: ...". It is "" if all goes on.
+// time", "no answer from events for 12s", "slowed to 30 %: production is too slow: ...". It is "" if all goes on.
 func (p *Pace) Waiting() string {
 	why, _ := p.Why()
 	return why
 }
 
-// Why is Waiting, and its cause in a word; where there are several, the first that it names.
+// Why is Waiting, and its cause in a word; where there are several, the first that it names. A system that has only not answered yet is no cause.
 func (p *Pace) Why() (string, journal.Cause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,6 +170,8 @@ func (p *Pace) Why() (string, journal.Cause) {
 	for _, name := range slices.Sorted(maps.Keys(p.systems)) {
 		if down := p.systems[name].down(); down != "" {
 			reasons, cause = append(reasons, down), journal.BySystem
+		} else if silent := p.systems[name].silent(time.Now()); silent != "" {
+			reasons = append(reasons, silent)
 		}
 	}
 	if p.guard != nil && p.guard.why != "" {

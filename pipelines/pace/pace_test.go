@@ -252,6 +252,41 @@ func TestBreakerWaitsForTheServer(t *testing.T) {
 	})
 }
 
+// What is under way and not answered is told before it has failed; answers end that.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, gate := opened(Config{})
+		enter := func() func(int, int64, error) {
+			leave, err := gate.Enter(t.Context(), 1, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return leave
+		}
+		tells := func(want string) {
+			t.Helper()
+			if why, cause := p.Why(); why != want || cause != "" {
+				t.Errorf("it waits for %q, by %q, want %q", why, cause, want)
+			}
+		}
+		drive(p, journal.Control{}, time.Minute)
+		tells("")
+		first := enter()
+		drive(p, journal.Control{}, 4*time.Second)
+		tells("")
+		second := enter()
+		drive(p, journal.Control{}, 8*time.Second)
+		tells("no answer from sink for 12s")
+		second(1, 0, nil)
+		tells("")
+		drive(p, journal.Control{}, 6*time.Second)
+		tells("no answer from sink for 6s")
+		first(1, 0, nil)
+		drive(p, journal.Control{}, time.Minute)
+		tells("")
+	})
+}
+
 func TestOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, gate := opened(Config{})

@@ -45,6 +45,7 @@ type system struct {
 	peers    map[string]*peer
 	short    bool // something had to wait for its quota since the last order
 	inFlight int
+	heard    time.Time // when the last request ended, or the first of those under way began
 	breaker  breaker
 	adaptive adaptive
 	requests int64
@@ -138,7 +139,9 @@ func (s *system) admit(n int, size int64) (request, time.Duration, error) {
 	s.quotas[inRecords].charge(float64(n))
 	s.quotas[inBytes].charge(float64(size))
 	s.requests++
-	s.inFlight++
+	if s.inFlight++; s.inFlight == 1 {
+		s.heard = now
+	}
 	trial := s.breaker.open
 	s.breaker.trying = s.breaker.trying || trial
 	return request{began: now, records: n, trial: trial}, 0, nil
@@ -170,6 +173,7 @@ func (s *system) leave(r request, n int, size int64, err error) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	s.inFlight--
+	s.heard = now
 	for u, x := range [units]float64{float64(n), float64(size)} {
 		s.quotas[u].refill(now)
 		s.quotas[u].charge(x)
@@ -327,6 +331,19 @@ func (s *system) down() string {
 		return ""
 	}
 	return s.name + " is down since " + s.breaker.since.Format("15:04") + ": " + message(s.breaker.last)
+}
+
+// silent tells for how long requests have been under way and none has ended, where that is long; "": they end. A client may wait for minutes
+// before it takes that for a failure.
+func (s *system) silent(now time.Time) string {
+	const long = 5 * time.Second
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	quiet := now.Sub(s.heard)
+	if s.inFlight == 0 || s.breaker.open || quiet < long {
+		return ""
+	}
+	return "no answer from " + s.name + " for " + short(quiet)
 }
 
 // message is an error without code and fix.

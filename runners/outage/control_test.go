@@ -13,20 +13,22 @@ import (
 	"time"
 
 	"reprise/io/corpusio"
+	"reprise/runners/faults"
+	"reprise/runners/services"
 )
 
-// alone is a job without servers.
+// alone is a job without servers, but for those of further sinks.
 const alone = `
 name: alone
 source: {corpus: {rows: %d}}
-sinks: {lines: {files: {path: lines}}}
+sinks: {lines: {files: {path: lines}}%s}
 dead_letters: {files: {path: dead}}
 limits: {unfinished: "500"}
 pace: {rates: {source: {records: 2000}}%s}
 journal: {sqlite: journal.db}
 `
 
-func newAlone(t *testing.T, rows int, pace string) *run {
+func newAlone(t *testing.T, rows int, sinks, pace string) *run {
 	total := 0
 	for row := range corpusio.Rows(corpusio.SourceConfig{Rows: int64(rows)}) {
 		if total++; row.Deletion != nil {
@@ -34,7 +36,7 @@ func newAlone(t *testing.T, rows int, pace string) *run {
 		}
 	}
 	r := newRun(t, total)
-	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), fmt.Appendf(nil, alone, rows, pace), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), fmt.Appendf(nil, alone, rows, sinks, pace), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -43,7 +45,7 @@ func newAlone(t *testing.T, rows int, pace string) *run {
 // TestJournalGone deletes the journal under a run: it does not go on blindly.
 func TestJournalGone(t *testing.T) {
 	t.Parallel()
-	r := newAlone(t, 20_000, "")
+	r := newAlone(t, 20_000, "", "")
 	r.start("run", "job.yaml")
 	r.reach(0.05)
 	for _, end := range []string{"", "-wal", "-shm"} {
@@ -70,7 +72,7 @@ func TestProduction(t *testing.T) {
 	}))
 	defer prometheus.Close()
 	const rows = 4000
-	r := newAlone(t, rows, fmt.Sprintf(`, probe: {prometheus: {url: "%s", query: p99}, bound: 50ms, every: 500ms}`, prometheus.URL))
+	r := newAlone(t, rows, "", fmt.Sprintf(`, probe: {prometheus: {url: "%s", query: p99}, bound: 50ms, every: 500ms}`, prometheus.URL))
 	r.start("run", "job.yaml")
 	r.reach(0.05)
 	p99.Store("3")
@@ -95,4 +97,26 @@ func TestProduction(t *testing.T) {
 		t.Error(out)
 	}
 	r.end(130)
+}
+
+// TestSilent holds up what goes to a broker and comes from it: the status tells what is waited for long before the client gives up, and the run goes on
+// as soon as the broker answers.
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	kafka := services.Own(t, services.Kafka, services.Env("KAFKA_PROXY=1"))
+	proxy := faults.At(t, fmt.Sprintf("127.0.0.1:%d", kafka.Port+3), fmt.Sprintf("127.0.0.1:%d", kafka.Port+2)) // where Kafka tells its clients to connect
+	r := newAlone(t, 8000, fmt.Sprintf(`, events: {kafka: {brokers: ["%s"], topic: silent, create: {partitions: 2}}}`, proxy.Addr), "")
+	r.start("run", "job.yaml")
+	r.until("enough sent", func(s state) bool { return s.done["events"].Read > 0 })
+	proxy.Hold()
+	const why = "no answer from events for "
+	r.until("a word on it", func(s state) bool { return strings.HasPrefix(s.waiting(), why) })
+	status, out := r.command(t.Context(), "status", "last", "--journal", "journal.db")
+	if err := status.Run(); err != nil || !bytes.Contains(out.Bytes(), []byte("waiting: "+why)) {
+		t.Errorf("the status does not say %q: %v\n%s", why, err, out)
+	}
+	held := r.look()
+	proxy.Pass()
+	r.until("an end of the silence", func(s state) bool { return s.waiting() == "" && s.done["events"].Read > held.done["events"].Read })
+	r.end(0)
 }

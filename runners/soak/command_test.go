@@ -89,6 +89,19 @@ func (c *child) kill(t *testing.T) bool {
 	return true
 }
 
+// until waits until something has come about; the command must not end before.
+func (c *child) until(t *testing.T, what string, such func() bool) {
+	t.Helper()
+	for !such() {
+		select {
+		case <-c.ended:
+			text, _ := os.ReadFile(c.log)
+			t.Fatalf("reprise %v ends before %s: %v\n%s", c.cmd.Args[1:], what, c.err, text)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // wait waits for the end of the command, which must be a good one.
 func (c *child) wait(t *testing.T) {
 	t.Helper()

@@ -130,24 +130,12 @@ type commits struct {
 // run begins a run, leaves it to end in what kills it once it reads, and lets it go on to its end.
 func (c *commits) run(t *testing.T, end func(*testing.T, *child, commits)) {
 	t.Helper()
-	c.runs++
-	config := &store{Config: journal.Config{SQLite: fmt.Sprintf("%s/journal-%d.db", c.dir, c.runs)}}
-	file := filepath.Join(c.dir, "job.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, commitJob, c.catalog, c.namespace, c.dir, config.SQLite), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	first := start(t, c.dir, "run", file)
+	first, at := c.begin(t)
 	if end == nil {
 		first.wait(t)
 		return
 	}
-	for look(t, config).finished[""].Read == 0 {
-		select {
-		case <-first.ended:
-			t.Fatal("it ended before it had read anything")
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	first.until(t, "it has read anything", func() bool { return look(t, at).finished[""].Read > 0 })
 	end(t, first, *c)
 	<-first.ended
 	if first.cmd.ProcessState.Exited() {
@@ -155,10 +143,24 @@ func (c *commits) run(t *testing.T, end func(*testing.T, *child, commits)) {
 		return
 	}
 	c.killed++
-	if s := look(t, config); s.State != journal.Complete {
-		start(t, c.dir, "resume", "last", "--job", file).wait(t)
+	if look(t, at).State != journal.Complete {
+		c.resume(t)
 	}
 }
+
+func (c *commits) begin(t *testing.T) (*child, *store) {
+	t.Helper()
+	c.runs++
+	at := &store{Config: journal.Config{SQLite: fmt.Sprintf("%s/journal-%d.db", c.dir, c.runs)}}
+	if err := os.WriteFile(c.file(), fmt.Appendf(nil, commitJob, c.catalog, c.namespace, c.dir, at.SQLite), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, c.dir, "run", c.file()), at
+}
+
+func (c *commits) resume(t *testing.T) { start(t, c.dir, "resume", "last", "--job", c.file()).wait(t) }
+
+func (c *commits) file() string { return filepath.Join(c.dir, "job.yaml") }
 
 // check finds each run once in both tables, read with Iceberg's own library.
 func (c *commits) check(t *testing.T, a services.IcebergTable) {
