@@ -78,7 +78,7 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 	if err != nil {
 		return 0, err
 	}
-	staged, err := decodeParts(t, parts)
+	staged, err := decodeParts(t, parts, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -12,10 +12,14 @@
 // In mode upsert each key that the run writes has one row when the run is committed, the newest, whoever wrote it and whenever, and records that are
 // deletes remove the row of their key unless it is newer. Between equal versions a delete wins, then the run: to write again with better transforms
 // replaces. The commit reads the keys and versions of the run's files and of the table, and deletes what loses by position, in the table's files and in
-// the run's own, in the snapshot that adds the run's files. Whoever commits first meanwhile is caught up with: only files that are new are read, only keys
+// the run's own, in the snapshot that adds the run's files. Data files whose partition or bounds exclude all keys of the run are not read. Whoever commits first meanwhile is caught up with: only files that are new are read, only keys
 // that they hold are compared again. Records that lose are superseded in the report. The table remembers the run's deletes (property
 // reprise.deletes.RUN, 24 bytes of each), so that no older row comes after them, until they expire. A row that somebody appends after the run is his: Compact
 // keeps the newest of each key in the whole table.
+//
+// What other engines delete knows no versions: equality deletes, position deletes, files written anew without a row. A key that they have deleted since
+// the run began, and that has no row again, stays deleted, whatever the run has read before; equality deletes concern the run's rows as if these had been there.
+// The commit reads that from the snapshots in between, and fails where they have expired (iceberg.expired).
 //
 // Why positions, at the end: an equality delete cannot say "unless it is newer", and PyIceberg does not read it. Copy-on-write would write
 // each file anew that has a row to be replaced, nearly all of them in a backfill. Measured with 500,000 assets that meet as many in the table, half of either losing

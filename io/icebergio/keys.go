@@ -168,11 +168,11 @@ func (l *layout) keyBatcher() *keyBatcher {
 	return &keyBatcher{only.newBatcher()}
 }
 
-// keys are those of some records that fit.
-func (k *keyBatcher) keys(records []*record.Record) ([]keyID, error) {
+// keys are those of some records that fit, and the bounds of the columns, as far as they are known.
+func (k *keyBatcher) keys(records []*record.Record) ([]keyID, map[string][][]byte, error) {
 	batch, err := k.batch(records)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer batch.Release()
 	keys := make([]keyID, len(records))
@@ -184,5 +184,11 @@ func (k *keyBatcher) keys(records []*record.Record) ([]keyID, error) {
 		}
 		keys[i] = keyOf(cells)
 	}
-	return keys, nil
+	bounds := map[string][][]byte{}
+	for i, column := range batch.Columns() {
+		if b := columnBounds(column); b != nil {
+			bounds[batch.ColumnName(i)] = b
+		}
+	}
+	return keys, bounds, nil
 }

@@ -94,7 +94,7 @@ func (s *Sink) compact(ctx context.Context, group table.CompactionTaskGroup) (st
 			if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
 				return false, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
 			}
-			if err := tx.NewRewrite(iceberg.Properties{"reprise.compaction": strconv.Itoa(len(group.Tasks))}).ApplyResult(written).Commit(ctx); err != nil {
+			if err := tx.NewRewrite(iceberg.Properties{compactionProperty: strconv.Itoa(len(group.Tasks))}).ApplyResult(written).Commit(ctx); err != nil {
 				return false, classify(err, "compacting table "+s.config.Table)
 			}
 			if _, err := tx.Commit(ctx); err == nil {
@@ -218,7 +218,7 @@ func (s *Sink) dedupe(ctx context.Context, dry bool, tell func(string)) error {
 			if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
 				return false, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
 			}
-			if err := tx.NewRowDelta(iceberg.Properties{"reprise.compaction": "keys"}).AddDeletes(deletes...).Commit(ctx); err != nil {
+			if err := tx.NewRowDelta(iceberg.Properties{compactionProperty: "keys"}).AddDeletes(deletes...).Commit(ctx); err != nil {
 				return false, classify(err, "compacting table "+s.config.Table)
 			}
 			if _, err = tx.Commit(ctx); errors.Is(err, table.ErrCommitFailed) {

@@ -28,7 +28,9 @@ type merge struct {
 	run     string
 	columns keyColumns
 	retry   connector.Retry
-	all     bool // also keys of which the table alone has rows
+	all     bool   // also keys of which the table alone has rows
+	reach   *reach // nil: keys may lie anywhere
+	since   int64  // sequence number of the table up to which deletes of others do not concern the run
 
 	table   *table.Table // as it was read last
 	files   []*keyed     // the staged ones first
@@ -45,6 +47,7 @@ type merge struct {
 const (
 	deleteEntry  int32 = -1 // a delete of the run
 	earlierEntry int32 = -2 // a delete of an earlier run, which the table remembers
+	foreignEntry int32 = -3 // others have deleted the key, and know no versions
 )
 
 // keyed is a data file whose keys have been read.
@@ -54,6 +57,7 @@ type keyed struct {
 	dead bitmap // rows that are deleted already
 	lost bitmap // rows to be deleted
 
+	equality    int              // files of equality deletes that dead knows
 	deletes     iceberg.DataFile // what was written of lost
 	deletedRows int64
 }
@@ -104,13 +108,13 @@ func (m *merge) stage(ctx context.Context, t *table.Table) error {
 
 // catchUp reads what the table has that has not been read yet, and settles which rows lose.
 func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
-	tasks, err := planFiles(ctx, t, m.retry)
+	tasks, err := m.plan(ctx, t)
 	if err != nil {
 		return err
 	}
 	again := m.table != nil
 	there := map[string]bool{}
-	var added []table.FileScanTask
+	var added, struck []table.FileScanTask
 	for _, task := range tasks {
 		path := task.File.FilePath()
 		there[path] = true
@@ -119,9 +123,12 @@ func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
 			return fail.New(fail.Fatal, "iceberg.run_committed", "table %s holds %s already, but no snapshot tells of it any more", m.name, path).
 				WithFix("the records are there; start a new run for more")
 		}
-		if !known {
+		switch {
+		case !known:
 			m.number(task.File)
 			added = append(added, task)
+		case len(task.EqualityDeleteFiles) > m.files[number].equality:
+			struck = append(struck, task)
 		}
 	}
 	for _, f := range m.files[m.staged:] {
@@ -145,8 +152,27 @@ func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
 			return err
 		}
 	}
+	for _, task := range struck {
+		f := m.files[m.numbers[task.File.FilePath()]]
+		f.equality = len(task.EqualityDeleteFiles)
+		err := m.each(ctx, t, task, func(r row, dead bool) error {
+			if dead {
+				f.dead.set(r.at, f.file.Count())
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if err := m.readEarlier(ctx, t, touched); err != nil {
 		return err
+	}
+	if !m.all {
+		if err := m.strike(ctx, t, touched); err != nil {
+			return err
+		}
+		m.since = t.Metadata().LastSequenceNumber()
 	}
 	m.table = t
 	return m.settle(touched)
@@ -156,43 +182,51 @@ func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
 func (m *merge) read(ctx context.Context, t *table.Table, task table.FileScanTask, touched filter) error {
 	number := m.numbers[task.File.FilePath()]
 	f := m.files[number]
-	plain := task
-	plain.DeleteFiles, plain.EqualityDeleteFiles, plain.DeletionVectorFiles = nil, nil, nil
+	f.equality = len(task.EqualityDeleteFiles)
+	return m.each(ctx, t, task, func(r row, dead bool) error {
+		if dead {
+			f.dead.set(r.at, f.file.Count())
+		}
+		if f.dead.has(r.at) || !m.all && !m.mine.has(r.key) {
+			return nil
+		}
+		if touched != nil {
+			touched.add(r.key)
+		}
+		return classify(m.spill.add(entry{r.key, r.version, number, uint32(r.at)}), "comparing keys with table "+m.name)
+	})
+}
+
+// each gives the rows of a data file, those too that are deleted by position, and whether an equality delete of the task removes them.
+func (m *merge) each(ctx context.Context, t *table.Table, task table.FileScanTask, do func(r row, dead bool) error) error {
+	equality := task.EqualityDeleteFiles
+	task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles = nil, nil, nil
 	// What an equality delete removes is told by what it leaves.
 	left, stop := iter.Pull2(func(yield func(row, error) bool) {
-		if len(task.EqualityDeleteFiles) > 0 {
-			plain := plain
-			plain.EqualityDeleteFiles = task.EqualityDeleteFiles
-			m.columns.rows(ctx, t, m.retry, plain)(yield)
+		if len(equality) > 0 {
+			rest := task
+			rest.EqualityDeleteFiles = equality
+			m.columns.rows(ctx, t, m.retry, rest)(yield)
 		}
 	})
 	defer stop()
 	next, err, more := left()
-	for r, readErr := range m.columns.rows(ctx, t, m.retry, plain) {
+	for r, readErr := range m.columns.rows(ctx, t, m.retry, task) {
 		if readErr != nil {
 			return readErr
 		}
 		if err != nil {
 			return err
 		}
-		if len(task.EqualityDeleteFiles) > 0 {
-			if !more || r.key != next.key || r.version != next.version {
-				f.dead.set(r.at, f.file.Count())
-				continue
-			}
+		dead := len(equality) > 0 && (!more || r.key != next.key || r.version != next.version)
+		if len(equality) > 0 && !dead {
 			next, err, more = left()
 		}
-		if f.dead.has(r.at) || !m.all && !m.mine.has(r.key) {
-			continue
-		}
-		if touched != nil {
-			touched.add(r.key)
-		}
-		if err := m.spill.add(entry{r.key, r.version, number, uint32(r.at)}); err != nil {
-			return classify(err, "comparing keys with table "+m.name)
+		if err := do(r, dead); err != nil {
+			return err
 		}
 	}
-	return nil
+	return err
 }
 
 // readDeletes notes the rows that are deleted already by position.
@@ -270,13 +304,13 @@ func positionDeletes(ctx context.Context, t *table.Table, df iceberg.DataFile, e
 	return batches.Err()
 }
 
-// planFiles gives the data files of the current snapshot with the deletes that concern them.
-func planFiles(ctx context.Context, t *table.Table, retry connector.Retry) (tasks []table.FileScanTask, err error) {
+// planFiles gives the data files of the current snapshot, or of that of an option, with the deletes that concern them.
+func planFiles(ctx context.Context, t *table.Table, retry connector.Retry, options ...table.ScanOption) (tasks []table.FileScanTask, err error) {
 	if t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
 	err = connector.Request(ctx, retry, func() (int, int64, error) {
-		tasks, err = t.Scan(table.WithScanPlanningMode(table.ScanPlanningLocal)).PlanFiles(ctx)
+		tasks, err = t.Scan(append(options, table.WithScanPlanningMode(table.ScanPlanningLocal))...).PlanFiles(ctx)
 		return 0, 0, classify(err, "reading the manifests of table "+tableName(t))
 	})
 	for _, task := range tasks {
@@ -308,12 +342,30 @@ func (m *merge) settle(touched filter) error {
 				n++
 			}
 			if mine {
-				m.lose(entries[0], entries[1:n])
+				m.settleKey(entries[:n])
 			}
 			entries = entries[n:]
 		}
 	}
 	return nil
+}
+
+// settleKey settles the entries of a key, the newest first.
+func (m *merge) settleKey(all []entry) {
+	foreign := func(e entry) bool { return e.file == foreignEntry }
+	deleted := slices.ContainsFunc(all, foreign) && !slices.ContainsFunc(all, func(e entry) bool { return int(e.file) >= m.staged })
+	all = slices.DeleteFunc(all, foreign)
+	switch {
+	case len(all) == 0:
+	case deleted:
+		for _, e := range all {
+			if e.file >= 0 {
+				m.files[e.file].lost.set(int64(e.row), m.files[e.file].file.Count())
+			}
+		}
+	default:
+		m.lose(all[0], all[1:])
+	}
 }
 
 // lose notes what loses against the winner of a key.

@@ -22,8 +22,17 @@ type part struct {
 	Schema  int    `json:"schema"`
 	Spec    int    `json:"spec"`
 	Format  int    `json:"format"`
+	Since   int64  `json:"since"`          // sequence number of the table when its rows began to be read
 	File    []byte `json:"file,omitempty"` // as iceberg-go's codec.EncodeDataFile writes it
 	Deletes []byte `json:"deletes,omitempty"`
+	// Of deletes, by key columns: the least and the greatest value, as Iceberg stores them.
+	Bounds map[string][][]byte `json:"bounds,omitempty"`
+}
+
+// deletes are keys that are to be deleted.
+type deletes struct {
+	list   []byte
+	bounds map[string][][]byte // by key columns
 }
 
 // A delete is its key and its version, 8 bytes each half and the version, big-endian.
@@ -48,8 +57,9 @@ func eachDelete(list []byte, do func(k keyID, version int64) error) error {
 	return nil
 }
 
-func encodeDeletes(t *table.Table, list []byte) ([]byte, error) {
-	return json.Marshal(part{Table: t.Metadata().TableUUID().String(), Deletes: list})
+func encodeDeletes(t *table.Table, d deletes) ([]byte, error) {
+	m := t.Metadata()
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Since: m.LastSequenceNumber(), Deletes: d.list, Bounds: d.bounds})
 }
 
 func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
@@ -59,45 +69,58 @@ func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(), Format: m.Version(), File: encoded})
-}
-
-// decodePart gives a data file, or a list of deletes.
-func decodePart(t *table.Table, b []byte) (iceberg.DataFile, []byte, error) {
-	var p part
-	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, nil, fail.New(fail.Fatal, "iceberg.part", "the description of a data file is damaged: %w", err)
-	}
-	m := t.Metadata()
-	if p.Table != m.TableUUID().String() {
-		return nil, nil, fail.Job("iceberg.other_table", "table %s is another one than that which the data files were written for", tableName(t)).
-			WithFix("it was dropped and made again while the job ran: run the job again")
-	}
-	if len(p.Deletes) > 0 {
-		if len(p.Deletes)%deleteBytes != 0 {
-			return nil, nil, fail.New(fail.Fatal, "iceberg.part", "a list of deletes is damaged")
-		}
-		return nil, p.Deletes, nil
-	}
-	spec := m.PartitionSpecByID(p.Spec)
-	at := slices.IndexFunc(m.Schemas(), func(s *iceberg.Schema) bool { return s.ID == p.Schema })
-	if spec == nil || at < 0 {
-		return nil, nil, fail.Job("iceberg.other_table", "table %s has lost the schema or the partition spec which the data files were written by", tableName(t)).
-			WithFix("run the job again")
-	}
-	df, err := codec.DecodeDataFile(p.File, *spec, m.Schemas()[at], p.Format)
-	if err != nil {
-		return nil, nil, fail.New(fail.Fatal, "iceberg.part", "the description of a data file is damaged: %w", err)
-	}
-	return df, nil, nil
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(), Format: m.Version(), Since: m.LastSequenceNumber(), File: encoded})
 }
 
 // staged is what a run has written: data files, each once, and lists of deletes.
 type staged struct {
 	files   []iceberg.DataFile
 	deletes [][]byte
+	bounds  []bounds // of the keys in them
+	since   int64    // sequence number of the table when the first of them began to be read
 	records int64
 	digest  string // tells what is staged from other things
+}
+
+// add adds a part.
+func (s *staged) add(t *table.Table, b []byte, key []string) error {
+	var p part
+	if err := json.Unmarshal(b, &p); err != nil {
+		return fail.New(fail.Fatal, "iceberg.part", "the description of a data file is damaged: %w", err)
+	}
+	m := t.Metadata()
+	if p.Table != m.TableUUID().String() {
+		return fail.Job("iceberg.other_table", "table %s is another one than that which the data files were written for", tableName(t)).
+			WithFix("it was dropped and made again while the job ran: run the job again")
+	}
+	if s.since < 0 || p.Since < s.since {
+		s.since = p.Since
+	}
+	at := slices.IndexFunc(m.Schemas(), func(s *iceberg.Schema) bool { return s.ID == p.Schema })
+	if len(p.Deletes) > 0 {
+		if len(p.Deletes)%deleteBytes != 0 {
+			return fail.New(fail.Fatal, "iceberg.part", "a list of deletes is damaged")
+		}
+		is := bounds{}
+		for name, b := range p.Bounds {
+			if at >= 0 && len(b) == 2 {
+				is.put(m.Schemas()[at], name, b[0], b[1])
+			}
+		}
+		s.deletes, s.bounds = append(s.deletes, p.Deletes), append(s.bounds, is)
+		return nil
+	}
+	spec := m.PartitionSpecByID(p.Spec)
+	if spec == nil || at < 0 {
+		return fail.Job("iceberg.other_table", "table %s has lost the schema or the partition spec which the data files were written by", tableName(t)).
+			WithFix("run the job again")
+	}
+	df, err := codec.DecodeDataFile(p.File, *spec, m.Schemas()[at], p.Format)
+	if err != nil {
+		return fail.New(fail.Fatal, "iceberg.part", "the description of a data file is damaged: %w", err)
+	}
+	s.files, s.bounds = append(s.files, df), append(s.bounds, fileBounds(m.Schemas()[at], df, key))
+	return nil
 }
 
 func (s *staged) deleted() (n int64) {
@@ -107,17 +130,12 @@ func (s *staged) deleted() (n int64) {
 	return n
 }
 
-func decodeParts(t *table.Table, parts [][]byte) (*staged, error) {
-	s := &staged{}
+// decodeParts gives what is staged; key are the columns of the key, if they matter.
+func decodeParts(t *table.Table, parts [][]byte, key []string) (*staged, error) {
+	s := &staged{since: -1}
 	for _, p := range parts {
-		df, deletes, err := decodePart(t, p)
-		switch {
-		case err != nil:
+		if err := s.add(t, p, key); err != nil {
 			return nil, err
-		case df != nil:
-			s.files = append(s.files, df)
-		default:
-			s.deletes = append(s.deletes, deletes)
 		}
 	}
 	slices.SortFunc(s.files, func(a, b iceberg.DataFile) int { return strings.Compare(a.FilePath(), b.FilePath()) })

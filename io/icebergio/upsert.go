@@ -54,7 +54,7 @@ func (s *Sink) merge(ctx context.Context, run connector.Run, schema *record.Sche
 		if err != nil {
 			return 0, err
 		}
-		if c.staged, err = decodeParts(t, parts); err != nil {
+		if c.staged, err = decodeParts(t, parts, c.columns.key); err != nil {
 			return 0, err
 		}
 		if err := c.catchUp(ctx, t); err != nil {
@@ -160,6 +160,7 @@ func (c *mergeCommit) begin(ctx context.Context, t *table.Table) error {
 	}
 	memory := c.sink.config.MergeMemory.Or(defaultMergeMemory)
 	c.merge = newMerge(c.sink.config.Table, c.run.ID, c.columns, connector.DefaultRetry, c.missing, c.staged.deleted(), rows, memory)
+	c.merge.since, c.merge.reach = c.staged.since, newReach(t, c.columns.key, c.staged)
 	number := 0
 	for _, list := range c.staged.deletes {
 		err := eachDelete(list, func(k keyID, version int64) error {

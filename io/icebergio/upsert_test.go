@@ -208,30 +208,19 @@ func TestUpsertBesideLiveFeed(t *testing.T) {
 	})
 }
 
-// Rows that others have deleted, by position or by equality, do not count: what the run brings for their keys is written.
-func TestUpsertBesideForeignDeletes(t *testing.T) {
-	t.Parallel()
-	c := local(t)
-	schema := simpleSchema()
-	c.Mode = modeUpsert
-	s := newSink(t, c)
-	put(t, s, version(schema, 1, 100), version(schema, 2, 100), version(schema, 3, 100), version(schema, 4, 100))
-
-	// By writing the file anew without the row.
-	if _, err := current(t, s).Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int32(3)), nil); err != nil {
-		t.Fatal(err)
-	}
-
-	// By equality, as streaming engines do.
-	tx := current(t, s).NewTransaction()
-	id, _ := current(t, s).Schema().FindFieldByName("id")
+// deleteEqual deletes keys by equality, as streaming engines do.
+func deleteEqual(t testing.TB, s *Sink, ids ...int32) {
+	t.Helper()
+	now := current(t, s)
+	tx := now.NewTransaction()
+	id, _ := now.Schema().FindFieldByName("id")
 	arrowSchema, err := table.SchemaToArrowSchema(iceberg.NewSchema(0, id), nil, true, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys := array.NewRecordBuilder(memory.DefaultAllocator, arrowSchema)
 	defer keys.Release()
-	keys.Field(0).(*array.Int32Builder).Append(2)
+	keys.Field(0).(*array.Int32Builder).AppendValues(ids, nil)
 	batch := keys.NewRecordBatch()
 	defer batch.Release()
 	batches, err := array.NewRecordReader(arrowSchema, []arrow.RecordBatch{batch})
@@ -248,6 +237,166 @@ func TestUpsertBesideForeignDeletes(t *testing.T) {
 	if _, err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// deleteBy deletes keys by the table's own means: copy-on-write or merge-on-read.
+func deleteBy(t testing.TB, s *Sink, mode string, ids ...int32) {
+	t.Helper()
+	tx := current(t, s).NewTransaction()
+	if err := tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: mode}); err != nil {
+		t.Fatal(err)
+	}
+	now, err := tx.Commit(t.Context())
+	if err == nil {
+		_, err = now.Delete(t.Context(), iceberg.IsIn(iceberg.Reference("id"), ids...), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// foreignRow adds a row as an engine does that knows nothing of runs.
+func foreignRow(t testing.TB, s *Sink, r *record.Record) {
+	t.Helper()
+	run := connector.Run{}
+	parts, _ := stage(t, s, run, r)
+	now := current(t, s)
+	staged, err := decodeParts(now, parts, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := now.NewTransaction()
+	if err := tx.AddDataFiles(t.Context(), staged.files, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// compactAll writes all data files of the table anew.
+func compactAll(t testing.TB, s *Sink) {
+	t.Helper()
+	now := current(t, s)
+	tasks, err := planFiles(t.Context(), now, connector.DefaultRetry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := now.NewTransaction()
+	if _, err := tx.RewriteDataFiles(t.Context(), []table.CompactionTaskGroup{{Tasks: tasks}}, table.RewriteDataFilesOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What others delete, by whatever means, after the run has read a row stays deleted, also where the run had the row only; what
+// they make again stands against the run by its version.
+func TestUpsertBesideForeignDeletesMeanwhile(t *testing.T) {
+	t.Parallel()
+	means := map[string]func(t *testing.T, s *Sink, ids ...int32){
+		"equality":       func(t *testing.T, s *Sink, ids ...int32) { deleteEqual(t, s, ids...) },
+		"merge-on-read":  func(t *testing.T, s *Sink, ids ...int32) { deleteBy(t, s, table.WriteModeMergeOnRead, ids...) },
+		"copy-on-write":  func(t *testing.T, s *Sink, ids ...int32) { deleteBy(t, s, table.WriteModeCopyOnWrite, ids...) },
+		"then compacted": func(t *testing.T, s *Sink, ids ...int32) { deleteEqual(t, s, ids...); compactAll(t, s) },
+	}
+	for name, remove := range means {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			byKey := name == "equality" || name == "then compacted"
+			c := local(t)
+			c.Mode, c.MergeMemory = modeUpsert, 64<<10
+			if !byKey {
+				c.Partition = []string{"kind", "bucket(4, id)"}
+			}
+			schema, s, run := simpleSchema(), newSink(t, c), newRun()
+			var old []*record.Record
+			for id := range 10 {
+				old = append(old, version(schema, id, 100))
+			}
+			put(t, s, old...)
+			remove(t, s, 9) // before the run
+			var mine []*record.Record
+			for id := range 20 {
+				mine = append(mine, version(schema, id, 200))
+			}
+			parts, _ := stage(t, s, run, append(mine, deletion(schema, 8, 300))...)
+
+			// While the run goes on: 1 goes; 2 goes and comes again, older than the run's; 3 goes and comes again, newer; 12 goes that only
+			// the run has; 13 comes and goes.
+			foreignRow(t, s, version(schema, 13, 150))
+			remove(t, s, 1, 2, 3, 12, 13)
+			foreignRow(t, s, version(schema, 2, 150))
+			foreignRow(t, s, version(schema, 3, 250))
+			// After the run has compared its keys: 4 goes; 5 goes and comes again.
+			tries := 0
+			s.beforeCommit = func() {
+				if tries++; tries == 1 {
+					remove(t, s, 4, 5)
+					foreignRow(t, s, version(schema, 5, 250))
+				}
+			}
+			n, err := s.Commit(t.Context(), run, schema, parts)
+			if err != nil || n != 21 || tries != 2 {
+				t.Fatalf("%d records, %d tries, %v", n, tries, err)
+			}
+			want := map[int]int64{3: 250, 5: 250}
+			for _, id := range []int{0, 2, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19} {
+				want[id] = 200
+			}
+			superseded := int64(6) // 1, 3, 4, 5, 8 and 13
+			if byKey {
+				// An equality delete names the key itself.
+				delete(want, 12)
+				superseded++
+			}
+			if diff := cmp.Diff(want, versions(t, reader(c), 100)); diff != "" {
+				t.Errorf("versions by id (-want +got):\n%s", diff)
+			}
+			if got, err := s.Superseded(t.Context(), run); got != superseded || err != nil {
+				t.Errorf("%d records superseded (%v), want %d", got, err, superseded)
+			}
+		})
+	}
+}
+
+// Where snapshots have expired that others may have deleted by, the commit does not guess.
+func TestUpsertWithoutHistory(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	c.Mode = modeUpsert
+	schema, s, run := simpleSchema(), newSink(t, c), newRun()
+	put(t, s, version(schema, 1, 100))
+	parts, _ := stage(t, s, run, version(schema, 1, 200))
+	deleteEqual(t, s, 1)
+	foreignRow(t, s, version(schema, 2, 100))
+	if err := s.Expire(t.Context(), Expiry{OlderThan: 0, Keep: 1}, false, func(text string) { t.Log(text) }); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Commit(t.Context(), run, schema, parts)
+	wantError(t, err, "iceberg.expired", "start a new run")
+	put(t, s, version(schema, 1, 200)) // a new run reads what there is
+	if diff := cmp.Diff(map[int]int64{1: 200, 2: 100}, versions(t, reader(c), 100)); diff != "" {
+		t.Errorf("versions by id (-want +got):\n%s", diff)
+	}
+}
+
+// Rows that others have deleted, by position or by equality, do not count: what the run brings for their keys is written.
+func TestUpsertBesideForeignDeletes(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	schema := simpleSchema()
+	c.Mode = modeUpsert
+	s := newSink(t, c)
+	put(t, s, version(schema, 1, 100), version(schema, 2, 100), version(schema, 3, 100), version(schema, 4, 100))
+
+	// By writing the file anew without the row.
+	if _, err := current(t, s).Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int32(3)), nil); err != nil {
+		t.Fatal(err)
+	}
+
+	deleteEqual(t, s, 2)
 	put(t, s, version(schema, 1, 50), version(schema, 2, 50), version(schema, 3, 50), version(schema, 4, 150))
 	if diff := cmp.Diff(map[int]int64{1: 100, 2: 50, 3: 50, 4: 150}, versions(t, reader(c), 100)); diff != "" {
 		t.Errorf("versions by id (-want +got):\n%s", diff)

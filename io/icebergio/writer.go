@@ -41,7 +41,7 @@ type writer struct {
 	keys         *keyBatcher      // of deletes
 	deletes      []*record.Record // that wait
 	deletesBytes int
-	deleted      [][]byte // lists, not yet flushed
+	deleted      []deletes // not yet flushed
 
 	err error // the first, which ends the writer
 }
@@ -104,7 +104,7 @@ func (w *writer) sendDeletes(ctx context.Context) error {
 		if w.keys == nil {
 			w.keys = w.layout.keyBatcher()
 		}
-		keys, err := w.keys.keys(w.deletes)
+		keys, bounds, err := w.keys.keys(w.deletes)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (w *writer) sendDeletes(ctx context.Context) error {
 			list = appendDelete(list, keys[i], r.Version)
 			results[i] = connector.Result{Record: r, Outcome: record.Written, Attempts: 1}
 		}
-		w.deleted = append(w.deleted, list)
+		w.deleted = append(w.deleted, deletes{list, bounds})
 		w.deletes, w.deletesBytes = nil, 0
 		w.settle(results)
 		return nil

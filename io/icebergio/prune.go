@@ -1,0 +1,264 @@
+package icebergio
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// bounds are the least and the greatest value of columns, by their names. Of a column that is not there nothing is known.
+type bounds map[string][2]iceberg.Literal
+
+// mostBounds is by how many areas of keys files are looked for; more are put together.
+const mostBounds = 64
+
+// reach is where the keys of a run may lie in a table.
+type reach struct {
+	where  iceberg.BooleanExpression // nil: anywhere
+	spec   int32                     // the only one that the run's files have
+	fields []int                     // of the partition, which follow from the key
+	held   map[string]bool           // values of these fields; nil: any
+}
+
+// newReach tells where the keys of staged files and deletes lie.
+func newReach(t *table.Table, key []string, s *staged) *reach {
+	r := &reach{}
+	all := slices.Clone(s.bounds)
+	if len(all) > 0 {
+		slices.SortFunc(all, func(a, b bounds) int {
+			for _, k := range key {
+				if less, ok := compareLiterals(a[k][0], b[k][0]); ok && less != 0 {
+					return less
+				}
+			}
+			return 0
+		})
+		for group := range slices.Chunk(all, (len(all)+mostBounds-1)/mostBounds) {
+			area := group[0]
+			for _, b := range group[1:] {
+				area = area.with(b)
+			}
+			if len(area) == 0 {
+				r.where = nil
+				break
+			}
+			if is := area.expression(key); r.where == nil {
+				r.where = is
+			} else {
+				r.where = iceberg.NewOr(r.where, is)
+			}
+		}
+	}
+	if len(s.deletes) > 0 || len(s.files) == 0 {
+		return r
+	}
+	r.spec = s.files[0].SpecID()
+	spec := t.Metadata().PartitionSpecByID(int(r.spec))
+	if spec == nil || slices.ContainsFunc(s.files, func(df iceberg.DataFile) bool { return df.SpecID() != r.spec }) {
+		return r
+	}
+	for _, f := range spec.Fields() {
+		if name, ok := t.Schema().FindColumnName(f.SourceID()); ok && slices.Contains(key, name) {
+			r.fields = append(r.fields, f.FieldID)
+		}
+	}
+	held := map[string]bool{}
+	for _, df := range s.files {
+		text, ok := r.partition(df)
+		if !ok {
+			return r
+		}
+		held[text] = true
+	}
+	r.held = held
+	return r
+}
+
+// partition tells partitions of the run's spec apart by what follows from the key; false: it cannot.
+func (r *reach) partition(df iceberg.DataFile) (string, bool) {
+	var text []byte
+	for _, id := range r.fields {
+		value, ok := partitionText(df.Partition()[id])
+		if !ok {
+			return "", false
+		}
+		text = append(append(text, value...), 0)
+	}
+	return string(text), true
+}
+
+// excludes tells whether the partition of a file can hold no key of the run.
+func (r *reach) excludes(df iceberg.DataFile) bool {
+	if r.held == nil || df.SpecID() != r.spec {
+		return false
+	}
+	text, ok := r.partition(df)
+	return ok && !r.held[text]
+}
+
+// plan gives the data files that may hold a key of the run, with the deletes that concern them.
+func (m *merge) plan(ctx context.Context, t *table.Table, options ...table.ScanOption) ([]table.FileScanTask, error) {
+	if m.reach == nil {
+		return planFiles(ctx, t, m.retry, options...)
+	}
+	if m.reach.where != nil {
+		options = append(options, table.WithRowFilter(m.reach.where))
+	}
+	tasks, err := planFiles(ctx, t, m.retry, options...)
+	tasks = slices.DeleteFunc(tasks, func(task table.FileScanTask) bool { return m.reach.excludes(task.File) })
+	for i := range tasks {
+		tasks[i].Residual = nil // it would leave rows out, and those after them would seem to lie elsewhere
+	}
+	return tasks, err
+}
+
+// fileBounds are those of the columns of a data file that have no nulls.
+func fileBounds(schema *iceberg.Schema, df iceberg.DataFile, key []string) bounds {
+	b := bounds{}
+	for _, name := range key {
+		f, _ := schema.FindFieldByName(name)
+		if nulls, counted := df.NullValueCounts()[f.ID]; counted && nulls == 0 {
+			b.put(schema, name, df.LowerBoundValues()[f.ID], df.UpperBoundValues()[f.ID])
+		}
+	}
+	return b
+}
+
+// put adds the bounds of a column, unless they cannot be read.
+func (b bounds) put(schema *iceberg.Schema, name string, lower, upper []byte) {
+	f, ok := schema.FindFieldByName(name)
+	if !ok {
+		return
+	}
+	least, err := iceberg.LiteralFromBytes(f.Type, lower)
+	if err != nil {
+		return
+	}
+	most, err := iceberg.LiteralFromBytes(f.Type, upper)
+	if err != nil {
+		return
+	}
+	if _, ok := compareLiterals(least, most); ok {
+		b[name] = [2]iceberg.Literal{least, most}
+	}
+}
+
+// with are the bounds of both.
+func (b bounds) with(other bounds) bounds {
+	both := bounds{}
+	for name, is := range b {
+		too, ok := other[name]
+		if !ok {
+			continue
+		}
+		if less, ok := compareLiterals(too[0], is[0]); !ok {
+			continue
+		} else if less < 0 {
+			is[0] = too[0]
+		}
+		if less, ok := compareLiterals(too[1], is[1]); !ok {
+			continue
+		} else if less > 0 {
+			is[1] = too[1]
+		}
+		both[name] = is
+	}
+	return both
+}
+
+// expression is what rows within the bounds fulfil.
+func (b bounds) expression(key []string) iceberg.BooleanExpression {
+	var all iceberg.BooleanExpression = iceberg.AlwaysTrue{}
+	for _, name := range key {
+		if is, ok := b[name]; ok {
+			all = iceberg.NewAnd(all, iceberg.LiteralPredicate(iceberg.OpGTEQ, iceberg.Reference(name), is[0]), iceberg.LiteralPredicate(iceberg.OpLTEQ, iceberg.Reference(name), is[1]))
+		}
+	}
+	return all
+}
+
+// compareLiterals compares two of the same type; false: their order is not known.
+func compareLiterals(a, b iceberg.Literal) (int, bool) {
+	switch a := a.(type) {
+	case iceberg.Int32Literal:
+		b, ok := b.(iceberg.Int32Literal)
+		return cmp.Compare(a, b), ok
+	case iceberg.Int64Literal:
+		b, ok := b.(iceberg.Int64Literal)
+		return cmp.Compare(a, b), ok
+	case iceberg.DateLiteral:
+		b, ok := b.(iceberg.DateLiteral)
+		return cmp.Compare(a, b), ok
+	case iceberg.TimestampLiteral:
+		b, ok := b.(iceberg.TimestampLiteral)
+		return cmp.Compare(a, b), ok
+	case iceberg.StringLiteral:
+		b, ok := b.(iceberg.StringLiteral)
+		return cmp.Compare(a, b), ok
+	case iceberg.BinaryLiteral:
+		b, ok := b.(iceberg.BinaryLiteral)
+		return bytes.Compare(a, b), ok
+	}
+	return 0, false
+}
+
+// literal is a cell of a key; nil: it is null, or of another type than those above.
+func literal(column arrow.Array, i int) iceberg.Literal {
+	if column.IsNull(i) {
+		return nil
+	}
+	switch c := column.(type) {
+	case *array.Int32:
+		return iceberg.Int32Literal(c.Value(i))
+	case *array.Int64:
+		return iceberg.Int64Literal(c.Value(i))
+	case *array.Date32:
+		return iceberg.DateLiteral(c.Value(i))
+	case *array.Timestamp:
+		return iceberg.TimestampLiteral(c.Value(i))
+	case *array.String:
+		return iceberg.StringLiteral(c.Value(i))
+	case *array.Binary:
+		return iceberg.BinaryLiteral(c.Value(i))
+	}
+	return nil
+}
+
+// longestBound is what a list of deletes tells of a value.
+const longestBound = 1 << 10
+
+// columnBounds are the least and the greatest value of a column as Iceberg stores them; nil: they are not known.
+func columnBounds(column arrow.Array) [][]byte {
+	var is bounds
+	for i := range column.Len() {
+		v := literal(column, i)
+		if v == nil {
+			return nil
+		}
+		if is == nil {
+			is = bounds{"": {v, v}}
+		}
+		for at, want := range [2]int{-1, 1} {
+			if order, _ := compareLiterals(v, is[""][at]); order == want {
+				pair := is[""]
+				pair[at] = v
+				is[""] = pair
+			}
+		}
+	}
+	found := make([][]byte, 0, 2)
+	for _, v := range is[""] {
+		b, err := v.MarshalBinary()
+		if err != nil || len(b) > longestBound {
+			return nil
+		}
+		found = append(found, b)
+	}
+	return found
+}
