@@ -138,15 +138,20 @@ func (b *bench) session() (*gocql.Session, error) {
 // readers is how many partitions are read at once: as many as the splits of a job by default.
 const readers = 4
 
-// read gives the rows to the handler of the goroutine that reads them, which may keep none.
-func (l plainLoop) read(ctx context.Context, handler func(reader int) func(*asset) error) error {
+// listed is the list of the columns, with the write times or without.
+func listed(writeTimes bool) string {
 	list := strings.Join(columns, ", ")
-	if l.writeTimes {
+	if writeTimes {
 		for _, c := range columns[1:] {
 			list += ", MAXWRITETIME(" + c + ")"
 		}
 	}
-	cql := "SELECT " + list + " FROM " + l.keyspace + ".assets WHERE asset_type = ? AND bucket = ?"
+	return list
+}
+
+// read gives the rows to the handler of the goroutine that reads them, which may keep none.
+func (l plainLoop) read(ctx context.Context, handler func(reader int) func(*asset) error) error {
+	cql := "SELECT " + listed(l.writeTimes) + " FROM " + l.keyspace + ".assets WHERE asset_type = ? AND bucket = ?"
 	partitions := make(chan [2]string)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

@@ -22,7 +22,7 @@ import (
 type bench struct {
 	Large         int64    `default:"2000000" help:"Rows of the large corpus; 0 leaves it out."`
 	Rounds        int      `default:"3" help:"Turns of each side."`
-	Parts         []string `default:"memory,read,search,lake,verify,coder,pace" enum:"memory,read,search,lake,verify,coder,pace" help:"What is measured."`
+	Parts         []string `default:"memory,read,search,lake,verify,reverse,purge,coder,pace" enum:"memory,read,search,lake,verify,reverse,purge,coder,pace" help:"What is measured."`
 	Cassandra     string   `default:"127.0.0.1:9042" help:"Cassandra, for the corpora."`
 	Elasticsearch string   `default:"http://127.0.0.1:9200" help:"Elasticsearch."`
 
@@ -46,8 +46,8 @@ func main() {
 var parts = []struct {
 	name string
 	run  func(*bench, context.Context) error
-}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"verify", (*bench).verify}, {"coder", (*bench).coder},
-	{"pace", (*bench).pace}}
+}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"verify", (*bench).verify}, {"reverse", (*bench).reverse},
+	{"purge", (*bench).purge}, {"coder", (*bench).coder}, {"pace", (*bench).pace}}
 
 func (b *bench) run(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "reprise-bench-"); err != nil {
@@ -69,14 +69,18 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// rows is how many the corpora have that most parts use; that of make run is one of them.
-const rows = 200_000
+// rows is how many the corpora have that most parts use; that of make run is one of them. few has the one of parts that write much for each row.
+const (
+	rows = 200_000
+	few  = 40_000
+)
 
 // The keyspaces of the corpora.
 const (
 	skewed = "media"
 	even   = "media_even"
 	large  = "media_large"
+	small  = "media_small"
 )
 
 // load loads the corpora, each where it is not there yet.
@@ -85,8 +89,17 @@ func (b *bench) load(ctx context.Context) error {
 		keyspace, layout string
 		size             int64
 	}
-	corpora := []corpus{{skewed, "skewed", rows}}
-	if slices.Contains(b.Parts, "memory") {
+	measured := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(name string) bool { return slices.Contains(b.Parts, name) })
+	}
+	var corpora []corpus
+	if measured("memory", "read", "search", "lake", "coder", "pace") {
+		corpora = append(corpora, corpus{skewed, "skewed", rows})
+	}
+	if measured("verify", "reverse", "purge") {
+		corpora = append(corpora, corpus{small, "skewed", few})
+	}
+	if measured("memory") {
 		corpora = append(corpora, corpus{even, "even", rows})
 	}
 	if b.Large > 0 && slices.ContainsFunc([]string{"memory", "search", "lake"}, func(part string) bool { return slices.Contains(b.Parts, part) }) {

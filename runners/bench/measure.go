@@ -69,7 +69,7 @@ type line struct {
 	target             target
 }
 
-// target bounds a ratio, from below or from above.
+// target bounds a ratio, from below or from above; the zero target does not.
 type target struct {
 	least, most float64
 	unit        string
@@ -98,10 +98,13 @@ func (r *report) print(w io.Writer) {
 			fmt.Fprintf(w, "| %s | %s | %s | | |\n", l.what, l.ours, l.theirs)
 			continue
 		}
-		verdict := "met"
-		if !l.target.met(l.ratio) {
-			verdict = "**missed**"
+		verdict := l.target.String() + ": met"
+		switch {
+		case l.target == target{}:
+			verdict = ""
+		case !l.target.met(l.ratio):
+			verdict = l.target.String() + ": **missed**"
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s: %s |\n", l.what, l.ours, l.theirs, l.target.show(l.ratio), l.target, verdict)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", l.what, l.ours, l.theirs, l.target.show(l.ratio), verdict)
 	}
 }

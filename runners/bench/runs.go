@@ -33,7 +33,7 @@ func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 }
 
 // command is a command that takes a job and writes a report.
-func (b *bench) command(ctx context.Context, name string, j *job.Job) (finished, error) {
+func (b *bench) command(ctx context.Context, name string, j *job.Job, more ...string) (finished, error) {
 	file, reported := filepath.Join(b.dir, j.Name+".yaml"), filepath.Join(b.dir, j.Name+".report.json")
 	j.Journal = &journal.Config{SQLite: filepath.Join(b.dir, "journal.db")}
 	j.DeadLetters = &job.Target{Files: &fileio.SinkConfig{Path: filepath.Join(b.dir, "dead-letters")}}
@@ -45,7 +45,7 @@ func (b *bench) command(ctx context.Context, name string, j *job.Job) (finished,
 		return finished{}, err
 	}
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"), name, file, "--report", reported)
+	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"), append([]string{name, file, "--report", reported}, more...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	began := time.Now()
