@@ -259,7 +259,7 @@ func TestMetadata(t *testing.T) {
 	c.start()
 	c.until("reprise run")
 	began := time.Now()
-	c.rest()
+	c.until("reprise verify")
 	c.end()
 
 	is := c.rowsOf("assets", "title", "description")
@@ -304,6 +304,7 @@ func TestMetadata(t *testing.T) {
 	}
 
 	c.again("metadata.yaml") // what was made after it had been read
+	c.rest()
 	if r := c.again("metadata.yaml"); r.Sinks["assets"].Outcomes["unchanged"] != r.Read || r.DeadLetters != 0 {
 		t.Errorf("another run finds something to repair: %+v", r)
 	}

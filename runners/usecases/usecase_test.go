@@ -137,6 +137,9 @@ func (c *usecase) files() {
 		if filepath.Ext(name) == ".yaml" && !strings.Contains(string(text), "\npace:") {
 			text = fmt.Appendf(text, "pace: {rates: {source: {records: %d}}}\n", rate)
 		}
+		if filepath.Ext(name) == ".yaml" && !strings.Contains(string(text), "\nverify:") {
+			text = fmt.Appendf(text, "verify: {settle: 1s}\n") // production follows at once
+		}
 		if err := os.WriteFile(filepath.Join(to, filepath.Base(name)), []byte(c.names.Replace(string(text))), 0o644); err != nil {
 			c.t.Fatal(err)
 		}
