@@ -108,21 +108,27 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 	if err != nil {
 		return nil, nil, fmt.Errorf("looking rows up in the target: %w", err)
 	}
-	counted := make([]bool, len(asked.keys))
+	want := make([]newest, len(asked.keys))
 	for i, r := range batch {
-		at := place[i]
-		if at < 0 {
-			continue
+		if at := place[i]; at >= 0 {
+			want[at] = want[at].add(r)
 		}
+	}
+	wrong := make([]bool, len(asked.keys))
+	for at, key := range asked.keys {
 		row := got[at]
-		if there := row != nil && row.Op != record.Delete || bad[at] != nil; there && !counted[at] {
-			counted[at] = true
-			found.Tally.Add(asked.keys[at])
+		if row != nil && row.Op != record.Delete || bad[at] != nil {
+			found.Tally.Add(key)
 		}
-		if v := c.compare(r, row, bad[at]); v.kind != "" {
+		v := c.compare(want[at], row, bad[at])
+		if wrong[at] = v.kind != ""; wrong[at] {
+			found.Suspects = append(found.Suspects, Suspect{Kind: v.kind, Key: encodeKey(keyValues(key)), Source: encodeKey(want[at][0].Origin.Key), Digest: v.digest[:]})
+		}
+	}
+	for i, at := range place {
+		if at >= 0 && wrong[at] {
 			ended[i].Outcome = record.Written
 			found.Wrong++
-			found.Suspects = append(found.Suspects, Suspect{Kind: v.kind, Key: encodeKey(keyValues(asked.keys[at])), Source: encodeKey(r.Origin.Key), Digest: v.digest[:]})
 		}
 	}
 	return ended, found, nil

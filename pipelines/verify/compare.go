@@ -40,6 +40,13 @@ type pair struct {
 	tolerate  *Tolerance
 }
 
+// many tells whether several rows of the source may become one row of the target, whose key does not hold theirs.
+func (m *comparer) many(source *record.Schema) bool {
+	return slices.ContainsFunc(source.Key, func(k int) bool {
+		return !slices.ContainsFunc(m.key, func(f int) bool { return m.want.Fields[f].Name == source.Fields[k].Name })
+	})
+}
+
 // newComparer matches the fields of the records with those of the target, which must have all that are compared.
 func newComparer(want, got *record.Schema, view View, c Config) (*comparer, error) {
 	m := &comparer{view: view, want: want, got: got}
@@ -120,56 +127,84 @@ type verdict struct {
 // unreadable is what a target gives instead of a row that it cannot decode.
 type unreadable struct{ message string }
 
-// compare compares what the job would write, nil or a delete: nothing, with what the target holds, the same. bad is why the target's row
-// cannot be read.
-func (m *comparer) compare(want, got *record.Record, bad *unreadable) verdict {
-	if want != nil && want.Op == record.Delete {
-		want = nil
+// newest are the records of one key that may win at a sink: those of the highest version.
+type newest []*record.Record
+
+// mostEqual are kept of the records of one key and one version; where more differ, the target's row may be one of the others, and looks different.
+const mostEqual = 100
+
+// add adds a record of the same key.
+func (n newest) add(r *record.Record) newest {
+	switch {
+	case len(n) == 0 || r.Version > n[0].Version:
+		return newest{r}
+	case r.Version < n[0].Version || len(n) == mostEqual:
+		return n
 	}
+	return append(n, r)
+}
+
+// written tells whether there is a row once a sink has taken them.
+func (n newest) written() bool {
+	return slices.ContainsFunc(n, func(r *record.Record) bool { return r.Op != record.Delete })
+}
+
+// compare compares what the job would write, none or a delete: nothing, with what the target holds, nil or a delete: nothing. bad is why the
+// target's row cannot be read.
+func (m *comparer) compare(want newest, got *record.Record, bad *unreadable) verdict {
+	rows := slices.DeleteFunc(slices.Clone(want), func(r *record.Record) bool { return r.Op == record.Delete })
+	none := len(want) == 0 || len(rows) < len(want)
 	if got != nil && got.Op == record.Delete {
 		got = nil
 	}
 	v := verdict{}
 	switch {
-	case bad != nil && want != nil:
+	case bad != nil && len(rows) > 0:
 		v.kind, v.fields = Different, []Difference{{Field: "(row)", Want: "a row", Got: bad.message}}
-	case want == nil && got == nil && bad == nil:
+	case none && got == nil && bad == nil:
 		return v
-	case want == nil:
+	case len(rows) == 0:
 		v.kind = Extra
 	case got == nil:
 		v.kind = Missing
 	default:
-		if v.fields = m.differences(want, got); len(v.fields) == 0 {
+		if v.fields = m.differences(rows, got); len(v.fields) == 0 {
 			return v
 		}
 		v.kind = Different
-		switch {
-		case !m.view.Versions || want.Version <= 1 || got.Version <= 1: // not known
-		case got.Version < want.Version:
+		switch version := rows[0].Version; {
+		case !m.view.Versions || version <= 1 || got.Version <= 1: // not known
+		case got.Version < version:
 			v.kind = Stale
-		case got.Version > want.Version:
+		case got.Version > version:
 			v.kind = Newer
 		}
 	}
-	v.digest = m.digest(want, got)
+	v.digest = m.digest(rows, got)
 	return v
 }
 
-func (m *comparer) differences(want, got *record.Record) (found []Difference) {
-	var a, b []byte
+// differences are the fields that hold what none of the records has. Of several of one version systems choose in their own ways, Cassandra
+// field by field.
+func (m *comparer) differences(want newest, got *record.Record) (found []Difference) {
+	var b []byte
 	for i := range m.fields {
 		p := &m.fields[i]
-		x, y := want.Values[p.want], got.Values[p.got]
-		if x.Equal(y) {
-			continue
+		y := got.Values[p.got]
+		b = b[:0]
+		same := slices.ContainsFunc(want, func(w *record.Record) bool {
+			x := w.Values[p.want]
+			if x.Equal(y) || p.tolerate != nil && p.tolerate.within(x, y) {
+				return true
+			}
+			if len(b) == 0 {
+				b = appendField(b, y, p.typ, m.view.EmptyIsNull)
+			}
+			return bytes.Equal(appendField(nil, x, p.typ, m.view.EmptyIsNull), b)
+		})
+		if !same {
+			found = append(found, Difference{Field: p.name, Want: brief(want[0].Values[p.want], p.typ), Got: brief(y, m.got.Fields[p.got].Type)})
 		}
-		a = appendField(a[:0], x, p.typ, m.view.EmptyIsNull)
-		b = appendField(b[:0], y, p.typ, m.view.EmptyIsNull)
-		if bytes.Equal(a, b) || p.tolerate != nil && p.tolerate.within(x, y) {
-			continue
-		}
-		found = append(found, Difference{Field: p.name, Want: brief(x, p.typ), Got: brief(y, m.got.Fields[p.got].Type)})
 	}
 	return found
 }
@@ -184,19 +219,27 @@ func brief(v record.Value, t record.Type) string {
 	return text
 }
 
-func (m *comparer) digest(want, got *record.Record) (sum [16]byte) {
-	h := sha256.New()
-	var b []byte
-	for _, p := range m.fields {
-		for i, r := range []*record.Record{want, got} {
-			b = append(b[:0], '-')
-			if r != nil {
-				b = appendField(b, r.Values[[]int{p.want, p.got}[i]], p.typ, m.view.EmptyIsNull)
-			}
-			h.Write(b)
+// digest is the same for the same records in any order.
+func (m *comparer) digest(want newest, got *record.Record) (sum [16]byte) {
+	var all [][]byte
+	for _, w := range want {
+		var b []byte
+		for _, p := range m.fields {
+			b = appendField(b, w.Values[p.want], p.typ, m.view.EmptyIsNull)
 		}
+		all = append(all, b)
 	}
-	copy(sum[:], h.Sum(nil))
+	slices.SortFunc(all, bytes.Compare)
+	all = slices.CompactFunc(all, bytes.Equal)
+	if got != nil {
+		b := []byte{'='}
+		for _, p := range m.fields {
+			b = appendField(b, got.Values[p.got], p.typ, m.view.EmptyIsNull)
+		}
+		all = append(all, b)
+	}
+	whole := sha256.Sum256(bytes.Join(all, []byte{'-'}))
+	copy(sum[:], whole[:])
 	return sum
 }
 

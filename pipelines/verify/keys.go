@@ -135,7 +135,7 @@ func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, f
 		if of[i] == nil {
 			continue
 		}
-		if w := want.records[keyForm(r)]; !want.dead[keyForm(of[i])] && (w == nil || w.Op == record.Delete) {
+		if !want.dead[keyForm(of[i])] && !want.records[keyForm(r)].written() {
 			ended[i].Outcome = record.Written
 			found.Wrong++
 			found.Suspects = append(found.Suspects, Suspect{Kind: Extra, Key: encodeKey(keyValues(r)), Source: encodeKey(keyValues(of[i]))})
@@ -243,7 +243,8 @@ func (s *Made) Read(ctx context.Context, split connector.Split, page func(connec
 			}
 		}
 		keys := connector.Page{Last: p.Last, Bytes: p.Bytes}
-		for _, r := range want.records {
+		for _, of := range want.records {
+			r := of[0]
 			key, err := m.keyOf(r)
 			if err != nil {
 				return err

@@ -27,7 +27,8 @@ type Settled struct {
 	InFlight int64
 }
 
-// Settle reads suspects again, on both sides, until each is right, or reads the same wrong way twice.
+// Settle reads suspects again, on both sides, until each is right, or reads the same wrong way twice. Where several rows of the source may become
+// one of the target, what looks wrong beside its own row is compared with the newest of all rows of the source.
 func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error) {
 	m, err := s.match(ctx)
 	if err != nil {
@@ -37,43 +38,26 @@ func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error
 	if err != nil {
 		return nil, err
 	}
+	many := s.Foreign || m.many(source)
 	found := &Settled{}
-	pending := distinct(suspects)
+	pending := distinct(suspects, func(x Suspect) string { return string(x.Key) + string(x.Source) })
 	for round := 0; round < rounds && len(pending) > 0; round++ {
 		select {
 		case <-time.After(s.Config.Settle.Or(defaultSettle)):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		var next []Suspect
-		// What must be looked for in the whole source comes last, at once.
-		slices.SortStableFunc(pending, func(a, b Suspect) int { return min(1, len(b.Source)) - min(1, len(a.Source)) })
-		known := slices.IndexFunc(pending, func(x Suspect) bool { return len(x.Source) == 0 })
-		if known < 0 {
-			known = len(pending)
-		}
-		batches := slices.Collect(slices.Chunk(pending[:known], batchRows))
-		if known < len(pending) {
-			batches = append(batches, pending[known:])
-		}
-		for _, batch := range batches {
-			verdicts, keys, err := s.again(ctx, m, source, batch)
-			if err != nil {
-				return nil, err
-			}
-			for i, v := range verdicts {
+		var next, everywhere []Suspect // everywhere: to be looked for in the whole source, at once
+		decide := func(batch []Suspect, all []reading) {
+			for i, v := range all {
 				again := batch[i]
 				switch {
 				case v.kind == "":
 				case bytes.Equal(v.digest[:], again.Digest):
-					again.Kind = v.kind
-					p := Proven{Suspect: again, Fields: v.fields, KeyText: keys[i].KeyText()}
-					if again.Source != nil {
-						values, err := decodeKey(again.Source)
-						if err != nil {
-							return nil, err
-						}
-						p.SourceKey = keyRecord(source, values).KeyText()
+					again.Kind, again.Source = v.kind, v.source
+					p := Proven{Suspect: again, Fields: v.fields, KeyText: v.key.KeyText()}
+					if v.row != nil {
+						p.SourceKey = v.row.KeyText()
 					}
 					found.Wrong = append(found.Wrong, p)
 				default:
@@ -82,64 +66,110 @@ func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error
 				}
 			}
 		}
+		var known []Suspect
+		for _, x := range pending {
+			if len(x.Source) > 0 {
+				known = append(known, x)
+			} else {
+				everywhere = append(everywhere, x)
+			}
+		}
+		for batch := range slices.Chunk(known, batchRows) {
+			all, err := s.again(ctx, m, source, batch, false)
+			if err != nil {
+				return nil, err
+			}
+			if !many {
+				decide(batch, all)
+				continue
+			}
+			for i, v := range all {
+				if v.kind != "" {
+					everywhere = append(everywhere, batch[i])
+				}
+			}
+		}
+		if everywhere = distinct(everywhere, func(x Suspect) string { return string(x.Key) }); len(everywhere) > 0 {
+			all, err := s.again(ctx, m, source, everywhere, true)
+			if err != nil {
+				return nil, err
+			}
+			decide(everywhere, all)
+		}
 		pending = next
 	}
 	found.InFlight = int64(len(pending))
 	return found, nil
 }
 
-// distinct are the suspects, each key once.
-func distinct(all []Suspect) []Suspect {
+// distinct are the suspects, each once.
+func distinct(all []Suspect, name func(Suspect) string) []Suspect {
 	seen := map[string]bool{}
-	return slices.DeleteFunc(slices.Clone(all), func(s Suspect) bool {
-		twice := seen[string(s.Key)]
-		seen[string(s.Key)] = true
+	return slices.DeleteFunc(slices.Clone(all), func(x Suspect) bool {
+		twice := seen[name(x)]
+		seen[name(x)] = true
 		return twice
 	})
 }
 
-// again reads both sides of some suspects.
-func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, batch []Suspect) (verdicts []verdict, keys []*record.Record, err error) {
+// reading is how a suspect reads this time.
+type reading struct {
+	verdict
+	key    *record.Record // at the target
+	row    *record.Record // key of the row at the source that it should be made of; nil: not known
+	source []byte         // the same as in a Suspect
+}
+
+// again reads both sides of some suspects: the rows of the source that they name, or everywhere.
+func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, batch []Suspect, everywhere bool) ([]reading, error) {
 	rows, wanted := asked{}, map[string]bool{}
-	from := make([]string, len(batch)) // rows of the source, by the form of their keys
+	all := make([]reading, len(batch))
 	for i, x := range batch {
-		key, err := decodeKey(x.Key)
-		if err != nil {
-			return nil, nil, err
+		var err error
+		r := &all[i]
+		if r.key, err = KeyRecord(m.got, x.Key); err != nil {
+			return nil, err
 		}
-		keys = append(keys, keyRecord(m.got, key))
-		wanted[keyForm(keys[len(keys)-1])] = true
+		wanted[keyForm(r.key)] = true
 		if x.Source == nil {
 			continue
 		}
-		if key, err = decodeKey(x.Source); err != nil {
-			return nil, nil, err
+		if r.row, err = KeyRecord(source, x.Source); err != nil {
+			return nil, err
 		}
-		if !slices.ContainsFunc(key, record.Value.IsNull) {
-			row := keyRecord(source, key)
-			from[i] = keyForm(row)
-			rows.ask(row)
+		if r.source = x.Source; !slices.ContainsFunc(keyValues(r.row), record.Value.IsNull) {
+			rows.ask(r.row)
 		}
 	}
 	var want expectations
-	if batch[0].Source == nil {
+	var err error
+	if everywhere {
 		want, err = s.scanned(ctx, m, wanted)
 	} else {
 		want, err = s.expected(ctx, m, rows.keys)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	verdicts = make([]verdict, len(batch))
 	// The source is read first: a live write comes to the target later, if at all.
+	var keys []*record.Record
+	for _, r := range all {
+		keys = append(keys, r.key)
+	}
 	err = s.Target.Find(ctx, keys, func(i int, p connector.Page) error {
-		if !want.dead[from[i]] {
+		r := &all[i]
+		of := want.records[keyForm(r.key)]
+		if len(of) > 0 {
+			r.row = keyRecord(source, of[0].Origin.Key)
+			r.source = encodeKey(of[0].Origin.Key)
+		}
+		if r.row == nil || !want.dead[keyForm(r.row)] {
 			got, bad := latest(p)
-			verdicts[i] = m.compare(want.records[keyForm(keys[i])], got, bad)
+			r.verdict = m.compare(of, got, bad)
 		}
 		return nil
 	})
-	return verdicts, keys, err
+	return all, err
 }
 
 // Report counts what was found wrong, with some examples of each kind.

@@ -18,6 +18,7 @@ type Sides struct {
 	Target      connector.Finder
 	View        View
 	Config      Config
+	Foreign     bool                                                            // some records do not hold the key of their row at the source in fields of the same names
 	Scan        func(ctx context.Context, row func(*record.Record) error) error // reads all rows of the source
 
 	applying sync.Mutex // chains serve one record at a time
@@ -47,29 +48,25 @@ func (s *Sides) made(row *record.Record, emit func(*record.Record)) (dead bool, 
 
 // expectations are what the job would write.
 type expectations struct {
-	records map[string]*record.Record // by the form of the key at the target
-	dead    map[string]bool           // rows that fail in a step, by the form of the key at the source
+	records map[string]newest // by the form of the key at the target
+	dead    map[string]bool   // rows that fail in a step, by the form of the key at the source
 }
 
 // add adds what the job makes of a row.
 func (s *Sides) add(want *expectations, m *comparer, row *record.Record) error {
-	if row.Op == record.Delete {
-		return nil
-	}
 	if want.records == nil {
-		want.records, want.dead = map[string]*record.Record{}, map[string]bool{}
+		want.records, want.dead = map[string]newest{}, map[string]bool{}
 	}
 	dead, err := s.made(row, func(r *record.Record) {
 		key, err := m.keyOf(r)
 		if err != nil {
 			return // no target can hold it
 		}
+		r.Origin.Key = keyValues(row)
 		at := keyForm(key)
-		if before := want.records[at]; before == nil || r.Version >= before.Version {
-			want.records[at] = r
-		}
+		want.records[at] = want.records[at].add(r)
 	})
-	if dead {
+	if dead && row.Op != record.Delete {
 		want.dead[keyForm(row)] = true
 	}
 	return err
@@ -89,13 +86,15 @@ func (s *Sides) expected(ctx context.Context, m *comparer, rows []*record.Record
 
 // scanned is what the job would write of some keys, found by reading the whole source.
 func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) (expectations, error) {
-	want := expectations{records: map[string]*record.Record{}}
+	want := expectations{records: map[string]newest{}}
 	err := s.Scan(ctx, func(row *record.Record) error {
 		var one expectations
 		err := s.add(&one, m, row)
-		for at, r := range one.records {
-			if before := want.records[at]; keys[at] && (before == nil || r.Version >= before.Version) {
-				want.records[at] = r
+		for at, of := range one.records {
+			for _, r := range of {
+				if keys[at] {
+					want.records[at] = want.records[at].add(r)
+				}
 			}
 		}
 		return err

@@ -343,7 +343,7 @@ func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *v
 		return nil, nil, err
 	}
 	sides := &verify.Sides{Source: v.found, Shared: v.main.Compiled.Shared, Own: v.main.Compiled.Sinks[s.name], Target: s.found, View: s.view,
-		Config: v.config(v.main.Compiled.Sinks[s.name].Out)}
+		Config: v.config(v.main.Compiled.Sinks[s.name].Out), Foreign: forward.Foreign > 0}
 	sides.Scan = func(ctx context.Context, row func(*record.Record) error) error { return v.scan(ctx, v.found, row) }
 	keys, extras, err := v.backward(ctx, s, sides, forward)
 	if err != nil {

@@ -80,7 +80,7 @@ func TestVerifyFiles(t *testing.T) {
 	r := checked(t, text, launch.Verification{Folder: dir})
 	// The table takes no deletes: they are dead letters of the run.
 	if got, want := []string{wrong(r, "lines"), wrong(r, "tags"), wrong(r, "lake")}, []string{"", "", "13 extra"}; !slices.Equal(got, want) {
-		t.Errorf("wrong are %q, want %q\n%+v", got, want, r)
+		t.Errorf("wrong are %q, want %q\n%+v", got, want, r.Sinks["lake"])
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.index")); len(left) > 0 {
 		t.Errorf("%v are left behind", left)
@@ -316,4 +316,75 @@ func verifyAsChild() {
 	}
 	json.NewEncoder(os.Stdout).Encode(fmt.Sprint(err))
 	os.Exit(0)
+}
+
+const verifyMany = `
+name: many
+source: {cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: assets, columns: [title, tags]}}
+sinks:
+  newest:
+    when: title != null # Cassandra keeps the title of another row where the newest has none
+    transforms: [{project: {keep: [asset_type, bucket, id, title], key: [asset_type, bucket]}}]
+    cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: newest, create: true, partition_key: [asset_type], clustering: [bucket]}
+  search:
+    transforms: [{derive: {group: "bucket"}}, {project: {keep: [group, title], key: [group]}}]
+    elasticsearch: {urls: ["http://%[4]s"], index: %[2]s_many, create: {}}
+  tag:
+    transforms: [{explode: {field: tags, as: tag}}, {project: {keep: [asset_type, bucket, id, tag], key: [asset_type, bucket, id]}}]
+    cassandra: {connection: {hosts: ["%[1]s"]}, keyspace: %[2]s, table: tag, create: true, partition_key: [asset_type, bucket], clustering: [id]}
+dead_letters: {files: {path: "%[3]s/dead"}}
+journal: {sqlite: "%[3]s/journal.db"}
+verify: {settle: 100ms}
+`
+
+// Of several rows that become one the newest is what a target should hold, and of several records of one version any; the repair writes that one.
+func TestVerifyMany(t *testing.T) {
+	s := newScene(t, 600)
+	s.dir = t.TempDir()
+	text := fmt.Sprintf(verifyMany, s.host, s.keyspace, s.dir, s.search)
+	if _, _, err := execute(t, text, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := checked(t, text, launch.Verification{})
+	for name, sink := range r.Sinks {
+		if got := wrong(r, name); got != "" || sink.Checked <= sink.Keys {
+			t.Errorf("a clean target: %s: %q\n%+v", name, got, sink)
+		}
+	}
+
+	oldest, other := 0, 0 // an old row of a bucket, and one of another bucket
+	for i, row := range s.rows {
+		if row.Version < s.rows[oldest].Version {
+			oldest = i
+		}
+	}
+	for s.rows[other].Get("bucket").Str() == s.rows[oldest].Get("bucket").Str() {
+		other++
+	}
+	s.exec(t, "UPDATE assets SET title = 'now the newest'"+here, s.key(oldest)...)
+	s.exec(t, "UPDATE newest SET title = 'altered' WHERE asset_type = ? AND bucket = ?", s.key(other)[:2]...)
+	r = checked(t, text, launch.Verification{Folder: s.dir})
+	for name, want := range map[string]string{"newest": "1 stale, 1 newer", "search": "1 stale", "tag": ""} {
+		if got := wrong(r, name); got != want {
+			t.Errorf("%s: %q, want %q\n%+v", name, got, want, r.Sinks[name])
+		}
+	}
+	for _, e := range r.Sinks["search"].Examples {
+		if e.Source != s.rows[oldest].KeyText() {
+			t.Errorf("%s is made of %s, want %s", e.Key, e.Source, s.rows[oldest].KeyText())
+		}
+	}
+	repair, err := os.ReadFile(r.Repair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execute(t, string(repair), nil); err != nil {
+		t.Fatal(err)
+	}
+	r = checked(t, text, launch.Verification{})
+	for name, want := range map[string]string{"newest": "1 newer", "search": "", "tag": ""} {
+		if got := wrong(r, name); got != want {
+			t.Errorf("after the repair: %s: %q, want %q\n%+v", name, got, want, r.Sinks[name])
+		}
+	}
 }
