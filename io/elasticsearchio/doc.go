@@ -30,7 +30,8 @@
 // was there. What stood before is noted in _meta.reprise first, so that any process can put it back: the run at its end, however it ends, and while an
 // operator holds it; after a crash its resumption, or Reset. Only what still stands as the load has set it is put back. Of two runs that load one
 // index at a time the one that came last puts back what stood before the first; the other then goes on with an index as it was. Replicas of
-// an index that the server expands by itself (auto_expand_replicas) stay alone. The login needs the privilege manage for this.
+// an index that the server expands by itself (auto_expand_replicas) stay alone. Elasticsearch has no conditional change of settings, nor of _meta: where
+// one of two such runs is killed within the milliseconds in which the other begins or ends, settings may stay off, until `reprise unload`. The login needs the privilege manage for this.
 //
 // # Errors
 //

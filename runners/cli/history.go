@@ -14,7 +14,7 @@ import (
 type historyCommand struct {
 	which
 	Key     string `arg:"" help:"The key of the row at its source, its parts joined by |, as dead letters and samples show it; 'image|2024-05|ID'."`
-	Connect bool   `help:"Also read the lists of keys that runs had, such as the manifest of a purge."`
+	Connect bool   `help:"Also read: the lists of keys that runs had, such as the manifest of a purge, and what sources and sinks hold of the row now."`
 	JSON    bool   `help:"As JSON."`
 }
 
@@ -33,6 +33,17 @@ type handling struct {
 	Unknown   string    `json:"unknown,omitempty"`
 	Resent    []string  `json:"sent_again,omitempty"` // letters
 	Letters   []letter  `json:"dead_letters,omitempty"`
+
+	Now []standing `json:"now,omitempty"` // with --connect
+}
+
+// standing is what a system holds of the row, as JSON.
+type standing struct {
+	Sink    string `json:"sink,omitempty"` // none: the source
+	Key     string `json:"key,omitempty"`
+	There   bool   `json:"there"`
+	Version int64  `json:"version,omitempty"`
+	Unknown string `json:"unknown,omitempty"`
 }
 
 // Run tells what was done about a row.
@@ -56,6 +67,9 @@ func (c *historyCommand) Run(ctx context.Context, con *console) error {
 			Started: h.Run.Started, Ended: h.Run.Ended, Partition: h.Partition, Handled: h.Sinks, Open: h.Open, Unknown: h.Unknown}
 		for _, l := range h.Letters {
 			one.Letters = append(one.Letters, asLetter(l))
+		}
+		for _, s := range h.Now {
+			one.Now = append(one.Now, standing(s))
 		}
 		for _, sent := range h.Sent {
 			for id := range sent.Letters {
@@ -94,6 +108,7 @@ func printHistory(w io.Writer, key string, all []handling, others int) {
 		for _, l := range h.Letters {
 			fmt.Fprintf(w, "  dead letter %s of %s at %s: %s, %s\n    %s\n", l.ID, l.At.Local().Format(time.DateTime), l.Step, l.Code, l.State, l.Message)
 		}
+		printNow(w, h.Now)
 	}
 	if len(all) == 0 {
 		fmt.Fprintf(w, "\nno run of this journal has come by it\n")
@@ -105,6 +120,28 @@ func printHistory(w io.Writer, key string, all []handling, others int) {
 The journal knows rows by intervals: a finished one means that what stood there when the run read it was handled, as written, unchanged,
 superseded, filtered or dead; it tells only of the dead which rows they were, and not whether this row was there then.
 `)
+}
+
+// printNow tells what the systems of a job hold of the row.
+func printNow(w io.Writer, all []standing) {
+	for _, s := range all {
+		where := "the source"
+		if s.Sink != "" {
+			where = strings.TrimSpace("sink " + s.Sink + " " + s.Key)
+		}
+		switch {
+		case s.Unknown != "":
+			fmt.Fprintf(w, "  now at %s: not known, %s\n", where, s.Unknown)
+		case !s.There:
+			fmt.Fprintf(w, "  now at %s: no such row\n", where)
+		case s.Version == 0:
+			fmt.Fprintf(w, "  now at %s: there\n", where)
+		case s.Sink != "" && s.Version == all[0].Version:
+			fmt.Fprintf(w, "  now at %s: as at the source, version %d\n", where, s.Version)
+		default:
+			fmt.Fprintf(w, "  now at %s: version %d\n", where, s.Version)
+		}
+	}
 }
 
 // counted is a number with what it counts: "1 attempt", "2 attempts".

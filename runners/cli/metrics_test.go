@@ -269,6 +269,16 @@ func checkLog(t *testing.T, text string) {
 	}
 }
 
+// TestMetricsOfStages: each stage of a canary is an attempt of the same run, which has its metrics once.
+func TestMetricsOfStages(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, nil)
+	s.write("job.yaml", "{name: staged, source: {corpus: {rows: 200}}, sinks: {out: {files: {path: out}}}, canary: {stages: [10, 50], dead_letters: 100%}}")
+	if r := s.want(fail.ExitDone, "run", "job.yaml", "--metrics", "127.0.0.1:0"); !strings.Contains(r.out, "balanced") {
+		t.Error(r.out)
+	}
+}
+
 func TestMetricsRefused(t *testing.T) {
 	t.Parallel()
 	s := newExample(t)

@@ -24,6 +24,7 @@ type Handling struct {
 	Open      []string         // that have not
 	Letters   []journal.Letter // the row's dead letters
 	Sent      []deadletter.Choice
+	Now       []Standing // what the systems of the run's job hold of the row; of the last run of each job alone, and only where they are asked
 }
 
 // Past is what the runs of a journal have done about a row.
@@ -33,13 +34,14 @@ type Past struct {
 }
 
 // History tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It asks the sources where the
-// row stands in their plans. It reads the lists of keys that runs had, such as the manifest of a purge, only with lists; no other row is read.
-func History(ctx context.Context, j journal.Journal, key string, lists bool) (*Past, error) {
+// row stands in their plans. Only with connect it reads: the lists of keys that runs had, such as the manifest of a purge, and the row itself, at
+// the sources and at the sinks that find rows by key.
+func History(ctx context.Context, j journal.Journal, key string, connect bool) (*Past, error) {
 	runs, err := j.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l := locators{known: map[string]located{}, lists: lists}
+	l := locators{known: map[string]located{}, lists: connect}
 	past := &Past{}
 	for _, run := range slices.Backward(runs) {
 		h, concerns, err := l.handling(ctx, j, run, key)
@@ -51,6 +53,19 @@ func History(ctx context.Context, j journal.Journal, key string, lists bool) (*P
 		} else {
 			past.Others++
 		}
+	}
+	seen := map[string]bool{}
+	for i := range slices.Backward(past.Handlings) {
+		h := &past.Handlings[i]
+		if !connect || h.Run.Parent != "" || seen[h.Run.Job] {
+			continue
+		}
+		seen[h.Run.Job] = true
+		of, err := JobOf(h.Run)
+		if err != nil {
+			return nil, err
+		}
+		h.Now = standings(ctx, of, key)
 	}
 	return past, nil
 }
