@@ -175,6 +175,16 @@ func (c Check) open() (connector.Sink, error) {
 	return verify.NewExtras(sides, c.Extras.Inverse, c.Segments), nil
 }
 
+// Verifies tells whether the job is a part of a verification, which writes nothing.
+func (j *Job) Verifies() bool {
+	for _, s := range j.Sinks {
+		if s.Check != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Finder opens a source that finds rows by key; an error where it is none.
 func (s Source) Finder(need connector.Need) (connector.Finder, error) {
 	source, err := s.Open(need)

@@ -29,7 +29,7 @@ type Handling struct {
 
 // Past is what the runs of a journal have done about a row.
 type Past struct {
-	Handlings []Handling // the oldest first; of runs that had something to do with the row, or may have
+	Handlings []Handling // the oldest first; of runs that had something to do with the row, or may have; verifications do nothing about rows
 	Others    int        // runs that did not come by it
 }
 
@@ -44,7 +44,14 @@ func History(ctx context.Context, j journal.Journal, key string, connect bool) (
 	l := locators{known: map[string]located{}, lists: connect}
 	past := &Past{}
 	for _, run := range slices.Backward(runs) {
-		h, concerns, err := l.handling(ctx, j, run, key)
+		of, err := JobOf(run)
+		if err != nil {
+			return nil, err
+		}
+		if of.Verifies() {
+			continue
+		}
+		h, concerns, err := l.handling(ctx, j, run, of, key)
 		if err != nil {
 			return nil, fmt.Errorf("run %s: %w", run.ID, err)
 		}
@@ -71,12 +78,8 @@ func History(ctx context.Context, j journal.Journal, key string, connect bool) (
 }
 
 // handling is that of one run; concerns is false where the run did not come by the row.
-func (l locators) handling(ctx context.Context, j journal.Journal, run journal.RunInfo, key string) (h *Handling, concerns bool, err error) {
+func (l locators) handling(ctx context.Context, j journal.Journal, run journal.RunInfo, of *job.Job, key string) (h *Handling, concerns bool, err error) {
 	h = &Handling{Run: run}
-	of, err := JobOf(run)
-	if err != nil {
-		return nil, false, err
-	}
 	for letter, err := range j.Letters(ctx, run.ID, journal.LetterFilter{}) {
 		if err != nil {
 			return nil, false, err

@@ -3,6 +3,8 @@ package launch_test
 import (
 	"path/filepath"
 	"testing"
+
+	"reprise/runners/launch"
 )
 
 // TestHistoryOfNow: what the systems hold of a row is told beside what runs have done, also once the row has changed since or is gone.
@@ -11,12 +13,15 @@ func TestHistoryOfNow(t *testing.T) {
 	if _, _, err := execute(t, text, nil); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := launch.Verify(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, launch.Verification{Folder: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Dir(parse(t, text).Journal.SQLite)
 	p.write("asset1", "changed since")
 	p.write("asset2", "")
 	for key, want := range map[string]struct{ source, same bool }{"asset0": {true, true}, "asset1": {true, false}, "asset2": {false, false}} {
 		past := history(t, dir, key, true)
-		if len(past.Handlings) != 1 {
+		if len(past.Handlings) != 1 || past.Others > 0 {
 			t.Fatalf("%s: %+v", key, past)
 		}
 		now := past.Handlings[0].Now
