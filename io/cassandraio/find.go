@@ -89,14 +89,18 @@ func (t *table) groups(keys []*record.Record) (groups [][]int) {
 
 // findGroup looks some rows up together; where that does not work, one by one.
 func (o *tableSource) findGroup(ctx context.Context, d *rowDecoder, keys []*record.Record, group []int, give func(int, connector.Page) error) error {
-	pages, err := map[string]connector.Page(nil), error(nil)
+	var pages map[string]connector.Page // nil: one by one
 	if len(group) > 1 {
-		pages, err = o.findTogether(ctx, d, keys, group)
+		var err error
+		if pages, err = o.findTogether(ctx, d, keys, group); err != nil {
+			pages = nil
+		}
 	}
 	given := map[string]bool{}
 	for _, i := range group {
 		var p connector.Page
-		if pages != nil && err == nil {
+		var err error
+		if pages != nil {
 			text := keys[i].KeyText()
 			if p = pages[text]; len(p.Records) > 0 {
 				if given[text] { // by another who asked for the same row

@@ -23,6 +23,9 @@ func TestFind(t *testing.T) {
 		"DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 1 AND id = 2",
 		"INSERT INTO %s (p, s) VALUES (2, 'a partition without rows')",
 		"INSERT INTO %s (p, id, a) VALUES (3, 1, 'a text that is longer than max_row allows, which is a hundred bytes; hence it goes on for a while')",
+		"INSERT INTO %s (p, id, a) VALUES (3, 2, 'another text that is longer than max_row allows, and as the one before it goes on and on for a while')",
+		"INSERT INTO %s (p, id, a, n) VALUES (3, 3, 'new', 1) USING TIMESTAMP 1000",
+		"UPDATE %s USING TIMESTAMP 2000 SET a = 'last' WHERE p = 3 AND id = 3",
 	} {
 		db.exec(t, cql)
 	}
@@ -34,7 +37,7 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	var keys []*record.Record
-	for _, k := range [][2]int64{{1, 1}, {1, 2}, {2, 1}, {3, 1}, {4, 1}} {
+	for _, k := range [][2]int64{{1, 1}, {1, 2}, {2, 1}, {3, 1}, {4, 1}, {3, 2}, {3, 3}} {
 		key := &record.Record{Schema: schema, Values: make([]record.Value, len(schema.Fields))}
 		key.Values[0], key.Values[1] = record.Number(record.Int, k[0]), record.Number(record.Int, k[1])
 		keys = append(keys, key)
@@ -57,7 +60,8 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[int]string{0: `{"p":1,"id":1,"a":"new","n":1,"s":null}`, 1: "gone", 2: "gone",
-		3: `cassandra.row_too_large {"p":3,"id":1}`, 4: `cassandra.bad_key {"p":4,"id":null}`}
+		3: `cassandra.row_too_large {"p":3,"id":1}`, 4: `cassandra.bad_key {"p":4,"id":null}`,
+		5: `cassandra.row_too_large {"p":3,"id":2}`, 6: `{"p":3,"id":3,"a":"last","n":1,"s":null}`}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
