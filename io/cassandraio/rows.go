@@ -3,6 +3,7 @@ package cassandraio
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gocql/gocql"
@@ -378,14 +379,19 @@ func versionOf(t record.Type, data []byte) (int64, error) {
 	return v.Time().UnixMicro(), nil
 }
 
-// dead is a dead letter with the row's key, as JSON, in Raw.
+// dead is a dead letter with the row's key, as JSON in Raw, and as the record where it can be decoded.
 func (d *rowDecoder) dead(err *fail.Error) *record.DeadLetter {
-	return &record.DeadLetter{Raw: d.key(), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
+	key := d.key()
+	letter := &record.DeadLetter{Raw: key.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
+	if !slices.ContainsFunc(key.Schema.Key, func(i int) bool { return key.Values[i].IsNull() }) {
+		letter.Record = key
+	}
+	return letter
 }
 
-// key is the row's key as a JSON object.
-func (d *rowDecoder) key() []byte {
-	r := &record.Record{Schema: d.table.schema, Values: make([]record.Value, len(d.table.columns))}
+// key is a record of the row's key alone.
+func (d *rowDecoder) key() *record.Record {
+	r := &record.Record{Schema: d.table.schema, Values: make([]record.Value, len(d.table.columns)), Origin: d.origin}
 	copy(r.Values, d.fixed)
 	for i := d.first; i < len(d.table.partition)+len(d.table.clustering); i++ {
 		t := d.table.columns[i].typ
@@ -396,5 +402,5 @@ func (d *rowDecoder) key() []byte {
 		}
 		r.Values[i], _ = decodeValue(t, append([]byte(nil), d.raw(i)...))
 	}
-	return r.AppendJSON(nil)
+	return r
 }

@@ -390,6 +390,9 @@ func checkDead(t *testing.T, s *Source, records int, code string, keys ...string
 			n += len(p.Records)
 			for _, d := range p.Dead {
 				dead = append(dead, string(d.Raw))
+				if d.Record == nil || string(d.Record.AppendJSON(nil)) != string(d.Raw) {
+					t.Errorf("the row %s cannot be found again: %+v", d.Raw, d.Record)
+				}
 				if d.Code != code || d.Class != "permanent" || d.Message == "" {
 					t.Errorf("dead letter %+v, want the code %s", d, code)
 				}

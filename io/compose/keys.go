@@ -153,6 +153,7 @@ func (s *Keys) Locate(ctx context.Context, key *record.Record) ([]connector.Spli
 func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector.Page, error) {
 	all := connector.Page{Dead: p.Dead, Filtered: p.Filtered, Last: p.Last}
 	for _, l := range p.Dead {
+		l.Record = nil // its key is none of the table
 		all.Bytes += int64(len(l.Raw))
 	}
 	var keys []*record.Record

@@ -9,11 +9,13 @@ import (
 
 	"reprise/io/journal"
 	"reprise/transforms/fail"
+	"reprise/transforms/record"
 )
 
 // Choice is what a redrive sends again: the dead letters of one row at one sink.
 type Choice struct {
-	Key     string         `json:"key"`            // of the row at the source
+	Key     string         `json:"key"` // of the row at the source; the name of its place where it has none
+	Place   *record.Place  `json:"place,omitempty"`
 	Sink    string         `json:"sink,omitempty"` // that did not get it; "": none did
 	Letters map[string]int `json:"letters"`        // by id: how often it had been sent again before
 }
@@ -100,8 +102,12 @@ func NewVerdict(ctx context.Context, j journal.Journal, run string, kept bool, m
 		if err != nil {
 			return nil, err
 		}
-		v.failed[string(l.Position)] = append(v.failed[string(l.Position)], l)
-		v.lost = v.lost || len(l.Position) == 0
+		at := string(l.Position)
+		if l.Place != nil {
+			at = l.Place.String()
+		}
+		v.failed[at] = append(v.failed[at], l)
+		v.lost = v.lost || at == ""
 	}
 	return v, nil
 }

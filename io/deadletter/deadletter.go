@@ -87,6 +87,9 @@ func ToRecord(l *record.DeadLetter) *record.Record {
 		v[raw] = record.Bytes(record.Blob, string(l.Raw))
 	}
 	write(l.Raw)
+	if l.Place != nil { // other rows may hold the same
+		write([]byte(l.Place.String()))
+	}
 	v[id] = record.String(hex.EncodeToString(hash.Sum(nil)[:16]))
 	return &record.Record{Schema: schema, Values: v, Version: l.At * 1000}
 }

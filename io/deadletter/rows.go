@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 
@@ -11,8 +12,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// Rows is, as a source, the rows of dead letters that a redrive has chosen, as they are now at the source where they came from. A
-// partition is the letters of one sink, a position the key of a row. A row that is gone is a dead letter of code CodeGone.
+// Rows is, as a source, the rows of dead letters that a redrive has chosen, as they are now at the source where they came from: looked up by their keys
+// or, those that have none, read at their places. A partition is the letters of one sink, a position the key or the name of the place. A row that is gone
+// is a dead letter of code CodeGone.
 //
 // Each record has its own position, not that of its page: so the letters of the redrive tell which rows failed again.
 type Rows struct {
@@ -32,14 +34,18 @@ func NewRows(j journal.Config, of connector.Source, need connector.Need) *Rows {
 	return s
 }
 
-// Schema implements connector.Source.
-func (s *Rows) Schema(ctx context.Context) (*record.Schema, error) {
-	if _, ok := s.of.(connector.Finder); !ok {
-		return nil, fail.Job("redrive.no_finder", "this source cannot find single rows by their keys").
-			WithFix("send the records again that the queue holds: reprise redrive RUN --kept")
+// Check refuses rows that are to be looked up in a source that cannot.
+func (s *Rows) Check(choices []Choice) error {
+	_, ok := s.of.(connector.Finder)
+	if !ok && slices.ContainsFunc(choices, func(c Choice) bool { return c.Place == nil }) {
+		return fail.Job("redrive.no_finder", "this source cannot find single rows by their keys").
+			WithFix("send the records again that the queue holds: reprise redrive RUN --kept; rows that were never decoded can be read again: --step source")
 	}
-	return s.of.Schema(ctx)
+	return nil
 }
+
+// Schema implements connector.Source.
+func (s *Rows) Schema(ctx context.Context) (*record.Schema, error) { return s.of.Schema(ctx) }
 
 // Close implements connector.Source.
 func (s *Rows) Close() error { return s.of.Close() }
@@ -103,6 +109,22 @@ func (s *Rows) Read(ctx context.Context, split connector.Split, page func(connec
 		if c.Sink != sink || !split.Contains(position) {
 			continue
 		}
+		if c.Place != nil {
+			if len(keys) > 0 { // pages come in order
+				if err := read(); err != nil {
+					return err
+				}
+			}
+			p, err := s.at(ctx, *c.Place, record.Origin{Split: name, Position: position})
+			if err != nil {
+				return err
+			}
+			p.Last = position
+			if err := page(p); err != nil {
+				return err
+			}
+			continue
+		}
 		values, err := schema.ParseKey(c.Key)
 		if err != nil {
 			return fail.Job("redrive.key", "the rows of these dead letters cannot be found: %w", err).
@@ -125,18 +147,42 @@ func (s *Rows) Read(ctx context.Context, split connector.Split, page func(connec
 func (s *Rows) find(ctx context.Context, keys []*record.Record) (all connector.Page, err error) {
 	err = s.of.(connector.Finder).Find(ctx, keys, func(i int, p connector.Page) error {
 		if p.Rows() == 0 {
-			p.Dead = []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone, Message: "the row is gone at the source; it is not brought back"}}
+			p.Dead = gone()
 		}
 		for _, l := range p.Dead {
 			if l.Record == nil {
 				l.Record = keys[i]
 			}
+			l.Record.Origin = keys[i].Origin
 		}
 		all.Records, all.Dead, all.Bytes = append(all.Records, p.Records...), append(all.Dead, p.Dead...), all.Bytes+p.Bytes
 		all.Filtered += p.Filtered
 		return nil
 	})
 	return all, err
+}
+
+// at makes a page of the row at a place.
+func (s *Rows) at(ctx context.Context, place record.Place, origin record.Origin) (all connector.Page, err error) {
+	err = s.of.Read(ctx, connector.Split{Partition: place.Partition, Start: place.Start, End: place.End}, func(p connector.Page) error {
+		all.Records, all.Dead = append(all.Records, p.Records...), append(all.Dead, p.Dead...)
+		all.Filtered, all.Bytes = all.Filtered+p.Filtered, all.Bytes+p.Bytes
+		return nil
+	})
+	if all.Rows() == 0 {
+		all.Dead = gone()
+	}
+	for _, r := range all.Records {
+		r.Origin = origin
+	}
+	for _, l := range all.Dead {
+		l.Place = &place
+	}
+	return all, err
+}
+
+func gone() []*record.DeadLetter {
+	return []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone, Message: "the row is gone at the source; it is not brought back"}}
 }
 
 // list is the choice of a redrive, read once.

@@ -2,6 +2,7 @@ package elasticsearchio
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"reprise/io/connector"
@@ -30,6 +31,9 @@ func (d documents) add(p *connector.Page, h hit, origin record.Origin) {
 	r, err := d.record(h)
 	if err != nil {
 		letter := deadDocument(h, err)
+		if letter.Record = d.key(h); letter.Record != nil {
+			letter.Record.Origin = origin
+		}
 		p.Dead = append(p.Dead, letter)
 		p.Bytes += int64(len(letter.Raw))
 		return
@@ -47,18 +51,7 @@ func (d documents) record(h hit) (*record.Record, *fail.Error) {
 			WithFix("raise max_document, or name fewer fields")
 	}
 	r := &record.Record{Schema: d.schema, Values: make([]record.Value, len(d.schema.Fields)), Version: h.version}
-	for i, f := range d.schema.Fields {
-		switch f.Name {
-		case "_id":
-			r.Values[i] = record.String(h.id)
-		case "_index":
-			r.Values[i] = record.String(h.index)
-		case "_routing":
-			if h.routing != "" {
-				r.Values[i] = record.String(h.routing)
-			}
-		}
-	}
+	d.meta(r, h)
 	if h.source == "" && len(d.includes) > 0 {
 		return nil, fail.New(fail.Permanent, "elasticsearch.no_source", "the server keeps no _source of it")
 	}
@@ -93,6 +86,38 @@ func (d documents) record(h hit) (*record.Record, *fail.Error) {
 		r.Version = connector.Version(r.Values[d.version])
 	}
 	return r, nil
+}
+
+// key is a record of a document's key alone; nil where it cannot be told.
+func (d documents) key(h hit) *record.Record {
+	r := &record.Record{Schema: d.schema, Values: make([]record.Value, len(d.schema.Fields)), Version: h.version}
+	d.meta(r, h)
+	_ = record.JSONParts(orDefault(h.source, "{}"), func(name, value string) error {
+		if i := d.schema.Index(name); slices.Contains(d.schema.Key, i) && !isMeta(name) {
+			r.Values[i], _ = record.FromJSON(d.schema.Fields[i].Type, value)
+		}
+		return nil
+	})
+	if slices.ContainsFunc(d.schema.Key, func(i int) bool { return r.Values[i].IsNull() }) {
+		return nil
+	}
+	return r
+}
+
+// meta sets the fields about the document.
+func (d documents) meta(r *record.Record, h hit) {
+	for i, f := range d.schema.Fields {
+		switch f.Name {
+		case "_id":
+			r.Values[i] = record.String(h.id)
+		case "_index":
+			r.Values[i] = record.String(h.index)
+		case "_routing":
+			if h.routing != "" {
+				r.Values[i] = record.String(h.routing)
+			}
+		}
+	}
 }
 
 // deadDocument is the dead letter of a document that is no record.

@@ -210,10 +210,14 @@ func TestDeadDocuments(t *testing.T) {
 	}
 	letters := map[string]string{}
 	for _, d := range got.dead {
-		letters[d.Message[:len(`document "doc-1"`)]] = d.Code
+		key := "?"
+		if d.Record != nil {
+			key = d.Record.KeyText()
+		}
+		letters[d.Message[:len(`document "doc-1"`)]] = d.Code + " " + key
 	}
-	if diff := cmp.Diff(map[string]string{`document "doc-1"`: "elasticsearch.decode", `document "doc-2"`: "elasticsearch.decode", `document "doc-3"`: "elasticsearch.no_key",
-		`document "doc-5"`: "elasticsearch.no_version", `document "doc-6"`: "elasticsearch.too_large", `document "doc-7"`: "elasticsearch.decode"}, letters); diff != "" {
+	if diff := cmp.Diff(map[string]string{`document "doc-1"`: "elasticsearch.decode b", `document "doc-2"`: "elasticsearch.decode c", `document "doc-3"`: "elasticsearch.no_key ?",
+		`document "doc-5"`: "elasticsearch.no_version f", `document "doc-6"`: "elasticsearch.too_large g", `document "doc-7"`: "elasticsearch.decode ?"}, letters); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -258,6 +258,7 @@ func read(t *testing.T, s *Source, o connector.PlanOptions) (records []*record.R
 			t.Fatal(err)
 		}
 	}
+	iotest.Places(t, s, dead)
 	return records, dead
 }
 

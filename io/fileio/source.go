@@ -308,7 +308,7 @@ func (p *pager) dead(code string, raw []byte, err error) {
 		raw = raw[:most]
 	}
 	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw), Class: fail.Permanent.String(), Code: code,
-		Message: err.Error(), Attempts: 1})
+		Message: err.Error(), Attempts: 1, Place: &record.Place{Partition: p.split.Partition, Start: position(p.at - 1), End: position(p.at)}})
 	p.page.Bytes += int64(len(raw))
 }
 

@@ -464,8 +464,10 @@ func (p *pager) row(fields []arrow.Array, version arrow.Array, i int) {
 		var what *fail.Error
 		errors.As(err, &what)
 		raw := columns.JSON(p.plan.schema, fields, i)
+		at, _ := bound(p.at, [2]int64{})
 		p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: raw[:min(len(raw), 1<<20)], Class: fail.Permanent.String(), Code: what.Code,
-			Message: fmt.Sprintf("a row of %s: %s", p.split.Partition, what.Message), Attempts: 1})
+			Message: fmt.Sprintf("a row of %s: %s", p.split.Partition, what.Message), Attempts: 1,
+			Place: &record.Place{Partition: p.split.Partition, Start: position(at[0], at[1]-1), End: p.at}})
 		p.page.Bytes += int64(len(raw))
 		return
 	}

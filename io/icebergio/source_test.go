@@ -57,6 +57,7 @@ func read(t testing.TB, s *Source, o connector.PlanOptions) (records []*record.R
 	}); err != nil {
 		t.Fatal(err)
 	}
+	iotest.Places(t, s, dead)
 	return records, dead
 }
 

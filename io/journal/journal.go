@@ -238,10 +238,19 @@ type Letter struct {
 	Message  string
 	Key      string // of the row at the source, as text
 	Split    string
-	Position []byte // reading from here finds the record again
+	Position []byte        // reading from here finds the record again
+	Place    *record.Place `json:",omitempty"` // of a row without a key
 	At       time.Time
 	State    LetterState
 	Redrives int // how often it was sent again
+}
+
+// Row names the row at the source: by its key, or its place; "": neither is known.
+func (l Letter) Row() string {
+	if l.Place != nil {
+		return l.Place.String()
+	}
+	return l.Key
 }
 
 // LetterState is what has become of a dead letter.

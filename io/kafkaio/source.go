@@ -296,7 +296,8 @@ func (p *pager) dead(m *sarama.ConsumerMessage, err error) {
 	var what *fail.Error
 	errors.As(err, &what)
 	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw), Class: fail.Permanent.String(), Code: what.Code,
-		Message: fmt.Sprintf("the message at offset %d of %s: %s", m.Offset, p.split.Partition, what.Message), Attempts: 1})
+		Message: fmt.Sprintf("the message at offset %d of %s: %s", m.Offset, p.split.Partition, what.Message), Attempts: 1,
+		Place: &record.Place{Partition: p.split.Partition, Start: position(m.Offset - 1), End: position(m.Offset)}})
 	p.page.Bytes += int64(len(raw))
 }
 

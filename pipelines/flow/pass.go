@@ -350,6 +350,9 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	shared := p.lanes[0]
 	for _, letter := range it.Page.Dead {
 		letter.Step, letter.Split = stageSource, name
+		if at := letter.Place; at != nil && at.Partition != part.Partition && p.job.Source.Letters == nil {
+			letter.Place = nil // of a source within this one, whose places are others
+		}
 		shared.letters = append(shared.letters, p.address(letter))
 		shared.tally.outcomes[record.Dead]++
 		shared.recent.add(true)
@@ -638,6 +641,8 @@ func (w *worker) indexed(l *record.DeadLetter, r *record.Record) journal.Letter 
 		At: time.UnixMilli(l.At), State: journal.Waits}
 	if l.Record != nil {
 		entry.Key, entry.Position = w.sourceKey(l.Record), l.Record.Origin.Position
+	} else if l.Place != nil {
+		entry.Position, entry.Place = l.Place.Start, l.Place
 	}
 	return entry
 }

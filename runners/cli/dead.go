@@ -10,6 +10,7 @@ import (
 
 	"reprise/io/journal"
 	"reprise/transforms/fail"
+	"reprise/transforms/record"
 )
 
 // deadCommand is `reprise dead`.
@@ -50,21 +51,30 @@ type deadListCommand struct {
 
 // letter is a dead letter as JSON.
 type letter struct {
-	ID       string    `json:"id"`
-	Key      string    `json:"key"`
-	Sink     string    `json:"sink,omitempty"`
-	Step     string    `json:"step"`
-	Class    string    `json:"class"`
-	Code     string    `json:"code"`
-	Message  string    `json:"message"`
-	Split    string    `json:"split"`
-	At       time.Time `json:"at"`
-	State    string    `json:"state"`
-	Redrives int       `json:"redrives"`
+	ID       string        `json:"id"`
+	Key      string        `json:"key"`
+	Place    *record.Place `json:"place,omitempty"` // of a row without a key
+	Sink     string        `json:"sink,omitempty"`
+	Step     string        `json:"step"`
+	Class    string        `json:"class"`
+	Code     string        `json:"code"`
+	Message  string        `json:"message"`
+	Split    string        `json:"split"`
+	At       time.Time     `json:"at"`
+	State    string        `json:"state"`
+	Redrives int           `json:"redrives"`
+}
+
+// row names the row at the source.
+func (l letter) row() string {
+	if l.Place != nil {
+		return l.Place.String()
+	}
+	return l.Key
 }
 
 func asLetter(l journal.Letter) letter {
-	return letter{l.ID, l.Key, l.Sink, l.Step, l.Class, l.Code, l.Message, l.Split, l.At, string(l.State), l.Redrives}
+	return letter{l.ID, l.Key, l.Place, l.Sink, l.Step, l.Class, l.Code, l.Message, l.Split, l.At, string(l.State), l.Redrives}
 }
 
 // Run lists dead letters.
@@ -91,7 +101,7 @@ func (c *deadListCommand) Run(ctx context.Context, con *console) error {
 			}
 			continue
 		}
-		rows = append(rows, []string{l.ID, string(l.State), fmt.Sprint(l.Redrives), l.Code, l.Step, l.Key})
+		rows = append(rows, []string{l.ID, string(l.State), fmt.Sprint(l.Redrives), l.Code, l.Step, l.Row()})
 	}
 	if !c.JSON {
 		table(con.out, rows)
@@ -186,7 +196,7 @@ func (c *deadStatsCommand) Run(ctx context.Context, con *console) error {
 	}
 	table(con.out, rows)
 	for _, k := range kinds {
-		fmt.Fprintf(con.out, "\n%s, for example %s:\n  %s\n", k.Code, k.Example.Key, k.Example.Message)
+		fmt.Fprintf(con.out, "\n%s, for example %s:\n  %s\n", k.Code, k.Example.row(), k.Example.Message)
 	}
 	fmt.Fprintf(con.out, "\nsend them again with: reprise redrive %s%s\n", info.ID, c.flags())
 	return nil

@@ -53,7 +53,7 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 		fmt.Fprintf(con.err, "reprise: redrive %s of this run has not come to its end; to go on where it stood: reprise resume %s%s\n", run, run, c.flags())
 	}
 	if chosen.Skipped > 0 {
-		fmt.Fprintf(con.err, "reprise: %s dead letters cannot be sent again: what was read of them has no key, or (with --kept) no record; see reprise dead list %s --step source%s\n",
+		fmt.Fprintf(con.err, "reprise: %s dead letters cannot be sent again: their source cannot find them again, or (with --kept) they were never decoded; see reprise dead list %s --step source%s\n",
 			grouped(int64(chosen.Skipped)), info.ID, c.flags())
 	}
 	if len(chosen.Groups) == 0 {

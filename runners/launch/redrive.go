@@ -32,7 +32,7 @@ type Redrive struct {
 type Chosen struct {
 	Kinds      []Kind
 	Groups     []Group
-	Skipped    int      // letters that cannot be sent again: of rows that were never decoded, or whose key is not known
+	Skipped    int      // letters that cannot be sent again: of rows of which neither key nor place is known, or (kept) that were never decoded
 	More       bool     // there are more letters than one redrive takes
 	Unfinished []string // earlier redrives that can be resumed, the latest first
 }
@@ -83,7 +83,7 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 	default:
 		filter.States = []journal.LetterState{journal.Waits}
 	}
-	type place struct{ group, sink, key string }
+	type place struct{ group, sink, row string }
 	choices := map[place]*deadletter.Choice{}
 	groups := map[string]*Group{}
 	kinds := map[Kind]int{}
@@ -95,7 +95,8 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 		if len(r.Filter.IDs) > 0 && !slices.ContainsFunc(r.Filter.IDs, func(id string) bool { return strings.HasPrefix(l.ID, id) }) {
 			continue
 		}
-		if l.Key == "" || r.Kept && l.Step == "source" {
+		row := l.Row()
+		if row == "" || r.Kept && l.Step == "source" {
 			c.Skipped++
 			continue
 		}
@@ -114,9 +115,9 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 			groups[name] = &g
 		}
 		groups[name].Letters++
-		at := place{name, l.Sink, l.Key}
+		at := place{name, l.Sink, row}
 		if choices[at] == nil {
-			choices[at] = &deadletter.Choice{Key: l.Key, Sink: l.Sink, Letters: map[string]int{}}
+			choices[at] = &deadletter.Choice{Key: row, Place: l.Place, Sink: l.Sink, Letters: map[string]int{}}
 		}
 		choices[at].Letters[l.ID] = l.Redrives
 	}
@@ -179,6 +180,12 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
 	p, err := Prepare(ctx, &again)
 	if err != nil {
 		return nil, err
+	}
+	if rows, ok := p.Source.(*deadletter.Rows); ok {
+		if err := rows.Check(g.Choices); err != nil {
+			p.Close()
+			return nil, err
+		}
 	}
 	p.Parent = r.Run.ID
 	return p, nil

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 )
@@ -67,10 +68,22 @@ func (c *Counts) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// Place is where a row stands at its source that has no keys to find rows by: what a source reads of the partition after Start, up to and with End, is
+// this row alone.
+type Place struct {
+	Partition string `json:"partition"`
+	Start     []byte `json:"start"`
+	End       []byte `json:"end"`
+}
+
+// String names the row: "assets-0@00000000000003e8".
+func (p Place) String() string { return p.Partition + "@" + hex.EncodeToString(p.End) }
+
 // DeadLetter is a record that could not be processed: the record as it entered the failing step, and why it failed.
 type DeadLetter struct {
-	Record   *Record // nil where the source could not even decode it; Raw then holds what it got
+	Record   *Record // of a row that the source could not decode its key alone, or nil where there is none; Raw then holds what it got
 	Raw      []byte
+	Place    *Place // of such a row without a key; nil: it cannot be read again
 	Run      string
 	Step     string // "source", "transform 2: cast", "sink search"
 	Sink     string // the sink that did not get the record; "" where none got it
