@@ -27,6 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	launch.Init(os.Args[1:])
 	verifyAsChild()
+	purgeAsChild()
 	os.Exit(m.Run())
 }
 
