@@ -19,6 +19,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/runners/services"
 	"reprise/transforms/record"
 )
 
@@ -203,9 +204,11 @@ func bareWrite(b *testing.B, ctx context.Context, s *Sink, schema *record.Schema
 }
 
 // cpuTime is what the process has used, which other processes on the machine do not change.
-func cpuTime(b *testing.B) time.Duration {
+func cpuTime(b *testing.B) time.Duration { return usedBy(b, syscall.RUSAGE_SELF) }
+
+func usedBy(b *testing.B, who int) time.Duration {
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+	if err := syscall.Getrusage(who, &u); err != nil {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -303,5 +306,140 @@ func BenchmarkMerge(b *testing.B) {
 				b.StartTimer()
 			}
 		})
+	}
+}
+
+// BenchmarkUpsertWays compares ways to carry an upsert out, on the same data: ICEBERG_ROWS rows (100,000) in the table meet as many of the same keys, half
+// of either losing. The ways are what the sink does; equality deletes of all keys that the run writes, which also take rows that are newer; and the
+// sink's comparison, but with the files written anew that have rows which lose. Then the table is read whole: by iceberg-go, and by Iceberg's own
+// library with the start of its Java machine.
+func BenchmarkUpsertWays(b *testing.B) {
+	rows := 100_000
+	if n, err := strconv.Atoi(os.Getenv("ICEBERG_ROWS")); err == nil {
+		rows = n
+	}
+	for _, way := range []string{"positions", "equality deletes", "copy-on-write"} {
+		b.Run(way, func(b *testing.B) {
+			for b.Loop() {
+				c := local(b)
+				c.Mode = modeUpsert
+				schema, s := corpusSchema(), newSink(b, c)
+				write := func(run int) (connector.Run, [][]byte) {
+					id := newRun()
+					if err := s.Prepare(b.Context(), id, schema, false); err != nil {
+						b.Fatal(err)
+					}
+					w, err := s.Open(b.Context(), id, schema, func([]connector.Result) {})
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer w.Close()
+					for n := range rows {
+						r := corpusRecord(schema, n)
+						r.Version += int64(run * (n%2*2 - 1))
+						if err := w.Write(b.Context(), r); err != nil {
+							b.Fatal(err)
+						}
+					}
+					parts, err := w.Flush(b.Context())
+					if err != nil {
+						b.Fatal(err)
+					}
+					return id, parts
+				}
+				id, parts := write(0)
+				if _, err := s.Commit(b.Context(), id, schema, parts); err != nil {
+					b.Fatal(err)
+				}
+				id, parts = write(1)
+				began, cpu := time.Now(), cpuTime(b)
+				if way == "equality deletes" {
+					commitEqual(b, s, parts)
+				} else if _, err := s.Commit(b.Context(), id, schema, parts); err != nil {
+					b.Fatal(err)
+				}
+				if way == "copy-on-write" {
+					compactAll(b, s)
+				}
+				b.ReportMetric(time.Since(began).Seconds(), "s/commit")
+				b.ReportMetric((cpuTime(b) - cpu).Seconds(), "CPU-s/commit")
+
+				tasks, err := planFiles(b.Context(), current(b, s), connector.DefaultRetry)
+				if err != nil {
+					b.Fatal(err)
+				}
+				files, size := map[string]bool{}, int64(0)
+				for _, task := range tasks {
+					files[task.File.FilePath()] = true
+					for _, d := range slices.Concat(task.DeleteFiles, task.EqualityDeleteFiles) {
+						if !files[d.FilePath()] {
+							size += d.FileSizeBytes()
+						}
+						files[d.FilePath()] = true
+					}
+				}
+				b.ReportMetric(float64(len(files)), "files")
+				b.ReportMetric(float64(size)/1e3, "kB-of-deletes")
+
+				began, cpu = time.Now(), cpuTime(b)
+				_, batches, err := current(b, s).Scan(table.WithMaxConcurrency(1)).ToArrowRecords(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				found := int64(0)
+				for batch, err := range batches {
+					if err != nil {
+						b.Fatal(err)
+					}
+					found += batch.NumRows()
+					batch.Release()
+				}
+				if found != int64(rows) {
+					b.Fatalf("%d rows, want %d", found, rows)
+				}
+				b.ReportMetric(time.Since(began).Seconds(), "s/scan")
+				b.ReportMetric((cpuTime(b) - cpu).Seconds(), "CPU-s/scan")
+				began, cpu = time.Now(), usedBy(b, syscall.RUSAGE_CHILDREN)
+				if n := len(services.ReadIceberg(b, reader(c))); n != rows {
+					b.Fatalf("%d rows, want %d", n, rows)
+				}
+				b.ReportMetric(time.Since(began).Seconds(), "s/Java")
+				b.ReportMetric((usedBy(b, syscall.RUSAGE_CHILDREN) - cpu).Seconds(), "CPU-s/Java")
+			}
+		})
+	}
+}
+
+// commitEqual adds staged files with equality deletes of all their keys.
+func commitEqual(b *testing.B, s *Sink, parts [][]byte) {
+	t := current(b, s)
+	staged, err := decodeParts(t, parts, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ids := t.Schema().IdentifierFieldIDs
+	var names []string
+	for _, id := range ids {
+		name, _ := t.Schema().FindColumnName(id)
+		names = append(names, name)
+	}
+	var tasks []table.FileScanTask
+	for _, df := range staged.files {
+		tasks = append(tasks, table.FileScanTask{File: df, Length: df.FileSizeBytes()})
+	}
+	_, keys, err := t.Scan(table.WithSelectedFields(names...), table.WithMaxConcurrency(1)).ReadTasks(b.Context(), tasks)
+	if err != nil {
+		b.Fatal(err)
+	}
+	tx := t.NewTransaction()
+	deletes, err := tx.WriteEqualityDeletes(b.Context(), ids, keys)
+	if err == nil {
+		err = tx.NewRowDelta(nil).AddRows(staged.files...).AddDeletes(deletes...).Commit(b.Context())
+	}
+	if err == nil {
+		_, err = tx.Commit(b.Context())
+	}
+	if err != nil {
+		b.Fatal(err)
 	}
 }
