@@ -10,7 +10,9 @@ import (
 )
 
 // Check is the sink of the direction from source to target: it looks each record up in the target and compares the two. A record that the
-// target holds is unchanged; one that it does not hold so counts as written, as what is to be committed.
+// target holds is unchanged; one that it does not hold so counts as written, as what is to be committed. Where several rows of the source may
+// become one of the target, a record may also have lost to a newer one: then it is unchanged, and its key is not counted, so that the direction
+// from target to source asks for the newer one.
 type Check struct {
 	target connector.Finder
 	view   View
@@ -60,7 +62,7 @@ func (s *Check) checker(ctx context.Context, schema *record.Schema) (*checker, e
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{comparer: m, target: s.target}
+	c := &checker{comparer: m, target: s.target, many: m.many(s.source)}
 	for _, k := range s.source.Key {
 		f := s.source.Fields[k]
 		i := schema.Index(f.Name)
@@ -78,6 +80,7 @@ type checker struct {
 	inverse      []int // fields that may hold the key of the source
 	inverseTypes []record.Type
 	foreign      bool // they are not there
+	many         bool // several rows of the source may become one of the target
 }
 
 func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector.Result, *Found, error) {
@@ -117,10 +120,13 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 	wrong := make([]bool, len(asked.keys))
 	for at, key := range asked.keys {
 		row := got[at]
+		v := c.compare(want[at], row, bad[at])
+		if c.many && v.kind == Newer {
+			continue
+		}
 		if row != nil && row.Op != record.Delete || bad[at] != nil {
 			found.Tally.Add(key)
 		}
-		v := c.compare(want[at], row, bad[at])
 		if wrong[at] = v.kind != ""; wrong[at] {
 			found.Suspects = append(found.Suspects, Suspect{Kind: v.kind, Key: encodeKey(keyValues(key)), Source: encodeKey(want[at][0].Origin.Key), Digest: v.digest[:]})
 		}

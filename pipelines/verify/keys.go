@@ -145,7 +145,7 @@ func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, f
 }
 
 // Unexpected is the same sink where the keys of the target do not tell the rows that they were made of: expected finds the keys that the job
-// would write.
+// would write. A row of a newer version than the job would write is one that it would not.
 type Unexpected struct {
 	expected connector.Finder
 	segments []uint16
@@ -190,7 +190,7 @@ func (s *Unexpected) look(ctx context.Context, batch []*record.Record) ([]connec
 		}
 	}
 	err := s.expected.Find(ctx, keys, func(i int, p connector.Page) error {
-		if w, _ := latest(p); w == nil || w.Op == record.Delete {
+		if w, _ := latest(p); w == nil || w.Op == record.Delete || w.Version > 1 && keys[i].Version > w.Version {
 			ended[at[i]].Outcome = record.Written
 			found.Wrong++
 			found.Suspects = append(found.Suspects, Suspect{Kind: Extra, Key: encodeKey(keyValues(keys[i]))})

@@ -38,7 +38,10 @@ func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error
 	if err != nil {
 		return nil, err
 	}
-	many := s.Foreign || m.many(source)
+	many, err := s.Many(ctx)
+	if err != nil {
+		return nil, err
+	}
 	found := &Settled{}
 	pending := distinct(suspects, func(x Suspect) string { return string(x.Key) + string(x.Source) })
 	for round := 0; round < rounds && len(pending) > 0; round++ {

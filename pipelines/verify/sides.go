@@ -33,6 +33,16 @@ func (s *Sides) match(ctx context.Context) (*comparer, error) {
 	return newComparer(s.Own.Out, got, s.View, s.Config)
 }
 
+// Many tells whether several rows of the source may become one of the target.
+func (s *Sides) Many(ctx context.Context) (bool, error) {
+	m, err := s.match(ctx)
+	if err != nil {
+		return false, err
+	}
+	source, err := s.Source.Schema(ctx)
+	return err == nil && (s.Foreign || m.many(source)), err
+}
+
 // made is what the job makes of a row for the sink. dead tells that a step failed: then the target may hold what it likes.
 func (s *Sides) made(row *record.Record, emit func(*record.Record)) (dead bool, err error) {
 	failed := func(_ *record.Record, step string, cause error) {

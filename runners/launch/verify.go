@@ -368,8 +368,12 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 	if err != nil {
 		return nil, nil, err
 	}
+	many, err := sides.Many(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	inverse, ok := verify.Inverse(v.main.Schema, sides.Own.Out, got, s.view)
-	if ok = ok && forward.Foreign == 0; !ok {
+	if ok = ok && !many; !ok {
 		inverse = nil
 	}
 	read := *s.target.KeysOnly(got, inverse)
@@ -398,6 +402,9 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 		check.Extras = &job.Extras{Source: v.source, Transforms: v.job.Transforms, Sink: job.Sink{When: of.When, Transforms: of.Transforms},
 			Started: v.id.Started, Inverse: inverse}
 	} else {
+		if many {
+			read = s.target // with versions
+		}
 		check.Expected = v.index(s.name + "-expected")
 		made := &verify.Made{Sides: sides, From: v.found, Segments: segments}
 		if _, _, err := v.build(ctx, made, s.name+"-expected"); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"reprise/io/cassandraio"
 	"reprise/io/corpusio"
+	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/pipelines/verify"
 	"reprise/runners/corpus"
@@ -349,6 +350,21 @@ func TestVerifyMany(t *testing.T) {
 	for name, sink := range r.Sinks {
 		if got := wrong(r, name); got != "" || sink.Checked <= sink.Keys {
 			t.Errorf("a clean target: %s: %q\n%+v", name, got, sink)
+		}
+	}
+
+	// Those that have lost are not taken for wrong, however many they are.
+	info, err := open(t, s.dir).Get(t.Context(), r.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var forward flow.Report
+	if err := json.Unmarshal(info.Report, &forward); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"newest", "search"} {
+		if n := forward.Sinks[name].Outcomes[record.Written]; n > 0 {
+			t.Errorf("%s: %d records were taken for wrong at first", name, n)
 		}
 	}
 
