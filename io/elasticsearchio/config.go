@@ -42,7 +42,7 @@ type SinkConfig struct {
 
 // Replaced is what searches use on another cluster until a cut-over.
 type Replaced struct {
-	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes of the other cluster, 7.17 or 8."`
+	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes of the other cluster, 7.17 or 8. The login needs read, view_index_metadata and monitor on the index, and delete_index for --retire."`
 	User     string           `json:"user,omitempty" jsonschema_description:"User name; with password."`
 	Password connector.Secret `json:"password,omitempty" jsonschema_description:"The user's password: env:NAME or file:PATH."`
 	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form, instead of user and password: env:NAME or file:PATH."`

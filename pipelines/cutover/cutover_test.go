@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -296,6 +297,67 @@ func TestBadTargets(t *testing.T) {
 	}
 	if got := s.points(); got != s.Alias+"-old *" {
 		t.Errorf("the alias points to %q", got)
+	}
+}
+
+// TestFrom has what searches use until then at an address of its own, here by the same server; package launch takes searches from one server to another.
+func TestFrom(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	there := s.Alias + "-there"
+	s.From = &From{Admin: s.Admin, Name: there}
+	s.Watching.Come = time.Millisecond
+	refused := func(code string) {
+		t.Helper()
+		if _, err := s.Look(t.Context()); fail.CodeOf(err) != code || fail.ExitOf(err) != fail.ExitJob {
+			t.Errorf("got %v, want %s", err, code)
+		}
+	}
+	refused("cutover.no_old")
+	s.old(s.Alias + "-old")
+	s.old(s.Alias + "-other")
+	s.es(http.MethodDelete, "/"+s.Alias+"-o*/_alias/*", "")
+	s.es(http.MethodPost, "/_aliases", `{"actions":[{"add":{"index":"`+s.Alias+`-o*","alias":"`+there+`","filter":{"exists":{"field":"id"}}}}]}`)
+	refused("cutover.alias_of_many")
+	s.es(http.MethodPost, "/_aliases", `{"actions":[{"remove":{"index":"`+s.Alias+`-other","alias":"`+there+`"}},{"add":{"index":"`+s.Alias+`-other","alias":"`+s.Alias+`"}}]}`)
+	refused("cutover.alias_taken")
+	s.es(http.MethodDelete, "/"+s.Alias+"-other", "")
+
+	s.whole = true
+	s.follow(Create, CatchUp, Verify, Swap)
+	if got := s.points(); got != s.Alias+"-new *" {
+		t.Errorf("the alias points to %q, with the filter of the one that it replaces", got)
+	}
+	if err := s.do(Switch); fail.CodeOf(err) != "cutover.not_switched" {
+		t.Errorf("a switch that nobody makes gives %v", err)
+	}
+	if told, err := s.Back(t.Context()); err != nil || s.points() != "" {
+		t.Error(told, err, s.points())
+	}
+	s.From.Name = s.Alias + "-old" // searches may name the index itself
+	s.follow(CatchUp, Verify, Swap)
+	if got := s.points(); got != s.Alias+"-new -" {
+		t.Errorf("the alias points to %q", got)
+	}
+	s.Watching.Come = time.Minute
+	ctx, stop := context.WithCancel(t.Context())
+	var searching sync.WaitGroup
+	searching.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			s.es(http.MethodGet, "/"+s.Alias+"/_search", "")
+		}
+	})
+	s.follow(Switch)
+	stop()
+	searching.Wait()
+	s.follow(Settle, Watch)
+	if err := s.do(Retire); fail.CodeOf(err) != "cutover.in_use" { // by the alias that is not what is replaced
+		t.Errorf("retiring an index in use gives %v", err)
+	}
+	s.es(http.MethodDelete, "/"+s.Alias+"-old/_alias/*", "")
+	s.follow(Retire)
+	if v, err := s.Look(t.Context()); err != nil || v.Next != "" {
+		t.Error(v, err)
 	}
 }
 
