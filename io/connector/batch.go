@@ -60,7 +60,9 @@ func AllFailed(batch []*record.Record, err error) []Result {
 //
 // A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
 // when none was, the system is down, which is no matter of its records: the gate says how long it is waited for, and
-// without a gate the writer fails at the deadline. Behind a gate the deadline counts only time in which something is written.
+// without a gate the writer fails at the deadline. Behind a gate the deadline counts only time in which the writer writes something, so that at
+// the deadline the system is known to be well. A record that fails when nothing else is left to write cannot be told from a system that is down: the gate
+// gives up, and the interval stays open.
 type Batcher struct {
 	limits BatchLimits
 	retry  Retry
@@ -213,7 +215,7 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 					if late && !written && !gated {
 						return res.Err
 					}
-					if !late || !written {
+					if !late || !written && !gated {
 						again = append(again, batch[i])
 						bytes += int64(batch[i].Size())
 						continue

@@ -405,6 +405,46 @@ func TestBatcherSettlesEachOnce(t *testing.T) {
 	})
 }
 
+// A record that always fails alone dies of it at the deadline, behind a gate too, while others are written; when nothing else is, its time stands still.
+func TestBatcherLoneFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger(t)
+		write := func(_ context.Context, batch []*record.Record) []Result {
+			time.Sleep(100 * time.Millisecond)
+			if number(batch[0]) == 0 {
+				return AllFailed(batch, errBusy)
+			}
+			return make([]Result, len(batch))
+		}
+		b := NewBatcher(WithGate(t.Context(), &seen{}), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2}, testRetry, write, l.settle)
+		defer b.Close()
+		began, n := time.Now(), 0
+		more := func(until time.Duration) {
+			for ; time.Since(began) < until; n++ {
+				if err := b.Write(t.Context(), numbered(n, "")); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		dead := func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.all[0].Err != nil
+		}
+		more(testRetry.Deadline / 2)
+		time.Sleep(10 * testRetry.Deadline) // there is nothing else to write
+		if dead() {
+			t.Error("it is dead although nothing was written meanwhile")
+		}
+		began = time.Now()
+		more(testRetry.Deadline)
+		if _, err := b.Flush(t.Context()); err != nil || !dead() || len(l.all) != n {
+			t.Errorf("dead %t, %d of %d settled: %v", dead(), len(l.all), n, err)
+		}
+	})
+}
+
 // A system that goes down in the middle of a batch is a matter of the gate, however long it is down; the rest of the batch does not die of it.
 func TestBatcherOutageAfterPart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
