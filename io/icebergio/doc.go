@@ -25,7 +25,8 @@
 // each file anew that has a row to be replaced, nearly all of them in a backfill. Measured with 500,000 assets that meet as many in the table, half of either losing
 // (BenchmarkMerge, a machine with much other work): writing the run's files 37.7 s; comparing a million keys and committing 15.3 s, a fifth of what
 // writing takes for each row; the deletes take 1.06 bytes for each row, the rows themselves 138. Files of positions are one for each data file, so that a
-// compaction that takes the file away takes its deletes, too.
+// compaction that takes the file away takes its deletes, too. Until then readers pay for them; BenchmarkUpsertWays compares the three ways, and
+// pipelines/usecases/iceberg-backfill.md has its figures.
 //
 // Memory: merge_memory, beyond which keys go to temporary files of 32 bytes a row, and a bit for each row of the table. Rows of keys that the run does not
 // write are read, but not kept.
