@@ -243,6 +243,7 @@ type Expiry struct {
 	Orphans   time.Duration    // files of this sink that no snapshot holds go when they are older; 0: they stay
 	Snapshots map[int64]string // that somebody still reads, and who: they and all later ones stay
 	Runs      []string         // that are not over: their files stay
+	Began     time.Time        // when the first run began that is not over and upserts: what there was then stays, and what came after; zero: there is none
 }
 
 // Expire forgets old snapshots with the files that they alone hold, deletes that are remembered for longer than that, and files of runs that were given up.
@@ -260,6 +261,21 @@ func (s *Sink) Expire(ctx context.Context, e Expiry, dry bool, tell func(string)
 				age = is
 				tell(fmt.Sprintf("snapshot %d and later ones stay: %s reads it", snapshot.SnapshotID, who))
 			}
+		}
+	}
+	if !e.Began.IsZero() {
+		var current time.Time // then
+		for _, snapshot := range t.Metadata().Snapshots() {
+			if at := time.UnixMilli(snapshot.TimestampMs); !at.After(e.Began) && at.After(current) {
+				current = at
+			}
+		}
+		if current.IsZero() {
+			current = e.Began
+		}
+		if is := now.Sub(current) + time.Minute; is > age {
+			age = is
+			tell(fmt.Sprintf("snapshots since %s stay: an upsert that began then is not over", e.Began.Local().Format(time.DateTime)))
 		}
 	}
 	gone, err := request(ctx, s.deadline, func() (int, error) { return s.expire(ctx, age, e.Keep, now, dry) })

@@ -140,6 +140,9 @@ func TestMaintain(t *testing.T) {
 	if text := expire(Expiry{Keep: 2, Snapshots: map[int64]string{pinned.SnapshotID: "run X"}}, false); !strings.Contains(text, "run X reads it") || !strings.Contains(text, "0 snapshots of") {
 		t.Errorf("of snapshots that are read: %s", text)
 	}
+	if text := expire(Expiry{Keep: 2, Began: time.UnixMilli(snapshots[1].TimestampMs)}, false); !strings.Contains(text, "is not over") || !strings.Contains(text, "0 snapshots of") {
+		t.Errorf("of snapshots since an upsert began: %s", text)
+	}
 	if text := expire(Expiry{Keep: 2}, true); !strings.Contains(text, "would expire") {
 		t.Errorf("a dry run tells: %s", text)
 	}

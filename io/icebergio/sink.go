@@ -39,6 +39,9 @@ func NewSink(c SinkConfig) *Sink {
 	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline, superseded: map[string]int64{}}
 }
 
+// Table is the table with its namespace.
+func (s *Sink) Table() string { return s.config.Table }
+
 // connect opens the catalog once; a failure is tried again.
 func (s *Sink) connect(ctx context.Context) (*opened, error) {
 	s.mu.Lock()

@@ -42,7 +42,7 @@ func Compact(ctx context.Context, of *job.Job, name string, dry bool, tell func(
 }
 
 // Expire expires snapshots of the table of an Iceberg sink, but for what runs of the job's journal need that are not over: the snapshots
-// that they read, whichever table's they are, and the files that they have written.
+// that they read, whichever table's they are, the files that they have written, and all snapshots since one began that upserts into the table.
 func Expire(ctx context.Context, of *job.Job, name string, e icebergio.Expiry, dry bool, tell func(string)) error {
 	sink, err := lake(of, name)
 	if err != nil {
@@ -65,6 +65,9 @@ func Expire(ctx context.Context, of *job.Job, name string, e icebergio.Expiry, d
 				continue
 			}
 			e.Runs = append(e.Runs, run.ID)
+			if (e.Began.IsZero() || run.Started.Before(e.Began)) && upserts(run, sink.Table()) {
+				e.Began = run.Started
+			}
 			for split, err := range j.Plan(ctx, run.ID) {
 				if fail.CodeOf(err) == "journal.no_plan" {
 					break
@@ -80,4 +83,18 @@ func Expire(ctx context.Context, of *job.Job, name string, e icebergio.Expiry, d
 		}
 	}
 	return sink.Expire(ctx, e, dry, tell)
+}
+
+// upserts tells whether a run upserts into a table of Iceberg.
+func upserts(run journal.RunInfo, table string) bool {
+	of, err := JobOf(run)
+	if err != nil {
+		return false // it cannot be resumed
+	}
+	for _, s := range of.Sinks {
+		if s.Iceberg != nil && s.Iceberg.Table == table && s.Iceberg.Mode == "upsert" {
+			return true
+		}
+	}
+	return false
 }
