@@ -18,7 +18,8 @@ import (
 )
 
 // Index is a copy of a source that cannot find rows by key, which can: an SQLite file with the latest row of each key, deletes included. It
-// lies on one machine, so whoever uses it works there.
+// lies on one machine, so whoever uses it works there. It is no system that a gate had to protect: its requests take microseconds, and what delays one is
+// the machine itself.
 type Index struct {
 	path string
 
@@ -225,25 +226,7 @@ func (i *Index) Read(ctx context.Context, s connector.Split, page func(connector
 		if end == nil {
 			end = []byte{math.MaxUint8}
 		}
-		var p connector.Page
-		err := connector.Request(ctx, connector.DefaultRetry, func() (int, int64, error) {
-			p = connector.Page{}
-			rows, err := db.QueryContext(ctx, "SELECT key, version, op, body FROM rows WHERE key > ? AND key <= ? ORDER BY key LIMIT ?", append([]byte{}, last...), end, pageRows)
-			if err != nil {
-				return 0, 0, indexError(err)
-			}
-			defer rows.Close()
-			for rows.Next() {
-				r, err := i.scan(rows, &p.Last)
-				if err != nil {
-					return 0, 0, err
-				}
-				r.Origin = record.Origin{Split: s.String(), Position: last}
-				p.Records = append(p.Records, r)
-				p.Bytes += int64(r.Size())
-			}
-			return len(p.Records), p.Bytes, indexError(rows.Err())
-		})
+		p, err := i.page(ctx, db, s.String(), last, end, pageRows)
 		if err != nil || len(p.Records) == 0 {
 			return err
 		}
@@ -253,6 +236,25 @@ func (i *Index) Read(ctx context.Context, s connector.Split, page func(connector
 			return err
 		}
 	}
+}
+
+// page reads rows after a key, up to another one.
+func (i *Index) page(ctx context.Context, db *sql.DB, split string, after, end []byte, most int) (p connector.Page, err error) {
+	rows, err := db.QueryContext(ctx, "SELECT key, version, op, body FROM rows WHERE key > ? AND key <= ? ORDER BY key LIMIT ?", append([]byte{}, after...), end, most)
+	if err != nil {
+		return p, indexError(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		r, err := i.scan(rows, &p.Last)
+		if err != nil {
+			return p, err
+		}
+		r.Origin = record.Origin{Split: split, Position: after}
+		p.Records = append(p.Records, r)
+		p.Bytes += int64(r.Size())
+	}
+	return p, indexError(rows.Err())
 }
 
 func (i *Index) scan(rows interface{ Scan(...any) error }, key *[]byte) (*record.Record, error) {
@@ -285,22 +287,14 @@ func (i *Index) Find(ctx context.Context, keys []*record.Record, found func(n in
 	defer get.Close()
 	for n, key := range keys {
 		var p connector.Page
-		err := connector.Request(ctx, connector.DefaultRetry, func() (int, int64, error) {
-			p = connector.Page{}
-			var at []byte
-			r, err := i.scan(get.QueryRowContext(ctx, []byte(keyForm(key))), &at)
-			if errors.Is(err, sql.ErrNoRows) {
-				return 0, 0, nil
-			}
-			if err != nil {
-				return 0, 0, indexError(err)
-			}
+		var at []byte
+		r, err := i.scan(get.QueryRowContext(ctx, []byte(keyForm(key))), &at)
+		switch {
+		case err == nil:
 			r.Origin = key.Origin
 			p.Records, p.Bytes = []*record.Record{r}, int64(r.Size())
-			return 1, p.Bytes, nil
-		})
-		if err != nil {
-			return err
+		case !errors.Is(err, sql.ErrNoRows):
+			return indexError(err)
 		}
 		if err := found(n, p); err != nil {
 			return err
