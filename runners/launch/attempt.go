@@ -167,8 +167,8 @@ func (p *Prepared) stage(ctx context.Context, j journal.Journal, o Runner, sinks
 	if watch != nil {
 		watch(j, run, n, total)
 	}
-	// Three quarters of what may be unfinished are handed out; the pages that readers hold make up the rest.
-	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Stage: percent, Window: max(1, p.Job.Limits.Window(total.Rows)*3/4/o.workers()), Job: text, Schema: schema}
+	// Two thirds of what may be unfinished are handed out; the two pages that each reader holds make up the rest.
+	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Stage: percent, Window: max(1, p.Job.Limits.Window(total.Rows)*2/3/o.workers()), Job: text, Schema: schema}
 	unload, err := p.load(ctx, j, n)
 	if err != nil {
 		return nil, p.failed(ctx, j, n, err)
