@@ -30,8 +30,17 @@ func Init(args []string) {
 		return strings.TrimLeft(a, "-") == "worker" || strings.HasPrefix(strings.TrimLeft(a, "-"), "worker=")
 	}) {
 		flag.Parse()
+		go endWith(os.Getppid())
 	}
 	beam.Init()
+}
+
+// endWith ends a worker once the process that has started it is gone: a runner that gives a worker up kills that one alone.
+func endWith(parent int) {
+	for os.Getppid() == parent {
+		time.Sleep(time.Second)
+	}
+	os.Exit(1)
 }
 
 // Runner says where the graph runs.
