@@ -23,6 +23,7 @@ import (
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
 	"reprise/runners/services"
+	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -461,23 +462,11 @@ func TestVerifyUpsert(t *testing.T) {
 		}
 	}
 	s.feed(t, map[int]string{1: "fed"})
-	runners := map[string]launch.Runner{
-		"prism": {Name: "prism"},
-		"flink": {Name: "flink", Endpoint: services.Need(t, services.Flink), Environment: "LOOPBACK", Parallelism: 2},
-	}
 	compare := func(lake, copied string) {
 		t.Helper()
-		for name, runner := range runners {
-			r, err := launch.Verify(t.Context(), parse(t, text), runner, launch.Verification{})
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if a, b := wrong(r, "lake"), wrong(r, "copy"); a != lake || b != copied {
-				t.Errorf("%s: the lake: %q, want %q; the copy: %q, want %q\n%+v", name, a, lake, b, copied, r.Sinks["lake"])
-			}
-			if r.Clean() != (lake+copied == "") || r.Read < int64(len(s.rows)) {
-				t.Errorf("%s: clean %t, %d of %d rows read", name, r.Clean(), r.Read, len(s.rows))
-			}
+		r := checked(t, text, launch.Verification{})
+		if a, b := wrong(r, "lake"), wrong(r, "copy"); a != lake || b != copied || r.Read < int64(len(s.rows)) {
+			t.Errorf("the lake: %q, want %q; the copy: %q, want %q; %d rows read\n%+v", a, lake, b, copied, r.Read, r.Sinks["lake"])
 		}
 	}
 	compare("", "")
@@ -485,5 +474,19 @@ func TestVerifyUpsert(t *testing.T) {
 	s.exec(t, "UPDATE assets SET title = 'the table is stale'"+here, s.key(3)...)
 	s.feed(t, map[int]string{2: "", 4: "altered"}, `{"asset_type": "image", "bucket": "2024-05", "id": "11111111-1111-11ee-8000-010000000000", "title": "extra", "_meta": {"version": 1900000000000000}}`)
 	s.exec(t, "DELETE FROM copy"+here, s.key(5)...)
-	compare("1 missing, 1 extra, 1 stale, 1 newer", "1 missing, 1 stale")
+	const faults = "1 missing, 1 extra, 1 stale, 1 newer"
+	compare(faults, "1 missing, 1 stale")
+
+	flink := launch.Runner{Name: "flink", Endpoint: services.Need(t, services.Flink), Environment: "LOOPBACK", Parallelism: 2}
+	r, err := launch.Verify(t.Context(), parse(t, strings.Replace(text, "verify: {", "verify: {sinks: [lake], ", 1)), flink, launch.Verification{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := wrong(r, "lake"); got != faults {
+		t.Errorf("on Flink: %q, want %q\n%+v", got, faults, r.Sinks["lake"])
+	}
+	flink.Environment = "EXTERNAL"
+	if _, err := launch.Verify(t.Context(), parse(t, text), flink, launch.Verification{}); fail.CodeOf(err) != "verify.one_process" {
+		t.Errorf("workers elsewhere: %v", err)
+	}
 }
