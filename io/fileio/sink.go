@@ -250,7 +250,7 @@ func (w *writer) cut() error {
 		}
 		return w.end()
 	}
-	if err := o.buffer.Flush(); err != nil {
+	if err := errors.Join(o.buffer.Flush(), o.file.Sync()); err != nil { // a part counts once the journal has it, also after a power cut
 		return w.diskError(err)
 	}
 	return w.addPart(o, false)

@@ -18,8 +18,9 @@ const (
 	lowSlow  = 0.2         // of that speed, where only latencies rise
 	calm     = time.Minute // without resistance, after which a limit is dropped
 
-	longer     = 2.0 // times the usual p99
-	sample     = 100 // requests that make a p99
+	longer     = 2.0                   // times the usual p99
+	noise      = 20 * time.Millisecond // a p99 up to which only says how busy this machine is
+	sample     = 100                   // requests that make a p99
 	usualRises = 10 * time.Minute
 	usualFalls = time.Minute
 )
@@ -87,7 +88,7 @@ func (a *adaptive) observe(now time.Time, took time.Duration) bool {
 		a.usual = a.p99
 		return false
 	}
-	rising := float64(a.p99) > longer*float64(a.usual)
+	rising := a.p99 > noise && float64(a.p99) > longer*float64(a.usual)
 	over := usualRises
 	if a.p99 < a.usual {
 		over = usualFalls

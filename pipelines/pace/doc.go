@@ -31,7 +31,7 @@
 //
 // "Longer than usual" compares the p99 of the last hundred or more requests with its own long-time average, as TCP Vegas
 // (Brakmo and Peterson, 1995) and the Gradient2 limit of Netflix's concurrency-limits do with round-trip times; beyond
-// twice the usual the system is slowed, by this sign never below a fifth. What has become usual over minutes is usual: a
+// twice the usual, and beyond 20 ms, the system is slowed, by this sign never below a fifth. What has become usual over minutes is usual: a
 // server that is slow by nature is not slowed for it.
 //
 // A sink that is slowed slows the whole run: its writer holds back its requests, Write blocks, transforms and reading wait
