@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -38,9 +39,9 @@ const indexTables = `
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE whole (schema BLOB, dead INTEGER, example TEXT);
-CREATE TABLE rows (key BLOB PRIMARY KEY, version INTEGER, op INTEGER, body BLOB) WITHOUT ROWID;`
+CREATE TABLE rows (key BLOB PRIMARY KEY, segment INTEGER, version INTEGER, op INTEGER, body BLOB) WITHOUT ROWID;`
 
-const putRow = `INSERT INTO rows (key, version, op, body) VALUES (?, ?, ?, ?)
+const putRow = `INSERT INTO rows (key, segment, version, op, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET version = excluded.version, op = excluded.op, body = excluded.body WHERE excluded.version >= rows.version`
 
 // BuildIndex reads a source into a file, unless it is there already from an earlier attempt. It reads some partitions at once, each in order.
@@ -136,7 +137,8 @@ func fill(ctx context.Context, db *sql.DB, of connector.Source, readers int) (de
 				}
 			}
 			body := record.AppendValue(nil, record.Nested(record.Tuple, r.Values))
-			if _, err = put.ExecContext(ctx, []byte(keyForm(r)), r.Version, r.Op, body); err != nil {
+			key := keyForms(r)
+			if _, err = put.ExecContext(ctx, bytes.Join(key, nil), segmentOf(key), r.Version, r.Op, body); err != nil {
 				return 0, "", indexError(err)
 			}
 			if rows++; rows%together == 0 {
@@ -301,6 +303,29 @@ func (i *Index) Find(ctx context.Context, keys []*record.Record, found func(n in
 		}
 	}
 	return nil
+}
+
+// Tally counts the keys that are not deleted.
+func (i *Index) Tally(ctx context.Context) (Tally, error) {
+	db, err := i.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, "SELECT key, segment FROM rows WHERE op <> ?", record.Delete)
+	if err != nil {
+		return nil, indexError(err)
+	}
+	defer rows.Close()
+	t := Tally{}
+	for rows.Next() {
+		var key sql.RawBytes
+		var segment uint16
+		if err := rows.Scan(&key, &segment); err != nil {
+			return nil, indexError(err)
+		}
+		t.add(segment, key)
+	}
+	return t, indexError(rows.Err())
 }
 
 // Close implements connector.Source.

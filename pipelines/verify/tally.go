@@ -37,10 +37,14 @@ func segmentOf(key [][]byte) uint16 {
 // Add counts a record that has a key alone.
 func (t Tally) Add(key *record.Record) {
 	parts := keyForms(key)
-	at := segmentOf(parts)
+	t.add(segmentOf(parts), bytes.Join(parts, nil))
+}
+
+// add counts the form of a key.
+func (t Tally) add(at uint16, key []byte) {
 	s := t[at]
 	s.Count++
-	sum := sha256.Sum256(bytes.Join(parts, nil))
+	sum := sha256.Sum256(key)
 	for i := range s.Hash {
 		s.Hash[i] ^= sum[i]
 	}

@@ -362,6 +362,22 @@ func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *v
 	return settled.Wrong, r, nil
 }
 
+// keys counts the keys of the target.
+func (v *verification) keys(ctx context.Context, s *side, read job.Source) (*verify.Found, error) {
+	if index, ok := s.found.(*verify.Index); ok {
+		t, err := index.Tally(ctx)
+		return &verify.Found{Tally: t}, err
+	}
+	j := v.pass("-keys."+s.name, read)
+	j.Sinks[s.name] = job.Sink{Target: job.Target{Check: &job.Check{}}}
+	j.Pace = swapped(v.job.Pace, s.name)
+	_, run, err := v.make(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	return v.collect(ctx, run, s.name)
+}
+
 // backward counts the keys of the target, and looks for rows at the source where there are others than the pass before has found.
 func (v *verification) backward(ctx context.Context, s *side, sides *verify.Sides, forward *verify.Found) (keys, extras *verify.Found, err error) {
 	got, err := s.found.Schema(ctx)
@@ -377,14 +393,7 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 		inverse = nil
 	}
 	read := *s.target.KeysOnly(got, inverse)
-	j := v.pass("-keys."+s.name, read)
-	j.Sinks[s.name] = job.Sink{Target: job.Target{Check: &job.Check{}}}
-	j.Pace = swapped(v.job.Pace, s.name)
-	_, run, err := v.make(ctx, j)
-	if err != nil {
-		return nil, nil, err
-	}
-	if keys, err = v.collect(ctx, run, s.name); err != nil {
+	if keys, err = v.keys(ctx, s, read); err != nil {
 		return nil, nil, err
 	}
 	segments := verify.Differ(forward.Tally, keys.Tally)
@@ -411,10 +420,11 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 			return nil, nil, err
 		}
 	}
-	j = v.pass("-extras."+s.name, read)
+	j := v.pass("-extras."+s.name, read)
 	j.Sinks[s.name] = job.Sink{Target: job.Target{Check: check}}
 	j.Pace = swapped(v.job.Pace, s.name)
-	if _, run, err = v.make(ctx, j); err != nil {
+	_, run, err := v.make(ctx, j)
+	if err != nil {
 		return nil, nil, err
 	}
 	extras, err = v.collect(ctx, run, s.name)
