@@ -36,9 +36,9 @@ func producing(c SinkConfig) (*sarama.Config, error) {
 	s.Producer.Compression = codecs[c.Compress]
 	s.Producer.Partitioner = newPartitioner
 	// A new leader is found within these four seconds, in order; what takes longer comes back to be written again. A silent broker
-	// is given up after less than a minute, so that the gate learns of it.
-	s.Producer.Retry.Max = 4
-	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return 250 * time.Millisecond << max(0, retries-1) }
+	// is given up after about two minutes, most of which the looks for a leader take, so that the gate learns of it.
+	s.Producer.Retry.Max = 3
+	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return 500 * time.Millisecond << max(0, retries-1) }
 	s.Producer.Timeout = 5 * time.Second
 	s.Net.ReadTimeout = 10 * time.Second
 	return s, nil
@@ -51,6 +51,8 @@ func settings(login *SASL, encryption *connector.TLS) (*sarama.Config, error) {
 	s.ClientID = "reprise"
 	s.Net.DialTimeout = 10 * time.Second
 	s.Metadata.AllowAutoTopicCreation = false
+	// A broker that accepts connections and says nothing is asked for its topics once: else each look for a leader takes minutes.
+	s.Metadata.Timeout = 10 * time.Second
 	s.Metadata.Full = false
 
 	tlsConfig, err := encryption.Config()

@@ -85,7 +85,7 @@ func (b *breaker) unanswered(system string) error {
 		e = *known
 	}
 	e.Message = fmt.Sprintf("%s has not answered for %s: %s", system, short(b.until.Sub(b.since)), e.Message)
-	e.Err = b.last
+	e.Err, e.Exit = b.last, fail.ExitUnreachable
 	return &e
 }
 

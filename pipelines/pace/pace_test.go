@@ -329,6 +329,9 @@ func TestSlowFailures(t *testing.T) {
 		for {
 			leave, err := gate.Enter(t.Context(), 1, 0)
 			if err != nil {
+				if fail.ExitOf(err) != fail.ExitUnreachable {
+					t.Errorf("a run that ends by %v exits with %d", err, fail.ExitOf(err))
+				}
 				break
 			}
 			time.Sleep(30 * time.Second)

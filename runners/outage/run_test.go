@@ -191,6 +191,16 @@ func (r *run) report() (report flow.Report) {
 	return report
 }
 
+// uncommitted tells whether a sink has all rows, but its commit failed.
+func (r *run) uncommitted() bool {
+	for _, s := range r.report().Sinks {
+		if s.Uncommitted {
+			return true
+		}
+	}
+	return false
+}
+
 // complete checks the sums of a run that is done.
 func (r *run) complete(sinks []string) {
 	r.t.Helper()
