@@ -2,6 +2,7 @@ package outage
 
 import (
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -55,7 +56,8 @@ func newFleet(t *testing.T) *fleet {
 	all.Go(func() { start("cassandra", services.Cassandra, services.Env("CASSANDRA_SYNC=1")) })
 	// A short queue is full with two requests at once.
 	all.Go(func() {
-		start("search", services.Elasticsearch, services.Env("ELASTICSEARCH_SETTINGS=thread_pool.write: {size: 1, queue_size: 1}"))
+		search := start("search", services.Elasticsearch, services.Env("ELASTICSEARCH_SETTINGS=thread_pool.write: {size: 1, queue_size: 1}"))
+		warm(t, "http://"+search.Addr+"/first")
 	})
 	all.Go(func() { start("events", services.Kafka, services.Env("KAFKA_PROXY=1")) })
 	all.Go(func() {
@@ -79,6 +81,24 @@ func newFleet(t *testing.T) *fleet {
 		}
 	}
 	return f
+}
+
+// warm makes an index: the first one of a fresh server may take longer than the runs wait for an answer.
+func warm(t *testing.T, index string) {
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, index, nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s", index, answer.Status)
+	}
 }
 
 // held is what stands for a record.
