@@ -30,7 +30,8 @@ type reach struct {
 func newReach(t *table.Table, key []string, s *staged) *reach {
 	r := &reach{}
 	all := slices.Clone(s.bounds)
-	if len(all) > 0 {
+	bounded := slices.DeleteFunc(slices.Clone(key), func(name string) bool { return widened(t, name) })
+	if len(all) > 0 && len(bounded) > 0 {
 		slices.SortFunc(all, func(a, b bounds) int {
 			for _, k := range key {
 				if less, ok := compareLiterals(a[k][0], b[k][0]); ok && less != 0 {
@@ -48,7 +49,7 @@ func newReach(t *table.Table, key []string, s *staged) *reach {
 				r.where = nil
 				break
 			}
-			if is := area.expression(key); r.where == nil {
+			if is := area.expression(bounded); r.where == nil {
 				r.where = is
 			} else {
 				r.where = iceberg.NewOr(r.where, is)
@@ -78,6 +79,15 @@ func newReach(t *table.Table, key []string, s *staged) *reach {
 	}
 	r.held = held
 	return r
+}
+
+// widened tells whether a column once had another type: iceberg-go cannot read the bounds of the files from then.
+func widened(t *table.Table, name string) bool {
+	now, _ := t.Schema().FindFieldByName(name)
+	return slices.ContainsFunc(t.Metadata().Schemas(), func(s *iceberg.Schema) bool {
+		then, ok := s.FindFieldByID(now.ID)
+		return ok && !then.Type.Equals(now.Type)
+	})
 }
 
 // partition tells partitions of the run's spec apart by what follows from the key; false: it cannot.
