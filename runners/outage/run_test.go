@@ -105,10 +105,10 @@ type state struct {
 	beats []journal.Beat         // of the last attempt
 }
 
-// gauge is what the last worker that uses a system tells of it.
+// gauge is what the worker that uses a system most tells of it: the step that commits has workers, too.
 func (s state) gauge(system string) (g journal.Gauge) {
 	for _, b := range s.beats {
-		if used, ok := b.Systems[system]; ok {
+		if used := b.Systems[system]; used.Requests >= g.Requests {
 			g = used
 		}
 	}
