@@ -301,7 +301,7 @@ func TestEndsTheRun(t *testing.T) {
 			}
 		}))
 		defer server.Close()
-		w, got := start(t, t.Context(), SinkConfig{URL: server.URL + "/start/{id}"}, assets(20))
+		w, got := start(t, t.Context(), SinkConfig{URL: server.URL + "/start/{id}"}, assets(1)) // with more, Write may fail already
 		_, err := w.Flush(t.Context())
 		var known *fail.Error
 		if !errors.As(err, &known) || known.Code != c.code || known.Class != fail.Fatal || known.Fix == "" {
