@@ -36,7 +36,7 @@ func producing(c SinkConfig) (*sarama.Config, error) {
 	s.Producer.Compression = codecs[c.Compress]
 	s.Producer.Partitioner = newPartitioner
 	// A new leader is found within these four seconds, in order; what takes longer comes back to be written again. A silent broker
-	// is given up after about two minutes, most of which the looks for a leader take, so that the gate learns of it.
+	// is given up after about four minutes, most of which the looks for a leader take, so that the gate learns of it.
 	s.Producer.Retry.Max = 3
 	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return 500 * time.Millisecond << max(0, retries-1) }
 	s.Producer.Timeout = 5 * time.Second
