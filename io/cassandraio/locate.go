@@ -14,45 +14,40 @@ var _ connector.Locator = (*Source)(nil)
 
 // Locate implements connector.Locator.
 func (s *Source) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
-	partition, position, err := s.locate(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	return []connector.Split{{Partition: partition, End: position}}, nil
-}
-
-func (s *Source) locate(ctx context.Context, key *record.Record) (partition string, position []byte, err error) {
 	o, err := s.open(ctx, 0)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	t := o.table
 	var raw [][]byte
 	for _, c := range t.keysOnly().columns {
 		data, err := appendValue([]byte{}, c.typ, key.Get(c.name))
 		if err != nil {
-			return "", nil, fail.Job("cassandra.bad_key", "key column %q: %w", c.name, err)
+			return nil, fail.Job("cassandra.bad_key", "key column %q: %w", c.name, err)
 		}
 		raw = append(raw, data)
 	}
 	of, row := raw[:len(t.partition)], raw[len(t.partition):]
-	if o.config.Buckets != nil {
+	at := connector.Split{Partition: ringName}
+	switch token := token(serializeKey(of)); {
+	case o.config.Buckets != nil:
 		values := make([]record.Value, len(of))
 		for i, c := range t.partition {
 			values[i] = key.Get(c.name)
 		}
-		if len(row) == 0 {
-			return t.partitionName(values), onlyRow, nil
+		at.Partition, at.End = t.partitionName(values), onlyRow
+		if len(row) > 0 {
+			at.End, err = t.order.append(nil, row)
 		}
-		position, err = t.order.append(nil, row)
-		return t.partitionName(values), position, err
+	case !o.exact: // pages end behind all partitions of a token
+		at.End = append(appendToken(nil, token), ringRow)
+	default:
+		at.End, err = t.appendRingRow(nil, token, of, row)
 	}
-	at := token(serializeKey(of))
-	if !o.exact { // pages end behind all partitions of a token
-		return ringName, append(appendToken(nil, at), ringRow), nil
+	if err != nil {
+		return nil, err
 	}
-	position, err = t.appendRingRow(nil, at, of, row)
-	return ringName, position, err
+	return []connector.Split{at}, nil
 }
 
 // token is the token of a partition key, by Cassandra's Murmur3Partitioner: the first half of MurmurHash3 x64 128, in which the

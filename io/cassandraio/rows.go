@@ -3,7 +3,6 @@ package cassandraio
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/gocql/gocql"
@@ -383,7 +382,7 @@ func versionOf(t record.Type, data []byte) (int64, error) {
 func (d *rowDecoder) dead(err *fail.Error) *record.DeadLetter {
 	key := d.key()
 	letter := &record.DeadLetter{Raw: key.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
-	if !slices.ContainsFunc(key.Schema.Key, func(i int) bool { return key.Values[i].IsNull() }) {
+	if key.HasKey() {
 		letter.Record = key
 	}
 	return letter

@@ -143,8 +143,9 @@ func (c SinkConfig) access() access {
 
 // replaced is how the other cluster of Replaces is reached.
 func (c SinkConfig) replaced() access {
-	r := c.Replaces
-	return access{r.URLs, r.User, r.Password, r.APIKey, r.TLS, c.Gzip, c.Timeout.Or(time.Minute), c.ConnectTimeout.Or(5 * time.Second)}
+	a, r := c.access(), c.Replaces
+	a.urls, a.user, a.password, a.key, a.tls = r.URLs, r.User, r.Password, r.APIKey, r.TLS
+	return a
 }
 
 func (a access) faults() (faults []connector.Fault) {

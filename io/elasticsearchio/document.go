@@ -98,7 +98,7 @@ func (d documents) key(h hit) *record.Record {
 		}
 		return nil
 	})
-	if slices.ContainsFunc(d.schema.Key, func(i int) bool { return r.Values[i].IsNull() }) {
+	if !r.HasKey() {
 		return nil
 	}
 	return r

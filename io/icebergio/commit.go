@@ -55,7 +55,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, schema *record.Sch
 	}
 	var n int64
 	var err error
-	if s.config.upserts() {
+	if s.config.Upserts() {
 		n, err = s.merge(ctx, run, schema, parts)
 	} else {
 		n, err = request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })

@@ -103,7 +103,7 @@ func (c SinkConfig) Validate() []connector.Fault {
 			add("partition", "%v", err)
 		}
 	}
-	if c.upserts() && c.versionColumn() == "" {
+	if c.Upserts() && c.versionColumn() == "" {
 		add("version_column", "mode upsert needs it, to tell which row is newer")
 	}
 	if len(c.Rename) > 0 && c.Schema != schemaAdd {
@@ -196,7 +196,8 @@ func (c SinkConfig) versionColumn() string {
 // modeUpsert is the mode that is not the default.
 const modeUpsert = "upsert"
 
-func (c SinkConfig) upserts() bool { return c.Mode == modeUpsert }
+// Upserts tells whether mode is upsert.
+func (c SinkConfig) Upserts() bool { return c.Mode == modeUpsert }
 
 // rowGroup is the size of row groups where so many files are open at once.
 func (c SinkConfig) rowGroup(open int) int64 {

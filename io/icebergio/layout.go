@@ -42,7 +42,7 @@ const (
 
 // newLayout checks a table against the schema of the records and tells all that does not fit in one error.
 func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connector.Run) (*layout, error) {
-	l := &layout{schema: schema, run: record.String(run.ID), upserts: c.upserts()}
+	l := &layout{schema: schema, run: record.String(run.ID), upserts: c.Upserts()}
 	var problems []string
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 

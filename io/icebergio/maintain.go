@@ -160,7 +160,7 @@ func deletesOf(task table.FileScanTask) (paths []string) {
 
 // dedupe deletes all rows but the newest of each key.
 func (s *Sink) dedupe(ctx context.Context, dry bool, tell func(string)) error {
-	if !s.config.upserts() {
+	if !s.config.Upserts() {
 		return nil
 	}
 	var m *merge

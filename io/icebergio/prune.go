@@ -12,8 +12,25 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// bounds are the least and the greatest value of columns, by their names. Of a column that is not there nothing is known.
-type bounds map[string][2]iceberg.Literal
+// span is the least and the greatest value of a column.
+type span [2]iceberg.Literal
+
+// with is the span with another value; false: its order is not known.
+func (s span) with(v iceberg.Literal) (span, bool) {
+	for at, beyond := range [2]int{-1, 1} {
+		order, ok := compareLiterals(v, s[at])
+		if !ok {
+			return s, false
+		}
+		if order == beyond {
+			s[at] = v
+		}
+	}
+	return s, true
+}
+
+// bounds are the spans of columns, by their names. Of a column that is not there nothing is known.
+type bounds map[string]span
 
 // mostBounds is by how many areas of keys files are looked for; more are put together.
 const mostBounds = 64
@@ -155,7 +172,7 @@ func (b bounds) put(schema *iceberg.Schema, name string, lower, upper []byte) {
 		return
 	}
 	if _, ok := compareLiterals(least, most); ok {
-		b[name] = [2]iceberg.Literal{least, most}
+		b[name] = span{least, most}
 	}
 }
 
@@ -163,21 +180,13 @@ func (b bounds) put(schema *iceberg.Schema, name string, lower, upper []byte) {
 func (b bounds) with(other bounds) bounds {
 	both := bounds{}
 	for name, is := range b {
-		too, ok := other[name]
-		if !ok {
+		too, known := other[name]
+		if !known {
 			continue
 		}
-		if less, ok := compareLiterals(too[0], is[0]); !ok {
-			continue
-		} else if less < 0 {
-			is[0] = too[0]
+		if least, ok := is.with(too[0]); ok {
+			both[name], _ = least.with(too[1])
 		}
-		if less, ok := compareLiterals(too[1], is[1]); !ok {
-			continue
-		} else if less > 0 {
-			is[1] = too[1]
-		}
-		both[name] = is
 	}
 	return both
 }
@@ -197,25 +206,25 @@ func (b bounds) expression(key []string) iceberg.BooleanExpression {
 func compareLiterals(a, b iceberg.Literal) (int, bool) {
 	switch a := a.(type) {
 	case iceberg.Int32Literal:
-		b, ok := b.(iceberg.Int32Literal)
-		return cmp.Compare(a, b), ok
+		return compare(a, b)
 	case iceberg.Int64Literal:
-		b, ok := b.(iceberg.Int64Literal)
-		return cmp.Compare(a, b), ok
+		return compare(a, b)
 	case iceberg.DateLiteral:
-		b, ok := b.(iceberg.DateLiteral)
-		return cmp.Compare(a, b), ok
+		return compare(a, b)
 	case iceberg.TimestampLiteral:
-		b, ok := b.(iceberg.TimestampLiteral)
-		return cmp.Compare(a, b), ok
+		return compare(a, b)
 	case iceberg.StringLiteral:
-		b, ok := b.(iceberg.StringLiteral)
-		return cmp.Compare(a, b), ok
+		return compare(a, b)
 	case iceberg.BinaryLiteral:
 		b, ok := b.(iceberg.BinaryLiteral)
 		return bytes.Compare(a, b), ok
 	}
 	return 0, false
+}
+
+func compare[T cmp.Ordered](a T, b iceberg.Literal) (int, bool) {
+	other, ok := any(b).(T)
+	return cmp.Compare(a, other), ok
 }
 
 // literal is a cell of a key; nil: it is null, or of another type than those above.
@@ -245,25 +254,22 @@ const longestBound = 1 << 10
 
 // columnBounds are the least and the greatest value of a column as Iceberg stores them; nil: they are not known.
 func columnBounds(column arrow.Array) [][]byte {
-	var is bounds
+	var is span
 	for i := range column.Len() {
 		v := literal(column, i)
 		if v == nil {
 			return nil
 		}
-		if is == nil {
-			is = bounds{"": {v, v}}
+		if i == 0 {
+			is = span{v, v}
 		}
-		for at, want := range [2]int{-1, 1} {
-			if order, _ := compareLiterals(v, is[""][at]); order == want {
-				pair := is[""]
-				pair[at] = v
-				is[""] = pair
-			}
-		}
+		is, _ = is.with(v)
 	}
-	found := make([][]byte, 0, 2)
-	for _, v := range is[""] {
+	if is[0] == nil {
+		return nil
+	}
+	found := make([][]byte, 0, len(is))
+	for _, v := range is {
 		b, err := v.MarshalBinary()
 		if err != nil || len(b) > longestBound {
 			return nil

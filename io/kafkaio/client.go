@@ -51,9 +51,9 @@ func settings(login *SASL, encryption *connector.TLS) (*sarama.Config, error) {
 	s.ClientID = "reprise"
 	s.Net.DialTimeout = 10 * time.Second
 	s.Metadata.AllowAutoTopicCreation = false
+	s.Metadata.Full = false
 	// A broker that accepts connections and says nothing is asked for its topics once: else each look for a leader takes minutes.
 	s.Metadata.Timeout = 10 * time.Second
-	s.Metadata.Full = false
 
 	tlsConfig, err := encryption.Config()
 	if err != nil {

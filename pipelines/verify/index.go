@@ -19,7 +19,7 @@ import (
 )
 
 // Index is a copy of a source that cannot find rows by key, which can: an SQLite file with the latest row of each key, deletes included. It
-// lies on one machine, so whoever uses it works there. It is no system that a gate had to protect: its requests take microseconds, and what delays one is
+// lies on one machine, so whoever uses it works there. It needs no gate: its requests take microseconds, and what delays one is
 // the machine itself.
 type Index struct {
 	path string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -254,7 +255,7 @@ func TestTargets(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, vars)
 				s.refused(name, fail.ExitJob, job)
-				if status := search(t, "GET", vars["SEARCH"], "/"+vars["NAME"]+"-made", ""); status != http.StatusNotFound {
+				if status, _ := search(t, "GET", vars["SEARCH"], "/"+vars["NAME"]+"-made", ""); status != http.StatusNotFound {
 					t.Errorf("the index was made: status %d", status)
 				}
 			})
@@ -290,7 +291,8 @@ func cql(t *testing.T, addr string) *gocql.Session {
 	return session
 }
 
-func search(t *testing.T, method, addr, path, body string) (status int) {
+// search sends a request to Elasticsearch.
+func search(t *testing.T, method, addr, path, body string) (status int, text string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, "http://"+addr+path, strings.NewReader(body))
 	if err != nil {
@@ -301,8 +303,12 @@ func search(t *testing.T, method, addr, path, body string) (status int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
-	return answer.StatusCode
+	defer answer.Body.Close()
+	all, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(all)
 }
 
 // TestFullDisk has no room for the output of a sink, or for dead letters. The run fails and nothing becomes visible.

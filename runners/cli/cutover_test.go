@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,16 +23,7 @@ func TestCutover(t *testing.T) {
 	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "ALIAS": services.Name(t)})
 	es := func(method, path, body string) {
 		t.Helper()
-		req, err := http.NewRequest(method, "http://"+s.vars["SEARCH"]+"/"+s.vars["ALIAS"]+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
+		search(t, method, s.vars["SEARCH"], "/"+s.vars["ALIAS"]+path, body)
 	}
 	defer es(http.MethodDelete, "-1", "")
 	defer es(http.MethodDelete, "-2", "")
@@ -66,28 +56,14 @@ func TestCutover(t *testing.T) {
 func TestCutoverFails(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "ALIAS": services.Name(t)})
-	at := "http://" + s.vars["SEARCH"] + "/" + s.vars["ALIAS"]
-	es := func(method, url, body string) string {
+	es := func(method, path, body string) string {
 		t.Helper()
-		req, err := http.NewRequest(method, url, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
+		_, text := search(t, method, s.vars["SEARCH"], "/"+s.vars["ALIAS"]+path, body)
+		return text
 	}
-	defer es(http.MethodDelete, at+"-1", "")
-	defer es(http.MethodDelete, at+"-2", "")
-	es(http.MethodPut, at+"-1", `{"aliases":{"`+s.vars["ALIAS"]+`":{}}}`)
+	defer es(http.MethodDelete, "-1", "")
+	defer es(http.MethodDelete, "-2", "")
+	es(http.MethodPut, "-1", `{"aliases":{"`+s.vars["ALIAS"]+`":{}}}`)
 	s.write("in.jsonl", `{"id":"a","title":"Dawn"}`+"\n")
 	s.write("job.yaml", cutoverJob+"verify: {settle: 1s}\n")
 	s.write("empty.yaml", strings.Replace(cutoverJob, "  search:\n", "  search:\n    when: title == \"Dusk\"\n", 1))
@@ -96,11 +72,11 @@ func TestCutoverFails(t *testing.T) {
 			t.Error(r.err)
 		}
 	}
-	es(http.MethodDelete, at+"-2", "")
+	es(http.MethodDelete, "-2", "")
 
 	points := func(index string) {
 		t.Helper()
-		if text := es(http.MethodGet, at+"/_alias", ""); !strings.Contains(text, s.vars["ALIAS"]+index) {
+		if text := es(http.MethodGet, "/_alias", ""); !strings.Contains(text, s.vars["ALIAS"]+index) {
 			t.Errorf("the alias points to %s, not %s", text, index)
 		}
 	}

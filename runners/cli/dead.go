@@ -66,12 +66,7 @@ type letter struct {
 }
 
 // row names the row at the source.
-func (l letter) row() string {
-	if l.Place != nil {
-		return l.Place.String()
-	}
-	return l.Key
-}
+func (l letter) row() string { return journal.Letter{Key: l.Key, Place: l.Place}.Row() }
 
 func asLetter(l journal.Letter) letter {
 	return letter{l.ID, l.Key, l.Place, l.Sink, l.Step, l.Class, l.Code, l.Message, l.Split, l.At, string(l.State), l.Redrives}

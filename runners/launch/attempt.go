@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,8 +29,11 @@ func (p *Prepared) Execute(ctx context.Context, o Runner, watch Watch) (*flow.Re
 	if err := o.reachable(ctx); err != nil {
 		return nil, err
 	}
-	plan := p.planAhead(ctx)
-	defer plan.stop()
+	// Planning only reads: it goes on beside the checks of the targets.
+	planning, stop := context.WithCancel(ctx)
+	plan := p.planner(planning)
+	go plan()
+	defer func() { stop(); plan() }()
 	// Nothing is created for one sink where another is wrong.
 	if err := p.Targets(ctx, true); err != nil {
 		return nil, err
@@ -45,39 +49,10 @@ func (p *Prepared) Execute(ctx context.Context, o Runner, watch Watch) (*flow.Re
 	if err := p.begin(ctx, j); err != nil {
 		return nil, err
 	}
-	splits, err := plan.wait()
-	if err == nil {
-		err = j.SavePlan(ctx, p.Run.ID, slices.Values(splits), Sum(splits))
-	}
-	if err != nil {
+	if err := p.savePlan(ctx, j, plan); err != nil {
 		return nil, p.failed(ctx, j, 0, err)
 	}
 	return p.attempt(ctx, j, o, nil, watch)
-}
-
-// planning is a plan that is made while something else is done.
-type planning struct {
-	cancel context.CancelFunc
-	wait   func() ([]connector.Split, error)
-}
-
-// planAhead plans, which only reads, beside the checks of the targets.
-func (p *Prepared) planAhead(ctx context.Context) planning {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	var splits []connector.Split
-	var err error
-	go func() {
-		defer close(done)
-		splits, err = p.Plan(ctx)
-	}()
-	return planning{cancel, func() ([]connector.Split, error) { <-done; return splits, err }}
-}
-
-// stop ends what is not done and returns when it has ended.
-func (p planning) stop() {
-	p.cancel()
-	p.wait()
 }
 
 // begin writes the run down.
@@ -106,8 +81,13 @@ func (p *Prepared) fingerprint() (string, error) {
 	return job.Fingerprint(identity)
 }
 
-func (p *Prepared) savePlan(ctx context.Context, j journal.Journal) error {
-	splits, err := p.Plan(ctx)
+// planner gives a plan, made on its first call.
+func (p *Prepared) planner(ctx context.Context) func() ([]connector.Split, error) {
+	return sync.OnceValues(func() ([]connector.Split, error) { return p.Plan(ctx) })
+}
+
+func (p *Prepared) savePlan(ctx context.Context, j journal.Journal, plan func() ([]connector.Split, error)) error {
+	splits, err := plan()
 	if err != nil {
 		return err
 	}
@@ -306,7 +286,7 @@ func (p *Prepared) resume(ctx context.Context, j journal.Journal, info journal.R
 		return nil, err
 	}
 	if _, err := j.Total(ctx, info.ID); fail.CodeOf(err) == "journal.no_plan" {
-		if err := p.savePlan(ctx, j); err != nil {
+		if err := p.savePlan(ctx, j, p.planner(ctx)); err != nil {
 			return nil, p.failed(ctx, j, info.Attempt, err)
 		}
 	} else if err != nil {

@@ -92,7 +92,7 @@ func upserts(run journal.RunInfo, table string) bool {
 		return false // it cannot be resumed
 	}
 	for _, s := range of.Sinks {
-		if s.Iceberg != nil && s.Iceberg.Table == table && s.Iceberg.Mode == "upsert" {
+		if s.Iceberg != nil && s.Iceberg.Table == table && s.Iceberg.Upserts() {
 			return true
 		}
 	}

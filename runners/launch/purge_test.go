@@ -470,15 +470,7 @@ func TestPurgeIsKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-ended
-		all, err := j.List(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range all {
-			if r.Job == "expired-purge" {
-				run = r.ID
-			}
-		}
+		run = runOf(t, j, "expired-purge")
 		if p.info(run).State == journal.Complete {
 			t.Fatal("the purge was done before it was killed")
 		}

@@ -233,7 +233,7 @@ func (p *Prepared) Send(ctx context.Context, j journal.Journal, g Group, o Runne
 	}
 	err := deadletter.WriteChoices(ctx, j, p.Run.ID, g.Choices)
 	if err == nil {
-		err = p.savePlan(ctx, j)
+		err = p.savePlan(ctx, j, p.planner(ctx))
 	}
 	if err != nil {
 		return nil, p.failed(ctx, j, 0, err)

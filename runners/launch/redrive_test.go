@@ -181,23 +181,29 @@ func TestRedriveQueues(t *testing.T) {
 			if got := redrive(t, j, run, launch.Redrive{Kept: true, Job: mended}); got != (launch.Redriven{Sent: rows / 3}) {
 				t.Errorf("%s", got)
 			}
-			var got []byte
-			files, err := filepath.Glob(dir + "/mended/*.jsonl")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, file := range files {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, text...)
-			}
+			got := contents(t, dir+"/mended/*.jsonl")
 			if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
+}
+
+// contents are those of all files of a pattern, one after the other.
+func contents(t *testing.T, pattern string) (all []byte) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	return all
 }
 
 func sorted(lines []byte) map[string]int {

@@ -106,19 +106,9 @@ func fileOf(t *testing.T, name string, all []string) {
 }
 
 // written is what the sink of undecodedJob holds.
-func written(t *testing.T, dir string) (all []string) {
+func written(t *testing.T, dir string) []string {
 	t.Helper()
-	files, err := filepath.Glob(dir + "/lines/*.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, strings.Split(strings.TrimSpace(string(text)), "\n")...)
-	}
+	all := strings.Split(strings.TrimSpace(string(contents(t, dir+"/lines/*.jsonl"))), "\n")
 	slices.Sort(all)
 	return all
 }

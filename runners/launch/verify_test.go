@@ -17,6 +17,7 @@ import (
 
 	"reprise/io/cassandraio"
 	"reprise/io/corpusio"
+	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/pipelines/verify"
@@ -279,15 +280,7 @@ func TestVerifyKilled(t *testing.T) {
 	j := open(t, s.dir)
 	var run string
 	for run == "" || finished(t, j, run) < 500 {
-		all, err := j.List(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range all {
-			if r.Job == "copy.verify" {
-				run = r.ID
-			}
-		}
+		run = runOf(t, j, "copy.verify")
 		time.Sleep(20 * time.Millisecond)
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -302,6 +295,21 @@ func TestVerifyKilled(t *testing.T) {
 	if r.Run != run || before == 0 || before >= r.Read {
 		t.Errorf("run %s, want %s; %d of %d rows were finished before the kill", r.Run, run, before, r.Read)
 	}
+}
+
+// runOf is the latest run of a job; "": there is none yet.
+func runOf(t *testing.T, j journal.Journal, job string) (run string) {
+	t.Helper()
+	all, err := j.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		if r.Job == job {
+			run = r.ID
+		}
+	}
+	return run
 }
 
 const verifyChild = "REPRISE_TEST_VERIFY"

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,6 +55,11 @@ func (r *Record) Get(name string) Value {
 		return r.Values[i]
 	}
 	return Value{}
+}
+
+// HasKey tells whether all fields of the key have a value.
+func (r *Record) HasKey() bool {
+	return !slices.ContainsFunc(r.Schema.Key, func(i int) bool { return r.Values[i].IsNull() })
 }
 
 // KeyText is the key as text, its parts joined by "|"; a "|" or "\" within a part follows a "\".
