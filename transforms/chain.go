@@ -32,7 +32,8 @@ type CompiledStep struct {
 	Step    Step
 	In, Out *record.Schema
 
-	run *runner
+	config json.RawMessage
+	run    *runner
 }
 
 // Label is the step as dead letters name it: "transform 2: cast".
@@ -92,7 +93,7 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 			found = append(found, placed(err, i, spec.Name)...)
 			continue
 		}
-		c.Steps = append(c.Steps, CompiledStep{Name: spec.Name, Index: i, Step: step, In: c.Out, Out: out, run: newRunner(step, out, t.builtin)})
+		c.Steps = append(c.Steps, CompiledStep{Name: spec.Name, Index: i, Step: step, In: c.Out, Out: out, config: spec.Config, run: newRunner(step, out, t.builtin)})
 		c.Out = out
 	}
 	for i := range c.Steps {

@@ -43,7 +43,7 @@ type Sink struct {
 	schema  *record.Schema // that target was made for
 }
 
-var _ connector.Sink = (*Sink)(nil)
+var _ connector.Keyed = (*Sink)(nil)
 
 // NewSink makes a sink; it connects when it is used first.
 func NewSink(c SinkConfig) *Sink {
@@ -125,6 +125,29 @@ func (s *Sink) writer(ctx context.Context, schema *record.Schema) (*writer, erro
 		s.target, s.schema = t, schema
 	}
 	return &writer{sink: s, session: s.session, target: s.target, changes: s.changes, level: level}, nil
+}
+
+// Key implements connector.Keyed: the fields of the table's key, of a table that is there.
+func (s *Sink) Key(ctx context.Context, schema *record.Schema) (fields []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	columns, err := loadTable(ctx, s.session, s.config.Keyspace, s.config.Table)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTarget(s.config, columns, schema)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range t.columns {
+		if c.key {
+			fields = append(fields, c.field)
+		}
+	}
+	return fields, nil
 }
 
 // connect is called with mu held.

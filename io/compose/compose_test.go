@@ -84,7 +84,7 @@ var now = time.Now()
 func TestKeysSource(t *testing.T) {
 	table, list := memory(0, 500, iotest.Base), memory(0, 500, iotest.Base)
 	iotest.TestSource(t, iotest.Source{Want: table.Rows(), New: func(*testing.T) connector.Source {
-		return NewKeys(list.Source(), table.Source().(connector.Finder), MissingDead)
+		return NewKeys(list.Source(), table.Source().(connector.Finder), MissingDead, "")
 	}})
 }
 
@@ -157,7 +157,7 @@ func TestKeysWithoutRows(t *testing.T) {
 		MissingDead:   {"keys.gone", "keys.no_key", "keys.no_key", "memory.malformed"},
 		MissingFilter: {"keys.no_key", "keys.no_key", "memory.malformed"},
 	} {
-		sum := all(t, NewKeys(list.Source(), table.Source().(connector.Finder), missing))
+		sum := all(t, NewKeys(list.Source(), table.Source().(connector.Finder), missing, ""))
 		if diff := cmp.Diff([]string{"0", "1", "2"}, ids(sum.Records)); diff != "" {
 			t.Error(diff)
 		}
@@ -180,9 +180,9 @@ func TestKeysDoNotFit(t *testing.T) {
 	table := memory(0, 1, iotest.Base).Source().(connector.Finder)
 	list := iotest.NewMemory()
 	list.Schema = record.MustSchema([]record.Field{{Name: "ident", Type: record.Of(record.Text)}}, "ident")
-	refused(t, NewKeys(list.Source(), table, MissingDead), "keys.fields", `no field "id"`, "there are ident")
+	refused(t, NewKeys(list.Source(), table, MissingDead, ""), "keys.fields", `no field "id"`, "there are ident")
 	list.Schema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Double)}}, "id")
-	refused(t, NewKeys(list.Source(), table, MissingDead), "keys.fields", `the field "id" is a double, the key field "id" a text`)
+	refused(t, NewKeys(list.Source(), table, MissingDead, ""), "keys.fields", `the field "id" is a double, the key field "id" a text`)
 }
 
 // All that does not fit is told at once.
@@ -387,7 +387,7 @@ func TestRowsCountOnce(t *testing.T) {
 	side := iotest.NewMemory()
 	side.Schema = licences
 	for name, s := range map[string]connector.Source{
-		"keys":  NewKeys(memory(0, 100, iotest.Base).Source(), table.Source().(connector.Finder), MissingDead),
+		"keys":  NewKeys(memory(0, 100, iotest.Base).Source(), table.Source().(connector.Finder), MissingDead, ""),
 		"union": NewUnion([]connector.Source{memory(0, 50, iotest.Base).Source(), memory(0, 50, iotest.Base).Source()}, true, now),
 		"join":  NewJoin(table.Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Missing: MissingEmpty}),
 	} {

@@ -23,7 +23,7 @@ func ExampleNewKeys() {
 		list.Load(&record.Record{Schema: list.Schema, Version: 1, Values: []record.Value{record.String(id)}})
 	}
 	ctx := context.Background()
-	source := compose.NewKeys(list.Source(), table.Source().(connector.Finder), compose.MissingDead)
+	source := compose.NewKeys(list.Source(), table.Source().(connector.Finder), compose.MissingDead, "")
 	err := source.Plan(ctx, connector.PlanOptions{}, func(s connector.Split) error {
 		return source.Read(ctx, s, func(p connector.Page) error {
 			for _, r := range p.Records {

@@ -36,9 +36,11 @@ type Keys struct {
 	from    connector.Source
 	of      connector.Finder
 	missing string
+	floor   string // field of the keys; "": none
 
 	mu     sync.Mutex
 	keying *keying
+	raised int // place of floor; -1: none
 }
 
 var (
@@ -48,9 +50,10 @@ var (
 	_ connector.Locator   = (*Keys)(nil)
 )
 
-// NewKeys gives a source; missing is MissingDead or MissingFilter. from should have been opened with KeysNeed.
-func NewKeys(from connector.Source, of connector.Finder, missing string) *Keys {
-	return &Keys{from: from, of: of, missing: missing}
+// NewKeys gives a source; missing is MissingDead or MissingFilter, floor the field of the keys with the lowest version of the row (see record.Raised),
+// or "". from should have been opened with KeysNeed.
+func NewKeys(from connector.Source, of connector.Finder, missing, floor string) *Keys {
+	return &Keys{from: from, of: of, missing: missing, floor: floor}
 }
 
 // open matches the keys.
@@ -72,6 +75,11 @@ func (s *Keys) open(ctx context.Context) (*keying, error) {
 	if len(faults) > 0 {
 		return nil, fail.Job("keys.fields", "the keys do not fit the table: %s", strings.Join(faults, "; ")).
 			WithFix("the source of the keys needs a field for each key field, of the same name and type, or a text")
+	}
+	s.raised = from.Index(s.floor)
+	if s.floor != "" && (s.raised < 0 || from.Fields[s.raised].Type.Kind != record.BigInt) {
+		return nil, fail.Job("keys.floor", "the keys have no field %q of type bigint; there are %s", s.floor, connector.Fields(from.Fields).Names()).
+			WithFix("name the field with the lowest version in floor, and its type in the fields of the keys")
 	}
 	s.keying = &k
 	return s.keying, nil
@@ -157,6 +165,7 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 		all.Bytes += int64(len(l.Raw))
 	}
 	var keys []*record.Record
+	var floors []int64
 	seen := map[string]bool{}
 	for _, r := range p.Records {
 		key, err := k.key(r)
@@ -171,7 +180,7 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 		}
 		if text := key.KeyText(); !seen[text] {
 			seen[text] = true
-			keys = append(keys, key)
+			keys, floors = append(keys, key), append(floors, s.floorOf(r))
 		} else {
 			all.Filtered++
 		}
@@ -192,10 +201,20 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 				l.Record = keys[i]
 			}
 		}
-		all.Records, all.Dead = append(all.Records, row.Records...), append(all.Dead, row.Dead...)
+		for _, r := range row.Records {
+			all.Records = append(all.Records, r.Raised(floors[i]))
+		}
+		all.Dead = append(all.Dead, row.Dead...)
 		all.Filtered, all.Bytes = all.Filtered+row.Filtered, all.Bytes+row.Bytes
 	}
 	return all, err
+}
+
+func (s *Keys) floorOf(r *record.Record) int64 {
+	if s.raised < 0 {
+		return 0
+	}
+	return r.Values[s.raised].Int()
 }
 
 // find looks rows up that were read already in another form.

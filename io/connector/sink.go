@@ -38,6 +38,14 @@ type Sink interface {
 	Close() error
 }
 
+// Keyed is a Sink that does not tell its rows apart by the key of the records.
+type Keyed interface {
+	Sink
+
+	// Key gives the fields of the schema by which it does.
+	Key(ctx context.Context, schema *record.Schema) (fields []string, err error)
+}
+
 // Writer writes the records of one bundle. It is used by one goroutine; it holds a bounded number of bytes.
 type Writer interface {
 	// Write takes a record. It may return before the record is written, and blocks while too much is under way.

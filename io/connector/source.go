@@ -14,6 +14,7 @@ type Need struct {
 	Cells    bool // write time and expiry of each cell, not only of the record
 	PageRows int  // no page is larger where the source can choose; 0: as it likes
 	Run      string
+	Floor    int64     // highest of the lowest versions that the run gives to records; 0: it gives them as they come
 	Started  time.Time // of the run; zero: not known
 }
 

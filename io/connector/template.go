@@ -2,6 +2,7 @@ package connector
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"reprise/transforms/record"
@@ -75,6 +76,22 @@ func (t *Template) Fields(schema *record.Schema) (names []string) {
 		}
 	}
 	return names
+}
+
+// TemplateFields are the fields of several templates, each once.
+func TemplateFields(schema *record.Schema, texts ...string) (names []string, err error) {
+	for _, text := range texts {
+		t, err := ParseTemplate(text, schema)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range t.Fields(schema) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
 }
 
 // Pattern is the template's text with a wildcard instead of each field.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"reprise/io/connector"
+	"reprise/transforms/record"
 )
 
 // SinkConfig says to which index records go and how they become documents.
@@ -197,6 +198,14 @@ func (c SinkConfig) retry() connector.Retry {
 	r := connector.DefaultRetry
 	r.Deadline = c.RetryFor.Or(r.Deadline)
 	return r
+}
+
+// Place names what is written to.
+func (c SinkConfig) Place() string { return "elasticsearch " + c.Index }
+
+// Key gives the fields of the schema that tell documents apart: those of their ids, their routing and their index.
+func (c SinkConfig) Key(schema *record.Schema) ([]string, error) {
+	return connector.TemplateFields(schema, c.idTemplate(), c.Routing, c.Index)
 }
 
 func (c SinkConfig) idTemplate() string { return orDefault(c.ID, "{key}") }

@@ -24,7 +24,7 @@ type Sink struct {
 	made   map[string]struct{} // indices that are sure to be there, of those whose names depend on the record
 }
 
-var _ connector.Sink = (*Sink)(nil)
+var _ connector.Keyed = (*Sink)(nil)
 
 // NewSink gives a sink; it does not connect.
 func NewSink(c SinkConfig) *Sink {
@@ -273,6 +273,11 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 		w.make = func(ctx context.Context, name string) error { return s.make(ctx, run, schema, name) }
 	}
 	return connector.NewBatcher(ctx, s.limits, s.config.retry(), w.write, settle), nil
+}
+
+// Key implements connector.Keyed.
+func (s *Sink) Key(_ context.Context, schema *record.Schema) ([]string, error) {
+	return s.config.Key(schema)
 }
 
 // Close implements connector.Sink.

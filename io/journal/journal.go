@@ -139,12 +139,14 @@ type Sum struct {
 	Read     int64         `json:"read"`
 	Made     int64         `json:"made"` // further records of steps that make several of one
 	Outcomes record.Counts `json:"outcomes"`
-	Letters  int64         `json:"letters"` // dead letters that this sink alone has in the queue; of sink "": those that all sinks share
+	Newest   int64         `json:"newest,omitempty"` // highest version among the records that the sink wrote; 0: it wrote none, or an older release recorded it
+	Letters  int64         `json:"letters"`          // dead letters that this sink alone has in the queue; of sink "": those that all sinks share
 }
 
 // Add adds another sum.
 func (s *Sum) Add(o Sum) {
 	s.Read, s.Made, s.Letters = s.Read+o.Read, s.Made+o.Made, s.Letters+o.Letters
+	s.Newest = max(s.Newest, o.Newest)
 	s.Outcomes.Add(o.Outcomes)
 }
 

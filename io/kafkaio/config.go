@@ -136,6 +136,9 @@ func validateFormat(format string, r *Registry) (faults []connector.Fault) {
 	return faults
 }
 
+// Place names what is written to.
+func (c SinkConfig) Place() string { return "kafka " + c.Topic }
+
 func (c SinkConfig) keyTemplate() string {
 	if c.Key == "" {
 		return "{key}"

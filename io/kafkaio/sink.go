@@ -27,7 +27,7 @@ type Sink struct {
 	topics sync.Map // name → *topic
 }
 
-var _ connector.Sink = (*Sink)(nil)
+var _ connector.Keyed = (*Sink)(nil)
 
 // limits tell producers apart.
 type limits struct {
@@ -45,6 +45,11 @@ type topic struct {
 // NewSink gives a sink of valid settings.
 func NewSink(c SinkConfig) *Sink {
 	return &Sink{c: c, retry: connector.DefaultRetry, producers: map[limits]*producer{}}
+}
+
+// Key implements connector.Keyed: the fields of the messages' keys.
+func (s *Sink) Key(_ context.Context, schema *record.Schema) ([]string, error) {
+	return connector.TemplateFields(schema, s.c.keyTemplate())
 }
 
 // Close implements connector.Sink.

@@ -115,14 +115,18 @@ func marked(schema *record.Schema, p connector.Page) connector.Page {
 // and earlier than whatever has been written since. A row that was written since is filtered; one that is there as the purge or an earlier
 // attempt at the restore has left it is not, since what was made of it may be missing.
 type Deleted struct {
-	from connector.Source
-	of   connector.Finder
+	from  connector.Source
+	of    connector.Finder
+	floor int64
 }
 
 var _ connector.Locator = (*Deleted)(nil)
 
-// NewDeleted gives a source: from is the manifest, of is where the rows were.
-func NewDeleted(from connector.Source, of connector.Finder) *Deleted { return &Deleted{from, of} }
+// NewDeleted gives a source: from is the manifest, of is where the rows were, floor the version up to which an earlier attempt at the restore may have
+// raised what it wrote (see connector.Need).
+func NewDeleted(from connector.Source, of connector.Finder, floor int64) *Deleted {
+	return &Deleted{from, of, floor}
+}
 
 // Schema implements connector.Source.
 func (s *Deleted) Schema(ctx context.Context) (*record.Schema, error) { return s.of.Schema(ctx) }
@@ -151,7 +155,7 @@ func (s *Deleted) Read(ctx context.Context, split connector.Split, page func(con
 		}
 		again := make([]bool, len(rows))
 		err := s.of.Find(connector.Uncounted(ctx), rows, func(i int, p connector.Page) error {
-			again[i] = len(p.Dead) > 0 || slices.ContainsFunc(p.Records, func(r *record.Record) bool { return r.Version > rows[i].Version })
+			again[i] = len(p.Dead) > 0 || slices.ContainsFunc(p.Records, func(r *record.Record) bool { return r.Version > max(rows[i].Version, s.floor) })
 			return nil
 		})
 		if err != nil {

@@ -43,6 +43,7 @@ type SinkReport struct {
 	Read      int64         `json:"read"`
 	Made      int64         `json:"made,omitempty"` // further records that transforms made of one
 	Outcomes  record.Counts `json:"outcomes"`
+	Newest    int64         `json:"newest,omitempty"` // highest version that it wrote
 	Committed *int64        `json:"committed,omitempty"`
 	Open      int           `json:"open,omitempty"` // splits that it has not finished
 	// Uncommitted is whether the commit failed, which would have made all visible.
@@ -171,7 +172,7 @@ func Sum(ctx context.Context, j journal.Journal, run connector.Run, of *job.Job)
 			r.fault("sink %s: %d read and %d made, but %d ended", name, sum.Read, sum.Made, sum.Outcomes.Total())
 		}
 		r.DeadLetters += sum.Letters
-		r.Sinks[name] = SinkReport{Read: sum.Read, Made: sum.Made, Outcomes: sum.Outcomes, Open: open[name]}
+		r.Sinks[name] = SinkReport{Read: sum.Read, Made: sum.Made, Outcomes: sum.Outcomes, Newest: sum.Newest, Open: open[name]}
 	}
 	return r, nil
 }

@@ -116,7 +116,11 @@ func (l *ledger) settle(lane int, results []connector.Result, letter func(connec
 		if p == nil || p.waiting[lane] < 0 {
 			continue // given up
 		}
-		p.sums[lane].Outcomes[res.Outcome]++
+		sum := &p.sums[lane]
+		sum.Outcomes[res.Outcome]++
+		if res.Outcome == record.Written || res.Outcome == record.Unchanged {
+			sum.Newest = max(sum.Newest, res.Record.Version)
+		}
 		if res.Outcome == record.Dead {
 			p.letters[lane] = append(p.letters[lane], letter(res))
 		}

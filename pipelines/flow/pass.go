@@ -52,6 +52,9 @@ func (f *passFn) Setup(ctx context.Context) (err error) {
 	}
 	need := f.worker.job.Need(f.worker.run)
 	need.PageRows = max(1, f.worker.window/(4*f.worker.job.Limits.Readers))
+	for _, floor := range f.worker.floors {
+		need.Floor = max(need.Floor, floor)
+	}
 	if f.source, err = f.worker.job.Source.Open(need); err != nil {
 		return err
 	}
@@ -143,7 +146,7 @@ func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pas
 	p.lanes = []*lane{{name: stageShared, chain: w.chain}}
 	for i, name := range w.sinks {
 		_, commits := f.sinks[name].(connector.Committer)
-		p.lanes = append(p.lanes, &lane{name: name, index: i + 1, sink: f.sinks[name], commits: commits})
+		p.lanes = append(p.lanes, &lane{name: name, index: i + 1, sink: f.sinks[name], floor: w.floors[name], commits: commits})
 	}
 	p.order()
 	for _, l := range p.lanes[1:] {
@@ -443,7 +446,7 @@ func (p *pass) send(account *page, l *lane, r *record.Record) error {
 				out.Origin.Split, out.Origin.Page, out.Origin.Key = account.name, account.number, r.Origin.Key
 			}
 			p.ledger.add(account, l.index, 1)
-			failed = l.writer.Write(p.ctx, out)
+			failed = l.writer.Write(p.ctx, out.Raised(l.floor))
 		},
 		func(in *record.Record, step string, err error) {
 			l.letters = append(l.letters, p.deadLetter(in, stageSink(l.name)+" "+step, l.name, 1, err))

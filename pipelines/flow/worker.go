@@ -22,12 +22,13 @@ import (
 type Setting struct {
 	Run     connector.Run
 	Attempt int
-	Sinks   []string // that take part; nil: all
-	Hands   int      // parts that the plan is dealt into
-	Stage   float64  // of a canary, in percent of the partitions; 0: all
-	Window  int      // rows that each worker may have read and not finished
-	Job     []byte   // as JSON
-	Schema  []byte   // of the source, by record.Schema's MarshalBinary
+	Sinks   []string         // that take part; nil: all
+	Floors  map[string]int64 // by sink: the lowest version that it is given, in microseconds (see record.Raised); 0: as it comes
+	Hands   int              // parts that the plan is dealt into
+	Stage   float64          // of a canary, in percent of the partitions; 0: all
+	Window  int              // rows that each worker may have read and not finished
+	Job     []byte           // as JSON
+	Schema  []byte           // of the source, by record.Schema's MarshalBinary
 }
 
 // worker is what a Setting becomes where a DoFn runs.
@@ -36,6 +37,7 @@ type worker struct {
 	attempt int
 	window  int
 	sinks   []string // of this attempt, in the order of their names
+	floors  map[string]int64
 	job     *job.Job
 	schema  *record.Schema // of the source
 	chain   *transforms.Chain
@@ -44,7 +46,7 @@ type worker struct {
 
 // open builds a worker. Every DoFn calls it in Setup.
 func (s Setting) open(ctx context.Context) (*worker, error) {
-	w := &worker{run: s.Run, attempt: s.Attempt, window: s.Window, job: &job.Job{}}
+	w := &worker{run: s.Run, attempt: s.Attempt, window: s.Window, floors: s.Floors, job: &job.Job{}}
 	if err := json.Unmarshal(s.Job, w.job); err != nil {
 		return nil, fmt.Errorf("the job as it travelled: %w", err)
 	}

@@ -15,6 +15,7 @@ type Keys struct {
 	From    Source `json:"from" jsonschema:"required" jsonschema_description:"Where the keys are: a list in files, a query of Elasticsearch, a manifest. It needs a field for each key field of the table, of the same name and type, or a text; others do no harm."`
 	Of      Source `json:"of" jsonschema:"required" jsonschema_description:"Where the rows are: a source that finds single rows by their keys, such as Cassandra."`
 	Missing string `json:"missing,omitempty" jsonschema:"enum=dead,enum=filter" jsonschema_description:"What becomes of a key without a row: a dead letter (dead, the default), or filtered (filter)."`
+	Floor   string `json:"floor,omitempty" jsonschema_description:"Field of the keys (bigint, microseconds since 1970) with the lowest version that the row is given, so that it replaces what a target holds of before: the repair jobs of reprise verify have it. Default: none, only write times decide."`
 }
 
 // Union are the settings of several sources as one.
@@ -54,7 +55,7 @@ func (k Keys) open(need connector.Need) (connector.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("keys: the source of the rows cannot find single rows by their keys")
 	}
-	return compose.NewKeys(from, finder, def(k.Missing, compose.MissingDead)), nil
+	return compose.NewKeys(from, finder, def(k.Missing, compose.MissingDead), k.Floor), nil
 }
 
 func (u Union) open(need connector.Need) (connector.Source, error) {

@@ -36,6 +36,7 @@ type Job struct {
 	Canary      *Canary           `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
 	Pace        pace.Config       `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
 	Verify      verify.Config     `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' bears."`
+	EarlierRuns string            `json:"earlier_runs,omitempty" jsonschema:"enum=replace,enum=keep" jsonschema_description:"What earlier runs wrote to the same targets, by the journal. replace (default): what the source shows now takes its place, also where write times went back since values were deleted, have expired or left a collection; production's newer writes win as always. keep: only newer write times win. Concerns sources whose versions are Cassandra's write times, and sinks each of whose rows is made of one row of the source."`
 	Journal     *journal.Config   `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
 
 	file *file // that it was read from; nil: none

@@ -53,7 +53,7 @@ func (d Deleted) open(need connector.Need) (connector.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("the source cannot find single rows by their keys")
 	}
-	return manifest.NewDeleted(from, finder), nil
+	return manifest.NewDeleted(from, finder, need.Floor), nil
 }
 
 const defaultGrace = connector.Duration(30 * 24 * time.Hour)

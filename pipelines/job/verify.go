@@ -42,7 +42,12 @@ func (t Target) ReadBack(schema *record.Schema) (*Source, verify.View, error) {
 			Routing: c.Routing, Refresh: true, Gzip: c.Gzip, Timeout: c.Timeout, ConnectTimeout: c.ConnectTimeout, RetryFor: c.RetryFor}
 		source.Fields = slices.DeleteFunc(fields, func(f record.Field) bool { return slices.Contains(view.Leave, f.Name) })
 		var err error
-		source.Key, err = documentKey(c, schema, view.Leave)
+		source.Key, err = c.Key(schema)
+		for _, name := range source.Key {
+			if slices.Contains(view.Leave, name) {
+				return nil, view, notVerified("its documents do not hold the field " + name + ", which their ids are made of")
+			}
+		}
 		return &Source{Elasticsearch: source}, view, err
 	case t.Iceberg != nil:
 		c := t.Iceberg
@@ -69,29 +74,6 @@ func (t Target) ReadBack(schema *record.Schema) (*Source, verify.View, error) {
 
 func notVerified(why string) error {
 	return fail.Job("verify.no_source", "this target cannot be verified: %s", why).WithFix("name the sinks that can in verify.sinks")
-}
-
-// documentKey are the fields that find a document: those of its id, its routing and its index.
-func documentKey(c *elasticsearchio.SinkConfig, schema *record.Schema, leave []string) (key []string, err error) {
-	id := c.ID
-	if id == "" {
-		id = "{key}"
-	}
-	for _, text := range []string{id, c.Routing, c.Index} {
-		template, err := connector.ParseTemplate(text, schema)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range template.Fields(schema) {
-			if !slices.Contains(key, name) {
-				key = append(key, name)
-			}
-			if slices.Contains(leave, name) {
-				return nil, notVerified("its documents do not hold the field " + name + ", which their ids are made of")
-			}
-		}
-	}
-	return key, nil
 }
 
 // KeysOnly is the source with nothing but its key and some other fields, where it can read less than all.

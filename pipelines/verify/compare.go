@@ -173,7 +173,7 @@ func (m *comparer) compare(want newest, got *record.Record, bad *unreadable) ver
 		}
 		v.kind = Different
 		switch version := rows[0].Version; {
-		case !m.view.Versions || version <= 1 || got.Version <= 1: // not known
+		case !m.view.Versions || version <= unknownVersion || got.Version <= unknownVersion:
 		case got.Version < version:
 			v.kind = Stale
 		case got.Version > version:

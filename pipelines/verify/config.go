@@ -13,12 +13,16 @@ import (
 
 // Config says what a verification bears. Zero fields have defaults.
 type Config struct {
-	Sinks    []string             `json:"sinks,omitempty" jsonschema_description:"The sinks that are verified. Default: all."`
-	Ignore   []string             `json:"ignore,omitempty" jsonschema_description:"Fields that may differ, such as those made from the time of the run."`
-	Tolerate map[string]Tolerance `json:"tolerate,omitempty" jsonschema_description:"How far values of a field may lie apart: {score: 0.001, changed: 2s}. Numbers for numbers, time spans for times."`
-	Settle   connector.Duration   `json:"settle,omitempty" jsonschema_description:"What differs is read again after this time before it counts: longer than live writes take to come to the target. Default: 5s."`
-	Examples int                  `json:"examples,omitempty" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Rows of each sink that the report shows. Default: 10."`
+	Sinks       []string             `json:"sinks,omitempty" jsonschema_description:"The sinks that are verified. Default: all."`
+	Ignore      []string             `json:"ignore,omitempty" jsonschema_description:"Fields that may differ, such as those made from the time of the run."`
+	Tolerate    map[string]Tolerance `json:"tolerate,omitempty" jsonschema_description:"How far values of a field may lie apart: {score: 0.001, changed: 2s}. Numbers for numbers, time spans for times."`
+	Settle      connector.Duration   `json:"settle,omitempty" jsonschema_description:"What differs is read again after this time before it counts: longer than live writes take to come to the target. Default: 5s."`
+	RepairNewer bool                 `json:"repair_newer,omitempty" jsonschema_description:"The repair job also overwrites rows that are newer at the target than what the source shows and than whatever a run of the journal has written. Only where nobody but the job writes to the target. Default: false, they are only reported."`
+	Examples    int                  `json:"examples,omitempty" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Rows of each sink that the report shows. Default: 10."`
 }
+
+// SettleTime is how long live writes may take to come to a target.
+func (c Config) SettleTime() time.Duration { return c.Settle.Or(defaultSettle) }
 
 const (
 	defaultSettle   = 5 * time.Second

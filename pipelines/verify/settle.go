@@ -16,6 +16,7 @@ const rounds = 5
 // Proven is a row that reads the same wrong way twice, a settle time apart.
 type Proven struct {
 	Suspect
+	Floor     int64 // a version that wins over what is wrong, and over nothing that was written since
 	Fields    []Difference
 	KeyText   string
 	SourceKey string // of the row at the source; "": not known
@@ -45,6 +46,7 @@ func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error
 	found := &Settled{}
 	pending := distinct(suspects, func(x Suspect) string { return string(x.Key) + string(x.Source) })
 	for round := 0; round < rounds && len(pending) > 0; round++ {
+		before := time.Now().UnixMicro()
 		select {
 		case <-time.After(s.Config.Settle.Or(defaultSettle)):
 		case <-ctx.Done():
@@ -58,7 +60,7 @@ func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error
 				case v.kind == "":
 				case bytes.Equal(v.digest[:], again.Digest):
 					again.Kind, again.Source = v.kind, v.source
-					p := Proven{Suspect: again, Fields: v.fields, KeyText: v.key.KeyText()}
+					p := Proven{Suspect: again, Floor: v.floor(before), Fields: v.fields, KeyText: v.key.KeyText()}
 					if v.row != nil {
 						p.SourceKey = v.row.KeyText()
 					}
@@ -121,7 +123,20 @@ type reading struct {
 	key    *record.Record // at the target
 	row    *record.Record // key of the row at the source that it should be made of; nil: not known
 	source []byte         // the same as in a Suspect
+	got    int64          // version of the target's row; 0: there is none
 }
+
+// floor is a microsecond after the version that the target holds. Of a target that does not hold the row, or tells no version, it is the time
+// before which it was read the same wrong way: what was deleted there later would have shown at the source by now.
+func (r reading) floor(before int64) int64 {
+	if r.got > unknownVersion {
+		return r.got + 1
+	}
+	return before
+}
+
+// unknownVersion is what sources give where they do not know a version.
+const unknownVersion = 1
 
 // again reads both sides of some suspects: the rows of the source that they name, or everywhere.
 func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, batch []Suspect, everywhere bool) ([]reading, error) {
@@ -169,6 +184,9 @@ func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, b
 		if r.row == nil || !want.dead[keyForm(r.row)] {
 			got, bad := latest(p)
 			r.verdict = m.compare(of, got, bad)
+			if r.got = 0; got != nil && m.view.Versions {
+				r.got = got.Version
+			}
 		}
 		return nil
 	})

@@ -18,6 +18,7 @@ type Sides struct {
 	Target      connector.Finder
 	View        View
 	Config      Config
+	Floor       int64                                                           // lowest version of what the job would write
 	Foreign     bool                                                            // some records do not hold the key of their row at the source in fields of the same names
 	Scan        func(ctx context.Context, row func(*record.Record) error) error // reads all rows of the source
 
@@ -50,9 +51,10 @@ func (s *Sides) made(row *record.Record, emit func(*record.Record)) (dead bool, 
 			err = cause
 		}
 	}
+	floored := func(r *record.Record) { emit(r.Raised(s.Floor)) }
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), emit, failed) }, failed)
+	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), floored, failed) }, failed)
 	return dead, err
 }
 

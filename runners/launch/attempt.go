@@ -147,8 +147,19 @@ func (p *Prepared) stage(ctx context.Context, j journal.Journal, o Runner, sinks
 	if watch != nil {
 		watch(j, run, n, total)
 	}
+	if p.Floors == nil {
+		if p.Floors, err = p.floors(ctx, j); err == nil {
+			err = p.settled(ctx, p.Floors)
+		}
+		if err == nil && len(p.Floors) > 0 {
+			err = noteFloors(ctx, j, run, p.Floors)
+		}
+		if err != nil {
+			return nil, p.failed(ctx, j, n, err)
+		}
+	}
 	// Two thirds of what may be unfinished are handed out; the two pages that each reader holds make up the rest.
-	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Stage: percent, Window: max(1, p.Job.Limits.Window(total.Rows)*2/3/o.workers()), Job: text, Schema: schema}
+	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Floors: p.Floors, Stage: percent, Window: max(1, p.Job.Limits.Window(total.Rows)*2/3/o.workers()), Job: text, Schema: schema}
 	unload, err := p.load(ctx, j, n)
 	if err != nil {
 		return nil, p.failed(ctx, j, n, err)
@@ -232,6 +243,8 @@ type Resumption struct {
 	Job   *job.Job // with other settings; nil: as it was
 	Force bool     // also where the job reads, does or writes something else than before
 	Sinks []string // these alone; nil: all that are not finished
+
+	floors map[string]int64 // nil: those that earlier runs ask for
 }
 
 // Resume makes another attempt at a run: only what is not finished is read.
@@ -261,7 +274,7 @@ func Resume(ctx context.Context, j journal.Journal, run string, r Resumption, o 
 	if err != nil {
 		return nil, nil, err
 	}
-	p.Run = connector.Run{ID: info.ID, Job: info.Job, Started: info.Started}
+	p.Run, p.Floors = connector.Run{ID: info.ID, Job: info.Job, Started: info.Started}, r.floors
 	report, err := p.resume(ctx, j, info, was, r, o, watch)
 	if err != nil {
 		p.Close()

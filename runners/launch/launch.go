@@ -27,7 +27,8 @@ type Prepared struct {
 	Source   connector.Source
 	Schema   *record.Schema
 	Compiled *job.Compiled
-	Parent   string // the run whose dead letters it sends again; "": none
+	Floors   map[string]int64 // by sink: the lowest version that it is given; nil: not known yet
+	Parent   string           // the run whose dead letters it sends again; "": none
 }
 
 // Open loads a job file and prepares its job.

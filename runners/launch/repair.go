@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,8 +21,7 @@ import (
 type repair struct {
 	*verification
 	wrong  []string                 // sinks that lack something
-	seen   map[string]bool          // keys of the source's rows
-	rows   bytes.Buffer             // the same, as lines
+	rows   map[string]int64         // the lowest version that each row is written with, by its key at the source
 	extras map[string]*bytes.Buffer // keys of the targets' rows, by sink
 }
 
@@ -37,29 +37,53 @@ func (r *repair) add(ctx context.Context, s *side, proven []verify.Proven) error
 			if r.extras[s.name] == nil {
 				r.extras[s.name] = &bytes.Buffer{}
 			}
-			err = writeKey(r.extras[s.name], got, p.Key)
-		case !r.seen[string(p.Source)]:
-			r.seen[string(p.Source)] = true
-			err = writeKey(&r.rows, r.main.Schema, p.Source)
-		}
-		if err != nil {
-			return err
-		}
-		if p.Kind != verify.Extra && !slices.Contains(r.wrong, s.name) {
-			r.wrong = append(r.wrong, s.name)
+			key, err := verify.KeyRecord(got, p.Key)
+			if err != nil {
+				return err
+			}
+			r.extras[s.name].Write(append(key.AppendJSON(nil), '\n'))
+		case p.Kind == verify.Newer && !r.job.Verify.RepairNewer:
+		default:
+			r.rows[string(p.Source)] = max(r.rows[string(p.Source)], p.Floor)
+			if !slices.Contains(r.wrong, s.name) {
+				r.wrong = append(r.wrong, s.name)
+			}
 		}
 	}
 	return nil
 }
 
-// writeKey writes a line with the fields of a key.
-func writeKey(to *bytes.Buffer, schema *record.Schema, key []byte) error {
-	r, err := verify.KeyRecord(schema, key)
+// floorField is the field of the repair's keys with the lowest version of their rows.
+const floorField = "_floor"
+
+// keys are the keys of the source's rows with their floors, as lines.
+func (r *repair) keys() ([]byte, error) {
+	fields := append(r.keyFields(), record.Field{Name: floorField, Type: record.Of(record.BigInt)})
+	schema, err := record.NewSchema(fields, r.main.Schema.KeyNames()...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	to.Write(append(r.AppendJSON(nil), '\n'))
-	return nil
+	var lines []byte
+	for _, key := range slices.Sorted(maps.Keys(r.rows)) {
+		of, err := verify.KeyRecord(r.main.Schema, []byte(key))
+		if err != nil {
+			return nil, err
+		}
+		line := &record.Record{Schema: schema}
+		for _, k := range r.main.Schema.Key {
+			line.Values = append(line.Values, of.Values[k])
+		}
+		line.Values = append(line.Values, record.Number(record.BigInt, r.rows[key]))
+		lines = append(line.AppendJSON(lines), '\n')
+	}
+	return lines, nil
+}
+
+func (r *repair) keyFields() (fields connector.Fields) {
+	for _, k := range r.main.Schema.Key {
+		fields = append(fields, r.main.Schema.Fields[k])
+	}
+	return fields
 }
 
 // write writes verify-RUN-repair.yaml with verify-RUN-keys.jsonl, and verify-RUN-extras-SINK.jsonl, as far as there is something to tell. It gives the
@@ -77,7 +101,11 @@ func (r *repair) write(folder string) (name string, err error) {
 	if len(r.wrong) == 0 {
 		return "", nil
 	}
-	if err := os.WriteFile(path("keys.jsonl"), r.rows.Bytes(), 0o644); err != nil {
+	keys, err := r.keys()
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(path("keys.jsonl"), keys, 0o644); err != nil {
 		return "", err
 	}
 	if r.source.Indexed != nil {
@@ -103,11 +131,8 @@ func (r *repair) write(folder string) (name string, err error) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		return "", err
 	}
-	var fields connector.Fields
-	for _, k := range r.main.Schema.Key {
-		fields = append(fields, r.main.Schema.Fields[k])
-	}
-	file["source"] = map[string]any{"keys": map[string]any{"of": file["source"],
+	fields := append(r.keyFields(), record.Field{Name: floorField, Type: record.Of(record.BigInt)})
+	file["source"] = map[string]any{"keys": map[string]any{"of": file["source"], "floor": floorField,
 		"from": map[string]any{"files": map[string]any{"path": path("keys.jsonl"), "key": r.main.Schema.KeyNames(), "fields": fields}}}}
 	if text, err = json.Marshal(file); err == nil {
 		text, err = yaml.JSONToYAML(text)

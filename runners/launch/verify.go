@@ -59,6 +59,7 @@ type verification struct {
 	id      connector.Run
 	begun   bool      // its first run stands in the journal
 	main    *Prepared // the job itself
+	floors  map[string]int64
 	source  job.Source
 	found   connector.Finder // rows of the source
 	sinks   []*side
@@ -82,6 +83,12 @@ func (v *verification) open(ctx context.Context) (err error) {
 		return err
 	}
 	if v.main, err = Prepare(ctx, v.job); err != nil {
+		return err
+	}
+	if v.floors, err = v.main.floors(ctx, v.journal); err != nil {
+		return err
+	}
+	if err := v.main.settled(ctx, v.floors); err != nil {
 		return err
 	}
 	v.id = v.main.Run
@@ -201,7 +208,7 @@ func (v *verification) run(ctx context.Context) (*verify.Report, error) {
 		return nil, err
 	}
 	report := &verify.Report{Run: v.id.ID, Job: v.job.Name, Read: forward.Read, Dead: forward.DeadLetters, Sinks: map[string]*verify.SinkReport{}}
-	repair := repair{verification: v, seen: map[string]bool{}, extras: map[string]*bytes.Buffer{}}
+	repair := repair{verification: v, rows: map[string]int64{}, extras: map[string]*bytes.Buffer{}}
 	for _, s := range v.sinks {
 		proven, r, err := v.verify(ctx, s)
 		if err != nil {
@@ -262,6 +269,10 @@ func (v *verification) pass(name string, source job.Source) *job.Job {
 // make makes the run of a pass, or goes on with it.
 func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, string, error) {
 	first := j.Name == v.name("")
+	floors := map[string]int64{} // the other direction reads targets
+	if first {
+		floors = v.floors
+	}
 	known, err := v.known(ctx, j.Name, first)
 	if err != nil {
 		return nil, "", err
@@ -272,7 +283,7 @@ func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, stri
 		return report, known.ID, json.Unmarshal(known.Report, report)
 	case known != nil:
 		var p *Prepared
-		if p, report, err = Resume(ctx, v.journal, known.ID, Resumption{Job: j}, v.runner, v.Watch); err != nil {
+		if p, report, err = Resume(ctx, v.journal, known.ID, Resumption{Job: j, floors: floors}, v.runner, v.Watch); err != nil {
 			return nil, "", err
 		}
 		defer p.Close()
@@ -282,6 +293,7 @@ func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, stri
 			return nil, "", err
 		}
 		defer p.Close()
+		p.Floors = floors
 		if first {
 			p.Run.ID, p.Run.Started = v.id.ID, v.id.Started
 			v.begun = true
@@ -343,7 +355,7 @@ func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *v
 		return nil, nil, err
 	}
 	sides := &verify.Sides{Source: v.found, Shared: v.main.Compiled.Shared, Own: v.main.Compiled.Sinks[s.name], Target: s.found, View: s.view,
-		Config: v.config(v.main.Compiled.Sinks[s.name].Out), Foreign: forward.Foreign > 0}
+		Config: v.config(v.main.Compiled.Sinks[s.name].Out), Floor: v.floors[s.name], Foreign: forward.Foreign > 0}
 	sides.Scan = func(ctx context.Context, row func(*record.Record) error) error { return v.scan(ctx, v.found, row) }
 	keys, extras, err := v.backward(ctx, s, sides, forward)
 	if err != nil {

@@ -96,6 +96,22 @@ func (r *Record) Size() int {
 	return n
 }
 
+// Raised is the record with a version of at least floor, and cells of at least floor, empty ones included: so it wins over whatever was
+// written up to there. The record itself does not change.
+func (r *Record) Raised(floor int64) *Record {
+	below := func(c Cell) bool { return c.Version < floor }
+	if r.Version >= floor && !slices.ContainsFunc(r.Cells, below) {
+		return r
+	}
+	raised := *r
+	raised.Version = max(r.Version, floor)
+	raised.Cells = slices.Clone(r.Cells)
+	for i := range raised.Cells {
+		raised.Cells[i].Version = max(raised.Cells[i].Version, floor)
+	}
+	return &raised
+}
+
 // Clone is a copy with values of its own, for a step that makes several records of one.
 func (r *Record) Clone() *Record {
 	c := *r
