@@ -91,7 +91,16 @@ func (o *tableSource) eachBucket(ctx context.Context, each func(name string) err
 	b := o.config.Buckets
 	switch {
 	case b.Discover:
-		return o.queriedBuckets(ctx, "SELECT DISTINCT "+quotedList(o.table.partition)+" FROM "+o.table.name, take)
+		return o.eachPartition(ctx, func(key [][]byte) error {
+			values := make([]record.Value, len(key))
+			for i, c := range o.table.partition {
+				var err error
+				if values[i], err = decodeValue(c.typ, key[i]); err != nil {
+					return fail.Job("cassandra.bad_value", "column %q of a partition key: %w", c.name, err).WithFix("read the table by token ranges")
+				}
+			}
+			return take(values)
+		})
 	case b.Table != "":
 		return o.queriedBuckets(ctx, "SELECT "+quotedList(o.table.partition)+" FROM "+o.qualified(b.Table), take)
 	case b.Query != "":

@@ -62,6 +62,9 @@ func lost(ctx context.Context, err error) error {
 	return err
 }
 
+// codeTombstones is the code of a request that the servers give up since it meets too many deleted rows. Less may pass.
+const codeTombstones = "cassandra.tombstones"
+
 // classify gives an error of a request its class and code. An error that has them, and a cancelled context, stay as they are.
 func classify(err error) error {
 	var known *fail.Error
@@ -91,6 +94,10 @@ func classifyRefusal(err gocql.RequestError) error {
 	case gocql.ErrCodeReadTimeout, gocql.ErrCodeWriteTimeout:
 		return fail.New(fail.Transient, "cassandra.timeout", "replicas did not answer in time: %w", err)
 	case gocql.ErrCodeReadFailure, gocql.ErrCodeWriteFailure:
+		if strings.Contains(err.Message(), "TOO_MANY_TOMBSTONES") {
+			return fail.New(fail.Permanent, codeTombstones, "the rows asked for lie among more deleted ones than the servers read at once "+
+				"(tombstone_failure_threshold): %w", err).WithFix("lower gc_grace_seconds for a time and run nodetool compact, or raise the threshold")
+		}
 		return fail.New(fail.Transient, "cassandra.failure", "replicas failed: %w", err).WithFix("the servers' logs tell why")
 	case gocql.ErrCodeUnavailable:
 		return fail.New(fail.Transient, "cassandra.unavailable", "too few replicas are up: %w", err).

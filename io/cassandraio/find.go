@@ -188,7 +188,7 @@ func (o *tableSource) find(ctx context.Context, d *rowDecoder, key *record.Recor
 	size := &pageSize{target: math.MaxInt64, most: mostRows, passes: true}
 	size.limit.Store(1)
 	a, err := o.request(ctx, d.list, s, nil, size)
-	if errors.As(err, &stuck{}) {
+	if errors.As(err, &stuck{}) || fail.CodeOf(err) == codeTombstones {
 		return deadKey(key, errUnreadable(err)), nil
 	}
 	if err != nil {

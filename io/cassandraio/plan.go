@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"reprise/io/connector"
+	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -62,13 +63,24 @@ func (p *bucketPlan) bucket(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	var unplaced atomic.Bool // there are rows without a position
 	c := &cutter{target: max(1, min(p.opts.Rows, p.opts.Bytes/rowBytes, noLimit)), order: p.table.order,
 		probe: func(ctx context.Context, after []byte, limit int, backwards bool) ([][]byte, error) {
-			return p.positions(ctx, key, after, limit, backwards)
+			found, some, err := p.positions(ctx, key, after, limit, backwards)
+			if some {
+				unplaced.Store(true)
+			}
+			return found, err
 		}}
 	pieces, err := c.cut(ctx)
+	if fail.CodeOf(err) == codeTombstones { // reading finds its way through them
+		pieces, err = []piece{{}}, nil
+	}
 	if err != nil {
 		return err
+	}
+	if len(pieces) == 0 && unplaced.Load() {
+		pieces = []piece{{}}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,7 +125,8 @@ func (o *tableSource) sample(ctx context.Context, d *rowDecoder, s scan) (rows, 
 	args := s.args
 	for n := sampleRows; n >= 1; n /= 4 {
 		s.args = append(args[:len(args):len(args)], n)
-		if rows, bytes, err = o.measure(ctx, d, s); err == nil || !shrinks(err) {
+		rows, bytes, err = o.measure(ctx, d, s)
+		if err == nil || !shrinks(err) && fail.CodeOf(err) != codeTombstones {
 			return rows, bytes, err
 		}
 	}
@@ -139,52 +152,49 @@ func (o *tableSource) measure(ctx context.Context, d *rowDecoder, s scan) (rows,
 	return rows, bytes, classify(iter.Close())
 }
 
-// positions are those of the first rows of a partition after a position, or of its last rows, ascending.
-func (p *bucketPlan) positions(ctx context.Context, key [][]byte, after []byte, limit int, backwards bool) ([][]byte, error) {
+// positions are those of the first rows of a partition after a position, or of its last rows, ascending. Rows without one are passed over: unplaced
+// tells whether there are some, and the rows beside them where.
+func (p *bucketPlan) positions(ctx context.Context, key [][]byte, after []byte, limit int, backwards bool) (found [][]byte, unplaced bool, err error) {
 	scans, err := p.bucketScans(key, after, nil)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	tail := " LIMIT ?"
 	if backwards {
 		tail = p.table.backwards() + tail
 		slices.Reverse(scans)
 	}
-	var found [][]byte
+	d := newRowDecoder(p.keys, "", []record.Value{}, 0)
+	each := func() error {
+		at, err := d.position(nil)
+		if unplaced = unplaced || err != nil; err == nil {
+			found = append(found, at)
+		}
+		return nil
+	}
 	for _, s := range scans {
 		if len(found) == limit {
 			break
 		}
 		s.tail, s.args = tail, append(s.args[:len(s.args):len(s.args)], limit-len(found))
-		got, err := p.probe(ctx, s)
-		if err != nil {
-			return nil, err
+		if err := p.probe(ctx, d, s, each); err != nil {
+			return nil, false, err
 		}
-		found = append(found, got...)
 	}
 	if backwards {
 		slices.Reverse(found)
 	}
-	return found, nil
+	return found, unplaced, nil
 }
 
-func (p *bucketPlan) probe(ctx context.Context, s scan) (found [][]byte, err error) {
+func (p *bucketPlan) probe(ctx context.Context, d *rowDecoder, s scan, each func() error) error {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-	d := newRowDecoder(p.keys, "", []record.Value{}, 0)
-	err = p.eachRow(ctx, d.list, s, d.dest, func() error {
-		if !d.isRow() {
-			return nil
-		}
-		at, err := d.position()
-		found = append(found, at)
-		return err
-	})
-	return found, err
+	return p.eachRow(ctx, d.list, s, d.dest, each)
 }
 
 // backwards is the order opposite to the table's.

@@ -99,13 +99,13 @@ func (k keyOrder) near(b []byte) ([]byte, error) {
 }
 
 var (
-	errPosition = errors.New("the position does not belong to this table")
-	errEmptyKey = errors.New("the key has an empty value of a type that needs bytes; read such a table by token ranges")
+	errPosition   = errors.New("the position does not belong to this table")
+	errNoPosition = errors.New("the key has an empty value of a type that needs bytes")
 )
 
 func appendOrdered(b []byte, kind record.Kind, v []byte) ([]byte, error) {
 	if size := fixedSize(kind); size > 0 && len(v) != size {
-		return b, errEmptyKey
+		return b, errNoPosition
 	}
 	switch kind {
 	case record.Boolean:
@@ -321,7 +321,7 @@ func timeLast(ordered uint64) uint64 { return ordered<<32 | ordered>>16&0xffff00
 
 func appendVarint(b, v []byte) ([]byte, error) {
 	if len(v) == 0 {
-		return b, errEmptyKey
+		return b, errNoPosition
 	}
 	for len(v) > 1 && (v[0] == 0 && v[1] < 0x80 || v[0] == 0xff && v[1] >= 0x80) {
 		v = v[1:]

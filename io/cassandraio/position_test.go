@@ -352,9 +352,8 @@ func checkCuts(t *testing.T, s *Source, split connector.Split, rows int) {
 		}
 	}
 	one := split
-	for len(keys) <= rows {
+	for last := []byte(nil); len(keys) <= rows; last = one.Start {
 		// Each row by a Read of its own, so that it is a page.
-		before := len(keys)
 		stop := fmt.Errorf("one is enough")
 		o, err := s.open(t.Context(), 0)
 		if err != nil {
@@ -366,19 +365,22 @@ func checkCuts(t *testing.T, s *Source, split connector.Split, rows int) {
 		}
 		r.size.row.Store(1 << 20)
 		err = r.read(t.Context(), func(p connector.Page) error {
+			one.Start = p.Last
+			if len(p.Records) == 0 {
+				return stop // a partition that has static columns alone
+			}
 			keys = append(keys, p.Records[0].KeyText())
 			positions = append(positions, p.Last)
-			one.Start = p.Last
 			return stop
 		})
 		if err != nil && err != stop {
 			t.Fatal(err)
 		}
-		if len(keys) == before {
+		if one.Start == nil || bytes.Equal(last, one.Start) {
 			break
 		}
-		if len(positions) > 2 && bytes.Compare(positions[len(positions)-2], one.Start) >= 0 {
-			t.Fatalf("%s at %x comes after %s at %x", keys[before], one.Start, keys[before-1], positions[len(positions)-2])
+		if bytes.Compare(last, one.Start) >= 0 {
+			t.Fatalf("%s at %x comes after %x", keys[len(keys)-1], one.Start, last)
 		}
 	}
 	if len(keys) != rows {

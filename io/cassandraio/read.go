@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,7 @@ type reader struct {
 	decoder *rowDecoder
 	size    *pageSize
 	last    []byte // what has been handed on ends here
-	batch   batch
+	batch   batch  // of the scans that are being read
 }
 
 // answer is a page as it came.
@@ -41,23 +42,32 @@ func (e stuck) Unwrap() error { return e.error }
 
 // read hands on the pages of the split.
 func (r *reader) read(ctx context.Context, page func(connector.Page) error) error {
-	for {
-		err := r.stream(ctx, page)
-		if !errors.As(err, &stuck{}) {
-			return err
+	n := narrowing{r.split.End}
+	for more := true; more; {
+		until := n.next()
+		scans, err := r.scans(ctx, r.last, until)
+		if err == nil {
+			err = r.stream(ctx, scans, until, page)
 		}
-		if err := r.passStuck(ctx, page); err != nil {
+		switch {
+		case errors.As(err, &stuck{}):
+			err = r.passStuck(ctx, page)
+		case fail.CodeOf(err) == codeTombstones:
+			more, err = r.passTombstones(ctx, &n, err, page)
+		case err == nil:
+			r.last = until
+			more = n.pop()
+		}
+		if err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-// stream reads from r.last to the end of the split, or until it is stuck.
-func (r *reader) stream(ctx context.Context, page func(connector.Page) error) error {
-	scans, err := r.scans(ctx, r.last)
-	if err != nil {
-		return err
-	}
+// stream reads scans from r.last up to a position, or until it is stuck.
+func (r *reader) stream(ctx context.Context, scans []scan, until []byte, page func(connector.Page) error) error {
+	r.batch = batch{exact: r.exact, static: r.key == nil && r.table.static}
 	ctx, cancel := context.WithCancel(ctx)
 	answers := make(chan answer)
 	failed := make(chan error, 1)
@@ -74,7 +84,7 @@ func (r *reader) stream(ctx context.Context, page func(connector.Page) error) er
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.handOn(a, page); err != nil {
+		if err := r.handOn(a, until, page); err != nil {
 			return err
 		}
 	}
@@ -120,6 +130,9 @@ func (o *tableSource) request(ctx context.Context, list string, s scan, state []
 		case err == nil:
 			size.grow()
 			return came{a.iter.NumRows(), o.decoded.Swap(0)}, nil
+		case fail.CodeOf(err) == codeTombstones && rows > 1 && size.passes: // a smaller page may end before them
+			size.limit.Store(int64(max(1, rows/16)))
+			return came{}, smallerNext{err}
 		case !shrinks(err):
 		case rows > 1:
 			size.halve(rows)
@@ -215,11 +228,16 @@ func retry(ctx context.Context, deadline time.Duration, send func() (came, error
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if errors.As(err, &smallerNext{}) {
-			pause.Reset()
-		}
-		if class := fail.ClassOf(err); class == fail.Fatal || class == fail.Permanent || !gated && time.Since(began) >= deadline {
+		smaller := errors.As(err, &smallerNext{})
+		class := fail.ClassOf(err)
+		if class == fail.Fatal || class == fail.Permanent && !smaller || !gated && time.Since(began) >= deadline {
 			return err
+		}
+		if class == fail.Permanent { // it answers at once
+			continue
+		}
+		if smaller {
+			pause.Reset()
 		}
 		select {
 		case <-time.After(pause.NextBackOff()):
@@ -230,17 +248,18 @@ func retry(ctx context.Context, deadline time.Duration, send func() (came, error
 }
 
 // handOn decodes a page and hands on what is complete of it.
-func (r *reader) handOn(a answer, page func(connector.Page) error) error {
+func (r *reader) handOn(a answer, until []byte, page func(connector.Page) error) error {
 	r.decoder.origin.Position = r.last
 	now := a.sent.Unix()
 	size, rows := int64(0), 0
 	for a.iter.Scan(r.decoder.dest...) {
 		rows++
 		size += r.decoder.size()
-		if r.decoder.isRow() {
-			if err := r.batch.add(r.decoder, now); err != nil {
-				return err
-			}
+		if !r.decoder.isRow() && !r.decoder.hasStatic() {
+			continue
+		}
+		if err := r.batch.add(r.decoder, now); err != nil {
+			return err
 		}
 	}
 	if err := a.iter.Close(); err != nil {
@@ -248,19 +267,33 @@ func (r *reader) handOn(a answer, page func(connector.Page) error) error {
 	}
 	r.size.seen(size, rows)
 	r.decoded.Add(size)
-	done, err := r.batch.take(r.decoder, a.end)
+	done := r.batch.take(a.end, r.past(until))
 	clear(r.decoder.slots) // whoever takes the page may take long, and need not keep the frame alive
-	if err != nil || done.Rows() == 0 {
-		return err
+	if done.Rows() == 0 {
+		return nil
 	}
 	r.last = done.Last
 	return page(done)
 }
 
+// past is a position behind all rows that are read up to another one; nil: up to the end.
+func (r *reader) past(until []byte) []byte {
+	switch {
+	case until != nil:
+		return until
+	case r.key == nil:
+		return append(appendToken(nil, math.MaxInt64), ringDone)
+	}
+	return pastAll
+}
+
+// pastAll is behind all rows of a partition.
+var pastAll = bytes.Repeat([]byte{0xff}, 256)
+
 // passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and again not
 // the row itself, it becomes a dead letter.
 func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error) error {
-	if !r.batch.exact {
+	if !r.exact {
 		return fail.Job("cassandra.row_unreadable", "a row after token position %x cannot be read, and the types of the clustering columns do not let it be passed over", r.last).
 			WithFix("it may be too large for the server; leave its large columns out, or raise timeout")
 	}
@@ -287,7 +320,7 @@ func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error)
 		if failures < stuckAfter {
 			continue
 		}
-		if r.last, err = decoder.position(); err != nil {
+		if r.last, err = decoder.position(nil); err != nil {
 			return err
 		}
 		dead := decoder.dead(errUnreadable(err))
@@ -303,7 +336,7 @@ func errUnreadable(err error) *fail.Error {
 
 // firstKey reads the key of the row after r.last into decoder.
 func (r *reader) firstKey(ctx context.Context, decoder *rowDecoder) (found bool, err error) {
-	scans, err := r.scans(ctx, r.last)
+	scans, err := r.scans(ctx, r.last, r.split.End)
 	if err != nil {
 		return false, err
 	}
@@ -339,81 +372,76 @@ func (r *reader) rowScan(decoder *rowDecoder) scan {
 	return s
 }
 
-// batch collects what has been decoded and not handed on.
+// batch collects what has been decoded and not handed on. A page ends at a border: a place from which reading can go on.
 type batch struct {
-	exact bool // a page may end after any row; else only where the token changes
-	page  connector.Page
+	exact  bool // there is one behind any row whose key has a position; else only where the token changes
+	static bool // partitions that have static columns alone may come: behind one the next token is waited for
 
-	last   []byte // position of the last row, where the next may be none
-	token  int64
+	page   connector.Page
 	rows   int
-	border struct { // before the first row of the last token
+	token  int64
+	waits  bool // the last row has no position, and the next token makes a border
+	at     []byte
+	border struct {
 		records, dead int
 		bytes         int64
 		last          []byte
 	}
 }
 
-// maxHeld bounds the rows of a partition that are held until its end is seen.
+// maxHeld bounds the rows that are held until there is a border.
 const maxHeld = 256 << 20
 
 // add decodes a row.
 func (b *batch) add(d *rowDecoder, now int64) error {
-	err := b.mark(d)
-	d.add(&b.page, now)
-	return err
-}
-
-// mark takes notice of where the next row stands.
-func (b *batch) mark(d *rowDecoder) error {
-	b.rows++
-	if b.exact {
-		var err error
-		if d.table.static { // what follows may be no row
-			b.last, err = d.position()
+	if !b.exact || b.static {
+		token := d.rowToken()
+		if b.rows > 0 && token != b.token && (!b.exact || b.waits) {
+			b.mark(append(appendToken(nil, b.token), ringDone))
 		}
-		return err
+		b.token = token
 	}
-	token := d.rowToken()
-	if b.rows > 1 && token != b.token {
-		b.border.records, b.border.dead, b.border.bytes = len(b.page.Records), len(b.page.Dead), b.page.Bytes
-		b.border.last = append(appendToken(nil, b.token), ringDone)
+	b.rows++
+	d.add(&b.page, now)
+	if b.exact {
+		at, err := d.position(b.at[:0])
+		switch {
+		case err == nil:
+			b.at, b.waits = at, false
+			b.mark(at)
+		case errors.Is(err, errNoPosition):
+			b.waits = true
+		default:
+			return err
+		}
 	}
-	b.token = token
 	if held := b.page.Bytes - b.border.bytes; held > maxHeld {
-		return fail.Job("cassandra.wide_partition", "a partition is larger than %s, and the types of the clustering columns do not let it be read in parts",
+		return fail.Job("cassandra.wide_partition", "a partition is larger than %s, and the types of its key do not let it be read in parts",
 			connector.HumanBytes(maxHeld)).WithFix("leave its large columns out")
 	}
 	return nil
 }
 
-// take gives what is complete: after the last page everything, before it up to a position that reading can go on from.
-func (b *batch) take(d *rowDecoder, end bool) (connector.Page, error) {
-	if b.rows == 0 {
-		return connector.Page{}, nil
+// mark sets the border behind all that has been decoded.
+func (b *batch) mark(last []byte) {
+	b.border.records, b.border.dead, b.border.bytes = len(b.page.Records), len(b.page.Dead), b.page.Bytes
+	b.border.last = append(b.border.last[:0], last...)
+}
+
+// take gives what lies before the border: at the end everything, which past is behind.
+func (b *batch) take(end bool, past []byte) connector.Page {
+	if end && (len(b.page.Records) > b.border.records || len(b.page.Dead) > b.border.dead) {
+		b.mark(past)
 	}
-	if !b.exact && !end {
-		done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records], Dead: b.page.Dead[:b.border.dead:b.border.dead],
-			Bytes: b.border.bytes, Last: b.border.last}
-		if done.Rows() > 0 {
-			b.page.Records, b.page.Dead = b.page.Records[b.border.records:], b.page.Dead[b.border.dead:]
-			b.page.Bytes -= b.border.bytes
-			b.border.records, b.border.dead, b.border.bytes = 0, 0, 0
-		}
-		return done, nil
+	if b.border.records+b.border.dead == 0 {
+		return connector.Page{}
 	}
-	done := b.page
-	var err error
-	switch {
-	case !b.exact:
-		done.Last = append(appendToken(nil, b.token), ringDone)
-	case b.last != nil:
-		done.Last = b.last
-	default:
-		done.Last, err = d.position()
-	}
-	b.page, b.rows = connector.Page{}, 0
-	return done, err
+	done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records], Dead: b.page.Dead[:b.border.dead:b.border.dead],
+		Bytes: b.border.bytes, Last: bytes.Clone(b.border.last)}
+	b.page.Records, b.page.Dead = slices.Clip(b.page.Records[b.border.records:]), slices.Clip(b.page.Dead[b.border.dead:])
+	b.page.Bytes -= b.border.bytes
+	b.border.records, b.border.dead, b.border.bytes = 0, 0, 0
+	return done
 }
 
 // pageSize is how many rows are asked for: as many as have the wanted number of bytes, judging by those seen last.
@@ -456,24 +484,27 @@ func (p *pageSize) seen(bytes int64, rows int) {
 	}
 }
 
-// scans are what is left of the split after a position; nil: all of it.
-func (r *reader) scans(ctx context.Context, from []byte) ([]scan, error) {
-	if from != nil && r.split.End != nil && bytes.Compare(from, r.split.End) >= 0 {
+// scans are what lies between two positions of the partition or the ring; nil: its beginning, its end.
+func (r *reader) scans(ctx context.Context, from, to []byte) ([]scan, error) {
+	if from != nil && to != nil && bytes.Compare(from, to) >= 0 {
 		return nil, nil
 	}
 	if r.key != nil {
-		return r.bucketScans(r.key, from, r.split.End)
+		return r.bucketScans(r.key, from, to)
 	}
-	return r.ringScans(ctx, from, r.split.End)
+	return r.ringScans(ctx, from, to)
 }
 
 // bucketScans read a partition between two positions, as far as the settings let it be read.
 func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error) {
-	if len(o.table.clustering) == 0 {
-		if from != nil {
-			return nil, nil
-		}
+	switch {
+	case len(o.table.clustering) == 0 && from != nil, bytes.Equal(from, pastAll):
+		return nil, nil
+	case len(o.table.clustering) == 0:
 		return o.table.partitionScans(key, nil, nil), nil
+	}
+	if bytes.Equal(to, pastAll) {
+		to = nil
 	}
 	lower, upper := o.lower.edge, o.upper.edge
 	low, high := o.lower.at, o.upper.at

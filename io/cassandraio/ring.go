@@ -144,7 +144,10 @@ func (o *tableSource) ringTokens(ctx context.Context) ([]int64, error) {
 func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err error) {
 	keys := newLayout(o.table.keysOnly(), true)
 	head, err := o.lookRing(ctx, keys, math.MinInt64, smallTable)
-	if err != nil || head.rows == 0 {
+	switch {
+	case fail.CodeOf(err) == codeTombstones: // there is more than can be counted
+		head.rows = smallTable
+	case err != nil || head.rows == 0:
 		return 0, 1, err
 	}
 	looks := make([]ringLook, ringLooks)
@@ -160,10 +163,14 @@ func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err
 			if err != nil || head.rows < smallTable {
 				return err
 			}
-			if looks[i], err = o.lookRing(ctx, keys, from, lookRows); err != nil {
-				return err
+			look, err := o.lookRing(ctx, keys, from, lookRows)
+			if err == nil {
+				look.perToken, err = o.partitionDensity(ctx, from)
 			}
-			looks[i].perToken, err = o.partitionDensity(ctx, from)
+			if fail.CodeOf(err) == codeTombstones {
+				return nil
+			}
+			looks[i] = look
 			return err
 		})
 	}
@@ -179,7 +186,7 @@ func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err
 	if head.rows < smallTable {
 		return head.rows, rowBytes, nil
 	}
-	return int64(density * 0x1p64 * float64(rows) / float64(max(1, partitions))), rowBytes, nil
+	return max(1, int64(density*0x1p64*float64(rows)/float64(max(1, partitions)))), rowBytes, nil
 }
 
 // ringLook is what a few rows from a token on tell.
@@ -195,9 +202,6 @@ func (o *tableSource) lookRing(ctx context.Context, keys layout, from int64, lim
 	d := newRowDecoder(keys, "", nil, 0)
 	last := int64(0)
 	err = o.eachRow(ctx, d.list, s, d.dest, func() error {
-		if !d.isRow() {
-			return nil
-		}
 		if token := d.rowToken(); look.rows == 0 || token != last {
 			look.partitions++
 			last = token

@@ -3,6 +3,7 @@ package cassandraio
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gocql/gocql"
@@ -143,6 +144,32 @@ func (d *rowDecoder) size() int64 {
 // raw is the i-th of the table's columns, which must be selected and no tuple.
 func (d *rowDecoder) raw(column int) []byte { return d.slots[d.layout.slots[column-d.first].from].data }
 
+// hasStatic tells whether one of the static columns that are read has a value.
+func (d *rowDecoder) hasStatic() bool {
+	for i, c := range d.table.columns[d.first:] {
+		s := d.layout.slots[i]
+		if c.kind == "static" && slices.ContainsFunc(d.slots[s.from:s.from+s.count], func(s slot) bool { return s.data != nil }) {
+			return true
+		}
+	}
+	return false
+}
+
+// emptyKey is the column of the key that has an empty value, of a type that needs bytes; "": none has.
+func (d *rowDecoder) emptyKey() string {
+	for i := d.first; i < len(d.table.partition)+len(d.table.clustering); i++ {
+		c := d.table.columns[i]
+		switch c.typ.Kind {
+		case record.Text, record.Blob, record.Tuple:
+		default:
+			if data := d.raw(i); data != nil && len(data) == 0 {
+				return c.name
+			}
+		}
+	}
+	return ""
+}
+
 // isRow is false for what the server gives of a partition that has static columns and no rows.
 func (d *rowDecoder) isRow() bool {
 	if !d.table.static {
@@ -171,21 +198,24 @@ func (d *rowDecoder) rowToken() int64 {
 	return int64(binary.BigEndian.Uint64(d.slots[d.width-1].data))
 }
 
-// position is where the row stands in its split.
-func (d *rowDecoder) position() ([]byte, error) {
-	var key [16][]byte
-	row := d.clustering(key[:0])
-	if d.fixed != nil {
-		if len(row) == 0 {
-			return onlyRow, nil
-		}
-		return d.table.order.append(nil, row)
+// position appends to b where the row stands in its split. A row with an empty value of a type that needs bytes has no position
+// (errNoPosition); nor has a partition that has static columns alone.
+func (d *rowDecoder) position(b []byte) ([]byte, error) {
+	var of [16][]byte
+	row := d.clustering(of[:0])
+	switch {
+	case !d.isRow():
+		return b, errNoPosition
+	case d.fixed != nil && len(row) == 0:
+		return append(b, onlyRow...), nil
+	case d.fixed != nil:
+		return d.table.order.append(b, row)
 	}
-	var partition [][]byte
+	key := of[len(row):len(row)]
 	for i := range d.table.partition {
-		partition = append(partition, d.raw(i))
+		key = append(key, d.raw(i))
 	}
-	return d.table.appendRingRow(nil, d.rowToken(), partition, row)
+	return d.table.appendRingRow(b, d.rowToken(), key, row)
 }
 
 // onlyRow is the position of the row of a partition without clustering columns.
@@ -199,8 +229,20 @@ func (d *rowDecoder) add(page *connector.Page, now int64) {
 			connector.HumanBytes(size), connector.HumanBytes(d.maxRow)).WithFix("raise max_row, or leave its large columns out")))
 		return
 	}
+	if name := d.emptyKey(); name != "" {
+		page.Dead = append(page.Dead, d.dead(fail.New(fail.Permanent, "cassandra.empty_key",
+			"column %q of the key holds an empty value, which is no %s and cannot be written elsewhere", name, d.table.typeOf(name)).
+			WithFix("write the row under a proper key, and delete this one")))
+		return
+	}
 	r := d.next()
-	if err := d.decode(r, now); err != nil {
+	err := d.decode(r, now)
+	if err == nil && !d.isRow() {
+		page.Dead = append(page.Dead, d.staticOnly(r))
+		page.Bytes += size
+		return
+	}
+	if err != nil {
 		page.Dead = append(page.Dead, d.dead(fail.New(fail.Permanent, "cassandra.bad_value", "%w", err).
 			WithFix("read the table without this column, or mend the row")))
 		return
@@ -378,12 +420,35 @@ func versionOf(t record.Type, data []byte) (int64, error) {
 	return v.Time().UnixMicro(), nil
 }
 
+func (t *table) typeOf(column string) record.Type {
+	for _, c := range t.columns {
+		if c.name == column {
+			return c.typ
+		}
+	}
+	return record.Type{}
+}
+
 // dead is a dead letter with the row's key, as JSON in Raw, and as the record where it can be decoded.
 func (d *rowDecoder) dead(err *fail.Error) *record.DeadLetter {
 	key := d.key()
 	letter := &record.DeadLetter{Raw: key.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
 	if key.HasKey() {
 		letter.Record = key
+	}
+	return letter
+}
+
+// staticOnly is the dead letter of a partition that has static columns and no rows: no record can hold them.
+func (d *rowDecoder) staticOnly(r *record.Record) *record.DeadLetter {
+	err := fail.New(fail.Permanent, "cassandra.static_only", "the partition has static columns and no rows, so there is no record that could hold them").
+		WithFix("copy them by hand, or insert a row into the partition and redrive; leave the static columns out if they do not matter")
+	letter := &record.DeadLetter{Raw: r.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
+	if d.fixed != nil {
+		letter.Place = &record.Place{Partition: d.table.partitionName(d.fixed), End: pastAll}
+	} else {
+		token := appendToken(nil, d.rowToken())
+		letter.Place = &record.Place{Partition: ringName, Start: token, End: append(slices.Clip(token), ringDone)}
 	}
 	return letter
 }

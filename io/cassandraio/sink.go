@@ -3,6 +3,7 @@ package cassandraio
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,7 +85,7 @@ func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Sche
 }
 
 // Open implements connector.Sink. It waits for a cluster that went away.
-func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
 	var w *writer
 	err := retry(ctx, connector.DefaultRetry.Deadline, func() (_ came, err error) {
 		w, err = s.writer(ctx, schema)
@@ -93,6 +94,7 @@ func (s *Sink) Open(ctx context.Context, _ connector.Run, schema *record.Schema,
 	if err != nil {
 		return nil, err
 	}
+	w.floor = run.Floor
 	// What is collected is cut into a request for each partition, so it is worth as much as all requests under way.
 	limits := connector.BatchLimits{Rows: s.config.BatchRows * s.config.InFlight, Bytes: int(s.config.BatchBytes) * s.config.InFlight, InFlight: 2}
 	return connector.NewBatcher(ctx, limits, connector.DefaultRetry, w.write, settle), nil
@@ -175,6 +177,7 @@ type writer struct {
 	session *gocql.Session
 	target  *target
 	changes *changes // nil: all is written
+	floor   int64    // of all cells, since the server does not tell what it keeps
 	level   gocql.Consistency
 	binders sync.Pool // of *binder
 }
@@ -193,6 +196,12 @@ type request struct {
 // write implements connector.WriteBatch.
 func (w *writer) write(ctx context.Context, batch []*record.Record) []connector.Result {
 	results := make([]connector.Result, len(batch))
+	if w.floor > 0 {
+		batch = slices.Clone(batch)
+		for i, r := range batch {
+			batch[i] = r.Raised(w.floor)
+		}
+	}
 	b := w.binder()
 	defer w.binders.Put(b)
 	requests := w.requests(b, batch, results)

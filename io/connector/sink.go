@@ -12,6 +12,10 @@ type Run struct {
 	ID      string
 	Job     string
 	Started time.Time
+
+	// Floor is a version that earlier runs have written at most, plus one: a record wins over what a sink's target holds of lower versions, whatever its own.
+	// Versions are write times, which go back when a value is deleted, expires or leaves a collection. 0: its own version decides.
+	Floor int64
 }
 
 // Result is how one record ended at a sink.

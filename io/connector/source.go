@@ -14,7 +14,7 @@ type Need struct {
 	Cells    bool // write time and expiry of each cell, not only of the record
 	PageRows int  // no page is larger where the source can choose; 0: as it likes
 	Run      string
-	Floor    int64     // highest of the lowest versions that the run gives to records; 0: it gives them as they come
+	Floor    int64     // the highest Run.Floor of the sinks: versions up to here may be of an earlier attempt at the run
 	Started  time.Time // of the run; zero: not known
 }
 

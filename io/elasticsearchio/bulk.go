@@ -152,6 +152,7 @@ type bulk struct {
 	format  *format
 	index   string                                        // "": the actions name theirs
 	make    func(ctx context.Context, index string) error // before the first record of an index; nil: the server does
+	floor   int64                                         // of the run
 	limit   int                                           // bytes of a body with more than one document
 	gzip    bool
 	refresh string
@@ -164,8 +165,26 @@ type item struct {
 	result   *connector.Result
 }
 
-// write implements connector.WriteBatch. A body ends before the record that would make it longer than the limit.
+// write implements connector.WriteBatch. What loses to a version below the floor is written again at the floor, where it loses to newer ones alone.
 func (w *bulk) write(ctx context.Context, batch []*record.Record) []connector.Result {
+	results := w.writeOnce(ctx, batch)
+	var again []*record.Record
+	var places []int
+	for i, r := range batch {
+		if r.Version < w.floor && results[i].Err == nil && results[i].Outcome == record.Superseded {
+			again, places = append(again, r.Raised(w.floor)), append(places, i)
+		}
+	}
+	if len(again) > 0 {
+		for i, res := range w.writeOnce(ctx, again) {
+			results[places[i]] = res
+		}
+	}
+	return results
+}
+
+// writeOnce writes a batch. A body ends before the record that would make it longer than the limit.
+func (w *bulk) writeOnce(ctx context.Context, batch []*record.Record) []connector.Result {
 	results := make([]connector.Result, len(batch))
 	items := make([]item, 0, len(batch))
 	body := w.buffers.get()

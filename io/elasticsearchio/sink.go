@@ -265,7 +265,7 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	if err != nil {
 		return nil, err
 	}
-	w := &bulk{client: c, format: format, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: refreshes[s.config.Refresh], buffers: &s.buffers}
+	w := &bulk{client: c, format: format, floor: run.Floor, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: refreshes[s.config.Refresh], buffers: &s.buffers}
 	switch {
 	case format.index == nil:
 		w.index = s.config.Index

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"reprise/io/connector"
 	"reprise/transforms/record"
 )
 
@@ -22,7 +23,7 @@ type lineEncoder struct {
 	begun bool  // something stands in the frame
 	out   *counter
 	c     SinkConfig
-	run   string
+	run   connector.Run
 	line  []byte
 	key   []byte
 }
@@ -45,7 +46,7 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func newLineEncoder(w io.Writer, c SinkConfig, run string) (encoder, error) {
+func newLineEncoder(w io.Writer, c SinkConfig, run connector.Run) (encoder, error) {
 	out := &counter{Writer: w}
 	e := &lineEncoder{w: out, out: out, c: c, run: run}
 	switch c.compress() {
@@ -87,11 +88,11 @@ func (e *lineEncoder) appendMeta(b []byte, r *record.Record) []byte {
 	b = append(b, `{"key":`...)
 	b = record.AppendQuoted(b, string(e.key))
 	b = append(b, `,"version":`...)
-	b = strconv.AppendInt(b, r.Version, 10)
+	b = strconv.AppendInt(b, max(r.Version, e.run.Floor), 10)
 	b = append(b, `,"op":"`...)
 	b = append(b, r.Op.String()...)
 	b = append(b, `","run":`...)
-	b = record.AppendQuoted(b, e.run)
+	b = record.AppendQuoted(b, e.run.ID)
 	if r.Expires != 0 {
 		b = append(b, `,"expires":`...)
 		b = strconv.AppendInt(b, r.Expires, 10)

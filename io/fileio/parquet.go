@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -183,7 +184,7 @@ func appendArrow(b array.Builder, v *record.Value, t record.Type, text []byte) [
 type parquetEncoder struct {
 	c       SinkConfig
 	schema  *record.Schema
-	run     string
+	run     connector.Run
 	file    *pqarrow.FileWriter
 	rows    *array.RecordBuilder
 	pending int // bytes in rows, by record.Size
@@ -192,7 +193,7 @@ type parquetEncoder struct {
 	text    []byte
 }
 
-func newParquetEncoder(w io.Writer, c SinkConfig, schema *record.Schema, run string) (encoder, error) {
+func newParquetEncoder(w io.Writer, c SinkConfig, schema *record.Schema, run connector.Run) (encoder, error) {
 	var columns []arrow.Field
 	for _, f := range schema.Fields {
 		columns = append(columns, arrow.Field{Name: f.Name, Type: arrowType(f.Type), Nullable: true})
@@ -239,9 +240,9 @@ func (e *parquetEncoder) appendMeta(r *record.Record) {
 	meta.Append(true)
 	e.text = r.AppendKey(e.text[:0])
 	meta.FieldBuilder(0).(*array.StringBuilder).BinaryBuilder.Append(e.text)
-	meta.FieldBuilder(1).(*array.Int64Builder).Append(r.Version)
+	meta.FieldBuilder(1).(*array.Int64Builder).Append(max(r.Version, e.run.Floor))
 	meta.FieldBuilder(2).(*array.StringBuilder).Append(r.Op.String())
-	meta.FieldBuilder(3).(*array.StringBuilder).Append(e.run)
+	meta.FieldBuilder(3).(*array.StringBuilder).Append(e.run.ID)
 	if expires := meta.FieldBuilder(4).(*array.Int64Builder); r.Expires != 0 {
 		expires.Append(r.Expires)
 	} else {

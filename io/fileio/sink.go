@@ -81,7 +81,7 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	if err := os.MkdirAll(s.c.Path, 0o755); err != nil {
 		return nil, folderError(s.c.Path, err)
 	}
-	w := &writer{c: s.c, run: run.ID, schema: schema, prefix: prefix(run) + uuid.NewString()}
+	w := &writer{c: s.c, run: run, schema: schema, prefix: prefix(run) + uuid.NewString()}
 	// One batch at a time: it is written by this process alone, and files have an order.
 	w.batches = connector.NewBatcher(ctx, connector.BatchLimits{Rows: 256, Bytes: 1 << 20, InFlight: 1}, connector.Retry{}, w.write, settle)
 	return w, nil
@@ -108,7 +108,7 @@ type part struct {
 
 type writer struct {
 	c       SinkConfig
-	run     string
+	run     connector.Run
 	schema  *record.Schema
 	prefix  string
 	batches *connector.Batcher

@@ -75,7 +75,7 @@ func TestLines(t *testing.T) {
 	r.Expires = 9
 	var b strings.Builder
 	for _, meta := range []bool{false, true} {
-		e, err := newLineEncoder(&b, SinkConfig{Meta: meta}, "run-1")
+		e, err := newLineEncoder(&b, SinkConfig{Meta: meta}, connector.Run{ID: "run-1"})
 		if err != nil {
 			t.Fatal(err)
 		}

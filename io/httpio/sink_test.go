@@ -41,6 +41,7 @@ func TestConformance(t *testing.T) {
 		return 0
 	}})
 	iotest.TestSink(t, iotest.Sink{
+		Triggers: true,
 		New: func(t *testing.T, target string) connector.Sink {
 			return NewSink(SinkConfig{URL: s.URL + "/start/" + target + "/{id}"})
 		},

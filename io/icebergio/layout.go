@@ -23,6 +23,7 @@ type layout struct {
 	arrow      *arrow.Schema
 	partitions []partitionKey
 	run        record.Value
+	floor      int64 // lowest version that rows are given
 	upserts    bool
 }
 
@@ -43,6 +44,9 @@ const (
 // newLayout checks a table against the schema of the records and tells all that does not fit in one error.
 func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connector.Run) (*layout, error) {
 	l := &layout{schema: schema, run: record.String(run.ID), upserts: c.Upserts()}
+	if !l.upserts { // whose commit compares
+		l.floor = run.Floor
+	}
 	var problems []string
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
@@ -167,7 +171,7 @@ func (l *layout) partition(t *table.Table, c SinkConfig) (problems []string) {
 func (l *layout) value(r *record.Record, field int) record.Value {
 	switch field {
 	case versionField:
-		return record.Number(record.BigInt, r.Version)
+		return record.Number(record.BigInt, max(r.Version, l.floor))
 	case runField:
 		return l.run
 	case noField:

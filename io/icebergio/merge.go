@@ -28,6 +28,7 @@ type merge struct {
 	run     string
 	columns keyColumns
 	retry   connector.Retry
+	floor   int64  // of the run: its rows are no older
 	all     bool   // also keys of which the table alone has rows
 	reach   *reach // nil: keys may lie anywhere
 	since   int64  // sequence number of the table up to which deletes of others do not concern the run
@@ -98,7 +99,7 @@ func (m *merge) stage(ctx context.Context, t *table.Table) error {
 				return err
 			}
 			m.mine.add(r.key)
-			if err := m.spill.add(entry{r.key, r.version, int32(n), uint32(r.at)}); err != nil {
+			if err := m.spill.add(entry{r.key, max(r.version, m.floor), int32(n), uint32(r.at)}); err != nil {
 				return classify(err, "comparing keys with table "+m.name)
 			}
 		}

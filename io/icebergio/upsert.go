@@ -160,7 +160,7 @@ func (c *mergeCommit) begin(ctx context.Context, t *table.Table) error {
 	}
 	memory := c.sink.config.MergeMemory.Or(defaultMergeMemory)
 	c.merge = newMerge(c.sink.config.Table, c.run.ID, c.columns, connector.DefaultRetry, c.missing, c.staged.deleted(), rows, memory)
-	c.merge.since, c.merge.reach = c.staged.since, newReach(t, c.columns.key, c.staged)
+	c.merge.floor, c.merge.since, c.merge.reach = c.run.Floor, c.staged.since, newReach(t, c.columns.key, c.staged)
 	number := 0
 	for _, list := range c.staged.deletes {
 		err := eachDelete(list, func(k keyID, version int64) error {

@@ -111,7 +111,7 @@ func (w *writer) sendDeletes(ctx context.Context) error {
 		list := make([]byte, 0, len(keys)*deleteBytes)
 		results := make([]connector.Result, len(keys))
 		for i, r := range w.deletes {
-			list = appendDelete(list, keys[i], r.Version)
+			list = appendDelete(list, keys[i], max(r.Version, w.run.Floor))
 			results[i] = connector.Result{Record: r, Outcome: record.Written, Attempts: 1}
 		}
 		w.deleted = append(w.deleted, deletes{list, bounds})

@@ -20,6 +20,7 @@ type brokenSink struct {
 	settle  func(connector.Settle) connector.Settle
 	writer  func(connector.Writer, connector.Settle) connector.Writer
 	prepare func(dry bool) error
+	run     func(connector.Run) connector.Run     // that writers are opened for
 	context func(context.Context) context.Context // that writers are opened with
 }
 
@@ -38,6 +39,9 @@ func (s brokenSink) Open(ctx context.Context, run connector.Run, schema *record.
 	}
 	if s.context != nil {
 		ctx = s.context(ctx)
+	}
+	if s.run != nil {
+		run = s.run(run)
 	}
 	w, err := s.Sink.Open(ctx, run, schema, settle)
 	if s.writer != nil && err == nil {
@@ -267,6 +271,12 @@ var brokenSinks = []brokenCase{
 	{name: "the last write wins over a live one", check: "live", apply: func(m *Memory, r *record.Record) record.Outcome {
 		delete(m.rows, r.KeyText())
 		return m.store(r)
+	}},
+	{name: "the floor is ignored", check: "floor", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, run: func(r connector.Run) connector.Run { r.Floor = 0; return r }}
+	}},
+	{name: "the floor wins over live writes", check: "floor", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+		return brokenSink{Sink: s, run: func(r connector.Run) connector.Run { r.Floor *= 2; return r }}
 	}},
 	{name: "deletes ignore versions", check: "deletes", apply: func(m *Memory, r *record.Record) record.Outcome {
 		if r.Op == record.Delete {

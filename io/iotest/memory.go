@@ -180,8 +180,8 @@ func (s memorySink) Prepare(ctx context.Context, _ connector.Run, schema *record
 
 func (s memorySink) Close() error { return nil }
 
-func (s memorySink) Open(ctx context.Context, _ connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
-	return s.open(ctx, s.m.apply, settle), nil
+func (s memorySink) Open(ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
+	return s.open(ctx, func(m *Memory, r *record.Record) record.Outcome { return m.apply(m, r.Raised(run.Floor)) }, settle), nil
 }
 
 func (s memorySink) open(ctx context.Context, apply func(*Memory, *record.Record) record.Outcome, settle connector.Settle) connector.Writer {
@@ -220,7 +220,7 @@ func (s committingSink) Open(ctx context.Context, run connector.Run, _ *record.S
 	w := &committingWriter{m: s.m}
 	// Runs under the table's lock.
 	w.Writer = s.open(ctx, func(_ *Memory, r *record.Record) record.Outcome {
-		w.taken = append(w.taken, r)
+		w.taken = append(w.taken, r.Raised(run.Floor))
 		return record.Written
 	}, settle)
 	return w, nil

@@ -235,7 +235,12 @@ func (p *sinkProbe) commit(s connector.Sink, run connector.Run, parts [][]byte, 
 
 // put writes records as one run of one bundle and checks that each is settled once with one of the outcomes.
 func (p *sinkProbe) put(s connector.Sink, records []*record.Record, outcomes ...record.Outcome) *ledger {
-	run, l := p.run(), p.ledger()
+	return p.putAs(s, p.run(), records, outcomes...)
+}
+
+// putAs is put as a certain run.
+func (p *sinkProbe) putAs(s connector.Sink, run connector.Run, records []*record.Record, outcomes ...record.Outcome) *ledger {
+	l := p.ledger()
 	if parts, ok := p.writeAll(s, run, l, records); ok {
 		l.complete(records, outcomes...)
 		p.commit(s, run, parts, l.written())

@@ -24,6 +24,8 @@ type Sink struct {
 	Count func(t *testing.T, target string) int
 	// Superseded: the sink tells when a newer version was there (else such a write only has no effect).
 	Superseded bool
+	// Triggers: the sink triggers something once for each version, and holds no rows that an earlier run could have left stale.
+	Triggers bool
 	// Deletes: the sink applies deletes.
 	Deletes bool
 	// Refused is a new record that this system refuses for itself alone; nil: none exists.
@@ -83,6 +85,7 @@ var sinkChecks = []sinkCheck{
 	{"replace", nil, checkReplace},
 	{"again", nil, checkAgain},
 	{"versions", nil, checkVersions},
+	{"floor", func(_ *testing.T, s Sink) bool { return !s.Triggers }, checkFloor},
 	{"deletes", func(_ *testing.T, s Sink) bool { return s.Deletes }, checkDeletes},
 	{"live", nil, checkLive},
 	{"refused", func(_ *testing.T, s Sink) bool { return s.Refused != nil }, checkRefused},

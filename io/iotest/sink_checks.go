@@ -228,6 +228,45 @@ func checkVersions(p *sinkProbe) {
 	p.holds("after versions in mixed order", append(at(3000), Records(p.Schema, n, n, Base+19)...)...)
 }
 
+// Below the floor of its run a record wins whatever its version; what is newer than that stays.
+func checkFloor(p *sinkProbe) {
+	s := p.prepared()
+	if s == nil {
+		return
+	}
+	up := func(n int, v int64) *record.Record { return Record(p.Schema, n, Base+v) }
+	live := up(3, 4000)
+	p.put(s, []*record.Record{up(0, 2000), up(1, 2000), up(2, 1000), live, up(4, 2000)}, taken...)
+	run := p.run()
+	run.Floor = Base + 2001
+	cleared := up(1, 1000)
+	for i := range cleared.Values {
+		if !slices.Contains(p.Schema.Key, i) {
+			cleared.Values[i] = record.NullValue
+		}
+	}
+	late := []record.Outcome{record.Superseded}
+	if !p.Superseded {
+		late = append(late, taken...)
+	}
+	now := []*record.Record{up(0, 1000), cleared, up(2, 1500), up(4, 3000)}
+	p.putAs(s, run, now, taken...)
+	p.putAs(s, run, []*record.Record{up(3, 1000)}, late...)
+	want := append(slices.Clone(now), live)
+	p.holds("below the floor", want...)
+	p.putAs(s, run, now, taken...)
+	p.holds("below the floor, again", want...)
+	run.ID, run.Floor = p.run().ID, Base+2002
+	p.putAs(s, run, []*record.Record{up(1, 900)}, taken...)
+	want[1] = up(1, 900)
+	p.holds("below the floor of a later run", want...)
+	if p.Deletes {
+		run.ID, run.Floor = p.run().ID, Base+2003
+		p.putAs(s, run, []*record.Record{Deletion(p.Schema, 0, Base+500)}, taken...)
+		p.holds("after a delete below the floor", want[1:]...)
+	}
+}
+
 // A delete removes what is older, never what is newer, and what is older than a delete never comes back.
 func checkDeletes(p *sinkProbe) {
 	s := p.prepared()

@@ -17,13 +17,14 @@ type encoder struct {
 	topic    *connector.Template
 	fixed    string // the topic, where it is the same for all records
 	key      *connector.Template
+	floor    int64                  // lowest version that messages are given
 	headers  [4]sarama.RecordHeader // version, run, op, job
 	registry *registry              // nil: JSON
 	average  atomic.Int64           // bytes of a message
 }
 
 func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder, err error) {
-	e = &encoder{headers: [4]sarama.RecordHeader{{Key: []byte("version")}, {Key: []byte("run"), Value: []byte(run.ID)}, {Key: []byte("op")},
+	e = &encoder{floor: run.Floor, headers: [4]sarama.RecordHeader{{Key: []byte("version")}, {Key: []byte("run"), Value: []byte(run.ID)}, {Key: []byte("op")},
 		{Key: []byte("job"), Value: []byte(run.Job)}}}
 	if e.topic, err = connector.ParseTemplate(s.c.Topic, schema); err != nil {
 		return nil, fail.Job("kafka.topic", "topic: %w", err)

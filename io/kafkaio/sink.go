@@ -321,7 +321,7 @@ func (s *Sink) encode(ctx context.Context, e *encoder, m *message, buffer []byte
 		return buffer[:start], fail.New(fail.Permanent, "kafka.key", "%w", err)
 	}
 	key := len(buffer)
-	buffer = strconv.AppendInt(buffer, r.Version, 10)
+	buffer = strconv.AppendInt(buffer, max(r.Version, e.floor), 10)
 	version := len(buffer)
 	if r.Op == record.Upsert {
 		if e.registry != nil {

@@ -122,8 +122,7 @@ type Deleted struct {
 
 var _ connector.Locator = (*Deleted)(nil)
 
-// NewDeleted gives a source: from is the manifest, of is where the rows were, floor the version up to which an earlier attempt at the restore may have
-// raised what it wrote (see connector.Need).
+// NewDeleted gives a source: from is the manifest, of is where the rows were, floor as in connector.Need.
 func NewDeleted(from connector.Source, of connector.Finder, floor int64) *Deleted {
 	return &Deleted{from, of, floor}
 }

@@ -201,7 +201,7 @@ func (w *worker) commit(ctx context.Context, name string, open func() (connector
 	}
 	var n int64
 	if err := connector.Request(ctx, connector.DefaultRetry, func() (_ int, _ int64, err error) {
-		n, err = committer.Commit(ctx, w.run, schema, parts)
+		n, err = committer.Commit(ctx, w.runOf(name), schema, parts)
 		if merger, ok := sink.(connector.Merger); ok && err == nil {
 			superseded, err = merger.Superseded(ctx, w.run)
 		}

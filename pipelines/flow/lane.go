@@ -21,7 +21,6 @@ type lane struct {
 	chain   *transforms.Chain
 	sink    connector.Sink
 	writer  connector.Writer
-	floor   int64 // lowest version of what is written
 	commits bool  // what is written becomes durable at a checkpoint
 	since   int64 // rows handed to the writer since the last checkpoint
 	settled []share

@@ -17,6 +17,7 @@ import (
 type ledger struct {
 	ahead *connector.Ahead
 	wake  chan struct{} // something has been settled
+	floor []int64       // by lane: what is written has no lower version
 
 	mu         sync.Mutex
 	pages      map[int64]*page
@@ -51,8 +52,8 @@ type share struct {
 	lane int
 }
 
-func newLedger(lanes int) *ledger {
-	return &ledger{wake: make(chan struct{}, 1), pages: map[int64]*page{}, recent: make([]recent, lanes)}
+func newLedger(lanes int, floors []int64) *ledger {
+	return &ledger{floor: floors, wake: make(chan struct{}, 1), pages: map[int64]*page{}, recent: make([]recent, lanes)}
 }
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
@@ -119,7 +120,7 @@ func (l *ledger) settle(lane int, results []connector.Result, letter func(connec
 		sum := &p.sums[lane]
 		sum.Outcomes[res.Outcome]++
 		if res.Outcome == record.Written || res.Outcome == record.Unchanged {
-			sum.Newest = max(sum.Newest, res.Record.Version)
+			sum.Newest = max(sum.Newest, res.Record.Version, l.floor[lane])
 		}
 		if res.Outcome == record.Dead {
 			p.letters[lane] = append(p.letters[lane], letter(res))

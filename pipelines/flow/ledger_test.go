@@ -47,7 +47,7 @@ func TestLedger(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const most = 8 // pages
 		lanes := rapid.IntRange(1, 4).Draw(t, "lanes")
-		l := newLedger(lanes)
+		l := newLedger(lanes, make([]int64, lanes))
 		l.ahead = connector.ReadAhead(context.Background(), rows{}, [][]connector.Split{{{Partition: "p", Rows: 2 * most}}},
 			connector.Window{Readers: 1, Bytes: most})
 		defer l.ahead.Stop()
@@ -249,7 +249,7 @@ func TestLedger(t *testing.T) {
 
 // What does not balance is never written down.
 func TestLedgerUnbalanced(t *testing.T) {
-	l := newLedger(2)
+	l := newLedger(2, make([]int64, 2))
 	p := l.enter(3, 0, connector.Split{Partition: "p"}, "p", []bool{true, true})
 	l.handed(p, 0, tally{out: 3}, nil)
 	l.add(p, 1, 2)

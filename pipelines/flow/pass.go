@@ -135,7 +135,7 @@ var errStop = errors.New("the run is to stop")
 
 func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pass, err error) {
 	w := f.worker
-	p = &pass{worker: w, source: f.source, tracker: tracker, ledger: newLedger(1 + len(w.sinks)), told: map[[2]string]bool{}, nudged: time.Now()}
+	p = &pass{worker: w, source: f.source, tracker: tracker, ledger: newLedger(1+len(w.sinks), w.floorsOf()), told: map[[2]string]bool{}, nudged: time.Now()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.heart = startHeart(p.ctx, w, p.cancel)
 	defer func() {
@@ -146,7 +146,7 @@ func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pas
 	p.lanes = []*lane{{name: stageShared, chain: w.chain}}
 	for i, name := range w.sinks {
 		_, commits := f.sinks[name].(connector.Committer)
-		p.lanes = append(p.lanes, &lane{name: name, index: i + 1, sink: f.sinks[name], floor: w.floors[name], commits: commits})
+		p.lanes = append(p.lanes, &lane{name: name, index: i + 1, sink: f.sinks[name], commits: commits})
 	}
 	p.order()
 	for _, l := range p.lanes[1:] {
@@ -170,7 +170,7 @@ func (p *pass) open(l *lane) (err error) {
 		return p.deadLetter(res.Record, stageSink(l.name), l.name, res.Attempts, res.Err)
 	}
 	ctx := connector.WithGate(p.ctx, p.heart.pace.Gate(l.name))
-	l.writer, err = l.sink.Open(ctx, p.worker.run, l.chain.Out, func(results []connector.Result) {
+	l.writer, err = l.sink.Open(ctx, p.worker.runOf(l.name), l.chain.Out, func(results []connector.Result) {
 		p.heart.outcomes(l.name, p.ledger.settle(l.index, results, letter))
 	})
 	return err
@@ -446,7 +446,7 @@ func (p *pass) send(account *page, l *lane, r *record.Record) error {
 				out.Origin.Split, out.Origin.Page, out.Origin.Key = account.name, account.number, r.Origin.Key
 			}
 			p.ledger.add(account, l.index, 1)
-			failed = l.writer.Write(p.ctx, out.Raised(l.floor))
+			failed = l.writer.Write(p.ctx, out)
 		},
 		func(in *record.Record, step string, err error) {
 			l.letters = append(l.letters, p.deadLetter(in, stageSink(l.name)+" "+step, l.name, 1, err))

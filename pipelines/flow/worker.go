@@ -23,7 +23,7 @@ type Setting struct {
 	Run     connector.Run
 	Attempt int
 	Sinks   []string         // that take part; nil: all
-	Floors  map[string]int64 // by sink: the lowest version that it is given, in microseconds (see record.Raised); 0: as it comes
+	Floors  map[string]int64 // by sink: connector.Run.Floor
 	Hands   int              // parts that the plan is dealt into
 	Stage   float64          // of a canary, in percent of the partitions; 0: all
 	Window  int              // rows that each worker may have read and not finished
@@ -66,6 +66,22 @@ func (s Setting) open(ctx context.Context) (*worker, error) {
 	debug.SetMemoryLimit(int64(w.job.Limits.Memory))
 	w.journal, err = journal.Open(ctx, *w.job.Journal)
 	return w, err
+}
+
+// runOf is the run as a sink knows it.
+func (w *worker) runOf(sink string) connector.Run {
+	run := w.run
+	run.Floor = w.floors[sink]
+	return run
+}
+
+// floorsOf are the floors of the lanes, of which the first has no sink.
+func (w *worker) floorsOf() []int64 {
+	floors := []int64{0}
+	for _, name := range w.sinks {
+		floors = append(floors, w.floors[name])
+	}
+	return floors
 }
 
 // options fix what would differ between workers and retries.

@@ -37,11 +37,12 @@ func (s *Check) Prepare(ctx context.Context, _ connector.Run, schema *record.Sch
 }
 
 // Open implements connector.Sink.
-func (s *Check) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Check) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
 	c, err := s.checker(ctx, schema)
 	if err != nil {
 		return nil, err
 	}
+	c.floor = run.Floor
 	return newWriter(ctx, settle, c.look), nil
 }
 

@@ -29,6 +29,7 @@ type comparer struct {
 	want   *record.Schema
 	got    *record.Schema
 	fields []pair
+	floor  int64 // see Sides
 	key    []int // fields of want that make up the key of got
 }
 
@@ -173,10 +174,10 @@ func (m *comparer) compare(want newest, got *record.Record, bad *unreadable) ver
 		}
 		v.kind = Different
 		switch version := rows[0].Version; {
-		case !m.view.Versions || version <= unknownVersion || got.Version <= unknownVersion:
-		case got.Version < version:
+		case !m.view.Versions || got.Version <= unknownVersion || got.Version == version:
+		case got.Version < max(version, m.floor):
 			v.kind = Stale
-		case got.Version > version:
+		case version > unknownVersion:
 			v.kind = Newer
 		}
 	}

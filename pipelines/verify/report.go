@@ -7,8 +7,8 @@ type Kind string
 const (
 	Missing   Kind = "missing"   // the job would write it, the target has not got it
 	Extra     Kind = "extra"     // the target has it, the job would not write it
-	Stale     Kind = "stale"     // other content, of an older version
-	Newer     Kind = "newer"     // other content, of a version newer than the source's
+	Stale     Kind = "stale"     // other content, of an older version, or of one that an earlier run wrote
+	Newer     Kind = "newer"     // other content, of a version newer than the source's and than all that runs wrote
 	Different Kind = "different" // other content, of the same version
 )
 

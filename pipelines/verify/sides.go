@@ -18,7 +18,7 @@ type Sides struct {
 	Target      connector.Finder
 	View        View
 	Config      Config
-	Floor       int64                                                           // lowest version of what the job would write
+	Floor       int64                                                           // versions of the target below it were written by runs, and are no newer than what the source shows
 	Foreign     bool                                                            // some records do not hold the key of their row at the source in fields of the same names
 	Scan        func(ctx context.Context, row func(*record.Record) error) error // reads all rows of the source
 
@@ -31,7 +31,11 @@ func (s *Sides) match(ctx context.Context) (*comparer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newComparer(s.Own.Out, got, s.View, s.Config)
+	m, err := newComparer(s.Own.Out, got, s.View, s.Config)
+	if err == nil {
+		m.floor = s.Floor
+	}
+	return m, err
 }
 
 // Many tells whether several rows of the source may become one of the target.
@@ -51,10 +55,9 @@ func (s *Sides) made(row *record.Record, emit func(*record.Record)) (dead bool, 
 			err = cause
 		}
 	}
-	floored := func(r *record.Record) { emit(r.Raised(s.Floor)) }
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), floored, failed) }, failed)
+	s.Shared.Apply(row.Clone(), func(r *record.Record) { s.Own.Apply(r.Clone(), emit, failed) }, failed)
 	return dead, err
 }
 

@@ -19,11 +19,11 @@ import (
 )
 
 // A version is the latest write time of what a row still holds: it goes back when the newest cell is deleted, expires or leaves a collection. What an
-// earlier run wrote would then win over what the source shows. So a run gives no record a lower version than the highest that earlier runs have
-// written to the same target, plus one. All writes of up to that time are in what it reads, since it begins a settle time later; whatever
-// production has written since is newer, and wins as always.
+// earlier run wrote would then win over what the source shows. So each sink is told the highest version that earlier runs have written to its target, plus one
+// (connector.Run.Floor), below which a record wins whatever its own version. All writes of up to that time are in what the run reads, since it begins a settle
+// time later; whatever production has written since is newer, and wins as always.
 
-// floors gives for each sink the lowest version that its records get; none where no earlier run has written there.
+// floors gives the floor of each sink; none where no earlier run has written there.
 func (p *Prepared) floors(ctx context.Context, j journal.Journal) (map[string]int64, error) {
 	if p.Job.EarlierRuns == job.Keep || !p.Job.Source.WriteTimes() {
 		return map[string]int64{}, nil

@@ -27,7 +27,7 @@ type Prepared struct {
 	Source   connector.Source
 	Schema   *record.Schema
 	Compiled *job.Compiled
-	Floors   map[string]int64 // by sink: the lowest version that it is given; nil: not known yet
+	Floors   map[string]int64 // by sink: connector.Run.Floor; nil: not known yet
 	Parent   string           // the run whose dead letters it sends again; "": none
 }
 

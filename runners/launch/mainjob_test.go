@@ -217,10 +217,16 @@ func compare(t *testing.T, at target, search, kafka string, want map[string]row,
 
 	// The sums are those of what is there.
 	n, malformed, gone := int64(len(good)), int64(len(model.Malformed)), int64(len(good)-len(docs))
+	newest := func(rows map[string]row) (version int64) {
+		for _, r := range rows {
+			version = max(version, r.Version)
+		}
+		return version
+	}
 	wantSums := map[string]flow.SinkReport{
-		"lake":   {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}, Committed: &n},
-		"events": {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}},
-		"search": {Read: n + malformed, Outcomes: record.Counts{record.Written: n - gone, record.Filtered: gone, record.Dead: malformed}},
+		"lake":   {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}, Newest: newest(good), Committed: &n},
+		"events": {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}, Newest: newest(good)},
+		"search": {Read: n + malformed, Outcomes: record.Counts{record.Written: n - gone, record.Filtered: gone, record.Dead: malformed}, Newest: newest(docs)},
 	}
 	if diff := cmp.Diff(wantSums, report.Sinks); diff != "" {
 		t.Errorf("the report tells other sums than the targets: %s", diff)

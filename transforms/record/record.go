@@ -96,7 +96,7 @@ func (r *Record) Size() int {
 	return n
 }
 
-// Raised is the record with a version of at least floor, and cells of at least floor, empty ones included: so it wins over whatever was
+// Raised is the record with a version of at least floor, and cells of at least floor, empty ones included, so that it wins over whatever was
 // written up to there. The record itself does not change.
 func (r *Record) Raised(floor int64) *Record {
 	below := func(c Cell) bool { return c.Version < floor }
