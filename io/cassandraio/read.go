@@ -258,6 +258,9 @@ func (r *reader) handOn(a answer, until []byte, page func(connector.Page) error)
 		if !r.decoder.isRow() && !r.decoder.hasStatic() {
 			continue
 		}
+		if r.batch.asked.IsZero() {
+			r.batch.asked = a.sent
+		}
 		if err := r.batch.add(r.decoder, now); err != nil {
 			return err
 		}
@@ -378,6 +381,7 @@ type batch struct {
 	static bool // partitions that have static columns alone may come: behind one the next token is waited for
 
 	page   connector.Page
+	asked  time.Time // for the oldest row of the page
 	rows   int
 	token  int64
 	waits  bool // the last row has no position, and the next token makes a border
@@ -437,7 +441,10 @@ func (b *batch) take(end bool, past []byte) connector.Page {
 		return connector.Page{}
 	}
 	done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records], Dead: b.page.Dead[:b.border.dead:b.border.dead],
-		Bytes: b.border.bytes, Last: bytes.Clone(b.border.last)}
+		Bytes: b.border.bytes, Asked: b.asked, Last: bytes.Clone(b.border.last)}
+	if len(b.page.Records) == b.border.records {
+		b.asked = time.Time{}
+	}
 	b.page.Records, b.page.Dead = slices.Clip(b.page.Records[b.border.records:]), slices.Clip(b.page.Dead[b.border.dead:])
 	b.page.Bytes -= b.border.bytes
 	b.border.records, b.border.dead, b.border.bytes = 0, 0, 0

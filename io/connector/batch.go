@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,10 @@ type BatchLimits struct {
 	Bytes    int   // bytes of a batch, by record.Size
 	InFlight int   // batches under way at once
 	Slots    Slots // those of several batchers together, instead of InFlight
+
+	// Forgets is how long the system remembers what was deleted (0: for ever). A record that was read longer ago would bring a row back that was
+	// deleted meanwhile: half of the time after it was read, the source is asked again whether it is still there (see WithRecheck).
+	Forgets time.Duration
 }
 
 // Slots bound the batches under way of all batchers that share them. A server bounds what it takes from all of them, too: beyond
@@ -172,9 +177,14 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 	spent := time.Duration(0)
 	written := false
 	before := b.wrote.Load()
+	var checked time.Time
 	for attempt := 1; ; attempt++ {
 		leave, gated, err := Enter(b.ctx, len(batch), bytes)
 		if err != nil {
+			return err
+		}
+		if batch, err = b.recheck(batch, &checked, attempt); err != nil || len(batch) == 0 {
+			leave(0, 0, nil)
 			return err
 		}
 		began := time.Now()
@@ -246,6 +256,53 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 			return context.Cause(b.ctx)
 		}
 	}
+}
+
+// recheck leaves out the records of a batch that the system may have forgotten the deletes of, and whose rows are gone: superseded by a delete.
+func (b *Batcher) recheck(batch []*record.Record, checked *time.Time, attempt int) ([]*record.Record, error) {
+	again, ok := b.ctx.Value(recheckKey{}).(Recheck)
+	if !ok || b.limits.Forgets <= 0 {
+		return batch, nil
+	}
+	old := time.Now().Add(-b.limits.Forgets / 2)
+	if checked.After(old) {
+		return batch, nil
+	}
+	isOld := func(r *record.Record) bool {
+		return r.Op == record.Upsert && r.Origin.Asked != 0 && r.Origin.Asked <= old.UnixMicro()
+	}
+	if !slices.ContainsFunc(batch, isOld) {
+		return batch, nil
+	}
+	now := time.Now()
+	gone, err := again(b.ctx, batch)
+	if err != nil {
+		return nil, fmt.Errorf("looking whether rows that were held for long are still there: %w", err)
+	}
+	*checked = now
+	var kept []*record.Record
+	var settled []Result
+	for i, r := range batch {
+		if gone[i] && r.Op == record.Upsert {
+			settled = append(settled, Result{Record: r, Outcome: record.Superseded, Attempts: attempt})
+		} else {
+			kept = append(kept, r)
+		}
+	}
+	if len(settled) > 0 {
+		b.settle(settled)
+	}
+	return kept, nil
+}
+
+// Recheck tells for each record whether its row is gone from the source.
+type Recheck func(ctx context.Context, records []*record.Record) (gone []bool, err error)
+
+type recheckKey struct{}
+
+// WithRecheck gives a context whose writers can ask again about records that they have held for long.
+func WithRecheck(ctx context.Context, f Recheck) context.Context {
+	return context.WithValue(ctx, recheckKey{}, f)
 }
 
 // worst is the error that tells most about the system: one of the request, else of class Throttled or Transient. What is wrong with

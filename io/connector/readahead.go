@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -73,6 +74,9 @@ func (a *Ahead) read(ctx context.Context, source Source, queues [][]Split) {
 			err := source.Read(ctx, split, func(p Page) error {
 				if a.dropped[q].Load() {
 					return errDropped
+				}
+				if p.Asked.IsZero() {
+					p.Asked = time.Now()
 				}
 				held, err := a.acquire(ctx, p)
 				if err != nil {

@@ -59,6 +59,15 @@ type Finder interface {
 	Find(ctx context.Context, keys []*record.Record, found func(i int, p Page) error) error
 }
 
+// FinderOf is a source as one that finds rows, where it, or the one that it reads, does.
+func FinderOf(s Source) (Finder, bool) {
+	if of, ok := s.(interface{ Finder() (Finder, bool) }); ok {
+		return of.Finder()
+	}
+	f, ok := s.(Finder)
+	return f, ok
+}
+
 // Partial is a Finder that may find rows which Read does not give, since its settings leave them out of the plan.
 type Partial interface {
 	Partial() bool
@@ -108,7 +117,8 @@ type Page struct {
 	// Filtered is the number of rows that the source's settings leave out after reading them: their outcome at every sink.
 	Filtered int64
 	Last     []byte
-	Bytes    int64 // about what the page takes in memory
+	Asked    time.Time // when the system was asked for it; zero: shortly before it came
+	Bytes    int64     // about what the page takes in memory
 }
 
 // Rows is the number of rows read, with those that could not be decoded or are left out.

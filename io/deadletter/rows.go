@@ -50,6 +50,9 @@ func (s *Rows) Schema(ctx context.Context) (*record.Schema, error) { return s.of
 // Close implements connector.Source.
 func (s *Rows) Close() error { return s.of.Close() }
 
+// Finder gives what finds the rows; see connector.FinderOf.
+func (s *Rows) Finder() (connector.Finder, bool) { return connector.FinderOf(s.of) }
+
 const partitionLetters = "letters"
 
 // Plan implements connector.Source.

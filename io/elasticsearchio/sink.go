@@ -210,11 +210,13 @@ func writeIndex(name string, found map[string]index) (string, error) {
 	return target, nil
 }
 
+const defaultGCDeletes = time.Minute // of index.gc_deletes
+
 // keepsDeletes is how long an index remembers the versions of deleted documents.
 func keepsDeletes(i index) time.Duration {
 	text := i.setting("index.gc_deletes")
 	if text == "" {
-		return time.Minute
+		return defaultGCDeletes
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		d, _ := time.ParseDuration(days + "h")
@@ -272,7 +274,19 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	case s.config.Create != nil:
 		w.make = func(ctx context.Context, name string) error { return s.make(ctx, run, schema, name) }
 	}
-	return connector.NewBatcher(ctx, s.limits, s.config.retry(), w.write, settle), nil
+	limits := s.limits
+	limits.Forgets = s.forgets(ctx, c)
+	return connector.NewBatcher(ctx, limits, s.config.retry(), w.write, settle), nil
+}
+
+// forgets is how long the index remembers deletes; of an index that nobody can tell it of, Elasticsearch's default.
+func (s *Sink) forgets(ctx context.Context, c *client) time.Duration {
+	if found, err := c.indices(ctx, s.config.Index); err == nil {
+		if name, err := writeIndex(s.config.Index, found); err == nil {
+			return max(time.Millisecond, keepsDeletes(found[name]))
+		}
+	}
+	return defaultGCDeletes
 }
 
 // Key implements connector.Keyed.

@@ -80,6 +80,12 @@ func (s *Marked) Find(ctx context.Context, keys []*record.Record, found func(i i
 	return finder.Find(ctx, plain, func(i int, p connector.Page) error { return found(i, marked(schema, p)) })
 }
 
+// Finder tells whether the other source finds rows; see connector.FinderOf.
+func (s *Marked) Finder() (connector.Finder, bool) {
+	_, ok := connector.FinderOf(s.of)
+	return s, ok
+}
+
 // Locate implements connector.Locator, where the other source does.
 func (s *Marked) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
 	in, err := s.of.Schema(ctx)

@@ -15,8 +15,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// The stages of a run, as dead letters name them.
-const stageSource = "source"
+// StepSource is the step of dead letters for rows that the source could not read.
+const StepSource = "source"
 
 func stageSink(name string) string { return "sink " + name }
 

@@ -170,10 +170,36 @@ func (p *pass) open(l *lane) (err error) {
 		return p.deadLetter(res.Record, stageSink(l.name), l.name, res.Attempts, res.Err)
 	}
 	ctx := connector.WithGate(p.ctx, p.heart.pace.Gate(l.name))
+	if finder, ok := connector.FinderOf(p.source); ok {
+		ctx = connector.WithRecheck(ctx, func(_ context.Context, records []*record.Record) ([]bool, error) { return p.gone(finder, records) })
+	}
 	l.writer, err = l.sink.Open(ctx, p.worker.runOf(l.name), l.chain.Out, func(results []connector.Result) {
 		p.heart.outcomes(l.name, p.ledger.settle(l.index, results, letter))
 	})
 	return err
+}
+
+// gone tells of which records the row is not at the source any more.
+func (p *pass) gone(finder connector.Finder, records []*record.Record) ([]bool, error) {
+	gone := make([]bool, len(records))
+	var keys []*record.Record
+	var at []int
+	for i, r := range records {
+		if len(r.Origin.Key) == 0 {
+			continue
+		}
+		key := &record.Record{Schema: p.worker.schema, Values: make([]record.Value, len(p.worker.schema.Fields)), Origin: r.Origin}
+		for k, field := range p.worker.schema.Key {
+			key.Values[field] = r.Origin.Key[k]
+		}
+		keys, at = append(keys, key), append(at, i)
+	}
+	ctx := connector.Uncounted(connector.WithGate(p.ctx, p.heart.pace.Gate(systemSource)))
+	err := finder.Find(ctx, keys, func(i int, row connector.Page) error {
+		gone[at[i]] = row.Rows() == 0
+		return nil
+	})
+	return gone, err
 }
 
 func (p *pass) close() {
@@ -352,7 +378,7 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	account := p.ledger.enter(it.Page.Rows(), it.Held, where, name, in)
 	shared := p.lanes[0]
 	for _, letter := range it.Page.Dead {
-		letter.Step, letter.Split = stageSource, name
+		letter.Step, letter.Split = StepSource, name
 		if at := letter.Place; at != nil && at.Partition != part.Partition && p.job.Source.Letters == nil {
 			letter.Place = nil // of a source within this one, whose places are others
 		}
@@ -366,9 +392,10 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	}
 	var failed error
 	var key []record.Value // of the record that is being handed out
+	asked := it.Page.Asked.UnixMicro()
 	later := p.putOff(account, in)
 	emit := func(r *record.Record) {
-		r.Origin.Split, r.Origin.Page, r.Origin.Key = name, account.number, key
+		r.Origin.Split, r.Origin.Page, r.Origin.Asked, r.Origin.Key = name, account.number, asked, key
 		for _, l := range p.lanes[1:] {
 			switch {
 			case !in[l.index] || l.down != nil || failed != nil:
@@ -385,7 +412,7 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 			keys = append(keys, r.Values[k])
 		}
 		key = keys[len(keys)-len(p.worker.schema.Key):]
-		r.Origin.Split, r.Origin.Page, r.Origin.Key = name, account.number, key
+		r.Origin.Split, r.Origin.Page, r.Origin.Asked, r.Origin.Key = name, account.number, asked, key
 		if err := shared.apply(p.chain, r, emit, dead); err != nil {
 			return err
 		}
@@ -443,7 +470,7 @@ func (p *pass) send(account *page, l *lane, r *record.Record) error {
 				return
 			}
 			if own {
-				out.Origin.Split, out.Origin.Page, out.Origin.Key = account.name, account.number, r.Origin.Key
+				out.Origin.Split, out.Origin.Page, out.Origin.Asked, out.Origin.Key = account.name, account.number, r.Origin.Asked, r.Origin.Key
 			}
 			p.ledger.add(account, l.index, 1)
 			failed = l.writer.Write(p.ctx, out)

@@ -208,12 +208,13 @@ type follower struct {
 }
 
 // attempt is a launch.Watch: it ends with the attempt before and shows the next one.
-func (f *follower) attempt(j journal.Journal, run string, attempt int, total journal.Total) {
+func (f *follower) attempt(j journal.Journal, run string, attempt int, total journal.Total) (ended func()) {
 	if f.shown == nil { // attempts of one run have the same metrics
 		f.served.Show(j, run)
 	}
 	f.stop()
 	f.shown = watch(f.w, j, run, attempt, total)
+	return f.stop
 }
 
 func (f *follower) stop() {

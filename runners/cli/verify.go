@@ -92,6 +92,9 @@ func printVerified(w io.Writer, r *verify.Report, took time.Duration) {
 	if r.Dead > 0 {
 		fmt.Fprintf(w, "%s records fail in transforms and are dead letters: no target has to hold them\n", grouped(r.Dead))
 	}
+	if r.Unread > 0 {
+		fmt.Fprintf(w, "%s rows of the source could not be read, so nothing is known of them: reprise dead list %s\n", grouped(r.Unread), r.Run)
+	}
 	if r.Clean() {
 		fmt.Fprintln(w, "clean: the targets hold what the job would write, and nothing else")
 	}

@@ -21,8 +21,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Watch is told of an attempt once it begins.
-type Watch func(j journal.Journal, run string, attempt int, total journal.Total)
+// Watch is told of an attempt once it begins. What it gives, nil or not, is called when the attempt has ended, while the journal is still open.
+type Watch func(j journal.Journal, run string, attempt int, total journal.Total) (ended func())
 
 // Execute makes a run of the job, to its report, which it also leaves in the journal. watch may be nil.
 func (p *Prepared) Execute(ctx context.Context, o Runner, watch Watch) (*flow.Report, error) {
@@ -145,7 +145,9 @@ func (p *Prepared) stage(ctx context.Context, j journal.Journal, o Runner, sinks
 		return nil, err
 	}
 	if watch != nil {
-		watch(j, run, n, total)
+		if ended := watch(j, run, n, total); ended != nil {
+			defer ended()
+		}
 	}
 	if p.Floors == nil {
 		if p.Floors, err = p.floors(ctx, j); err == nil {

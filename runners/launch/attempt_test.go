@@ -105,7 +105,7 @@ func finished(t *testing.T, j journal.Journal, run string) (read int64) {
 
 // meanwhile slows an attempt down and, once it has finished some rows more, does something.
 func meanwhile(t *testing.T, more int64, do func(j journal.Journal, run string)) launch.Watch {
-	return func(j journal.Journal, run string, _ int, _ journal.Total) {
+	return func(j journal.Journal, run string, _ int, _ journal.Total) func() {
 		slow(t, j, run, 1000)
 		least := finished(t, j, run) + more
 		mine := open(t, filepath.Dir(parse(t, jobOf(t, j, run)).Journal.SQLite))
@@ -115,6 +115,7 @@ func meanwhile(t *testing.T, more int64, do func(j journal.Journal, run string))
 			}
 			do(mine, run)
 		}()
+		return nil
 	}
 }
 

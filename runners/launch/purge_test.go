@@ -406,13 +406,14 @@ func TestPurgeIsResumed(t *testing.T) {
 	prepared.Job.Pace.Rates = map[string]journal.Rate{"search": {Records: 10}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err = prepared.Execute(ctx, launch.Runner{Name: "prism"}, func(j journal.Journal, run string, _ int, _ journal.Total) {
+	_, err = prepared.Execute(ctx, launch.Runner{Name: "prism"}, func(j journal.Journal, run string, _ int, _ journal.Total) func() {
 		go func() {
 			for finished(t, j, run) == 0 {
 				time.Sleep(10 * time.Millisecond)
 			}
 			cancel()
 		}()
+		return nil
 	})
 	if err == nil && p.info(prepared.Run.ID).State == journal.Complete {
 		t.Log("the purge was done before it was stopped")

@@ -208,6 +208,14 @@ func (v *verification) run(ctx context.Context) (*verify.Report, error) {
 		return nil, err
 	}
 	report := &verify.Report{Run: v.id.ID, Job: v.job.Name, Read: forward.Read, Dead: forward.DeadLetters, Sinks: map[string]*verify.SinkReport{}}
+	unread := journal.LetterFilter{Steps: []string{flow.StepSource}}
+	for _, err := range v.journal.Letters(ctx, v.id.ID, unread) {
+		if err != nil {
+			return nil, err
+		}
+		report.Unread++
+	}
+	report.Dead -= report.Unread
 	repair := repair{verification: v, rows: map[string]int64{}, extras: map[string]*bytes.Buffer{}}
 	for _, s := range v.sinks {
 		proven, r, err := v.verify(ctx, s)

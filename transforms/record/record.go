@@ -28,6 +28,7 @@ type Origin struct {
 	Split    string  // the split, as Split.String of package connector writes it
 	Position []byte  // of the page that held the record: reading from here finds it again; shared, not to be changed
 	Page     int64   // number of that page, which means something to the worker alone that read it; it does not travel
+	Asked    int64   // when that page was asked for, microseconds since 1970; 0: not known; it does not travel
 	Key      []Value // the record's key at the source, whatever transforms make of it; shared, not to be changed; it does not travel
 }
 
