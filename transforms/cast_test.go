@@ -55,7 +55,7 @@ func TestCast(t *testing.T) {
 				if want := `k {"id":"k","x":` + x.want + `}`; got[0] != want {
 					t.Errorf("got %s, want %s", got[0], want)
 				}
-			} else if !contains(got[0], "dead in transform 1: cast: x: ", x.want[1:], "[transform.cast]") {
+			} else if !contains(got[0], "dead in transforms.0.cast: x: ", x.want[1:], "[transform.cast]") {
 				t.Errorf("got %s, want an error with %s", got[0], x.want[1:])
 			}
 		})

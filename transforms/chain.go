@@ -36,12 +36,17 @@ type CompiledStep struct {
 	run    *runner
 }
 
-// Label is the step as dead letters name it: "transform 2: cast".
+// Label is the step's place in the job file, as dead letters and faults name it: "transforms.1.cast".
 func (s CompiledStep) Label() string {
 	if s.Index < 0 {
 		return s.Name
 	}
-	return fmt.Sprintf("transform %d: %s", s.Index+1, s.Name)
+	return fmt.Sprintf("transforms.%d.%s", s.Index, s.Name)
+}
+
+// Is tells whether the step is called so, also by the labels of older releases: "transform 2: cast".
+func (s CompiledStep) Is(label string) bool {
+	return label == s.Label() || label == fmt.Sprintf("transform %d: %s", s.Index+1, s.Name)
 }
 
 // Apply applies the step alone. Unlike Step.Apply it turns a panic of the step into an error.

@@ -77,12 +77,12 @@ func TestMisbehaviour(t *testing.T) {
 		do   string
 		want []string
 	}{
-		{"panic", []string{`dead in transform 1: misbehave: at the disco, in reprise/transforms_test.misbehave.Apply (chain_test.go:`}},
-		{"nil", []string{`dead in transform 1: misbehave: runtime error: invalid memory address or nil pointer dereference, in`}},
-		{"fail", []string{`dead in transform 1: misbehave: unexpected EOF [transform.failed]`}},
-		{"class", []string{`dead in transform 1: misbehave: nothing works [team.broken]`}},
-		{"shape", []string{`dead in transform 1: misbehave: the step emitted a record that is not of the schema that its Compile gave [transform.schema]`}},
-		{"emit and fail", []string{`k {"id":"k","n":1}`, `dead in transform 1: misbehave: EOF [transform.failed]`}},
+		{"panic", []string{`dead in transforms.0.misbehave: at the disco, in reprise/transforms_test.misbehave.Apply (chain_test.go:`}},
+		{"nil", []string{`dead in transforms.0.misbehave: runtime error: invalid memory address or nil pointer dereference, in`}},
+		{"fail", []string{`dead in transforms.0.misbehave: unexpected EOF [transform.failed]`}},
+		{"class", []string{`dead in transforms.0.misbehave: nothing works [team.broken]`}},
+		{"shape", []string{`dead in transforms.0.misbehave: the step emitted a record that is not of the schema that its Compile gave [transform.schema]`}},
+		{"emit and fail", []string{`k {"id":"k","n":1}`, `dead in transforms.0.misbehave: EOF [transform.failed]`}},
 		{"two", []string{`k {"id":"k","n":1}`, `k {"id":"k","n":1}`}},
 		{"nothing", []string{`filtered`}},
 	} {
@@ -264,7 +264,7 @@ func TestRegister(t *testing.T) {
 // A transform's own faults get their place.
 func TestFaultsOfOwnTransforms(t *testing.T) {
 	_, err := transforms.Compile(specs(t, "- filter: \"true\"\n- misbehave: {do: refuse}"), schema(t, "id text"), now)
-	want := "transform 2: misbehave.do: no\ntransform 2: misbehave: never"
+	want := "transforms.1.misbehave.do: no\ntransforms.1.misbehave: never"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -321,7 +321,7 @@ func TestCompileWhen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"when", "transform 1: derive"} {
+	for i, want := range []string{"when", "transforms.0.derive"} {
 		if got := chain.Steps[i].Label(); got != want {
 			t.Errorf("step %d is %q, want %q", i, got, want)
 		}

@@ -26,7 +26,7 @@ func TestDerive(t *testing.T) {
 		return only("- derive: {y: "+expression+"}\n- project: {keep: [id, y]}", `k {"id":"k","y":`+want+`}`)
 	}
 	dead := func(expression, want string) test {
-		return only("- derive: {y: "+expression+"}", "dead in transform 1: derive: "+want)
+		return only("- derive: {y: "+expression+"}", "dead in transforms.0.derive: "+want)
 	}
 	runTests(t, []test{
 		new(`n + 1`, `4`), new(`x * 2.0`, `3`), new(`s + "d"`, `"abcd"`), new(`n > 2`, `true`), new(`bytes(s)`, `"YWJj"`), new(`at`, `"2024-05-01T12:00:00.000Z"`), new(`now - at`, `"2678400000000000ns"`),
@@ -51,11 +51,11 @@ func TestDerive(t *testing.T) {
 	runTests(t, []test{
 		{"all see the record as it enters", `- derive: {n: n + 1, m: n}`, []string{"id text", "n int"}, `{"id":"k","n":1}`, []string{`k {"id":"k","n":2,"m":1}`}},
 		{"an existing field keeps its type", `- derive: {n: n + 1}`, []string{"id text", "n tinyint"}, `{"id":"k","n":127}`,
-			[]string{`dead in transform 1: derive: n: n + 1: 128 is out of the range of a tinyint [transform.type]`}},
+			[]string{`dead in transforms.0.derive: n: n + 1: 128 is out of the range of a tinyint [transform.type]`}},
 		{"an existing field gets another type", `- derive: {n: {value: string(n), type: text}}`, []string{"id text", "n int"}, `{"id":"k","n":1}`, []string{`k {"id":"k","n":"1"}`}},
 		{"key", `- derive: {id: id.upperAscii(), n: n + 1}`, []string{"id text", "n int"}, `{"id":"k","n":1}`, []string{`K {"id":"K","n":2}`}},
 		{"key of a delete", `- derive: {id: id.upperAscii(), n: n + 1, m: n}`, []string{"id text", "n int"}, `{"id":"k","_op":"delete"}`, []string{`delete K {"id":"K"}`}},
-		{"null key", `- derive: {id: s}`, []string{"id text", "s text"}, `{"id":"k"}`, []string{`dead in transform 1: derive: id, part of the key, would be null: s [transform.null_key]`}},
+		{"null key", `- derive: {id: s}`, []string{"id text", "s text"}, `{"id":"k"}`, []string{`dead in transforms.0.derive: id, part of the key, would be null: s [transform.null_key]`}},
 		{"null", `- derive: {m: n}`, []string{"id text", "n int"}, `{"id":"k"}`, []string{`k {"id":"k","m":null}`}},
 	})
 }

@@ -95,5 +95,5 @@ func ExampleCompile() {
 	// Output:
 	// {"id":"a","size":4096,"kb":4}
 	// filtered
-	// dead letter in transform 1: filter: size > 10: no such overload: >; size is null [transform.expression]; test for it: size != null && ...
+	// dead letter in transforms.0.filter: size > 10: no such overload: >; size is null [transform.expression]; test for it: size != null && ...
 }

@@ -30,11 +30,11 @@ func TestExplode(t *testing.T) {
 		{"empty", `- explode: {field: l}`, fields, `{"id":"k","l":[]}`, []string{"filtered"}},
 		{"keep empty", `- explode: {field: l, keep_empty: true}`, fields, `{"id":"k","l":null,"n":1}`, []string{`k|0 {"id":"k","l":null,"n":1,"l_index":0}`}},
 		{"keep empty set", `- explode: {field: s, keep_empty: true, index_as: i, key: [id, i]}`, fields, `{"id":"k"}`, []string{`k|0 {"id":"k","s":null,"i":0}`}},
-		{"null in the new key", `- explode: {field: s, key: [id, s, n]}`, fields, `{"id":"k","s":["a"]}`, []string{`dead in transform 1: explode: "n", part of the new key, would be null [transform.null_key]`}},
-		{"null element in the key", `- explode: {field: s}`, fields, `{"id":"k","s":["a",null]}`, []string{`dead in transform 1: explode: "s", part of the new key, would be null [transform.null_key]`}},
+		{"null in the new key", `- explode: {field: s, key: [id, s, n]}`, fields, `{"id":"k","s":["a"]}`, []string{`dead in transforms.0.explode: "n", part of the new key, would be null [transform.null_key]`}},
+		{"null element in the key", `- explode: {field: s}`, fields, `{"id":"k","s":["a",null]}`, []string{`dead in transforms.0.explode: "s", part of the new key, would be null [transform.null_key]`}},
 		{"delete", `- explode: {field: l}`, fields, `{"id":"k","_op":"delete"}`,
-			[]string{`dead in transform 1: explode: a delete of the whole record cannot be exploded: its elements are not known [transform.explode_delete]; delete at the target by the old key`}},
+			[]string{`dead in transforms.0.explode: a delete of the whole record cannot be exploded: its elements are not known [transform.explode_delete]; delete at the target by the old key`}},
 		{"then others", "- explode: {field: l}\n- filter: l != 2\n- derive: {half: {value: '12 / l', type: int}}", fields, `{"id":"k","l":[1,2,0,3]}`,
-			[]string{`k|0 {"id":"k","l":1,"l_index":0,"half":12}`, `dead in transform 3: derive: 12 / l: division by zero [transform.expression]`, `k|3 {"id":"k","l":3,"l_index":3,"half":4}`, "filtered"}},
+			[]string{`k|0 {"id":"k","l":1,"l_index":0,"half":12}`, `dead in transforms.2.derive: 12 / l: division by zero [transform.expression]`, `k|3 {"id":"k","l":3,"l_index":3,"half":4}`, "filtered"}},
 	})
 }

@@ -96,7 +96,7 @@ func (e *FaultError) Error() string {
 	if e.Index < 0 {
 		return e.Path + ": " + e.Message
 	}
-	return fmt.Sprintf("transform %d: %s: %s", e.Index+1, e.Path, e.Message)
+	return fmt.Sprintf("transforms.%d.%s: %s", e.Index, e.Path, e.Message)
 }
 
 // faults collects what is wrong in the settings of one transform.

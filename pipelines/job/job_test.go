@@ -189,7 +189,7 @@ func TestSinkChain(t *testing.T) {
 	for _, s := range chain.Steps {
 		labels = append(labels, s.Label())
 	}
-	if diff := cmp.Diff([]string{"when", "transform 1: cast"}, labels); diff != "" {
+	if diff := cmp.Diff([]string{"when", "transforms.0.cast"}, labels); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -1,9 +1,12 @@
 package job
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"reprise/io/connector"
 	"reprise/io/deadletter"
@@ -11,6 +14,7 @@ import (
 	"reprise/io/icebergio"
 	"reprise/io/journal"
 	"reprise/io/kafkaio"
+	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -65,34 +69,84 @@ func extension(f *fileio.SinkConfig) string {
 	return map[string]string{"": ".jsonl", "none": ".jsonl", "gzip": ".jsonl.gz", "zstd": ".jsonl.zst"}[f.Compress]
 }
 
-// From gives the job from a step on, as dead letters of the sink name it; in is the schema of what enters that step, for records of the job's source.
-// What stands before is left out, and so are the other sinks where the step is one sink's.
-func (j *Job) From(sink, step string, c *Compiled) (from *Job, in *record.Schema, err error) {
+// Place is where records that a queue holds go on in a job: behind some of its steps.
+type Place struct {
+	Sink   string // "": in what the sinks share
+	Passed int    // steps of the job that the records have passed there
+}
+
+// PlaceOf is the place of the step that dead letters name.
+func PlaceOf(sink, step string, c *Compiled) (Place, *record.Schema, error) {
+	chain, prefix := c.Shared, ""
+	if own := c.Sinks[sink]; sink != "" && own != nil {
+		if step == "sink "+sink {
+			return Place{sink, len(own.Steps)}, own.Out, nil
+		}
+		chain, prefix = own, "sink "+sink+" "
+	}
+	for i, s := range chain.Steps {
+		if label, ok := strings.CutPrefix(step, prefix); ok && s.Is(label) {
+			return Place{sink, i}, s.In, nil
+		}
+	}
+	return Place{}, nil, fail.Job("redrive.no_step", "the run's job has no step %q", step).WithFix("read the rows again, without --kept")
+}
+
+// From gives the job from a place in another one on, which it may differ from only behind that: what the records have passed must stand in it as well. What
+// stands before is left out, and so are the other sinks where the place is one sink's.
+func (j *Job) From(was *Job, at Place) (*Job, error) {
 	rest := *j
-	for _, s := range c.Shared.Steps {
-		if sink == "" && s.Label() == step {
-			rest.Transforms = j.Transforms[s.Index:]
-			return &rest, s.In, nil
+	if at.Sink == "" {
+		if err := samePrefix("transforms", was.Transforms, j.Transforms, at.Passed); err != nil {
+			return nil, err
+		}
+		rest.Transforms = j.Transforms[at.Passed:]
+		return &rest, nil
+	}
+	if err := samePrefix("transforms", was.Transforms, j.Transforms, max(len(was.Transforms), len(j.Transforms))); err != nil {
+		return nil, err
+	}
+	own, before := j.Sinks[at.Sink], was.Sinks[at.Sink]
+	passed := at.Passed
+	if at.Passed > 0 {
+		if own.When != before.When {
+			return nil, changedStep("sinks." + at.Sink + ".when")
+		}
+		if before.When != "" { // it is the first step
+			passed--
+		}
+		own.When = ""
+	}
+	if err := samePrefix("sinks."+at.Sink+".transforms", before.Transforms, own.Transforms, passed); err != nil {
+		return nil, err
+	}
+	own.Transforms = slices.Clone(own.Transforms[passed:])
+	rest.Transforms, rest.Sinks = nil, map[string]Sink{at.Sink: own}
+	return &rest, nil
+}
+
+// samePrefix checks that two lists of transforms begin with the same n steps. One may have been mended; then it is of the same kind, and does not
+// stand in another place as it was.
+func samePrefix(path string, was, is []transforms.Spec, n int) error {
+	for i := range n {
+		same := func(s transforms.Spec) bool { return s.Name == was[i].Name && bytes.Equal(compact(s.Config), compact(was[i].Config)) }
+		switch {
+		case i >= len(was) || i >= len(is) || was[i].Name != is[i].Name, !same(is[i]) && slices.ContainsFunc(is, same):
+			return changedStep(fmt.Sprintf("%s.%d", path, i))
 		}
 	}
-	own, ok := j.Sinks[sink]
-	if !ok {
-		return nil, nil, fail.Job("redrive.no_step", "the job has no step %q", step).WithFix("read the rows again, without --kept")
+	return nil
+}
+
+func changedStep(path string) error {
+	return fail.Job("redrive.changed", "the records that the queue holds have passed steps of the run's job which the other job does not begin with: %s differs", path).
+		WithFix("leave those steps as they were and put new ones behind them, or read the rows again, without --kept")
+}
+
+func compact(config []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, config) != nil {
+		return config
 	}
-	rest.Transforms = nil
-	if step == "sink "+sink {
-		rest.Sinks = map[string]Sink{sink: {Target: own.Target}}
-		return &rest, c.Sinks[sink].Out, nil
-	}
-	for _, s := range c.Sinks[sink].Steps {
-		if "sink "+sink+" "+s.Label() != step {
-			continue
-		}
-		if s.Index >= 0 {
-			own.When, own.Transforms = "", slices.Clone(own.Transforms[s.Index:])
-		}
-		rest.Sinks = map[string]Sink{sink: own}
-		return &rest, s.In, nil
-	}
-	return nil, nil, fail.Job("redrive.no_step", "the job has no step %q", step).WithFix("read the rows again, without --kept")
+	return b.Bytes()
 }

@@ -62,6 +62,13 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 	}
 	if c.DryRun {
 		printChosen(con.out, chosen)
+		for _, g := range chosen.Groups { // would they be sent?
+			p, err := r.Prepare(ctx, g)
+			if err != nil {
+				return err
+			}
+			p.Close()
+		}
 		return nil
 	}
 	for _, g := range chosen.Groups {

@@ -203,15 +203,14 @@ func grouped(n int64) string {
 // follower shows the attempts of runs while they go on, one after the other.
 type follower struct {
 	w      io.Writer
-	served *metrics.Server // that shows the run, too; may be nil
+	served *metrics.Server // that shows the run, too; may be nil, and is once it does: attempts of one run have the same metrics
 	shown  *progress
 }
 
 // attempt is a launch.Watch: it ends with the attempt before and shows the next one.
 func (f *follower) attempt(j journal.Journal, run string, attempt int, total journal.Total) (ended func()) {
-	if f.shown == nil { // attempts of one run have the same metrics
-		f.served.Show(j, run)
-	}
+	f.served.Show(j, run)
+	f.served = nil
 	f.stop()
 	f.shown = watch(f.w, j, run, attempt, total)
 	return f.stop

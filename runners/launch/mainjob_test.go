@@ -344,7 +344,7 @@ func deadKeys(t *testing.T, at target) map[string]bool {
 			if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
 				t.Fatal(err)
 			}
-			if l.Step != "transform 1: derive" || l.Code != "transform.expression" || l.Class != "permanent" {
+			if l.Step != "transforms.0.derive" || l.Code != "transform.expression" || l.Class != "permanent" {
 				t.Errorf("dead letter %+v", l)
 			}
 			keys[l.Key] = true

@@ -197,22 +197,17 @@ func (r Redrive) from(was, now *job.Job, g Group) (*job.Job, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	o := transforms.Options{Now: r.Run.Started}
-	compiled, err := was.Compile(source, o)
+	compiled, err := was.Compile(source, transforms.Options{Now: r.Run.Started})
 	if err != nil {
 		return nil, nil, err
 	}
-	from, in, err := was.From(g.Sink, g.Step, compiled)
+	at, in, err := job.PlaceOf(g.Sink, g.Step, compiled)
 	if err != nil {
 		return nil, nil, err
 	}
-	if now != was {
-		if compiled, err = now.Compile(source, o); err != nil {
-			return nil, nil, err
-		}
-		if from, _, err = now.From(g.Sink, g.Step, compiled); err != nil {
-			return nil, nil, err
-		}
+	from, err := now.From(was, at)
+	if err != nil {
+		return nil, nil, err
 	}
 	schema, err := in.MarshalBinary()
 	return from, schema, err

@@ -85,7 +85,7 @@ type DeadLetter struct {
 	Raw      []byte
 	Place    *Place // of such a row without a key; nil: it cannot be read again
 	Run      string
-	Step     string // "source", "transform 2: cast", "sink search"
+	Step     string // "source", "transforms.1.cast", "sink search"
 	Sink     string // the sink that did not get the record; "" where none got it
 	Class    string // of package fail
 	Code     string
