@@ -124,6 +124,9 @@ func (o *tableSource) request(ctx context.Context, list string, s scan, state []
 	err := retry(ctx, connector.DefaultRetry.Deadline, func() (came, error) {
 		a.sent = time.Now()
 		rows := size.rows()
+		if most, _ := connector.Largest(ctx); most > 0 {
+			rows = min(rows, most)
+		}
 		var err error
 		a.iter, err = o.query(ctx, list, s, state, rows)
 		switch {

@@ -80,8 +80,9 @@ type Batcher struct {
 	flying sync.WaitGroup
 	wrote  atomic.Int64 // requests that wrote something
 
-	batch []*record.Record
-	bytes int
+	batch      []*record.Record
+	bytes      int
+	rows, most int // records and bytes that the batch may have
 }
 
 // NewBatcher gives a Writer over write. ctx bounds its whole life.
@@ -100,7 +101,17 @@ func (b *Batcher) Write(ctx context.Context, r *record.Record) error {
 		return context.Cause(b.ctx)
 	}
 	size := r.Size()
-	if len(b.batch) > 0 && (len(b.batch) >= b.limits.Rows || b.bytes+size > b.limits.Bytes) {
+	if len(b.batch) == 0 {
+		b.rows, b.most = b.limits.Rows, b.limits.Bytes
+		records, bytes := Largest(b.ctx)
+		if records > 0 {
+			b.rows = min(b.rows, records)
+		}
+		if bytes > 0 {
+			b.most = int(min(int64(b.most), bytes))
+		}
+	}
+	if len(b.batch) > 0 && (len(b.batch) >= b.rows || b.bytes+size > b.most) {
 		if err := b.send(ctx); err != nil {
 			return err
 		}

@@ -13,6 +13,22 @@ type Gate interface {
 	Enter(ctx context.Context, records int, bytes int64) (leave func(records int, bytes int64, err error), err error)
 }
 
+// Measure is a Gate that says how large requests should be, so that a rate is kept from one moment to the next as well.
+type Measure interface {
+	Gate
+
+	// Largest is what a request should carry at most; 0: it may be as large as it likes.
+	Largest() (records int, bytes int64)
+}
+
+// Largest asks the gate of a context.
+func Largest(ctx context.Context) (records int, bytes int64) {
+	if m, ok := ctx.Value(gateKey{}).(Measure); ok {
+		return m.Largest()
+	}
+	return 0, 0
+}
+
 type gateKey struct{}
 
 // WithGate gives a context whose requests pass a gate. It travels in the context, as a deadline does, since it concerns

@@ -129,7 +129,9 @@ func (j *Job) From(was *Job, at Place) (*Job, error) {
 // stand in another place as it was.
 func samePrefix(path string, was, is []transforms.Spec, n int) error {
 	for i := range n {
-		same := func(s transforms.Spec) bool { return s.Name == was[i].Name && bytes.Equal(compact(s.Config), compact(was[i].Config)) }
+		same := func(s transforms.Spec) bool {
+			return s.Name == was[i].Name && bytes.Equal(compact(s.Config), compact(was[i].Config))
+		}
 		switch {
 		case i >= len(was) || i >= len(is) || was[i].Name != is[i].Name, !same(is[i]) && slices.ContainsFunc(is, same):
 			return changedStep(fmt.Sprintf("%s.%d", path, i))

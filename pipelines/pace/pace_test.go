@@ -20,6 +20,7 @@ import (
 	"reprise/io/connector"
 	"reprise/io/journal"
 	"reprise/transforms/fail"
+	"reprise/transforms/record"
 )
 
 func quiet(c Config) *Pace { return New(c, "w", Options{Log: slog.New(slog.DiscardHandler)}) }
@@ -72,6 +73,57 @@ func TestNothingPassesBeforeTheFirstApply(t *testing.T) {
 		p.Apply(journal.Control{}, nil)
 		if e := <-err; e != nil || p.Waiting() != "" {
 			t.Errorf("%v, waiting %q", e, p.Waiting())
+		}
+	})
+}
+
+// A sink that would gather large batches keeps its rate over any second, the first one included.
+func TestRateIsEvenWhateverTheBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, seconds = 250, 20
+		p, gate := opened(Config{Rates: map[string]journal.Rate{"sink": {Records: rate}}})
+		ctx, cancel := context.WithCancel(connector.WithGate(t.Context(), gate))
+		defer cancel()
+		var mu sync.Mutex
+		var times []time.Time
+		write := func(_ context.Context, batch []*record.Record) []connector.Result {
+			mu.Lock()
+			defer mu.Unlock()
+			for range batch {
+				times = append(times, time.Now())
+			}
+			return make([]connector.Result, len(batch))
+		}
+		b := connector.NewBatcher(ctx, connector.BatchLimits{Rows: 5000, Bytes: 1 << 30, InFlight: 4}, connector.DefaultRetry, write, func([]connector.Result) {})
+		defer b.Close()
+		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}}, "id")
+		var driving sync.WaitGroup
+		driving.Go(func() { drive(p, journal.Control{}, (seconds+2)*time.Second) })
+		defer driving.Wait()
+		began := time.Now()
+		for i := range rate * seconds {
+			if err := b.Write(ctx, &record.Record{Schema: schema, Values: []record.Value{record.Number(record.Int, int64(i))}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if took := time.Since(began); took > (seconds+1)*time.Second {
+			t.Errorf("%d records took %v", rate*seconds, took)
+		}
+		for second := range seconds {
+			from, n := began.Add(time.Duration(second)*time.Second), 0
+			for _, at := range times {
+				if !at.Before(from) && at.Before(from.Add(time.Second)) {
+					n++
+				}
+			}
+			if n > rate*13/10 {
+				t.Errorf("%d records in second %d, at a rate of %d", n, second, rate)
+			}
 		}
 	})
 }

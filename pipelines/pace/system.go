@@ -75,7 +75,20 @@ func newSystem(name string, c *settings, log *slog.Logger) *system {
 	return s
 }
 
-var _ connector.Gate = (*system)(nil)
+var _ connector.Measure = (*system)(nil)
+
+// Largest implements connector.Measure: what the bucket holds, where the run has a rate. A larger request passes too, but then nothing else does for a while.
+func (s *system) Largest() (records int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if share := s.quotas[inRecords].share; s.rate[inRecords] > 0 && !math.IsInf(share, 1) {
+		records = max(1, int(share*burst))
+	}
+	if share := s.quotas[inBytes].share; s.rate[inBytes] > 0 && !math.IsInf(share, 1) {
+		bytes = max(1, int64(share*burst))
+	}
+	return records, bytes
+}
 
 // request is one that has passed.
 type request struct {
