@@ -121,9 +121,14 @@ func TestEmptyKeyValuesAreDeadLettersAtAnyPage(t *testing.T) {
 // More deleted rows in a partition than the server reads at once are no end of a run: what lives among them and elsewhere is read, once.
 func TestDeletedRowsBeyondWhatTheServerReadsAtOnce(t *testing.T) {
 	t.Parallel()
-	const threshold, deleted = 500, 2500
-	server := services.Own(t, services.Cassandra, services.Env(fmt.Sprintf("CASSANDRA_YAML=tombstone_warn_threshold: 400\ntombstone_failure_threshold: %d", threshold)))
-	db := newDatabase(t, server.Addr)
+	deletedRows(t, services.Own(t, services.Cassandra, services.Env("CASSANDRA_YAML="+fewTombstones)).Addr)
+}
+
+const fewTombstones = "tombstone_warn_threshold: 400\ntombstone_failure_threshold: 500"
+
+func deletedRows(t *testing.T, addr string) {
+	const deleted = 2500
+	db := newDatabase(t, addr)
 	db.exec(t, "CREATE TABLE %s (p text, c timeuuid, n int, s text static, v text, PRIMARY KEY (p, c, n))")
 	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := map[string]int{}

@@ -1,7 +1,6 @@
 package cassandraio
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -61,7 +60,7 @@ func loadSource(ctx context.Context, session *gocql.Session, c SourceConfig, nee
 		return nil, fail.Job("cassandra.counter", "%s.%s holds counters, which cannot be reprocessed: writing one again would count twice", c.Keyspace, c.Table).
 			WithFix("read another table")
 	}
-	all, err := loadColumns(ctx, session, c)
+	all, err := loadColumns(ctx, session, c.Keyspace, c.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -141,44 +140,8 @@ func didYouMean(word string, known []string, otherwise string) string {
 	return otherwise
 }
 
-// sourceColumn is a column with its order, "desc" or not.
-type sourceColumn struct {
-	tableColumn
-	order string
-}
-
-// loadColumns reads the columns of a table: the key's in order, then the others by name, as SELECT * has them. The type of a column
-// that cannot be read is only an error when the column is chosen.
-func loadColumns(ctx context.Context, session *gocql.Session, c SourceConfig) ([]sourceColumn, error) {
-	udts, err := loadTypes(ctx, session, c.Keyspace)
-	if err != nil {
-		return nil, err
-	}
-	rows := session.Query("SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
-		c.Keyspace, c.Table).WithContext(ctx).Iter()
-	var all []sourceColumn
-	for col := (sourceColumn{}); rows.Scan(&col.name, &col.cql, &col.kind, &col.position, &col.order); {
-		col.typ, col.err = record.ParseType(col.cql, udts)
-		all = append(all, col)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, classify(err)
-	}
-	rank := map[string]int{"partition_key": 0, "clustering": 1}
-	part := func(col sourceColumn) int {
-		if r, ok := rank[col.kind]; ok {
-			return r
-		}
-		return 2
-	}
-	slices.SortFunc(all, func(a, b sourceColumn) int {
-		return cmp.Or(cmp.Compare(part(a), part(b)), cmp.Compare(a.position, b.position), cmp.Compare(a.name, b.name))
-	})
-	return all, nil
-}
-
 // choose takes the columns that the settings name.
-func (t *table) choose(c SourceConfig, all []sourceColumn) error {
+func (t *table) choose(c SourceConfig, all []tableColumn) error {
 	var names []string
 	for _, col := range all {
 		names = append(names, col.name)
@@ -255,7 +218,7 @@ func (t *table) choose(c SourceConfig, all []sourceColumn) error {
 }
 
 // chooseTimed takes the columns whose cells give the version: those that are read, or all where only the key is.
-func (t *table) chooseTimed(all []sourceColumn) {
+func (t *table) chooseTimed(all []tableColumn) {
 	columns := t.columns
 	if !slices.ContainsFunc(columns, column.isTimed) {
 		columns = nil

@@ -197,22 +197,51 @@ func quoteAll(names []string) string {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// loadTable reads the columns of a table, those of the partition key in its order.
-func loadTable(ctx context.Context, session *gocql.Session, keyspace, table string) ([]tableColumn, error) {
+// loadColumns reads the columns of a table: the key's in order, then the others by name, as SELECT * has them; none where there is no such table. The type of a
+// column that cannot be read is only an error when the column is needed.
+//
+// Tables WITH COMPACT STORAGE, as Thrift made them, have columns that CQL does not show: one of type "empty", and in those without clustering columns a clustering
+// column and a value that are not there, while their own columns are called static (Cassandra's TableMetadata.CompactTableMetadata).
+func loadColumns(ctx context.Context, session *gocql.Session, keyspace, table string) ([]tableColumn, error) {
 	udts, err := loadTypes(ctx, session, keyspace)
 	if err != nil {
 		return nil, err
 	}
-	rows := session.Query("SELECT column_name, type, kind, position FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
+	var flags []string
+	err = session.Query("SELECT flags FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?", keyspace, table).WithContext(ctx).Scan(&flags)
+	isTable := err == nil
+	if err != nil && !errors.Is(err, gocql.ErrNotFound) {
+		return nil, classify(err)
+	}
+	thrift := isTable && !slices.Contains(flags, "compound") && !slices.Contains(flags, "dense") && !slices.Contains(flags, "super")
+	rows := session.Query("SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
 		keyspace, table).WithContext(ctx).Iter()
-	var columns []tableColumn
-	var c tableColumn
-	for rows.Scan(&c.name, &c.cql, &c.kind, &c.position) {
+	var all []tableColumn
+	for c := (tableColumn{}); rows.Scan(&c.name, &c.cql, &c.kind, &c.position, &c.order); {
+		switch {
+		case c.cql == "empty", thrift && (c.kind == "clustering" || c.kind == "regular"):
+			continue
+		case thrift && c.kind == "static":
+			c.kind = "regular"
+		}
 		c.typ, c.err = record.ParseType(c.cql, udts)
-		columns = append(columns, c)
+		all = append(all, c)
 	}
 	if err := rows.Close(); err != nil {
 		return nil, classify(err)
+	}
+	rank := map[string]int{"partition_key": -2, "clustering": -1}
+	slices.SortFunc(all, func(a, b tableColumn) int {
+		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.position, b.position), cmp.Compare(a.name, b.name))
+	})
+	return all, nil
+}
+
+// loadTable reads the columns of a table that is written to.
+func loadTable(ctx context.Context, session *gocql.Session, keyspace, table string) ([]tableColumn, error) {
+	columns, err := loadColumns(ctx, session, keyspace, table)
+	if err != nil {
+		return nil, err
 	}
 	if len(columns) == 0 {
 		var name string
@@ -225,7 +254,14 @@ func loadTable(ctx context.Context, session *gocql.Session, keyspace, table stri
 		}
 		return nil, fail.Job("cassandra.no_table", "there is no table %s.%s", keyspace, table).WithFix("create it, or set create: true")
 	}
-	slices.SortFunc(columns, func(a, b tableColumn) int { return cmp.Compare(a.position, b.position) })
+	var name string
+	err = session.Query("SELECT base_table_name FROM system_schema.views WHERE keyspace_name = ? AND view_name = ?", keyspace, table).WithContext(ctx).Scan(&name)
+	switch {
+	case err == nil:
+		return nil, fail.Job("cassandra.view", "%s.%s is a materialized view, which takes no writes", keyspace, table).WithFix("write to its table, %s", name)
+	case !errors.Is(err, gocql.ErrNotFound):
+		return nil, classify(err)
+	}
 	return columns, nil
 }
 
