@@ -29,7 +29,7 @@ type Instance struct {
 // Option is a setting of a server of one's own.
 type Option func(*Instance)
 
-// Nodes makes a cluster; node I is at 127.0.0.I. Of the services here Cassandra, Elasticsearch and Flink can.
+// Nodes makes a cluster; node I is at 127.0.0.I. Of the services here Cassandra, Elasticsearch, OpenSearch and Flink can.
 func Nodes(n int) Option { return func(i *Instance) { i.nodes = n } }
 
 // Env sets variables of the launcher's environment, NAME=VALUE; its help tells which it knows. Security: CASSANDRA_AUTH=1 (user
@@ -96,7 +96,7 @@ func (i *Instance) run(args ...string) {
 	launch(i.t, i.service, i.env, append(args, i.args...)...)
 }
 
-// A server takes its ports from one block: PORT and up to 40 more, Elasticsearch also PORT+100. The blocks lie below the
+// A server takes its ports from one block: PORT and up to 40 more, Elasticsearch and OpenSearch also PORT+100. The blocks lie below the
 // ports that the kernel gives to clients.
 const (
 	firstBlock = 20000
