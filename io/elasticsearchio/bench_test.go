@@ -109,7 +109,7 @@ func timed(b *testing.B, run func() error) time.Duration {
 // benchIndex makes an index for the length of the benchmark.
 func benchIndex(b *testing.B, addr string) string {
 	index := services.Name(b)
-	mapping, err := json.Marshal(map[string]any{"mappings": derive(iotest.AssetSchema().Fields), "settings": map[string]any{"number_of_replicas": 0}})
+	mapping, err := json.Marshal(map[string]any{"mappings": derive(iotest.AssetSchema().Fields, product{}), "settings": map[string]any{"number_of_replicas": 0}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -24,12 +26,14 @@ const maxID = 512
 // format turns records into the lines of a bulk body.
 type format struct {
 	index, id, routing *connector.Template // index nil: the request names it; routing nil: none
-	names              [][]byte            // for each field of the schema, `"name":`; nil: not in the document
+	names              [][]byte            // for each field of the schema, `"name":`; nil: not in the document, or the rest of one
+	rest               int                 // the field with the rest of a document; -1: there is none
+	shape              shape               // of the other fields of documents
 }
 
 // newFormat checks the settings against the schema.
 func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
-	f := &format{names: make([][]byte, len(schema.Fields))}
+	f := &format{names: make([][]byte, len(schema.Fields)), rest: -1}
 	for _, t := range []struct {
 		path, text string
 		to         **connector.Template
@@ -50,10 +54,52 @@ func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := allowed(fields); err != nil {
+		return nil, err
+	}
 	for _, field := range fields {
-		f.names[schema.Index(field.Name)] = append(record.AppendQuoted(nil, field.Name), ':')
+		i := schema.Index(field.Name)
+		switch {
+		case field.Name != restName:
+			f.names[i] = append(record.AppendQuoted(nil, field.Name), ':')
+		case field.Type.Kind != record.Text:
+			return nil, fail.Job("elasticsearch.fields", "the field %s is a %s; it is merged into the document, and so must be a text with a JSON object", restName, field.Type).
+				WithFix("rename it by a transform: rename: {%s: rest}", restName)
+		default:
+			f.rest = i
+		}
+	}
+	f.shape, err = newShape(schema.Fields, func(i int) bool { return f.names[i] == nil }, nil, false)
+	if err != nil {
+		return nil, fail.Job("elasticsearch.fields", "field %w", err).WithFix("rename it by a transform, or leave it out with exclude")
 	}
 	return f, nil
+}
+
+// metadata are names that a document's fields cannot have.
+var metadata = []string{"_id", "_index", "_routing", "_source", "_version", "_seq_no", "_primary_term", "_type", "_ignored", "_field_names", "_nested_path", "_tier",
+	"_data_stream_timestamp", "_ignored_source"}
+
+// allowed refuses fields whose names no document can have.
+func allowed(fields []record.Field) error {
+	var kept, empty []string
+	for _, f := range fields {
+		switch {
+		case slices.Contains(metadata, f.Name):
+			kept = append(kept, f.Name)
+		case slices.ContainsFunc(strings.Split(f.Name, "."), func(part string) bool { return strings.TrimSpace(part) == "" }):
+			empty = append(empty, strconv.Quote(f.Name))
+		}
+	}
+	switch {
+	case kept != nil:
+		return fail.Job("elasticsearch.field_name", "the server keeps these names for itself, so that no document can have them as fields: %s", strings.Join(kept, ", ")).
+			WithFix("rename the fields by a transform, as in rename: {%s: doc%s}, or leave them out of the document: exclude: [%s]", kept[0], kept[0], strings.Join(kept, ", "))
+	case empty != nil:
+		return fail.Job("elasticsearch.field_name", "a dot in a name stands for an object, whose name is empty here: %s", strings.Join(empty, ", ")).
+			WithFix("rename the fields by a transform")
+	}
+	return nil
 }
 
 // documentFields are the fields of the schema that documents have.
@@ -111,6 +157,7 @@ func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
 	if r.Op == record.Delete {
 		return b, nil
 	}
+	from := len(b)
 	b = append(b, '{')
 	separator := false
 	for i, name := range f.names {
@@ -124,7 +171,15 @@ func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
 		b = append(b, name...)
 		b = r.Values[i].AppendJSON(b, r.Schema.Fields[i].Type)
 	}
-	return append(b, '}', '\n'), nil
+	b = append(b, '}')
+	if f.rest >= 0 && !r.Values[f.rest].IsNull() {
+		whole, err := f.withRest(string(b[from:]), r.Values[f.rest].Str())
+		if err != nil {
+			return b, err
+		}
+		b = append(b[:from], whole...)
+	}
+	return append(b, '\n'), nil
 }
 
 // appendTemplate appends the rest of a JSON string whose opening quote stands at the end of b, and gives the number of bytes

@@ -11,7 +11,16 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	own := services.Own(t, services.Elasticsearch)
+	for _, service := range servers {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			testConformance(t, service)
+		})
+	}
+}
+
+func testConformance(t *testing.T, service services.Service) {
+	own := services.Own(t, service)
 	es := server{t, "http://" + own.Addr}
 	prefix := name(t)
 	index := func(target string) string { return prefix + "-" + target }

@@ -31,7 +31,7 @@ func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i i
 	if err != nil {
 		return err
 	}
-	f := finder{opened: o}
+	f := finder{opened: o, learned: &learned{at: map[string]bool{}}}
 	for _, t := range []struct {
 		path, text string
 		to         **connector.Template
@@ -73,6 +73,13 @@ func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i i
 type finder struct {
 	*opened
 	index, id, routing *connector.Template
+	learned            *learned
+}
+
+// learned are the indices whose mappings a Find has looked at.
+type learned struct {
+	mu sync.Mutex
+	at map[string]bool
 }
 
 // wanted is one document of a request.
@@ -118,12 +125,41 @@ func (f finder) find(ctx context.Context, keys []*record.Record) ([]connector.Pa
 			docs = append(docs, w)
 		}
 	}
+	if err := f.learn(ctx, docs); err != nil {
+		return nil, err
+	}
 	for batch := range slices.Chunk(docs, findRows) {
 		if err := f.get(ctx, batch, func(w wanted, h hit) { f.add(&pages[w.of], h, keys[w.of].Origin) }); err != nil {
 			return nil, err
 		}
 	}
 	return pages, nil
+}
+
+// learn looks at the mappings of indices that were not there when the source was opened.
+func (f finder) learn(ctx context.Context, docs []wanted) error {
+	f.learned.mu.Lock()
+	defer f.learned.mu.Unlock()
+	for _, w := range docs {
+		if _, ok := f.known(w.Index); ok || f.learned.at[w.Index] || !isIndexName(w.Index) {
+			continue
+		}
+		f.learned.at[w.Index] = true
+		var found map[string]index
+		err := connector.Request(ctx, f.config.retry(), func() (_ int, _ int64, err error) {
+			found, err = f.client.indices(ctx, w.Index)
+			return 0, 0, readError(err)
+		})
+		if err != nil {
+			return err
+		}
+		for name, idx := range found {
+			if err := f.know(name, &idx.Mappings); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // get gives the documents that are there. What is too large together it gets in halves.

@@ -57,7 +57,7 @@ func everything(t testing.TB) *record.Schema {
 }
 
 func TestDerive(t *testing.T) {
-	got, err := json.MarshalIndent(derive(everything(t).Fields), "", "  ")
+	got, err := json.MarshalIndent(derive(everything(t).Fields, product{}), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestDerive(t *testing.T) {
 // What is derived from a schema fits the schema.
 func TestDerivedFits(t *testing.T) {
 	fields := everything(t).Fields
-	mapping, err := parseMapping(derive(fields))
+	mapping, err := parseMapping(derive(fields, product{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +130,12 @@ func TestConflicts(t *testing.T) {
 
 func TestConflictsOfNames(t *testing.T) {
 	text := record.Of(record.Text)
-	fields := []record.Field{{Name: "_id", Type: text}, {Name: "a.b", Type: text}, {Name: "new", Type: text}}
+	fields := []record.Field{{Name: "a.b", Type: text}, {Name: "new", Type: text}}
 	var mapping property
 	if err := json.Unmarshal([]byte(`{"dynamic":"strict","properties":{"a":{"properties":{"b":{"type":"long"}}}}}`), &mapping); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"_id: the name is the server's own", "a.b (text): the index has long", "new (text): not in the mapping, whose dynamic is strict"}
+	want := []string{"a.b (text): the index has long", "new (text): not in the mapping, whose dynamic is strict"}
 	if diff := cmp.Diff(want, conflicts(fields, &mapping)); diff != "" {
 		t.Error(diff)
 	}

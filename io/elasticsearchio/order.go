@@ -224,8 +224,8 @@ func (o order) sort() (by []any) {
 	return by
 }
 
-// lastShard is a sort value of _shard_doc after that of any document.
-const lastShard = math.MaxInt64
+// lastTie is a sort value after that of any document of the same position.
+const lastTie = math.MaxInt64
 
 // within is a query for what has a value in each field of the order and lies after a position and up to another one; nil: open. It lets some
 // more through: it only bounds the first field in which the positions differ, since ranges with an open end cost the server as much as all that

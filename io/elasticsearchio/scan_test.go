@@ -340,7 +340,8 @@ func TestSchemaRefuses(t *testing.T) {
 		{`{"_source":{"includes":["id","t*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{`without (all of) the field "asset_type"`}},
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Version = "title" }, "elasticsearch.version", []string{"no field of type timestamp"}},
 		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","size":[1,2]}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{"field size: [1,2]", `id: "text", size: "list<bigint>"`}},
-		{`{"properties":{"id":{"type":"keyword"},"at":{"type":"geo_point"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{"at: the type geo_point stands for several forms"}},
+		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","more":null}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{`what the mapping does not have: "more" has no`, `id: "text", size: "bigint", _rest: "text"`}},
+		{`{"properties":{"id":{"type":"keyword"},"at":{"type":"date"}}}`, `{"id":"a","at":"2024-05-01T00:00:00.123456Z"}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{`digits below milliseconds`, `at: "text"`}},
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Fields, c.Key = nil, []string{"key"} }, "elasticsearch.fields", []string{`"key"`}},
 	} {
 		index := es.index(fmt.Sprintf("%s-%d", name(t), n))
@@ -426,7 +427,7 @@ func TestInfer(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
-	if got := iotest.JSON(read(t, s, connector.PlanOptions{}).records["a"]); got != `{"at":"2024-05-01T00:00:00.000Z","day":"2024-05-02","host":"10.0.0.1","id":"a","labels":{"x":"y"},"owner":{"age":null,"name":"N"},"parts":[{"n":1},{"n":2}],"score":1.5,"size":7,"title":"T"}` {
+	if got := iotest.JSON(read(t, s, connector.PlanOptions{}).records["a"]); got != `{"at":"2024-05-01T00:00:00.000Z","day":"2024-05-02","host":"10.0.0.1","id":"a","labels":{"x":"y"},"owner":{"name":"N"},"parts":[{"n":1},{"n":2}],"score":1.5,"size":7,"title":"T"}` {
 		t.Error(got)
 	}
 

@@ -58,6 +58,8 @@ type opened struct {
 	pattern string // of the indices
 	indices map[string]*readIndex
 	fixed   bool // no index by record
+
+	openSearch bool
 	documents
 }
 
@@ -95,9 +97,14 @@ func (s *Source) open(ctx context.Context, deadline time.Duration) (*opened, err
 
 // look looks at the indices and makes the schema.
 func (o *opened) look(ctx context.Context) error {
-	if err := checkVersion(ctx, o.client); err != nil {
+	is, err := o.client.product(ctx)
+	if err == nil {
+		err = is.check()
+	}
+	if err != nil {
 		return readError(err)
 	}
+	o.openSearch = is.openSearch
 	template, err := connector.ParseTemplate(o.config.Index, nil)
 	if err != nil {
 		return fail.Job("elasticsearch.template", "index: %w", err)
@@ -144,22 +151,28 @@ func (o *opened) unlessEmpty(ctx context.Context, name string, unmapped error) e
 
 func (o *opened) makeSchema(all map[string]index) error {
 	fields := []record.Field(o.config.Fields)
+	d := &o.documents
+	*d = documents{version: -1, max: int(o.config.MaxDocument.Or(64 << 20)), cut: fields != nil, shapes: map[string]shapes{}}
 	if fields == nil {
 		var err error
 		if fields, err = o.infer(all); err != nil {
 			return err
 		}
+		d.whole, d.unnamed = true, refuse
 	}
 	if o.config.OnlyKeys {
 		fields = slices.DeleteFunc(slices.Clone(fields), func(f record.Field) bool {
 			return !slices.Contains(o.config.Key, f.Name) && f.Name != o.config.Version
 		})
+		d.whole, d.unnamed = false, passOver
 	}
 	schema, err := record.NewSchema(fields, o.config.Key...)
 	if err != nil {
 		return fail.Job("elasticsearch.fields", "the fields of %s: %w", o.pattern, err).WithFix("there are %s", connector.Fields(fields).Names())
 	}
-	o.documents = documents{schema: schema, version: -1, max: int(o.config.MaxDocument.Or(64 << 20))}
+	if d.schema, d.rest = schema, schema.Index(restName); d.rest >= 0 {
+		d.whole, d.unnamed = true, keep
+	}
 	if v := o.config.Version; v != "" && v != metaVersion {
 		if o.version = schema.Index(v); o.version < 0 || !connector.IsVersion(fields[o.version].Type) {
 			return fail.Job("elasticsearch.version", "the version %q is no field of type timestamp, timeuuid or bigint", v).
@@ -173,8 +186,14 @@ func (o *opened) makeSchema(all map[string]index) error {
 				return fail.Job("elasticsearch.no_source", "%s", why).WithFix("read another index, or name fields without it")
 			}
 		}
-		if !isMeta(f.Name) {
+		if !isMeta(f.Name) && !d.whole {
 			o.includes = append(o.includes, f.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		mapping := all[name].Mappings
+		if err := d.know(name, &mapping); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -200,7 +219,13 @@ func (o *opened) infer(all map[string]index) ([]record.Field, error) {
 			all[name] = idx
 		}
 	}
-	found, err := merge(all)
+	found, rest, err := merge(all)
+	if rest && !o.config.OnlyKeys {
+		if slices.ContainsFunc(found, func(f record.Field) bool { return f.Name == restName }) {
+			return nil, cannotInfer("there is a field %s", restName)
+		}
+		found = append(found, record.Field{Name: restName, Type: record.Of(record.Text)})
+	}
 	return append(fields, found...), err
 }
 
@@ -307,8 +332,11 @@ func (o *opened) sample(ctx context.Context) error {
 		if o.config.Fields != nil {
 			continue
 		}
-		if _, err := o.record(h); err != nil && err.Code == "elasticsearch.decode" {
-			return cannotInfer("document %q of %s: %s", h.id, h.index, err.Message).WithFix("name the fields and their types: fields: {%s}", o.suggest(a.hits))
+		if _, err := o.record(h); err != nil && (err.Code == "elasticsearch.decode" || err.Code == "elasticsearch.unmapped") {
+			key := slices.DeleteFunc(slices.Clone(o.schema.Fields), func(f record.Field) bool { return !slices.Contains(o.config.Key, f.Name) })
+			return cannotInfer("document %q of %s: %s", h.id, h.index, err.Message).WithFix(
+				"name the fields and their types, and %s for what else there is: fields: {%s}; or read all but the key as one JSON text: fields: {%s}",
+				restName, o.suggest(o.schema.Fields, a.hits), o.suggest(key, nil))
 		}
 	}
 	if len(a.hits) > 0 && o.config.Version == "" && newest < counters {
@@ -318,23 +346,29 @@ func (o *opened) sample(ctx context.Context) error {
 	return nil
 }
 
-// suggest is the fields with lists where documents have lists.
-func (o *opened) suggest(hits []hit) string {
-	lists := map[string]bool{}
-	for _, h := range hits {
-		_ = record.JSONParts(h.source, func(name, value string) error {
-			lists[name] = lists[name] || value[0] == '['
-			return nil
-		})
-	}
+// suggest is some fields with types that documents become: lists where they have lists, and texts of times that are finer than milliseconds.
+func (o *opened) suggest(fields []record.Field, hits []hit) string {
 	var all []string
-	for _, f := range o.schema.Fields {
-		if lists[f.Name] && f.Type.Kind != record.List {
-			f.Type = record.ListOf(f.Type)
+	for _, f := range fields {
+		if f.Name == restName {
+			continue
+		}
+		for _, h := range hits {
+			s, _ := o.known(h.index)
+			_ = record.JSONParts(h.source, func(name, value string) error {
+				if p := s.all[name]; name == f.Name && p != nil {
+					if _, _, err := p.value(value, keep, false); err != nil && value[0] == '[' && p.typ.Kind != record.List {
+						f.Type = record.ListOf(p.typ)
+					} else if err != nil && p.dates != nil {
+						f.Type = record.Of(record.Text)
+					}
+				}
+				return nil
+			})
 		}
 		all = append(all, fmt.Sprintf("%s: %q", f.Name, f.Type.String()))
 	}
-	return strings.Join(all, ", ")
+	return strings.Join(append(all, restName+`: "text"`), ", ")
 }
 
 // body is that of a search for documents: of an index, within its own conditions and further ones.

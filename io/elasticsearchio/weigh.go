@@ -66,7 +66,7 @@ func (s *Sink) Weigh(ctx context.Context, schema *record.Schema, sample []*recor
 	own.Create = &create
 	temporary := NewSink(own)
 	defer temporary.Close()
-	body, err := temporary.body(connector.Run{Job: "advise"}, fields)
+	body, err := temporary.body(ctx, c, connector.Run{Job: "advise"}, fields)
 	if err != nil {
 		return nil, err
 	}
