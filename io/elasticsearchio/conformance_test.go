@@ -11,20 +11,21 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for _, service := range servers {
-		t.Run(string(service), func(t *testing.T) {
-			t.Parallel()
-			testConformance(t, service)
-		})
-	}
+	own := services.Own(t, services.Elasticsearch)
+	testConformance(t, server{t, "http://" + own.Addr}, own)
 }
 
-func testConformance(t *testing.T, service services.Service) {
-	own := services.Own(t, service)
-	es := server{t, "http://" + own.Addr}
+// The same without outages, which look the same from here.
+func TestConformanceOpenSearch(t *testing.T) {
+	t.Parallel()
+	testConformance(t, sharedOf(t, services.OpenSearch), nil)
+}
+
+func testConformance(t *testing.T, es server, own *services.Instance) {
 	prefix := name(t)
 	index := func(target string) string { return prefix + "-" + target }
-	iotest.TestSink(t, iotest.Sink{
+	t.Cleanup(func() { es.call("DELETE", "/"+prefix+"-*", nil) })
+	suite := iotest.Sink{
 		New: func(t *testing.T, target string) connector.Sink {
 			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{}})
 		},
@@ -37,6 +38,9 @@ func testConformance(t *testing.T, service services.Service) {
 			r.Values[0] = record.String(string(make([]byte, 513)))
 			return r
 		},
-		Server: own,
-	})
+	}
+	if own != nil {
+		suite.Server = own
+	}
+	iotest.TestSink(t, suite)
 }

@@ -253,7 +253,11 @@ func (o order) within(after, upTo []byte) ([]any, error) {
 			bounds["gte"] = f.bound(low[i])
 		}
 		if high != nil {
-			bounds["lte"] = f.bound(high[i])
+			name, bound := "lte", f.bound(high[i])
+			if ms, ok := bound.(int64); ok && f.kind == byDate && ms < math.MaxInt64 {
+				name, bound = "lt", ms+1 // with lte OpenSearch leaves out what equals a bound before 1970
+			}
+			bounds[name] = bound
 		}
 		if len(bounds) == 0 {
 			break

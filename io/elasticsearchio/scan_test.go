@@ -54,11 +54,20 @@ func keys(records map[string]*record.Record) []string { return slices.Sorted(map
 // Whatever the order and the splits, each document comes once: also those that share their values, have several, or none.
 func TestOrders(t *testing.T) {
 	t.Parallel()
-	es := shared(t)
+	for _, service := range servers {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			testOrders(t, sharedOf(t, service))
+		})
+	}
+}
+
+func testOrders(t *testing.T, es server) {
 	index := es.index(name(t))
 	es.must("PUT", "/"+index, `{"settings":{"number_of_shards":3},"mappings":{"properties":{
 		"id":{"type":"text","fields":{"keyword":{"type":"keyword","ignore_above":8}}},
-		"kind":{"type":"keyword"},"n":{"type":"long"},"f":{"type":"float"},"h":{"type":"half_float"},"t":{"type":"date"},"ns":{"type":"date_nanos"},"ip":{"type":"ip"}}}}`)
+		"kind":{"type":"keyword"},"n":{"type":"long"},"f":{"type":"float"},"h":{"type":"half_float"},"t":{"type":"date"},"ns":{"type":"date_nanos"},"ip":{"type":"ip"},
+		"day":{"type":"date","format":"yyyy-MM-dd"},"s":{"type":"date","format":"epoch_second"}}}}`)
 	const all = 700
 	var docs []string
 	for i := range all {
@@ -80,11 +89,11 @@ func TestOrders(t *testing.T) {
 		if at.Year() < 1970 { // the server's earliest
 			nanos = `"1970-01-01T00:00:00Z"`
 		}
-		docs = append(docs, fmt.Sprintf(`{"id":%q,"kind":%s,"n":%d,"f":%v,"h":%v,"t":%q,"ns":%s,"ip":"%d.0.0.%d"}`, id, kind, i-350, float32(i%13)*1.1,
-			float32(i)/3, at.Format(time.RFC3339), nanos, i%3, i%256))
+		docs = append(docs, fmt.Sprintf(`{"id":%q,"kind":%s,"n":%d,"f":%v,"h":%v,"t":%q,"ns":%s,"ip":"%d.0.0.%d","day":%q,"s":%d}`, id, kind, i-350, float32(i%13)*1.1,
+			float32(i)/3, at.Format(time.RFC3339), nanos, i%3, i%256, at.Format(time.DateOnly), at.Unix()))
 	}
 	es.bulk(index, docs...)
-	for _, order := range []string{"", "kind", "n", "f", "h", "t", "ns", "ip", "kind,f,n", "ip,t"} {
+	for _, order := range []string{"", "kind", "n", "f", "h", "t", "ns", "ip", "kind,f,n", "ip,t", "day", "s"} {
 		for _, rows := range []int64{0, 20} {
 			t.Run(fmt.Sprintf("%s by %d", order, rows), func(t *testing.T) {
 				t.Parallel()
@@ -113,7 +122,15 @@ func TestOrders(t *testing.T) {
 // Reading goes on where it stood when the point in time is gone, also within documents that share a position.
 func TestClosedPointInTime(t *testing.T) {
 	t.Parallel()
-	es := shared(t)
+	for _, service := range servers {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			testClosedPointInTime(t, sharedOf(t, service))
+		})
+	}
+}
+
+func testClosedPointInTime(t *testing.T, es server) {
 	index := es.index(name(t))
 	es.must("PUT", "/"+index, `{"mappings":{"properties":{"id":{"type":"keyword"},"kind":{"type":"keyword"}}}}`)
 	var docs []string
@@ -137,7 +154,11 @@ func TestClosedPointInTime(t *testing.T) {
 		for end := false; !end; {
 			if r.pit != "" && n%every == 0 {
 				used[r.pit] = true
-				es.must("DELETE", "/_pit", map[string]string{"id": r.pit})
+				if o.openSearch {
+					es.must("DELETE", "/_search/point_in_time", map[string][]string{"pit_id": {r.pit}})
+				} else {
+					es.must("DELETE", "/_pit", map[string]string{"id": r.pit})
+				}
 			}
 			if end, err = r.step(t.Context(), func(p connector.Page) error { got.add(t, p); return nil }); err != nil {
 				t.Fatal(err)

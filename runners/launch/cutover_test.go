@@ -266,13 +266,18 @@ func (p *platform) follow(t *testing.T, text string, steps ...cutover.Step) {
 // newPlatform has the old index on the cluster of the new one, or on another at an address.
 func newPlatform(t *testing.T, rows int, old string) (*platform, string) {
 	t.Helper()
+	return newPlatformOn(t, services.Elasticsearch, rows, old)
+}
+
+func newPlatformOn(t *testing.T, search services.Service, rows int, old string) (*platform, string) {
+	t.Helper()
 	cassandra := services.Need(t, services.Cassandra)
 	keyspace := services.Name(t)
 	session := plainSession(t, cassandra, keyspace)
 	if err := session.Query("CREATE TABLE assets (id text PRIMARY KEY, title text)").Exec(); err != nil {
 		t.Fatal(err)
 	}
-	p := &platform{t: t, session: session, search: services.Need(t, services.Elasticsearch), alias: services.Name(t), titles: map[string]string{}}
+	p := &platform{t: t, session: session, search: services.Need(t, search), alias: services.Name(t), titles: map[string]string{}}
 	address := old + "/" + p.alias
 	p.address.Store(&address)
 	p.indices = []string{address + "_v1"}
@@ -292,7 +297,13 @@ func newPlatform(t *testing.T, rows int, old string) (*platform, string) {
 // TestCutover takes searches to a new index, back and there again, under live writes to both indices and under searches that
 // must not notice. Each step is done as by a process of its own.
 func TestCutover(t *testing.T) {
-	p, text := newPlatform(t, 400, "")
+	for _, service := range []services.Service{services.Elasticsearch, services.OpenSearch} {
+		t.Run(string(service), func(t *testing.T) { testCutover(t, service) })
+	}
+}
+
+func testCutover(t *testing.T, service services.Service) {
+	p, text := newPlatformOn(t, service, 400, "")
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	var searched atomic.Int64
