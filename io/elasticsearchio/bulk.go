@@ -268,13 +268,18 @@ func (w *bulk) send(ctx context.Context, body []byte, items []item) {
 	}
 }
 
-// deliver sends items of a body and sets their results. What a server refuses as a whole it sends in halves, down to
+// deliver sends items of a body and sets their results. What a server, or a shard, refuses as a whole it sends in halves, down to
 // the record that is at fault. It tells whether the body was read to its end: else the connection may be reading it still.
 func (w *bulk) deliver(ctx context.Context, body []byte, items []item) (read bool) {
 	if len(items) == 0 {
 		return true
 	}
 	err := w.post(ctx, body[items[0].from:items[len(items)-1].to], items)
+	for _, it := range items {
+		if err == nil && len(items) > 1 && fail.CodeOf(it.result.Err) == tooLargeCode {
+			err = it.result.Err // of all that went to one shard
+		}
+	}
 	if err == nil {
 		return true
 	}

@@ -3,11 +3,16 @@ package elasticsearchio
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"reprise/io/connector"
+	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -116,4 +121,66 @@ func TestDatesAreWhatTheServerHasUnderstood(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Times are read by the format of their field wherever they lie, each document's by that of its own index.
+func TestAYearIsNoNumberOfMilliseconds(t *testing.T) {
+	t.Parallel()
+	es := shared(t)
+	prefix := name(t)
+	one, two := es.index(prefix+"-1"), es.index(prefix+"-2")
+	const mapping = `{"mappings":{"properties":{"id":{"type":"keyword"},"at":{"type":"date"},"s":{"type":"date","format":"%s"},"o":{"properties":{"s":{"type":"date","format":"epoch_second"}}},
+		"l":{"type":"nested","properties":{"at":{"type":"date"}}},"plain":{"type":"long"}}}}`
+	es.must("PUT", "/"+one, fmt.Sprintf(mapping, "epoch_second"))
+	es.must("PUT", "/"+two, fmt.Sprintf(mapping, "yyyy/MM/dd||epoch_millis"))
+	es.bulk(one, `{"id":"a","at":["2024",2025,1714521600000],"s":1714521600,"o":{"s":"7"},"l":[{"at":"2024-05"},{"at":null}],"plain":1714521600000}`)
+	es.bulk(two, `{"id":"b","at":"2024-05-06T07","s":"2024/05/06","o.s":8}`, `{"id":"c","s":1714521600,"at":[]}`)
+	s := es.source(prefix+"-*", func(c *SourceConfig) {
+		c.Fields = fields(`{"id":"text","at":"set<timestamp>","s":"timestamp","o":"udt<s:timestamp>","l":"list<udt<at:date>>","plain":"timestamp"}`)
+	})
+	got := read(t, s, connector.PlanOptions{})
+	for _, d := range got.dead {
+		t.Error(d.Message)
+	}
+	want := map[string]string{
+		"a": `{"id":"a","at":["2024-01-01T00:00:00.000Z","2025-01-01T00:00:00.000Z","2024-05-01T00:00:00.000Z"],"s":"2024-05-01T00:00:00.000Z","o":{"s":"1970-01-01T00:00:07.000Z"},"l":[{"at":"2024-05-01"},{"at":null}],"plain":"2024-05-01T00:00:00.000Z"}`,
+		"b": `{"id":"b","at":["2024-05-06T07:00:00.000Z"],"s":"2024-05-06T00:00:00.000Z","o":{"s":"1970-01-01T00:00:08.000Z"}}`,
+		"c": `{"id":"c","at":[],"s":"1970-01-20T20:15:21.600Z"}`,
+	}
+	if diff := cmp.Diff(want, asJSON(slices.Collect(maps.Values(got.records)))); diff != "" {
+		t.Error(diff)
+	}
+	es.must("PUT", "/"+one+"/_mapping", `{"properties":{"odd":{"type":"date","format":"E, dd MMM yyyy"},"dates":{"properties":{"x":{"type":"date"}}}}}`)
+	for types, part := range map[string]string{`"odd":"timestamp"`: `field odd: the format "E, dd MMM yyyy" of the index cannot be read as a timestamp: read it as a text`,
+		`"odd":"list<date>"`: "field odd: the format", `"dates":"map<text, timestamp>"`: "field dates: the dates of the index cannot be read as a map"} {
+		_, err := es.source(one, func(c *SourceConfig) { c.Fields = fields(`{"id":"text",` + types + `}`) }).Schema(t.Context())
+		wantError(t, err, "elasticsearch.fields", fail.ExitJob, part)
+	}
+}
+
+// What is finer than a timestamp is lost only where the server does not look at it either, and the fields have been named.
+func TestNanosecondsAreNotLostSilently(t *testing.T) {
+	t.Parallel()
+	es := shared(t)
+	index := es.index(name(t))
+	es.must("PUT", "/"+index, `{"mappings":{"properties":{"id":{"type":"keyword"},"at":{"type":"date"},"ns":{"type":"date_nanos"},"day":{"type":"date"}}}}`)
+	es.bulk(index, `{"id":"a","at":"2024-05-06T07:08:09.123456Z"}`, `{"id":"b","ns":"2024-05-06T07:08:09.123456Z"}`, `{"id":"c","ns":"2024-05-06T07:08:09.123000000Z"}`,
+		`{"id":"d","day":"2024-05-06T00:00:00.001Z"}`, `{"id":"e","day":"2024-05-06T02:00:00+02:00"}`, `{"id":"f","ns":"2024"}`)
+	got := read(t, es.source(index, func(c *SourceConfig) {
+		c.Fields = fields(`{"id":"text","at":"timestamp","ns":"timestamp","day":"date"}`)
+	}), connector.PlanOptions{})
+	want := map[string]string{"a": `{"id":"a","at":"2024-05-06T07:08:09.123Z"}`, "c": `{"id":"c","ns":"2024-05-06T07:08:09.123Z"}`, "e": `{"id":"e","day":"2024-05-06"}`,
+		"f": `{"id":"f","ns":"2024-01-01T00:00:00.000Z"}`}
+	if diff := cmp.Diff(want, asJSON(slices.Collect(maps.Values(got.records)))); diff != "" {
+		t.Error(diff)
+	}
+	letters := map[string]string{}
+	for _, d := range got.dead {
+		letters[d.Record.KeyText()] = d.Message
+	}
+	if len(letters) != 2 || !strings.Contains(letters["b"], "digits below milliseconds") || !strings.Contains(letters["d"], "a time of day") {
+		t.Error(letters)
+	}
+	_, err := es.source(index, func(c *SourceConfig) { c.Fields = nil }).Schema(t.Context())
+	wantError(t, err, "elasticsearch.fields", fail.ExitJob, `at: "text"`, `ns: "text"`)
 }

@@ -1,11 +1,31 @@
-// Package elasticsearchio reads documents of Elasticsearch 7.17 and 8 as records, and writes records as documents, through requests of its
-// own. How documents are read stands at Source; what follows is about writing.
+// Package elasticsearchio reads documents of Elasticsearch and OpenSearch as records, and writes records as documents, through requests of its
+// own. How documents are read stands at Source; what follows is about writing, but for the next two sections.
+//
+// # Servers
+//
+// Elasticsearch 7.17, 8 and 9, and OpenSearch from 2.4 on, which has points in time since then. The tests run on Elasticsearch 8.19 and, in parts,
+// 7.17 and OpenSearch 2.19; by hand they have run on Elasticsearch 9.4.3 and OpenSearch 3.9.0. The server tells what it is (GET /); a login that
+// may not ask is taken for one of Elasticsearch if the server's answers say so in their headers. The requests are those of esapi and
+// elastictransport alone, which do not check the product as the vendor's typed clients do. OpenSearch differs in points in time, in what breaks
+// ties of sorting, and in flat_object for flattened.
+//
+// # Times
+//
+// A date of the index is read as a timestamp or a date by the format of its field, as the server reads it: by the default formats "2024", and also the
+// number 2024, is a year, and 1714521600000 a number of milliseconds. What the server takes beyond what a format says (2024-02-30, names of zones,
+// years of other lengths) is a dead letter, and formats with weeks, names of months, halves of days or without a year are refused before reading; as a text
+// any date is read as it stands. The server cuts what is finer than milliseconds off a date: so does the source where fields names a timestamp, else such a time
+// is an error, and so it always is for date_nanos. Fields that are no dates to the index hold times as the sink writes them.
 //
 // # Documents
 //
 // A record becomes the document with the fields that the settings name, in the form of Record.AppendJSON: null fields as
 // null, unset fields left out. A write replaces the document as a whole. Index, id and routing come from templates; records that
 // delete have only their key's fields, so templates of a job with deletes name only those.
+//
+// The field _rest is what a source has found in documents beside its other fields, a text with a JSON object: it is merged into the document, objects
+// with objects and lists element by element. What does not go with the record's own fields is a dead letter. An index made for such
+// records maps nothing but the other fields (dynamic: false).
 //
 // # The version rule
 //

@@ -32,13 +32,8 @@ func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i i
 		return err
 	}
 	f := finder{opened: o, learned: &learned{at: map[string]bool{}}}
-	for _, t := range []struct {
-		path, text string
-		to         **connector.Template
-	}{{"index", o.config.Index, &f.index}, {"id", o.config.idTemplate(), &f.id}, {"routing", o.config.Routing, &f.routing}} {
-		if *t.to, err = connector.ParseTemplate(t.text, o.schema); err != nil {
-			return fail.Job("elasticsearch.template", "%s: %w", t.path, err)
-		}
+	if f.address, err = o.config.Addresses(o.schema); err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(finders)
@@ -72,8 +67,8 @@ func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i i
 // finder looks documents up.
 type finder struct {
 	*opened
-	index, id, routing *connector.Template
-	learned            *learned
+	address func(*record.Record) (Address, error)
+	learned *learned
 }
 
 // learned are the indices whose mappings a Find has looked at.
@@ -96,23 +91,13 @@ func (f finder) find(ctx context.Context, keys []*record.Record) ([]connector.Pa
 	pages := make([]connector.Page, len(keys))
 	var docs []wanted
 	for i, key := range keys {
-		w := wanted{Source: f.wantedSource(), of: i}
-		var index []byte
-		id, err := f.id.Append(nil, key)
-		if err == nil {
-			index, err = f.index.Append(nil, key)
-		}
-		if err == nil {
-			var routing []byte
-			routing, err = f.routing.Append(nil, key)
-			w.Routing = string(routing)
-		}
+		a, err := f.address(key)
 		if err != nil {
 			pages[i].Dead = append(pages[i].Dead, deadDocument(hit{id: key.KeyText(), index: f.config.Index},
 				fail.New(fail.Permanent, "elasticsearch.bad_key", "it cannot be looked up: %w", err)))
 			continue
 		}
-		w.Index, w.ID = string(index), string(id)
+		w := wanted{Index: a.Index, ID: a.ID, Routing: a.Routing, Source: f.wantedSource(), of: i}
 		if len(w.ID) == 0 || len(w.ID) > maxID {
 			continue // no document can have it
 		}

@@ -121,12 +121,12 @@ func cannotInfer(format string, args ...any) *fail.Error {
 }
 
 // withheld tells why documents do not come with a field as they were written; "": they do.
-func withheld(name string, mapping *property, field string) string {
-	s := mapping.Source
-	if s == nil || isMeta(field) {
+func withheld(name string, idx *index, field string) string {
+	s := orDefault(idx.Mappings.Source, &keptSource{})
+	if isMeta(field) {
 		return ""
 	}
-	if s.Enabled != nil && !*s.Enabled || s.Mode == "disabled" {
+	if idx.setting("index.mapping.source.mode") == "disabled" || s.Enabled != nil && !*s.Enabled || s.Mode == "disabled" {
 		return fmt.Sprintf("the index %q keeps no _source of its documents", name)
 	}
 	if field == restName {

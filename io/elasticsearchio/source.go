@@ -33,8 +33,15 @@ import (
 //
 // The version of a record is the document's external version, which an Elasticsearch sink sets to the microseconds of the record's, or a field.
 // Elasticsearch forgets the order of sets and does not tell one value from a list of one: where fields names a list, both are read.
-// Where the server has to leave fields out (and that is always asked for) it may write numbers anew: digits that a double does not hold belong into texts,
-// as the sink writes decimals and varints.
+//
+// Without fields a record has those of the mapping, and nothing of a document is lost: where the mapping lets documents hold more (dynamic: false or
+// runtime, objects that it does not look into, types of several forms such as geo_point) the field _rest holds that as JSON, with names in
+// order and numbers as they are. Else a document that holds more, if only a null, is a dead letter, or an error where it is among the first
+// hundred. With fields, what is not named is not asked for, unless they name _rest, a text, which then holds it: {id: text, _rest: text}
+// copies documents whole without a look at their types. A dot in a name is an object, as it is to the server: both forms are read for either.
+//
+// Where the server has to leave fields out it may write numbers anew: digits that a double does not hold belong into texts, as the sink writes
+// decimals and varints. Of an index with synthetic _source documents are as the server puts them together.
 type Source struct {
 	config SourceConfig
 	need   connector.Need
@@ -181,8 +188,8 @@ func (o *opened) makeSchema(all map[string]index) error {
 	}
 	for _, f := range schema.Fields {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			mapping := all[name].Mappings
-			if why := withheld(name, &mapping, f.Name); why != "" {
+			idx := all[name]
+			if why := withheld(name, &idx, f.Name); why != "" {
 				return fail.Job("elasticsearch.no_source", "%s", why).WithFix("read another index, or name fields without it")
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"reprise/io/connector"
 	"reprise/io/iotest"
+	"reprise/runners/services"
 	"reprise/transforms/record"
 )
 
@@ -158,8 +159,8 @@ func (s server) eyes(index string) map[string]string {
 // how their times, numbers and objects of the mapping are written, which the server understands the same.
 func TestACopyOfAnIndexIsThatOfReindex(t *testing.T) {
 	t.Parallel()
-	for _, service := range servers {
-		t.Run(string(service), func(t *testing.T) {
+	for what, service := range map[string]services.Service{"Elasticsearch": services.Elasticsearch, "synthetic": services.Elasticsearch, "OpenSearch": services.OpenSearch} {
+		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			es := sharedOf(t, service)
 			prefix := name(t)
@@ -168,7 +169,11 @@ func TestACopyOfAnIndexIsThatOfReindex(t *testing.T) {
 			if err := json.Unmarshal([]byte(partly), &mapping); err != nil {
 				t.Fatal(err)
 			}
-			es.must("PUT", "/"+from, map[string]any{"mappings": mapping})
+			settings := map[string]any{}
+			if what == "synthetic" {
+				settings["index.mapping.source.mode"] = what
+			}
+			es.must("PUT", "/"+from, map[string]any{"mappings": mapping, "settings": settings})
 			var docs []string
 			for i, d := range nasty {
 				docs = append(docs, strings.Replace(d, "{", fmt.Sprintf(`{"id":"%02d",`, i), 1))

@@ -286,6 +286,7 @@ func newPlatformOn(t *testing.T, search services.Service, rows int, old string) 
 		for _, v := range []string{"_v1", "_v2"} {
 			p.es(context.WithoutCancel(t.Context()), http.MethodDelete, "/"+p.alias+v, "")
 		}
+		p.es(context.WithoutCancel(t.Context()), http.MethodDelete, address+"_v1", "")
 	})
 	for n := range rows {
 		p.write(fmt.Sprintf("asset%d", n), fmt.Sprint("first ", n))
@@ -396,15 +397,24 @@ func TestCutoverNotProven(t *testing.T) {
 	}
 }
 
-// TestCutoverAcross takes searches from an Elasticsearch 7.17 to another one, an 8.19, back and there again. Production goes on with the table and
-// the indices, searches go on at the address that the application has, and it is the application that is switched.
+// TestCutoverAcross takes searches from an Elasticsearch 7.17 to an 8.19, and from an 8.19 to OpenSearch; back and there again. Production goes on
+// with the table and the indices, searches go on at the address that the application has, and it is the application that is switched.
 func TestCutoverAcross(t *testing.T) {
-	old := "http://" + services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
-	p, text := newPlatform(t, 400, old)
+	t.Run("7.17 to 8.19", func(t *testing.T) {
+		old := services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
+		testCutoverAcross(t, "http://"+old, `"number" : "7.17.`, services.Elasticsearch)
+	})
+	t.Run("8.19 to OpenSearch", func(t *testing.T) {
+		testCutoverAcross(t, "http://"+services.Need(t, services.Elasticsearch), `"number" : "8.19.`, services.OpenSearch)
+	})
+}
+
+func testCutoverAcross(t *testing.T, old, is string, to services.Service) {
+	p, text := newPlatformOn(t, to, 400, old)
 	text = strings.Replace(text, "      alias:", `      replaces: {urls: ["`+old+`"]}
       alias:`, 1)
 	there, here := old+"/"+p.alias, "/"+p.alias
-	if version := p.must(http.MethodGet, old+"/", ""); !strings.Contains(version, `"number" : "7.17.`) {
+	if version := p.must(http.MethodGet, old+"/", ""); !strings.Contains(version, is) {
 		t.Fatal(version)
 	}
 	ctx, stop := context.WithCancel(t.Context())
