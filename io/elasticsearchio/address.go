@@ -13,9 +13,9 @@ type Address struct {
 	Routing string // "": by its id
 }
 
-// Addresses gives where the document of a record belongs by the templates index, id and routing. A scan gives all documents with the fields of a
-// key, also under other ids and in other indices: with _id, _index and _routing among the fields each record tells where its own lies.
-// Find gives only what lies where it belongs.
+// Addresses gives where the document of a record belongs by the templates index, id and routing. A scan gives all
+// documents with the fields of a key, also under other ids and in other indices: with _id, _index and _routing among
+// the fields each record tells where its own lies. Find gives only what lies where it belongs.
 func (c SourceConfig) Addresses(schema *record.Schema) (func(*record.Record) (Address, error), error) {
 	var index, id, routing *connector.Template
 	for _, t := range []struct {

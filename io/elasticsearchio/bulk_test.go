@@ -16,7 +16,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// The lines that requests are made of, for values that break quoting, for deletes, and for all settings that shape them.
+// The lines that requests are made of, for values that break quoting, for deletes, and for all settings that shape
+// them.
 func TestBody(t *testing.T) {
 	schema := record.MustSchema([]record.Field{
 		{Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.Int)}, {Name: "type", Type: record.Of(record.Text)},
@@ -130,7 +131,8 @@ func TestClasses(t *testing.T) {
 	}
 }
 
-// Documents that a shard refuses together are written one by one; one that is too large alone is a dead letter and not tried for ever.
+// Documents that a shard refuses together are written one by one; one that is too large alone is a dead letter and
+// not tried for ever.
 func TestTooLargeForAShard(t *testing.T) {
 	shard := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)

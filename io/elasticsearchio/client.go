@@ -18,8 +18,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// client sends requests; it is the only part that knows the vendor's library. It tries nothing again, which is the batcher's
-// part, but passes over nodes that did not answer.
+// client sends requests; it is the only part that knows the vendor's library. It tries nothing again, which is the
+// batcher's part, but passes over nodes that did not answer.
 type client struct {
 	transport *elastictransport.Client
 	http      *http.Transport

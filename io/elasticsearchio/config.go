@@ -208,7 +208,8 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// Inline takes the file of create into the settings, which other machines read, where that is possible; Validate tells why it is not.
+// Inline takes the file of create into the settings, which other machines read, where that is possible; Validate
+// tells why it is not.
 func (c *SinkConfig) Inline() {
 	if c.Create == nil || c.Create.File == "" {
 		return

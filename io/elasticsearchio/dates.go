@@ -12,9 +12,10 @@ import (
 	"reprise/transforms/record"
 )
 
-// dates reads the values of a date field as the server does: by the formats of its mapping, of which the first that takes a text reads it.
-// Numbers are texts to them: 2024 is a year by the default formats, and no number of milliseconds. It reads less than the server does, which
-// takes some texts that differ from what a format says (2024-02-30, years of other lengths, names of zones): those are errors.
+// dates reads the values of a date field as the server does: by the formats of its mapping, of which the first that
+// takes a text reads it. Numbers are texts to them: 2024 is a year by the default formats, and no number of
+// milliseconds. It reads less than the server does, which takes some texts that differ from what a format says
+// (2024-02-30, years of other lengths, names of zones): those are errors.
 type dates struct {
 	text    string // the formats
 	formats []dateFormat
@@ -31,14 +32,17 @@ type dateFormat struct {
 
 const defaultDates = "strict_date_optional_time||epoch_millis"
 
-// namedDates are formats of the server as patterns. Beside Java's letters there are f and F, a fraction with its point (or comma), and z, a zone;
-// upper case Y is a year that may be of other lengths. Lenient formats are read where a text keeps to the strict ones.
+// namedDates are formats of the server as patterns. Beside Java's letters there are f and F, a fraction with its
+// point (or comma), and z, a zone; upper case Y is a year that may be of other lengths. Lenient formats are read
+// where a text keeps to the strict ones.
 var namedDates = func() map[string]string {
-	named := map[string]string{"basic_date": "yyyyMMdd", "basic_date_time": "yyyyMMdd'T'HHmmss.SSSX", "basic_date_time_no_millis": "yyyyMMdd'T'HHmmssX"}
+	named := map[string]string{"basic_date": "yyyyMMdd", "basic_date_time": "yyyyMMdd'T'HHmmss.SSSX",
+		"basic_date_time_no_millis": "yyyyMMdd'T'HHmmssX"}
 	for name, rest := range map[string]string{
-		"date": "-MM-dd", "year": "", "year_month": "-MM", "year_month_day": "-MM-dd", "date_hour": "-MM-dd'T'HH", "date_hour_minute": "-MM-dd'T'HH:mm",
-		"date_hour_minute_second": "-MM-dd'T'HH:mm:ss", "date_hour_minute_second_millis": "-MM-dd'T'HH:mm:ss.SSS",
-		"date_hour_minute_second_fraction": "-MM-dd'T'HH:mm:ss.SSS", "date_time": "-MM-dd'T'HH:mm:ssfz", "date_time_no_millis": "-MM-dd'T'HH:mm:ssz",
+		"date": "-MM-dd", "year": "", "year_month": "-MM", "year_month_day": "-MM-dd", "date_hour": "-MM-dd'T'HH",
+		"date_hour_minute": "-MM-dd'T'HH:mm", "date_hour_minute_second": "-MM-dd'T'HH:mm:ss",
+		"date_hour_minute_second_millis": "-MM-dd'T'HH:mm:ss.SSS", "date_hour_minute_second_fraction": "-MM-dd'T'HH:mm:ss.SSS",
+		"date_time": "-MM-dd'T'HH:mm:ssfz", "date_time_no_millis": "-MM-dd'T'HH:mm:ssz",
 		"date_optional_time": "[-MM[-dd['T'[HH[:mm[:ss[F]][z]]]]]]",
 	} {
 		named[name], named["strict_"+name] = "Y"+rest, "uuuu"+rest
@@ -81,8 +85,9 @@ func newDateFormat(text string) dateFormat {
 	switch text {
 	case "epoch_millis":
 		return dateFormat{unit: time.Millisecond, read: regexp.MustCompile(`^-?\d{1,18}(\.\d{1,9})?$`), may: number}
-	case "epoch_second":
-		return dateFormat{unit: time.Second, read: regexp.MustCompile(`^(\d{1,15}(\.\d{1,9})?|-[1-9]\d{0,14})$`), may: number}
+	case "epoch_second": // of negative ones the server adds the fraction
+		read := regexp.MustCompile(`^(\d{1,15}(\.\d{1,9})?|-[1-9]\d{0,14})$`)
+		return dateFormat{unit: time.Second, read: read, may: number}
 	}
 	pattern, named := namedDates[text]
 	if !named {
@@ -99,7 +104,9 @@ func newDateFormat(text string) dateFormat {
 func compileDates(pattern string, named bool) (read, may *regexp.Regexp, err error) {
 	var sure, loose strings.Builder
 	both := func(text string) { sure.WriteString(text); loose.WriteString(text) }
-	const numbers = "yuYMdHmsS0123456789"
+	number := func(i int) bool {
+		return i >= 0 && i < len(pattern) && strings.IndexByte("yuYMdHmsS0123456789", pattern[i]) >= 0
+	}
 	depth, seen := 0, ""
 	for i := 0; i < len(pattern); {
 		c := pattern[i]
@@ -114,7 +121,7 @@ func compileDates(pattern string, named bool) (read, may *regexp.Regexp, err err
 		if letter {
 			seen += string(c)
 		}
-		beside := i > 0 && strings.IndexByte(numbers, pattern[i-1]) >= 0 || i+n < len(pattern) && strings.IndexByte(numbers, pattern[i+n]) >= 0
+		beside := number(i-1) || number(i+n)
 		group := func(name, exact, wide string) {
 			fmt.Fprintf(&sure, "(?P<%s>%s)", name, exact)
 			fmt.Fprintf(&loose, "(?:%s)", wide)
@@ -197,11 +204,11 @@ func (d *dates) value(kind record.Kind, raw string) (record.Value, error) {
 	ms := at.UnixMilli()
 	switch {
 	case at.Nanosecond()%1e6 != 0 && !(d.floor && !d.nanos):
-		return record.Value{}, fmt.Errorf("%.60s has digits below milliseconds, which a %s does not hold", raw, record.Of(kind))
+		return record.Value{}, fmt.Errorf("%.60s has digits below milliseconds, which a %s does not hold", raw, kind)
 	case kind == record.Timestamp:
 		return record.Number(kind, ms), nil
 	case ms%86_400_000 != 0:
-		return record.Value{}, fmt.Errorf("%.60s is no %s, but a time of day", raw, record.Of(kind))
+		return record.Value{}, fmt.Errorf("%.60s is no %s, but a time of day", raw, kind)
 	}
 	return record.Number(kind, ms/86_400_000), nil
 }
@@ -210,7 +217,7 @@ func (d *dates) value(kind record.Kind, raw string) (record.Value, error) {
 func (d *dates) parse(text string) (time.Time, error) {
 	for _, f := range d.formats {
 		if f.read == nil {
-			return time.Time{}, fmt.Errorf("no %.60q is read by the format %q of the index: read the field as a text", text, d.text)
+			return time.Time{}, fmt.Errorf("%.60q cannot be read by the format %q of the index: read it as a text", text, d.text)
 		}
 		if at, ok := f.parse(text); ok {
 			return at, nil
@@ -263,7 +270,7 @@ func (f dateFormat) parse(text string) (at time.Time, ok bool) {
 		}
 	}
 	at = time.Date(year, time.Month(month), day, hour, minute, second, nanos, time.UTC)
-	if at.Year() != year || int(at.Month()) != month || at.Day() != day || at.Hour() != hour || at.Minute() != minute || at.Second() != second {
+	if at.Year() != year || int(at.Month()) != month || at.Day() != day || hour > 23 || minute > 59 || second > 59 {
 		return at, false
 	}
 	return at.Add(-time.Duration(offset) * time.Second), true

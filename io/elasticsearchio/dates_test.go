@@ -52,7 +52,8 @@ var dateFormats = []string{"", "strict_date_optional_time", "date_optional_time"
 	"yyyyMM||epoch_millis", "yyyy", "yyyy||epoch_millis", "epoch_millis||yyyy", "yy-MM-dd", "yyMMdd", "yyyy-M-d", "yyyy-MM-dd[ HH:mm[:ss]]", "8yyyy-MM-dd", "yyyy-MM-dd HH:mm:ss Z",
 	"yyyy-dd-MM", "week_date", "strict_ordinal_date", "dd MMM yyyy", "HH:mm:ss", "YYYY-MM-dd", "yyyy-MM-dd hh:mm:ss a", "strict_date_optional_time||dd MMM yyyy"}
 
-// A date is what the server has understood, by whatever format, or an error; never something else. The servers tell by their doc values.
+// A date is what the server has understood, by whatever format, or an error; never something else. The servers tell
+// by their doc values.
 func TestDatesAreWhatTheServerHasUnderstood(t *testing.T) {
 	t.Parallel()
 	texts := dateTexts()
@@ -158,7 +159,8 @@ func TestAYearIsNoNumberOfMilliseconds(t *testing.T) {
 	}
 }
 
-// What is finer than a timestamp is lost only where the server does not look at it either, and the fields have been named.
+// What is finer than a timestamp is lost only where the server does not look at it either, and the fields have been
+// named.
 func TestNanosecondsAreNotLostSilently(t *testing.T) {
 	t.Parallel()
 	es := shared(t)

@@ -36,10 +36,12 @@ func (d *documents) know(name string, mapping *property) (err error) {
 	fields := d.schema.Fields
 	about := func(i int) bool { return isMeta(fields[i].Name) || i == d.rest }
 	if s.all, err = newShape(fields, about, mapping, d.cut); err == nil {
-		s.key, err = newShape(fields, func(i int) bool { return about(i) || !slices.Contains(d.schema.Key, i) }, mapping, d.cut)
+		other := func(i int) bool { return about(i) || !slices.Contains(d.schema.Key, i) }
+		s.key, err = newShape(fields, other, mapping, d.cut)
 	}
 	if err != nil {
-		return fail.Job("elasticsearch.fields", "the index %q: field %w", name, err).WithFix("name another type of it in fields, or other fields")
+		return fail.Job("elasticsearch.fields", "the index %q: field %w", name, err).
+			WithFix("name another type of it in fields, or other fields")
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -96,7 +98,8 @@ func (d *documents) record(h hit) (*record.Record, *fail.Error) {
 	}
 	s, ok := d.known(h.index)
 	if !ok {
-		return nil, fail.New(fail.Permanent, "elasticsearch.index_missing", "its index was not there when reading began").WithFix("start a new run")
+		return nil, fail.New(fail.Permanent, "elasticsearch.index_missing", "its index was not there when reading began").
+			WithFix("start a new run")
 	}
 	rest, err := s.all.object(orDefault(h.source, "{}"), r.Values, d.unnamed, false)
 	var other noPlace
@@ -105,7 +108,8 @@ func (d *documents) record(h hit) (*record.Record, *fail.Error) {
 		return nil, fail.New(fail.Permanent, "elasticsearch.unmapped", "it holds what the mapping does not have: %w", err).
 			WithFix("read it as well: name the fields, and %s, which holds all others as JSON, in fields", restName)
 	case err != nil:
-		return nil, fail.New(fail.Permanent, "elasticsearch.decode", "field %w", err).WithFix("correct the document, or the field's type in fields")
+		return nil, fail.New(fail.Permanent, "elasticsearch.decode", "field %w", err).
+			WithFix("correct the document, or the field's type in fields")
 	case rest != "":
 		var b []byte
 		if b, err = appendCanonical(nil, rest); err != nil {

@@ -23,9 +23,10 @@ const (
 	finders  = 4 // at once
 )
 
-// Find implements connector.Finder. It gets documents by their ids as they are at this moment, also what no search sees yet, whatever the
-// query says. Ids come from the template id, and the index from a template as well; of an alias or pattern all its indices are asked, where
-// a document without routing is found. A document under the id whose fields hold another key comes as it is.
+// Find implements connector.Finder. It gets documents by their ids as they are at this moment, also what no search
+// sees yet, whatever the query says. Ids come from the template id, and the index from a template as well; of an
+// alias or pattern all its indices are asked, where a document without routing is found. A document under the id
+// whose fields hold another key comes as it is.
 func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	o, err := s.open(ctx, s.config.retry().Deadline)
 	if err != nil {

@@ -21,8 +21,8 @@ var inferred = map[string]record.Kind{
 	"boolean": record.Boolean, "ip": record.Inet, "binary": record.Blob,
 }
 
-// infer gives the fields of a mapping by name. around is the mapping's dynamic where it does not say itself. rest tells that documents may hold
-// more: what no mapping is made of, and what is mapped to values of several forms.
+// infer gives the fields of a mapping by name. around is the mapping's dynamic where it does not say itself. rest
+// tells that documents may hold more: what no mapping is made of, and what is mapped to values of several forms.
 func infer(mapping *property, around dynamic) (fields []record.Field, rest bool) {
 	if mapping.Dynamic != "" {
 		around = mapping.Dynamic
@@ -67,13 +67,15 @@ func inferType(p *property, around dynamic) (t record.Type, ok, rest bool) {
 	return record.Of(kind), ok, !ok
 }
 
-// dateKind is a timestamp where the source has what the sink writes, or numbers; else what it has as a text or a number.
+// dateKind is a timestamp where the source has what the sink writes, or numbers; else what it has as a text or a
+// number.
 func dateKind(format string) record.Kind {
 	kind := record.BigInt
 	for _, f := range strings.Split(format, "||") {
 		switch f {
 		case "epoch_second":
-		case "", "strict_date_optional_time", "date_optional_time", "strict_date_time", "strict_date_time_no_millis", "iso8601", "epoch_millis":
+		case "", "strict_date_optional_time", "date_optional_time", "strict_date_time", "strict_date_time_no_millis", "iso8601",
+			"epoch_millis":
 			kind = record.Timestamp
 		default:
 			return record.Text
@@ -108,7 +110,7 @@ func merge(all map[string]index) (fields []record.Field, rest bool, err error) {
 	}
 	for _, f := range fields {
 		if other := untyped[f.Name]; other != "" {
-			return nil, false, cannotInfer("field %q is %s in %s and may be anything in %s", f.Name, f.Type, from[f.Name], other)
+			return nil, false, cannotInfer("field %q is %s in %s and anything in %s", f.Name, f.Type, from[f.Name], other)
 		}
 	}
 	slices.SortFunc(fields, func(a, b record.Field) int { return strings.Compare(a.Name, b.Name) })

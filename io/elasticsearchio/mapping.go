@@ -9,9 +9,10 @@ import (
 	"reprise/transforms/record"
 )
 
-// derive is the mappings for fields, each by its type: all integers as long, so that they can grow; decimals and varints as
-// double, which searches by range (the exact number stays in the source); text for searches with a keyword beside; maps as
-// flattened, so that their keys do not become fields; tuples unindexed. What documents hold beside the fields is not mapped.
+// derive is the mappings for fields, each by its type: all integers as long, so that they can grow; decimals and
+// varints as double, which searches by range (the exact number stays in the source); text for searches with a keyword
+// beside; maps as flattened, so that their keys do not become fields; tuples unindexed. What documents hold beside
+// the fields is not mapped.
 func derive(fields []record.Field, is product) map[string]any {
 	properties := make(map[string]any, len(fields))
 	mapping := map[string]any{"properties": properties}
@@ -100,7 +101,8 @@ func (p *property) kind() string {
 	return orDefault(p.Type, "object")
 }
 
-// part is the field of a name, whose dots may lead into objects; nil: there is none, or the server does not look into it.
+// part is the field of a name, whose dots may lead into objects; nil: there is none, or the server does not look into
+// it.
 func (p *property) part(name string) *property {
 	if p == nil || p.kind() == "disabled" {
 		return nil
@@ -130,7 +132,8 @@ func (p *property) holdsDates() bool {
 	return false
 }
 
-// dynamic says what becomes of unknown fields: "true", "false", "strict", "runtime", and others of OpenSearch, or "" for what holds around.
+// dynamic says what becomes of unknown fields: "true", "false", "strict", "runtime", and others of OpenSearch, or ""
+// for what holds around.
 type dynamic string
 
 // leavesOut tells whether documents may have fields that no mapping is made of.
@@ -166,8 +169,9 @@ var (
 	locations = append([]record.Kind{record.Text}, objects...)
 )
 
-// takes says which kinds a field type can hold as what they are. Whether every value fits (a text that should be a date, a
-// number's range) only the server can tell, record by record. A type that does not stand here takes everything.
+// takes says which kinds a field type can hold as what they are. Whether every value fits (a text that should be a
+// date, a number's range) only the server can tell, record by record. A type that does not stand here takes
+// everything.
 var takes = map[string][]record.Kind{
 	"object": objects, "nested": objects, "flattened": objects, "flat_object": objects,
 	"text": strs, "match_only_text": strs, "search_as_you_type": strs,
@@ -243,10 +247,11 @@ func misfitsType(path string, t record.Type, p *property, around dynamic) []stri
 	return found
 }
 
-// formatFits tells whether a date's format may take what is sent: numbers for integers, else RFC 3339, which it must read as what it is.
+// formatFits tells whether a date's format may take what is sent: numbers for integers, else RFC 3339, which it must
+// read as what it is.
 func formatFits(k record.Kind, p *property) bool {
 	if k.Integer() {
-		return p.Format == "" || slices.ContainsFunc(strings.Split(p.Format, "||"), func(f string) bool { return strings.HasPrefix(f, "epoch_") })
+		return p.Format == "" || strings.Contains("||"+p.Format, "||epoch_")
 	}
 	return k == record.Text || newDates(p).takes(k)
 }

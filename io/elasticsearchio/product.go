@@ -25,7 +25,8 @@ type products struct {
 	known *product
 }
 
-// product tells what the server is. It is not the vendor library's product check, which is a part of its typed clients and refuses OpenSearch.
+// product tells what the server is. It is not the vendor library's product check, which is a part of its typed
+// clients and refuses OpenSearch.
 func (c *client) product(ctx context.Context) (product, error) {
 	c.products.mu.Lock()
 	defer c.products.mu.Unlock()
@@ -47,18 +48,18 @@ func (c *client) product(ctx context.Context) (product, error) {
 	return p, nil
 }
 
-// check refuses servers that lack what is needed: of both kinds, points in time.
+// check refuses servers that lack what is needed: points in time, flattened objects.
 func (p product) check() error {
 	name, major, minor := "Elasticsearch", 7, 17
 	if p.openSearch {
-		name, major, minor = "OpenSearch", 2, 4
+		name, major, minor = "OpenSearch", 2, 7
 	}
 	if p.version == "" {
 		return nil
 	}
 	var is, and int
 	if _, err := fmt.Sscanf(p.version, "%d.%d", &is, &and); err != nil || is < major || is == major && and < minor {
-		return fail.Job("elasticsearch.server_version", "the server's version is %q", strings.TrimSpace(name+" "+p.version)).
+		return fail.Job("elasticsearch.server_version", "the server's version is %q", name+" "+p.version).
 			WithFix("%s %d.%d or newer is needed", name, major, minor)
 	}
 	return nil

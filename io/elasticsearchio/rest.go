@@ -11,11 +11,12 @@ import (
 	"reprise/transforms/record"
 )
 
-// restName is the field for what documents hold beside the other fields: a text with a JSON object. A source fills it, and a sink merges it into
-// the document again.
+// restName is the field for what documents hold beside the other fields: a text with a JSON object. A source fills
+// it, and a sink merges it into the document again.
 const restName = "_rest"
 
-// appendCanonical appends JSON in a form that depends on nothing but what it means: names in order, no white space. Numbers keep their digits.
+// appendCanonical appends JSON in a form that depends on nothing but what it means: names in order, no white space.
+// Numbers keep their digits.
 func appendCanonical(b []byte, text string) ([]byte, error) {
 	switch text[0] {
 	case '"':
@@ -78,7 +79,8 @@ func (f *format) withRest(document, rest string) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fail.New(fail.Permanent, "elasticsearch.rest", "%s cannot be merged into the document: %w", restName, err).
-			WithFix("name the field in the fields of the source, so that it is none of %s, or leave %s out: exclude: [%s]", restName, restName, restName)
+			WithFix("name the field in the fields of the source, so that it is none of %[1]s, or leave that out: exclude: [%[1]s]",
+				restName)
 	}
 	return b, nil
 }
@@ -96,7 +98,8 @@ func holds(v record.Value) bool {
 	return true
 }
 
-// appendMerged appends a JSON value with what is left of it elsewhere: the members of both objects, and lists element by element.
+// appendMerged appends a JSON value with what is left of it elsewhere: the members of both objects, and lists element
+// by element.
 func appendMerged(b []byte, own, rest string) ([]byte, error) {
 	if rest == "{}" {
 		return append(b, own...), nil

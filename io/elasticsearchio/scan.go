@@ -109,7 +109,8 @@ func (r *scan) read(ctx context.Context, page func(connector.Page) error) error 
 	}
 }
 
-// step asks for documents once, and hands on a page of those whose positions are complete. It tells whether the split has been read.
+// step asks for documents once, and hands on a page of those whose positions are complete. It tells whether the split
+// has been read.
 func (r *scan) step(ctx context.Context, page func(connector.Page) error) (end bool, err error) {
 	came, end, err := r.next(ctx)
 	if err != nil {
@@ -182,8 +183,8 @@ func (r *scan) hand(all []placed, page func(connector.Page) error) error {
 	return nil
 }
 
-// next gives the next documents, and whether they are the last. Where the cluster, or a part of it, could not be reached it opens another
-// point in time, since the node with this one may be gone for good.
+// next gives the next documents, and whether they are the last. Where the cluster, or a part of it, could not be
+// reached it opens another point in time, since the node with this one may be gone for good.
 func (r *scan) next(ctx context.Context) (came []hit, end bool, err error) {
 	err = connector.Request(ctx, r.config.retry(), func() (int, int64, error) {
 		a, err := r.request(ctx)
@@ -259,8 +260,9 @@ func (r *scan) passed(came []hit) (fresh []hit) {
 	return fresh
 }
 
-// tie is what documents are sorted by that have the same position. Elasticsearch numbers all documents under a point in time; OpenSearch has
-// numbers within each shard, so that some documents may have the same: those of the last number are asked for again.
+// tie is what documents are sorted by that have the same position. Elasticsearch numbers all documents under a point
+// in time; OpenSearch has numbers within each shard, so that some documents may have the same: those of the last
+// number are asked for again.
 func (r *scan) tie() string {
 	if r.openSearch {
 		return "_seq_no"

@@ -51,7 +51,8 @@ func fields(types string) (f connector.Fields) {
 
 func keys(records map[string]*record.Record) []string { return slices.Sorted(maps.Keys(records)) }
 
-// Whatever the order and the splits, each document comes once: also those that share their values, have several, or none.
+// Whatever the order and the splits, each document comes once: also those that share their values, have several, or
+// none.
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	for _, service := range servers {
@@ -357,7 +358,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Query = Query(`{"trm":{"id":"a"}}`) }, "elasticsearch.query", []string{"unknown query [trm]"}},
 		{`{"properties":{"n":{"type":"long"},"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Query = Query(`{"range":{"n":{"gt":"x"}}}`) }, "elasticsearch.query", []string{`For input string`}},
 		{`{"_source":{"enabled":false},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
-		{`{"_source":{"mode":"disabled"},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
+		{`{"properties":{"id":{"type":"keyword"}}},"settings":{"index.mapping.source.mode":"disabled"}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
 		{`{"_source":{"excludes":["attrs.x*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"leaves attrs.x* out"}},
 		{`{"_source":{"includes":["id","t*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{`without (all of) the field "asset_type"`}},
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Version = "title" }, "elasticsearch.version", []string{"no field of type timestamp"}},

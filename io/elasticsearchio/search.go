@@ -145,13 +145,15 @@ func (c *client) openPIT(ctx context.Context, index, routing, keepAlive string) 
 	if err != nil {
 		return "", readError(err)
 	}
-	var request esapi.Request = esapi.OpenPointInTimeRequest{Index: []string{index}, Routing: routing, KeepAlive: keepAlive}
+	var request esapi.Request
+	request = esapi.OpenPointInTimeRequest{Index: []string{index}, Routing: routing, KeepAlive: keepAlive}
 	if is.openSearch {
 		query := url.Values{"keep_alive": {keepAlive}, "allow_partial_pit_creation": {"false"}}
 		if routing != "" {
 			query.Set("routing", routing)
 		}
-		request = openSearchRequest{method: http.MethodPost, path: "/" + url.PathEscape(index) + "/_search/point_in_time", query: query}
+		path := "/" + url.PathEscape(index) + "/_search/point_in_time"
+		request = openSearchRequest{method: http.MethodPost, path: path, query: query}
 	}
 	text, err := c.read(ctx, request, maxReply)
 	if err != nil {
@@ -178,7 +180,8 @@ func (c *client) closePIT(ctx context.Context, id string) error {
 	quoted := string(record.AppendQuoted(nil, id))
 	var request esapi.Request = esapi.ClosePointInTimeRequest{Body: strings.NewReader(`{"id":` + quoted + `}`)}
 	if is.openSearch {
-		request = openSearchRequest{method: http.MethodDelete, path: "/_search/point_in_time", body: `{"pit_id":[` + quoted + `]}`}
+		body := `{"pit_id":[` + quoted + `]}`
+		request = openSearchRequest{method: http.MethodDelete, path: "/_search/point_in_time", body: body}
 	}
 	_, err = c.read(ctx, request, maxReply)
 	return err

@@ -9,7 +9,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// shape tells which members of an object are which values. To the server a dot in a name is the same as an object around: {"a.b":1} is {"a":{"b":1}}.
+// shape tells which members of an object are which values. To the server a dot in a name is the same as an object
+// around: {"a.b":1} is {"a":{"b":1}}.
 type shape map[string]*place
 
 // place is what stands under a name.
@@ -21,8 +22,8 @@ type place struct {
 	dates *dates      // of times
 }
 
-// newShape makes the shape of fields, or of parts of a UDT, without some, under a mapping, which may be nil. cut says that times are cut off as the
-// server does.
+// newShape makes the shape of fields, or of parts of a UDT, without some, under a mapping, which may be nil. cut says
+// that times are cut off as the server does.
 func newShape(fields []record.Field, without func(i int) bool, mapping *property, cut bool) (shape, error) {
 	s := shape{}
 	for i, f := range fields {
@@ -62,7 +63,8 @@ func (s shape) add(name string, p *place) error {
 	return nil
 }
 
-var errSameName = errors.New("another field has this name, or is an object that this one lies in: to the server a dot in a name stands for an object")
+var errSameName = errors.New("another field has this name, or is an object that this one lies in: " +
+	"to the server a dot in a name stands for an object")
 
 // newPlace is the place of a value of a type.
 func newPlace(t record.Type, p *property, cut bool) (*place, error) {
@@ -74,7 +76,8 @@ func newPlace(t record.Type, p *property, cut bool) (*place, error) {
 			at.dates = newDates(p)
 			at.dates.floor = cut
 			if !at.dates.known() {
-				return nil, fmt.Errorf("the format %q of the index cannot be read as a %s: read it as a text", p.Format, t)
+				return nil, fmt.Errorf("the format %q of the index cannot be read as a %s: read it as a text",
+					p.Format, t)
 			}
 		}
 	case record.UDT:
@@ -125,10 +128,10 @@ type noPlace struct{ name string }
 
 func (e noPlace) Error() string { return fmt.Sprintf("%.100q has no place in the record", e.name) }
 
-// object sets the values of a JSON object. rest is what has no place, as an object; "": nothing. Of a mixed one several parts of a document
-// have been put together, so that a name may stand twice.
+// object sets the values of a JSON object. rest is what has no place, as an object; "": nothing. Of a mixed one
+// several parts of a document have been put together, so that a name may stand twice.
 func (s shape) object(text string, into []record.Value, how reading, mixed bool) (rest string, err error) {
-	var members []member
+	members := make([]member, 0, len(s)+1)
 	err = record.JSONParts(text, func(name, value string) error {
 		mixed = mixed || strings.Contains(name, ".")
 		members = append(members, member{name, value, false})
@@ -193,8 +196,8 @@ func (p *place) set(m member, into []record.Value, how reading) (rest string, er
 	return rest, err
 }
 
-// value reads one value, and what of it has no place. The server makes no difference between a value and a list of one: where a list or a set is
-// wanted a single value is one of one element.
+// value reads one value, and what of it has no place. The server makes no difference between a value and a list of
+// one: where a list or a set is wanted a single value is one of one element.
 func (p *place) value(text string, how reading, mixed bool) (v record.Value, rest string, err error) {
 	if text[0] == 'n' {
 		return record.NullValue, "", nil
@@ -248,7 +251,8 @@ func (p *place) list(text string, how reading) (v record.Value, rest string, err
 	return record.Nested(p.typ.Kind, elems), rest, err
 }
 
-// fold makes names with dots that lead to a place the objects that they stand for, and puts together what then has the same name.
+// fold makes names with dots that lead to a place the objects that they stand for, and puts together what then has
+// the same name.
 func (s shape) fold(members []member) (folded []member, err error) {
 	at := map[string]int{}
 	for _, m := range members {

@@ -44,9 +44,10 @@ func (s *Sink) connect() (*client, error) {
 	return s.client, nil
 }
 
-// Prepare checks that the cluster answers, that its version is new enough, and that the index is there, takes writes, holds nothing of others
-// where the settings make it, and has a mapping that fits the schema; where the settings ask for it, it makes a missing index. Of an index
-// whose name depends on the record only the cluster and the settings are checked. It tries nothing twice.
+// Prepare checks that the cluster answers, that its version is new enough, and that the index is there, takes writes,
+// holds nothing of others where the settings make it, and has a mapping that fits the schema; where the settings ask
+// for it, it makes a missing index. Of an index whose name depends on the record only the cluster and the settings
+// are checked. It tries nothing twice.
 func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
 	format, err := newFormat(s.config, schema)
 	if err != nil {

@@ -88,7 +88,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 	}
 	faults = append(faults, c.Fields.Check(c.Key, version)...)
 	for _, f := range c.Fields {
-		if isMeta(f.Name) && f.Type.Kind != record.Text {
+		if (isMeta(f.Name) || f.Name == restName) && f.Type.Kind != record.Text {
 			fault("fields."+f.Name, "%s is a text", f.Name)
 		}
 	}

@@ -33,8 +33,8 @@ type Place struct{ Index, Routing string }
 // weighing begins the names of indices that Weigh makes.
 const weighing = "reprise-weighing-"
 
-// Weigh writes a sample into an index of its own, with the sink's mappings and settings, one shard and no replicas, and deletes that index. It writes
-// nothing else.
+// Weigh writes a sample into an index of its own, with the sink's mappings and settings, one shard and no replicas,
+// and deletes that index. It writes nothing else.
 func (s *Sink) Weigh(ctx context.Context, schema *record.Schema, sample []*record.Record) (w *Weighed, err error) {
 	format, err := newFormat(s.config, schema)
 	if err != nil {

@@ -43,7 +43,8 @@ var nasty = []string{
 	`{"n":1,"f":2.0,"big":1.0,"tiny":1e-7,"long":0.1000000000000000055511151231257827}`,
 }
 
-// equal compares documents as JSON whose numbers keep their digits; objects that a dot or an object leads to are the same to the server.
+// equal compares documents as JSON whose numbers keep their digits; objects that a dot or an object leads to are the
+// same to the server.
 func equal(t *testing.T, want, got map[string]string, nested bool) {
 	t.Helper()
 	parse := func(docs map[string]string) map[string]any {
@@ -67,7 +68,8 @@ func equal(t *testing.T, want, got map[string]string, nested bool) {
 	}
 }
 
-// unfolded is a document without dots in the names of its us, the only object that its mapping knows; numbers are as they are meant.
+// unfolded is a document without dots in the names of its us, the only object that its mapping knows; numbers are as
+// they are meant.
 func unfolded(doc any) any {
 	top := doc.(map[string]any)
 	var put func(into map[string]any, name string, v any)
@@ -155,8 +157,9 @@ func (s server) eyes(index string) map[string]string {
 	return docs
 }
 
-// A copy of an index holds what one by the server's own _reindex does: documents that are read into one text of JSON exactly, others but for
-// how their times, numbers and objects of the mapping are written, which the server understands the same.
+// A copy of an index holds what one by the server's own _reindex does: documents that are read into one text of JSON
+// exactly, others but for how their times, numbers and objects of the mapping are written, which the server
+// understands the same.
 func TestACopyOfAnIndexIsThatOfReindex(t *testing.T) {
 	t.Parallel()
 	for what, service := range map[string]services.Service{"Elasticsearch": services.Elasticsearch, "synthetic": services.Elasticsearch, "OpenSearch": services.OpenSearch} {
@@ -242,7 +245,8 @@ func TestDottedNamesAreObjects(t *testing.T) {
 	}
 }
 
-// Fields that a mapping without dynamic: false does not have come after the schema was made: dead letters, not documents without them.
+// Fields that a mapping without dynamic: false does not have come after the schema was made: dead letters, not
+// documents without them.
 func TestUnmappedFieldsAreNeverDropped(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
@@ -268,7 +272,8 @@ func TestUnmappedFieldsAreNeverDropped(t *testing.T) {
 	}
 }
 
-// What is left of a document is merged with what the record has now, or is a dead letter; it never wins over the record and is never lost.
+// What is left of a document is merged with what the record has now, or is a dead letter; it never wins over the
+// record and is never lost.
 func TestRestIsMerged(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
@@ -324,7 +329,8 @@ func TestRestIsMerged(t *testing.T) {
 	}
 }
 
-// Names that no document can have are told of, all of them, before anything is written, whether the index is there or not.
+// Names that no document can have are told of, all of them, before anything is written, whether the index is there or
+// not.
 func TestFieldNamesThatNoDocumentCanHave(t *testing.T) {
 	t.Parallel()
 	es := shared(t)

@@ -41,7 +41,8 @@ verify: {settle: 2s}
 journal: {sqlite: "%[5]s/journal.db"}
 `
 
-// platform is a table and the indices that live writers keep beside it: what is acknowledged is in the table and in each index.
+// platform is a table and the indices that live writers keep beside it: what is acknowledged is in the table and in
+// each index.
 type platform struct {
 	t       *testing.T
 	session *gocql.Session
@@ -143,8 +144,8 @@ func (p *platform) live(ctx context.Context) {
 	}
 }
 
-// searches looks where the application does until ctx ends: a search for the hundred finds them all, and each document that was acknowledged is there as it was
-// written.
+// searches looks where the application does until ctx ends: a search for the hundred finds them all, and each
+// document that was acknowledged is there as it was written.
 func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 	var ids []string
 	for n := range 100 {
@@ -295,8 +296,8 @@ func newPlatformOn(t *testing.T, search services.Service, rows int, old string) 
 	return p, fmt.Sprintf(cutoverJob, cassandra, keyspace, p.search, p.alias, t.TempDir())
 }
 
-// TestCutover takes searches to a new index, back and there again, under live writes to both indices and under searches that
-// must not notice. Each step is done as by a process of its own.
+// TestCutover takes searches to a new index, back and there again, under live writes to both indices and under
+// searches that must not notice. Each step is done as by a process of its own.
 func TestCutover(t *testing.T) {
 	for _, service := range []services.Service{services.Elasticsearch, services.OpenSearch} {
 		t.Run(string(service), func(t *testing.T) { testCutover(t, service) })
@@ -397,8 +398,9 @@ func TestCutoverNotProven(t *testing.T) {
 	}
 }
 
-// TestCutoverAcross takes searches from an Elasticsearch 7.17 to an 8.19, and from an 8.19 to OpenSearch; back and there again. Production goes on
-// with the table and the indices, searches go on at the address that the application has, and it is the application that is switched.
+// TestCutoverAcross takes searches from an Elasticsearch 7.17 to an 8.19, and from an 8.19 to OpenSearch; back and
+// there again. Production goes on with the table and the indices, searches go on at the address that the application
+// has, and it is the application that is switched.
 func TestCutoverAcross(t *testing.T) {
 	t.Run("7.17 to 8.19", func(t *testing.T) {
 		old := services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
