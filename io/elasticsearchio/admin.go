@@ -85,8 +85,8 @@ func (a *Admin) Index(ctx context.Context, name string) (*IndexInfo, error) {
 	return info, nil
 }
 
-// Aliased tells which index an alias points to; "": there is no such alias. An alias that points to several, and one that is itself an index, are
-// errors: it could not be moved in one step.
+// Aliased tells which index an alias points to; "": there is no such alias. An alias that points to several, and one
+// that is itself an index, are errors: it could not be moved in one step.
 func (a *Admin) Aliased(ctx context.Context, name string) (string, error) {
 	found, err := a.client.indices(ctx, name)
 	if err != nil || len(found) == 0 {
@@ -125,8 +125,9 @@ func (a *Admin) Remember(ctx context.Context, index string, state json.RawMessag
 	return a.client.note(ctx, index, func(n *notes) { n.Cutover = state })
 }
 
-// Swap moves an alias from one index to another in one step; from "": it is new; to "": it is removed. like are its filter, routing and the
-// like, as IndexInfo has them; nil: none. It fails where the alias does not point to from any more.
+// Swap moves an alias from one index to another in one step; from "": it is new; to "": it is removed. like are its
+// filter, routing and the like, as IndexInfo has them; nil: none. It fails where the alias does not point to from any
+// more.
 func (a *Admin) Swap(ctx context.Context, name, from, to string, like json.RawMessage) error {
 	type action map[string]any
 	var actions []map[string]action
@@ -167,7 +168,8 @@ func (a *Admin) Refresh(ctx context.Context, name string) error {
 	return err
 }
 
-// Search looks whether a search of a name is answered in whole, and gives the number of documents that it finds. query is its body.
+// Search looks whether a search of a name is answered in whole, and gives the number of documents that it finds.
+// query is its body.
 func (a *Admin) Search(ctx context.Context, name string, query []byte) (int64, error) {
 	var reply struct {
 		TimedOut bool `json:"timed_out"`
@@ -188,7 +190,8 @@ func (a *Admin) Search(ctx context.Context, name string, query []byte) (int64, e
 	return reply.Hits.Total.Value, nil
 }
 
-// Searches is the number of searches of an index's shards since they were started; it is not for anything but to see whether more have come.
+// Searches is the number of searches of an index's shards since they were started; it is not for anything but to see
+// whether more have come.
 func (a *Admin) Searches(ctx context.Context, index string) (int64, error) {
 	var reply struct {
 		All struct {
@@ -203,7 +206,8 @@ func (a *Admin) Searches(ctx context.Context, index string) (int64, error) {
 	return reply.All.Total.Search.Queries, err
 }
 
-// Health is 2 where all copies of an index's shards are there (green), 1 where all shards are (yellow), 0 else, and the number of copies that are being made.
+// Health is 2 where all copies of an index's shards are there (green), 1 where all shards are (yellow), 0 else, and
+// the number of copies that are being made.
 func (a *Admin) Health(ctx context.Context, index string) (health, made int, err error) {
 	var reply struct {
 		Status       string `json:"status"`

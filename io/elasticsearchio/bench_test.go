@@ -40,9 +40,9 @@ const (
 	benchRows     = 250
 )
 
-// BenchmarkSink writes the same documents by the sink and by a hand-written loop over esapi, each to an index of its own, by turns of
-// some thousand so that both meet the same server and machine. It prints documents per second and the median ratio of the
-// turns (above 1: the sink is faster).
+// BenchmarkSink writes the same documents by the sink and by a hand-written loop over esapi, each to an index of its
+// own, by turns of some thousand so that both meet the same server and machine. It prints documents per second and
+// the median ratio of the turns (above 1: the sink is faster).
 func BenchmarkSink(b *testing.B) {
 	addr := "http://" + services.Need(b, services.Elasticsearch)
 	records := iotest.Records(iotest.AssetSchema(), 0, benchDocs, iotest.Base)
@@ -109,7 +109,7 @@ func timed(b *testing.B, run func() error) time.Duration {
 // benchIndex makes an index for the length of the benchmark.
 func benchIndex(b *testing.B, addr string) string {
 	index := services.Name(b)
-	mapping, err := json.Marshal(map[string]any{"mappings": derive(iotest.AssetSchema().Fields), "settings": map[string]any{"number_of_replicas": 0}})
+	mapping, err := json.Marshal(map[string]any{"mappings": derive(iotest.AssetSchema().Fields, product{}), "settings": map[string]any{"number_of_replicas": 0}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -213,8 +213,9 @@ func writeByHand(ctx context.Context, addr, index string, assets []plainAsset) e
 	return failed
 }
 
-// BenchmarkSource reads the same documents by the source and by a hand-written loop, each with as many requests under way: 4 splits, 4 slices of a
-// point in time. It prints documents per second and the ratio (above 1: the source is faster).
+// BenchmarkSource reads the same documents by the source and by a hand-written loop, each with as many requests under
+// way: 4 splits, 4 slices of a point in time. It prints documents per second and the ratio (above 1: the source is
+// faster).
 func BenchmarkSource(b *testing.B) {
 	addr := "http://" + services.Need(b, services.Elasticsearch)
 	index := benchIndex(b, addr)

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -24,12 +26,14 @@ const maxID = 512
 // format turns records into the lines of a bulk body.
 type format struct {
 	index, id, routing *connector.Template // index nil: the request names it; routing nil: none
-	names              [][]byte            // for each field of the schema, `"name":`; nil: not in the document
+	names              [][]byte            // of fields, `"name":`; nil: not in the document, or the rest of one
+	rest               int                 // the field with the rest of a document; -1: there is none
+	shape              shape               // of the other fields of documents
 }
 
 // newFormat checks the settings against the schema.
 func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
-	f := &format{names: make([][]byte, len(schema.Fields))}
+	f := &format{names: make([][]byte, len(schema.Fields)), rest: -1}
 	for _, t := range []struct {
 		path, text string
 		to         **connector.Template
@@ -50,10 +54,59 @@ func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := allowed(fields); err != nil {
+		return nil, err
+	}
 	for _, field := range fields {
-		f.names[schema.Index(field.Name)] = append(record.AppendQuoted(nil, field.Name), ':')
+		i := schema.Index(field.Name)
+		switch {
+		case field.Name != restName:
+			f.names[i] = append(record.AppendQuoted(nil, field.Name), ':')
+		case field.Type.Kind != record.Text:
+			return nil, fail.Job("elasticsearch.fields",
+				"the field %s is a %s; it is merged into the document, and so must be a text with a JSON object", restName, field.Type).
+				WithFix("rename it by a transform: rename: {%s: rest}", restName)
+		default:
+			f.rest = i
+		}
+	}
+	f.shape, err = newShape(schema.Fields, func(i int) bool { return f.names[i] == nil }, nil, false)
+	if err != nil {
+		return nil, fail.Job("elasticsearch.fields", "field %w", err).
+			WithFix("rename it by a transform, or leave it out with exclude")
 	}
 	return f, nil
+}
+
+// metadata are names that a document's fields cannot have.
+var metadata = []string{"_id", "_index", "_routing", "_source", "_version", "_seq_no", "_primary_term", "_type", "_ignored",
+	"_field_names", "_nested_path", "_tier", "_data_stream_timestamp", "_ignored_source"}
+
+// allowed refuses fields whose names no document can have.
+func allowed(fields []record.Field) error {
+	var kept, empty []string
+	blank := func(part string) bool { return strings.TrimSpace(part) == "" }
+	for _, f := range fields {
+		switch {
+		case slices.Contains(metadata, f.Name):
+			kept = append(kept, f.Name)
+		case slices.ContainsFunc(strings.Split(f.Name, "."), blank):
+			empty = append(empty, strconv.Quote(f.Name))
+		}
+	}
+	switch {
+	case kept != nil:
+		all := strings.Join(kept, ", ")
+		return fail.Job("elasticsearch.field_name",
+			"the server keeps these names for itself, so that no document can have them as fields: %s", all).
+			WithFix("rename the fields by a transform, as in rename: {%s: doc%s}, or leave them out of the document: exclude: [%s]",
+				kept[0], kept[0], all)
+	case empty != nil:
+		return fail.Job("elasticsearch.field_name", "a dot in a name stands for an object, whose name is empty here: %s",
+			strings.Join(empty, ", ")).
+			WithFix("rename the fields by a transform")
+	}
+	return nil
 }
 
 // documentFields are the fields of the schema that documents have.
@@ -111,6 +164,7 @@ func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
 	if r.Op == record.Delete {
 		return b, nil
 	}
+	from := len(b)
 	b = append(b, '{')
 	separator := false
 	for i, name := range f.names {
@@ -124,11 +178,19 @@ func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
 		b = append(b, name...)
 		b = r.Values[i].AppendJSON(b, r.Schema.Fields[i].Type)
 	}
-	return append(b, '}', '\n'), nil
+	b = append(b, '}')
+	if f.rest >= 0 && !r.Values[f.rest].IsNull() {
+		whole, err := f.withRest(string(b[from:]), r.Values[f.rest].Str())
+		if err != nil {
+			return b, err
+		}
+		b = append(b[:from], whole...)
+	}
+	return append(b, '\n'), nil
 }
 
-// appendTemplate appends the rest of a JSON string whose opening quote stands at the end of b, and gives the number of bytes
-// of the text.
+// appendTemplate appends the rest of a JSON string whose opening quote stands at the end of b, and gives the number
+// of bytes of the text.
 func appendTemplate(b []byte, t *connector.Template, r *record.Record) ([]byte, int, error) {
 	from := len(b)
 	b, err := t.Append(b, r)
@@ -232,13 +294,19 @@ func (w *bulk) send(ctx context.Context, body []byte, items []item) {
 	}
 }
 
-// deliver sends items of a body and sets their results. What a server refuses as a whole it sends in halves, down to
-// the record that is at fault. It tells whether the body was read to its end: else the connection may be reading it still.
+// deliver sends items of a body and sets their results. What a server, or a shard, refuses as a whole it sends in
+// halves, down to the record that is at fault. It tells whether the body was read to its end: else the connection may
+// be reading it still.
 func (w *bulk) deliver(ctx context.Context, body []byte, items []item) (read bool) {
 	if len(items) == 0 {
 		return true
 	}
 	err := w.post(ctx, body[items[0].from:items[len(items)-1].to], items)
+	for _, it := range items {
+		if err == nil && len(items) > 1 && fail.CodeOf(it.result.Err) == tooLargeCode {
+			err = it.result.Err // of all that went to one shard
+		}
+	}
 	if err == nil {
 		return true
 	}
@@ -283,8 +351,8 @@ const allWritten = `{"errors":false`
 // answerLimit bounds an answer, which may quote each value that it refuses more than once.
 func answerLimit(body, items int) int64 { return int64(4*body + 4096*(items+1)) }
 
-// settle reads the answer to a request: {"errors":true,"items":[{"index":{"status":201}},...]}. After an answer that ends early
-// all items are to be written again, which changes nothing for those that were.
+// settle reads the answer to a request: {"errors":true,"items":[{"index":{"status":201}},...]}. After an answer that
+// ends early all items are to be written again, which changes nothing for those that were.
 func (w *bulk) settle(reply io.Reader, items []item) error {
 	size := items[len(items)-1].to - items[0].from
 	in := w.buffers.reader(io.LimitReader(reply, answerLimit(size, len(items))))
@@ -318,8 +386,8 @@ func (w *bulk) settle(reply io.Reader, items []item) error {
 	return err
 }
 
-// outcome is what became of an item. A delete of a document that was not there is an answer without an error (404): the server
-// keeps its version all the same.
+// outcome is what became of an item. A delete of a document that was not there is an answer without an error (404):
+// the server keeps its version all the same.
 func outcome(a itemReply) (record.Outcome, error) {
 	switch {
 	case a.Error == nil:

@@ -1,8 +1,13 @@
 package elasticsearchio
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -11,7 +16,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// The lines that requests are made of, for values that break quoting, for deletes, and for all settings that shape them.
+// The lines that requests are made of, for values that break quoting, for deletes, and for all settings that shape
+// them.
 func TestBody(t *testing.T) {
 	schema := record.MustSchema([]record.Field{
 		{Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.Int)}, {Name: "type", Type: record.Of(record.Text)},
@@ -104,6 +110,7 @@ func TestClasses(t *testing.T) {
 	}{
 		{429, body("es_rejected_execution_exception", strings.Replace(rejected, "%", "90", 1)), fail.Throttled, "elasticsearch.throttled", fail.ExitInternal},
 		{429, body("es_rejected_execution_exception", strings.Replace(rejected, "%", "101", 1)), fail.Permanent, "elasticsearch.too_large", fail.ExitInternal},
+		{429, body("es_rejected_execution_exception", "rejected execution of primary operation [coordinating_and_primary_bytes=17826012, replica_bytes=0, all_bytes=17826012, primary_operation_bytes=71303248, max_primary_bytes=51897958]"), fail.Permanent, "elasticsearch.too_large", fail.ExitInternal},
 		{429, body("circuit_breaking_exception", "Data too large"), fail.Throttled, "elasticsearch.throttled", fail.ExitInternal},
 		{503, `{"error":"no master"}`, fail.Throttled, "elasticsearch.throttled", fail.ExitUnreachable},
 		{503, ``, fail.Throttled, "elasticsearch.throttled", fail.ExitUnreachable},
@@ -120,6 +127,33 @@ func TestClasses(t *testing.T) {
 		err := statusError(c.status, []byte(c.body))
 		if fail.ClassOf(err) != c.class || fail.CodeOf(err) != c.code || fail.ExitOf(err) != c.exit {
 			t.Errorf("%d %s: %s, exit %d, %v", c.status, c.body, fail.ClassOf(err), fail.ExitOf(err), err)
+		}
+	}
+}
+
+// Documents that a shard refuses together are written one by one; one that is too large alone is a dead letter and
+// not tried for ever.
+func TestTooLargeForAShard(t *testing.T) {
+	shard := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		item := `{"index":{"status":201}}`
+		if len(text) > 10_000 {
+			item = `{"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"rejected execution of primary operation [primary_operation_bytes=10001, max_primary_bytes=10000]"}}}`
+		}
+		n := bytes.Count(text, []byte(`{"index":`))
+		fmt.Fprintf(w, `{"items":[%s],"errors":%v}`, strings.Repeat(item+",", n-1)+item, len(text) > 10_000)
+	}))
+	defer shard.Close()
+	records := sized(8, 4000)
+	records[5] = sized(1, 11_000)[0]
+	results, err := write(t, SinkConfig{URLs: []string{shard.URL}, Index: "a"}, records...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		large := r.Record == records[5]
+		if large != (fail.CodeOf(r.Err) == tooLargeCode) || !large && r.Outcome != record.Written {
+			t.Errorf("%s: %v, %v", r.Record.KeyText(), r.Outcome, r.Err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
@@ -17,12 +18,14 @@ import (
 	"reprise/transforms/fail"
 )
 
-// client sends requests; it is the only part that knows the vendor's library. It tries nothing again, which is the batcher's
-// part, but passes over nodes that did not answer.
+// client sends requests; it is the only part that knows the vendor's library. It tries nothing again, which is the
+// batcher's part, but passes over nodes that did not answer.
 type client struct {
 	transport *elastictransport.Client
 	http      *http.Transport
 	timeout   time.Duration
+	elastic   atomic.Bool // it has said that it is Elasticsearch
+	products  products
 }
 
 // newClient resolves the secrets and reads the certificates; it does not connect.
@@ -78,6 +81,9 @@ func (c *client) do(ctx context.Context, request esapi.Request, reply any) (stat
 		return 0, requestError(ctx, err)
 	}
 	defer res.Body.Close()
+	if res.Header.Get("X-Elastic-Product") == "Elasticsearch" {
+		c.elastic.Store(true)
+	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
 	if err != nil {
 		return 0, requestError(ctx, err)
@@ -98,20 +104,6 @@ func aboutJob(err error, code, fix string) error {
 		return err
 	}
 	return fail.Job(code, "%s", e.Message).WithFix("%s", fix)
-}
-
-// version is the server's version; "" where the login lacks the privilege "monitor", which writing does not need.
-func (c *client) version(ctx context.Context) (string, error) {
-	var reply struct {
-		Version struct {
-			Number string `json:"number"`
-		} `json:"version"`
-	}
-	status, err := c.do(ctx, esapi.InfoRequest{}, &reply)
-	if status == http.StatusForbidden {
-		return "", nil
-	}
-	return reply.Version.Number, err
 }
 
 // index is what the server tells of a concrete index.

@@ -29,7 +29,7 @@ type SinkConfig struct {
 	Routing  string    `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
 	Create   *Create   `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
 	Load     *Load     `json:"load,omitempty" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
-	Fields   []string  `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all."`
+	Fields   []string  `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all. The field _rest, which holds JSON, is merged into the document."`
 	Exclude  []string  `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
 
 	Batch   Batch  `json:"batch,omitzero" jsonschema_description:"Size of the bulk requests."`
@@ -43,7 +43,7 @@ type SinkConfig struct {
 
 // Replaced is what searches use on another cluster until a cut-over.
 type Replaced struct {
-	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes of the other cluster, 7.17 or 8. The login needs read, view_index_metadata and monitor on the index, and delete_index for --retire."`
+	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes of the other cluster, Elasticsearch or OpenSearch. The login needs read, view_index_metadata and monitor on the index, and delete_index for --retire."`
 	User     string           `json:"user,omitempty" jsonschema_description:"User name; with password."`
 	Password connector.Secret `json:"password,omitempty" jsonschema_description:"The user's password: env:NAME or file:PATH."`
 	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form, instead of user and password: env:NAME or file:PATH."`
@@ -217,7 +217,8 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// Inline takes the file of create into the settings, which other machines read, where that is possible; Validate tells why it is not.
+// Inline takes the file of create into the settings, which other machines read, where that is possible; Validate
+// tells why it is not.
 func (c *SinkConfig) Inline() {
 	if c.Create == nil || c.Create.File == "" {
 		return

@@ -12,10 +12,20 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	own := services.Own(t, services.Elasticsearch)
-	es := server{t, "http://" + own.Addr}
+	testConformance(t, server{t, "http://" + own.Addr}, own)
+}
+
+// The same without outages, which look the same from here.
+func TestConformanceOpenSearch(t *testing.T) {
+	t.Parallel()
+	testConformance(t, sharedOf(t, services.OpenSearch), nil)
+}
+
+func testConformance(t *testing.T, es server, own *services.Instance) {
 	prefix := name(t)
 	index := func(target string) string { return prefix + "-" + target }
-	iotest.TestSink(t, iotest.Sink{
+	t.Cleanup(func() { es.call("DELETE", "/"+prefix+"-*", nil) })
+	suite := iotest.Sink{
 		New: func(t *testing.T, target string) connector.Sink {
 			return NewSink(SinkConfig{URLs: []string{es.url}, Index: index(target), Create: &Create{}})
 		},
@@ -28,6 +38,9 @@ func TestConformance(t *testing.T) {
 			r.Values[0] = record.String(string(make([]byte, 513)))
 			return r
 		},
-		Server: own,
-	})
+	}
+	if own != nil {
+		suite.Server = own
+	}
+	iotest.TestSink(t, suite)
 }

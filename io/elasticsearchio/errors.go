@@ -64,6 +64,8 @@ func itemError(status int, c *cause) error {
 		kind = c.Type
 	}
 	switch {
+	case status == http.StatusTooManyRequests && c != nil && overPressure(c.Reason):
+		return tooLarge("%v", c)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || kind == "es_rejected_execution_exception":
 		return throttled(status, c)
 	case kind == "index_not_found_exception":
@@ -102,8 +104,6 @@ func statusError(status int, body []byte) error {
 
 func refusal(status int, c *cause) error {
 	switch {
-	case status == http.StatusTooManyRequests && overPressure(c.Reason):
-		return tooLarge("%v", c)
 	case status == http.StatusBadGateway || status == http.StatusGatewayTimeout:
 		return fail.Unreachable("elasticsearch.unreachable", "status %d: %v", status, c)
 	case status == http.StatusNotFound:
@@ -148,12 +148,14 @@ func refusedLogin(c *cause) error {
 	return e
 }
 
+const tooLargeCode = "elasticsearch.too_large"
+
 func tooLarge(format string, args ...any) *fail.Error {
-	return fail.New(fail.Permanent, "elasticsearch.too_large", format, args...).
+	return fail.New(fail.Permanent, tooLargeCode, format, args...).
 		WithFix("leave out large fields (exclude), or raise the server's http.max_content_length or indexing_pressure.memory.limit")
 }
 
-var pressure = regexp.MustCompile(`operation_bytes=(\d+), max_coordinating(?:_and_primary)?_bytes=(\d+)`)
+var pressure = regexp.MustCompile(`operation_bytes=(\d+), max_(?:coordinating|primary|coordinating_and_primary)_bytes=(\d+)`)
 
 // overPressure tells whether a request was rejected not because of others, but because it alone is over the limit.
 func overPressure(reason string) bool {

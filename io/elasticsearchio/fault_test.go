@@ -121,7 +121,8 @@ func (s server) pressure() int {
 	return bytes
 }
 
-// Connections that are cut, before the server has the request and at any place of its answer, lose nothing and settle nothing twice.
+// Connections that are cut, before the server has the request and at any place of its answer, lose nothing and settle
+// nothing twice.
 func TestCutConnections(t *testing.T) {
 	es, schema := shared(t), iotest.AssetSchema()
 	for _, gzip := range []bool{false, true} {
@@ -175,7 +176,8 @@ func TestTimeout(t *testing.T) {
 	wantError(t, err, "elasticsearch.timeout", fail.ExitUnreachable, "timeout")
 }
 
-// Requests are cut by the bytes of their bodies, whatever the records' size in memory; a document over the limit goes alone.
+// Requests are cut by the bytes of their bodies, whatever the records' size in memory; a document over the limit goes
+// alone.
 func TestBodiesAreCut(t *testing.T) {
 	es := shared(t)
 	fields := []record.Field{{Name: "id", Type: record.Of(record.Text)}}
@@ -237,7 +239,8 @@ func TestRoutingRequired(t *testing.T) {
 	}
 }
 
-// A delete is remembered for as long as gc_deletes: then an older write would bring the document back, as the package says.
+// A delete is remembered for as long as gc_deletes: then an older write would bring the document back, as the package
+// says.
 func TestForgottenDelete(t *testing.T) {
 	es, schema := shared(t), iotest.AssetSchema()
 	c := es.config(es.index(name(t)))

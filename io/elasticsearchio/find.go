@@ -23,22 +23,18 @@ const (
 	finders  = 4 // at once
 )
 
-// Find implements connector.Finder. It gets documents by their ids as they are at this moment, also what no search sees yet, whatever the
-// query says. Ids come from the template id, and the index from a template as well; of an alias or pattern all its indices are asked, where
-// a document without routing is found. A document under the id whose fields hold another key comes as it is.
+// Find implements connector.Finder. It gets documents by their ids as they are at this moment, also what no search
+// sees yet, whatever the query says. Ids come from the template id, and the index from a template as well; of an
+// alias or pattern all its indices are asked, where a document without routing is found. A document under the id
+// whose fields hold another key comes as it is.
 func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	o, err := s.open(ctx, s.config.retry().Deadline)
 	if err != nil {
 		return err
 	}
-	f := finder{opened: o}
-	for _, t := range []struct {
-		path, text string
-		to         **connector.Template
-	}{{"index", o.config.Index, &f.index}, {"id", o.config.idTemplate(), &f.id}, {"routing", o.config.Routing, &f.routing}} {
-		if *t.to, err = connector.ParseTemplate(t.text, o.schema); err != nil {
-			return fail.Job("elasticsearch.template", "%s: %w", t.path, err)
-		}
+	f := finder{opened: o, learned: &learned{at: map[string]bool{}}}
+	if f.address, err = o.config.Addresses(o.schema); err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(finders)
@@ -72,7 +68,14 @@ func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i i
 // finder looks documents up.
 type finder struct {
 	*opened
-	index, id, routing *connector.Template
+	address func(*record.Record) (Address, error)
+	learned *learned
+}
+
+// learned are the indices whose mappings a Find has looked at.
+type learned struct {
+	mu sync.Mutex
+	at map[string]bool
 }
 
 // wanted is one document of a request.
@@ -89,23 +92,13 @@ func (f finder) find(ctx context.Context, keys []*record.Record) ([]connector.Pa
 	pages := make([]connector.Page, len(keys))
 	var docs []wanted
 	for i, key := range keys {
-		w := wanted{Source: f.wantedSource(), of: i}
-		var index []byte
-		id, err := f.id.Append(nil, key)
-		if err == nil {
-			index, err = f.index.Append(nil, key)
-		}
-		if err == nil {
-			var routing []byte
-			routing, err = f.routing.Append(nil, key)
-			w.Routing = string(routing)
-		}
+		a, err := f.address(key)
 		if err != nil {
 			pages[i].Dead = append(pages[i].Dead, deadDocument(hit{id: key.KeyText(), index: f.config.Index},
 				fail.New(fail.Permanent, "elasticsearch.bad_key", "it cannot be looked up: %w", err)))
 			continue
 		}
-		w.Index, w.ID = string(index), string(id)
+		w := wanted{Index: a.Index, ID: a.ID, Routing: a.Routing, Source: f.wantedSource(), of: i}
 		if len(w.ID) == 0 || len(w.ID) > maxID {
 			continue // no document can have it
 		}
@@ -118,12 +111,41 @@ func (f finder) find(ctx context.Context, keys []*record.Record) ([]connector.Pa
 			docs = append(docs, w)
 		}
 	}
+	if err := f.learn(ctx, docs); err != nil {
+		return nil, err
+	}
 	for batch := range slices.Chunk(docs, findRows) {
 		if err := f.get(ctx, batch, func(w wanted, h hit) { f.add(&pages[w.of], h, keys[w.of].Origin) }); err != nil {
 			return nil, err
 		}
 	}
 	return pages, nil
+}
+
+// learn looks at the mappings of indices that were not there when the source was opened.
+func (f finder) learn(ctx context.Context, docs []wanted) error {
+	f.learned.mu.Lock()
+	defer f.learned.mu.Unlock()
+	for _, w := range docs {
+		if _, ok := f.known(w.Index); ok || f.learned.at[w.Index] || !isIndexName(w.Index) {
+			continue
+		}
+		f.learned.at[w.Index] = true
+		var found map[string]index
+		err := connector.Request(ctx, f.config.retry(), func() (_ int, _ int64, err error) {
+			found, err = f.client.indices(ctx, w.Index)
+			return 0, 0, readError(err)
+		})
+		if err != nil {
+			return err
+		}
+		for name, idx := range found {
+			if err := f.know(name, &idx.Mappings); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // get gives the documents that are there. What is too large together it gets in halves.

@@ -98,3 +98,54 @@ func TestFindLarge(t *testing.T) {
 		}
 	}
 }
+
+// A scan gives each document with its own address, also one that lies where no look-up for its key finds it.
+func TestDocumentsUnderOtherIDsAreSeen(t *testing.T) {
+	t.Parallel()
+	es := shared(t)
+	prefix := name(t)
+	const mapping = `{"settings":{"number_of_shards":3},"mappings":{"properties":{"id":{"type":"keyword"},"kind":{"type":"keyword"}}}}`
+	put := func(index, id, routing, key string) {
+		t.Helper()
+		es.must("PUT", "/"+prefix+index+"/_doc/"+id+"?version_type=external&version=1700000000000000&refresh=true"+routing, `{"id":"`+key+`","kind":"k"}`)
+	}
+	for _, index := range []string{"-k", "-old"} {
+		es.must("PUT", "/"+es.index(prefix+index), mapping)
+	}
+	put("-k", "k:a", "", "a")
+	put("-k", "old-a", "", "a")
+	put("-k", "k:b", "&routing=x", "b")
+	put("-old", "k:a", "", "a")
+	s := es.source(prefix+"-{kind}", func(c *SourceConfig) {
+		c.Fields, c.Key, c.ID = fields(`{"id":"text","kind":"text","_id":"text","_index":"text","_routing":"text"}`), []string{"id", "kind"}, "{kind}:{id}"
+	})
+	schema, err := s.Schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := s.config.Addresses(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	err = s.Plan(t.Context(), connector.PlanOptions{}, func(split connector.Split) error {
+		return s.Read(t.Context(), split, func(p connector.Page) error {
+			for _, r := range p.Records {
+				at, err := address(r)
+				if err != nil {
+					return err
+				}
+				own := Address{Index: r.Get("_index").Str(), ID: r.Get("_id").Str(), Routing: r.Get("_routing").Str()}
+				seen[own.Index[len(prefix):]+" "+own.ID] = at == own
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{"-k k:a": true, "-k old-a": false, "-k k:b": false, "-old k:a": false}
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,6 +1,7 @@
 package elasticsearchio
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"path"
@@ -20,73 +21,81 @@ var inferred = map[string]record.Kind{
 	"boolean": record.Boolean, "ip": record.Inet, "binary": record.Blob,
 }
 
-// infer gives the fields of a mapping by name.
-func infer(mapping *property) ([]record.Field, error) {
-	var fields []record.Field
+// infer gives the fields of a mapping by name. around is the mapping's dynamic where it does not say itself. rest
+// tells that documents may hold more: what no mapping is made of, and what is mapped to values of several forms.
+func infer(mapping *property, around dynamic) (fields []record.Field, rest bool) {
+	if mapping.Dynamic != "" {
+		around = mapping.Dynamic
+	}
+	rest = around.leavesOut() || len(mapping.Runtime) > 0 || bytes.Contains(mapping.Templates, []byte(`"runtime"`))
 	for _, name := range slices.Sorted(maps.Keys(mapping.Properties)) {
-		t, ok, err := inferType(mapping.Properties[name])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if ok {
+		p := mapping.Properties[name]
+		t, ok, more := inferType(p, around)
+		if rest = rest || more; ok {
 			fields = append(fields, record.Field{Name: name, Type: t})
 		}
 	}
-	return fields, nil
+	return fields, rest
 }
 
-// inferType is the type of a property; ok is false for an alias, which no document has.
-func inferType(p *property) (t record.Type, ok bool, err error) {
-	switch {
-	case p.Type == "alias":
-		return t, false, nil
-	case p.Type == "date":
-		return record.Of(dateKind(p.Format)), true, nil
-	case p.Enabled != nil && !*p.Enabled:
-		return t, false, fmt.Errorf("an object that is not mapped")
-	case p.Type == "flattened" || ((p.Type == "" || p.Type == "object") && len(p.Properties) == 0):
-		return record.MapOf(record.Of(record.Text), record.Of(record.Text)), true, nil
-	case p.Type == "" || p.Type == "object" || p.Type == "nested":
-		parts, err := infer(p)
-		if err != nil {
-			return t, false, err
+// inferType is the type of a property; ok is false for one that has none, and for an alias, which no document has.
+func inferType(p *property, around dynamic) (t record.Type, ok, rest bool) {
+	switch p.kind() {
+	case "alias":
+		return t, false, false
+	case "date":
+		return record.Of(dateKind(p.Format)), true, false
+	case "disabled":
+		return t, false, true
+	case "flattened", "flat_object":
+		return record.MapOf(record.Of(record.Text), record.Of(record.Text)), true, false
+	case "object", "nested", "passthrough":
+		parts, rest := infer(p, around)
+		switch {
+		case len(parts) == 0 && (rest || p.Type == "nested"):
+			return t, false, true
+		case len(parts) == 0:
+			return record.MapOf(record.Of(record.Text), record.Of(record.Text)), true, false
 		}
 		t = record.UDTOf("", parts...)
 		if p.Type == "nested" {
 			t = record.ListOf(t)
 		}
-		return t, true, nil
+		return t, true, rest
 	}
 	kind, ok := inferred[p.Type]
-	if !ok {
-		return t, false, fmt.Errorf("the type %s stands for several forms", p.Type)
-	}
-	return record.Of(kind), true, nil
+	return record.Of(kind), ok, !ok
 }
 
-// dateKind is a timestamp for the default formats; else what the source has as a text or a number.
+// dateKind is a timestamp where the source has what the sink writes, or numbers; else what it has as a text or a
+// number.
 func dateKind(format string) record.Kind {
+	kind := record.BigInt
 	for _, f := range strings.Split(format, "||") {
 		switch f {
-		case "", "strict_date_optional_time", "date_optional_time", "strict_date_time", "epoch_millis":
 		case "epoch_second":
-			return record.BigInt
+		case "", "strict_date_optional_time", "date_optional_time", "strict_date_time", "strict_date_time_no_millis", "iso8601",
+			"epoch_millis":
+			kind = record.Timestamp
 		default:
 			return record.Text
 		}
 	}
-	return record.Timestamp
+	return kind
 }
 
-// merge gives the fields of several indices together.
-func merge(all map[string]index) ([]record.Field, error) {
-	var fields []record.Field
+// merge gives the fields of several indices together, and whether documents may hold more.
+func merge(all map[string]index) (fields []record.Field, rest bool, err error) {
 	from := map[string]string{}
+	untyped := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		mapping := all[name].Mappings
-		of, err := infer(&mapping)
-		if err != nil {
-			return nil, cannotInfer("%s: %w", name, err)
+		idx := all[name]
+		of, more := infer(&idx.Mappings, "")
+		rest = rest || more || idx.setting("index.mapping.total_fields.ignore_dynamic_beyond_limit") == "true"
+		for property, p := range idx.Mappings.Properties {
+			if p.Type != "alias" && !slices.ContainsFunc(of, func(f record.Field) bool { return f.Name == property }) {
+				untyped[property] = name
+			}
 		}
 		for _, f := range of {
 			i := slices.IndexFunc(fields, func(x record.Field) bool { return x.Name == f.Name })
@@ -95,12 +104,17 @@ func merge(all map[string]index) ([]record.Field, error) {
 				fields = append(fields, f)
 				from[f.Name] = name
 			case !fields[i].Type.Same(f.Type):
-				return nil, cannotInfer("field %q is %s in %s and %s in %s", f.Name, fields[i].Type, from[f.Name], f.Type, name)
+				return nil, false, cannotInfer("field %q is %s in %s and %s in %s", f.Name, fields[i].Type, from[f.Name], f.Type, name)
 			}
 		}
 	}
+	for _, f := range fields {
+		if other := untyped[f.Name]; other != "" {
+			return nil, false, cannotInfer("field %q is %s in %s and anything in %s", f.Name, f.Type, from[f.Name], other)
+		}
+	}
 	slices.SortFunc(fields, func(a, b record.Field) int { return strings.Compare(a.Name, b.Name) })
-	return fields, nil
+	return fields, rest, nil
 }
 
 func cannotInfer(format string, args ...any) *fail.Error {
@@ -109,13 +123,16 @@ func cannotInfer(format string, args ...any) *fail.Error {
 }
 
 // withheld tells why documents do not come with a field as they were written; "": they do.
-func withheld(name string, mapping *property, field string) string {
-	s := mapping.Source
-	if s == nil || isMeta(field) {
+func withheld(name string, idx *index, field string) string {
+	s := orDefault(idx.Mappings.Source, &keptSource{})
+	if isMeta(field) {
 		return ""
 	}
-	if s.Enabled != nil && !*s.Enabled || s.Mode == "disabled" {
+	if idx.setting("index.mapping.source.mode") == "disabled" || s.Enabled != nil && !*s.Enabled || s.Mode == "disabled" {
 		return fmt.Sprintf("the index %q keeps no _source of its documents", name)
+	}
+	if field == restName {
+		return ""
 	}
 	for _, pattern := range s.Excludes {
 		if covers(pattern, field) || strings.HasPrefix(pattern, field+".") {

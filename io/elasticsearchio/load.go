@@ -45,8 +45,8 @@ func (l Load) settings() map[string]string {
 	return s
 }
 
-// loaded is what is remembered of settings that a run has changed. The run that came last puts them back: one before it, which it has overtaken or
-// which was killed, does not any more.
+// loaded is what is remembered of settings that a run has changed. The run that came last puts them back: one before
+// it, which it has overtaken or which was killed, does not any more.
 type loaded struct {
 	Run     string             `json:"run"`
 	Attempt int                `json:"attempt"`
@@ -108,8 +108,8 @@ func (s *Sink) loadable(ctx context.Context) (*client, map[string]index, error) 
 	return c, map[string]index{name: found[name]}, err
 }
 
-// load sets an index up. Settings and notes are of one moment, and the notes are written before the settings: so where settings are those of a
-// load, the notes tell what they were.
+// load sets an index up. Settings and notes are of one moment, and the notes are written before the settings: so
+// where settings are those of a load, the notes tell what they were.
 func (c *client) load(ctx context.Context, name string, idx index, l Load, run string, attempt int) (string, error) {
 	n, err := idx.notes()
 	if err != nil {

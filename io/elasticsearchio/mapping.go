@@ -9,18 +9,24 @@ import (
 	"reprise/transforms/record"
 )
 
-// derive is the mappings for fields, each by its type: all integers as long, so that they can grow; decimals and varints as
-// double, which searches by range (the exact number stays in the source); text for searches with a keyword beside; maps as
-// flattened, so that their keys do not become fields; tuples unindexed.
-func derive(fields []record.Field) map[string]any {
+// derive is the mappings for fields, each by its type: all integers as long, so that they can grow; decimals and
+// varints as double, which searches by range (the exact number stays in the source); text for searches with a keyword
+// beside; maps as flattened, so that their keys do not become fields; tuples unindexed. What documents hold beside
+// the fields is not mapped.
+func derive(fields []record.Field, is product) map[string]any {
 	properties := make(map[string]any, len(fields))
+	mapping := map[string]any{"properties": properties}
 	for _, f := range fields {
-		properties[f.Name] = deriveType(f.Type)
+		if f.Name == restName {
+			mapping["dynamic"] = false
+			continue
+		}
+		properties[f.Name] = deriveType(f.Type, is)
 	}
-	return map[string]any{"properties": properties}
+	return mapping
 }
 
-func deriveType(t record.Type) map[string]any {
+func deriveType(t record.Type, is product) map[string]any {
 	switch t.Kind {
 	case record.Boolean:
 		return map[string]any{"type": "boolean"}
@@ -40,15 +46,18 @@ func deriveType(t record.Type) map[string]any {
 	case record.Timestamp, record.Date:
 		return map[string]any{"type": "date"}
 	case record.List, record.Set, record.Vector:
-		return deriveType(t.Elems[0])
+		return deriveType(t.Elems[0], is)
 	case record.Map:
+		if is.openSearch {
+			return map[string]any{"type": "flat_object"}
+		}
 		return map[string]any{"type": "flattened", "ignore_above": 1024}
 	case record.UDT:
 		parts := make([]record.Field, len(t.Elems))
 		for i := range parts {
 			parts[i] = record.Field{Name: t.Names[i], Type: t.Elems[i]}
 		}
-		return derive(parts)
+		return derive(parts, is)
 	case record.Tuple:
 		return map[string]any{"type": "object", "enabled": false}
 	}
@@ -67,9 +76,11 @@ type property struct {
 	Index      *bool                `json:"index"`
 
 	// Of a whole mapping alone.
-	Source  *keptSource                `json:"_source"`
-	Meta    map[string]json.RawMessage `json:"_meta"`
-	Routing struct {
+	Runtime   map[string]json.RawMessage `json:"runtime"`
+	Templates json.RawMessage            `json:"dynamic_templates"`
+	Source    *keptSource                `json:"_source"`
+	Meta      map[string]json.RawMessage `json:"_meta"`
+	Routing   struct {
 		Required bool `json:"required"`
 	} `json:"_routing"`
 }
@@ -82,8 +93,53 @@ type keptSource struct {
 	Excludes []string `json:"excludes"`
 }
 
-// dynamic says what becomes of unknown fields: "true", "false", "strict", "runtime", or "" for what holds around.
+// kind is the type of a field; "disabled" for an object that the server does not look into.
+func (p *property) kind() string {
+	if p.Enabled != nil && !*p.Enabled {
+		return "disabled"
+	}
+	return orDefault(p.Type, "object")
+}
+
+// part is the field of a name, whose dots may lead into objects; nil: there is none, or the server does not look into
+// it.
+func (p *property) part(name string) *property {
+	if p == nil || p.kind() == "disabled" {
+		return nil
+	}
+	found := p.Properties[name]
+	for i := range len(name) {
+		if found == nil && name[i] == '.' {
+			found = p.Properties[name[:i]].part(name[i+1:])
+		}
+	}
+	if found == nil || found.kind() == "disabled" {
+		return nil
+	}
+	return found
+}
+
+// holdsDates tells whether a field is a date or has one below it.
+func (p *property) holdsDates() bool {
+	if p == nil || p.Type == "date" || p.Type == "date_nanos" {
+		return p != nil
+	}
+	for _, below := range p.Properties {
+		if below.holdsDates() {
+			return true
+		}
+	}
+	return false
+}
+
+// dynamic says what becomes of unknown fields: "true", "false", "strict", "runtime", and others of OpenSearch, or ""
+// for what holds around.
 type dynamic string
+
+// leavesOut tells whether documents may have fields that no mapping is made of.
+func (d dynamic) leavesOut() bool {
+	return d == "false" || d == "runtime" || d == "false_allow_templates"
+}
 
 // UnmarshalJSON takes text and booleans.
 func (d *dynamic) UnmarshalJSON(text []byte) error {
@@ -113,10 +169,11 @@ var (
 	locations = append([]record.Kind{record.Text}, objects...)
 )
 
-// takes says which kinds a field type can hold as what they are. Whether every value fits (a text that should be a date, a
-// number's range) only the server can tell, record by record. A type that does not stand here takes everything.
+// takes says which kinds a field type can hold as what they are. Whether every value fits (a text that should be a
+// date, a number's range) only the server can tell, record by record. A type that does not stand here takes
+// everything.
 var takes = map[string][]record.Kind{
-	"object": objects, "nested": objects, "flattened": objects,
+	"object": objects, "nested": objects, "flattened": objects, "flat_object": objects,
 	"text": strs, "match_only_text": strs, "search_as_you_type": strs,
 	"keyword": scalars, "wildcard": scalars, "constant_keyword": scalars, "version": scalars,
 	"long": integers, "integer": integers, "short": integers, "byte": integers, "unsigned_long": integers,
@@ -130,9 +187,6 @@ var takes = map[string][]record.Kind{
 	"alias": {},
 }
 
-// metadata are names that a document's fields cannot have.
-var metadata = []string{"_id", "_index", "_routing", "_source", "_version", "_seq_no", "_type", "_ignored", "_field_names"}
-
 // conflicts says, a line each, which fields do not fit a mapping.
 func conflicts(fields []record.Field, mapping *property) []string {
 	if mapping.Enabled != nil && !*mapping.Enabled {
@@ -140,8 +194,7 @@ func conflicts(fields []record.Field, mapping *property) []string {
 	}
 	var found []string
 	for _, f := range fields {
-		if slices.Contains(metadata, f.Name) {
-			found = append(found, fmt.Sprintf("%s: the name is the server's own", f.Name))
+		if f.Name == restName {
 			continue
 		}
 		found = append(found, misfits(f.Name, f.Name, f.Type, mapping, "true")...)
@@ -168,10 +221,7 @@ func misfits(path, name string, t record.Type, object *property, around dynamic)
 }
 
 func misfitsType(path string, t record.Type, p *property, around dynamic) []string {
-	kind := p.Type
-	if kind == "" {
-		kind = "object"
-	}
+	kind := orDefault(p.Type, "object")
 	switch t.Kind {
 	case record.List, record.Set, record.Vector:
 		return misfitsType(path, t.Elems[0], p, around)
@@ -185,11 +235,11 @@ func misfitsType(path string, t record.Type, p *property, around dynamic) []stri
 	if allowed, known := takes[kind]; known && !slices.Contains(allowed, t.Kind) {
 		return []string{fmt.Sprintf("%s (%s): the index has %s", path, t, kind)}
 	}
-	if (kind == "date" || kind == "date_nanos") && !formatFits(t.Kind, p.Format) {
+	if (kind == "date" || kind == "date_nanos") && !formatFits(t.Kind, p) {
 		return []string{fmt.Sprintf("%s (%s): the index has %s of format %q", path, t, kind, p.Format)}
 	}
 	var found []string
-	if t.Kind == record.UDT && kind != "flattened" {
+	if t.Kind == record.UDT && kind != "flattened" && kind != "flat_object" {
 		for i, e := range t.Elems {
 			found = append(found, misfits(path+"."+t.Names[i], t.Names[i], e, p, around)...)
 		}
@@ -197,15 +247,11 @@ func misfitsType(path string, t record.Type, p *property, around dynamic) []stri
 	return found
 }
 
-// formatFits tells whether a date's format may take what is sent: numbers for integers, else RFC 3339.
-func formatFits(k record.Kind, format string) bool {
-	if format == "" || k == record.Text {
-		return true
+// formatFits tells whether a date's format may take what is sent: numbers for integers, else RFC 3339, which it must
+// read as what it is.
+func formatFits(k record.Kind, p *property) bool {
+	if k.Integer() {
+		return p.Format == "" || strings.Contains("||"+p.Format, "||epoch_")
 	}
-	for _, f := range strings.Split(format, "||") {
-		if strings.HasPrefix(f, "epoch_") == k.Integer() {
-			return true
-		}
-	}
-	return false
+	return k == record.Text || newDates(p).takes(k)
 }

@@ -57,7 +57,7 @@ func everything(t testing.TB) *record.Schema {
 }
 
 func TestDerive(t *testing.T) {
-	got, err := json.MarshalIndent(derive(everything(t).Fields), "", "  ")
+	got, err := json.MarshalIndent(derive(everything(t).Fields, product{}), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestDerive(t *testing.T) {
 // What is derived from a schema fits the schema.
 func TestDerivedFits(t *testing.T) {
 	fields := everything(t).Fields
-	mapping, err := parseMapping(derive(fields))
+	mapping, err := parseMapping(derive(fields, product{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +84,23 @@ func TestConflicts(t *testing.T) {
 		{"bigint", `{"type":"text"}`, "f (bigint): the index has text"},
 		{"bigint", `{"type":"date"}`, ""},
 		{"bigint", `{"type":"date","format":"yyyy-MM-dd"}`, `f (bigint): the index has date of format "yyyy-MM-dd"`},
+		{"bigint", `{"type":"date","format":"epoch_second"}`, ""},
+		{"bigint", `{"type":"date","format":"yyyyMMdd"}`, `f (bigint): the index has date of format "yyyyMMdd"`},
+		{"timestamp", `{"type":"date","format":"epoch_second"}`, `f (timestamp): the index has date of format "epoch_second"`},
+		{"timestamp", `{"type":"date","format":"yyyy-MM-dd"}`, `f (timestamp): the index has date of format "yyyy-MM-dd"`},
+		{"timestamp", `{"type":"date","format":"yyyy-MM-dd HH:mm:ss||epoch_millis"}`, `f (timestamp): the index has date of format "yyyy-MM-dd HH:mm:ss||epoch_millis"`},
+		{"timestamp", `{"type":"date","format":"yyyy-MM-dd'T'HH:mm:ss.SSSXXX"}`, ""},
+		{"timestamp", `{"type":"date","format":"yyyy-MM-dd||strict_date_time"}`, ""},
+		{"timestamp", `{"type":"date","format":"week_date"}`, ""},
+		{"timestamp", `{"type":"date_nanos"}`, ""},
+		{"date", `{"type":"date"}`, ""},
+		{"date", `{"type":"date","format":"yyyy-MM-dd"}`, ""},
+		{"date", `{"type":"date","format":"yyyy-dd-MM"}`, `f (date): the index has date of format "yyyy-dd-MM"`},
+		{"date", `{"type":"date","format":"yyyyMMdd"}`, `f (date): the index has date of format "yyyyMMdd"`},
+		{"date", `{"type":"date","format":"strict_date_time"}`, `f (date): the index has date of format "strict_date_time"`},
+		{"list<frozen<udt<t:timestamp>>>", `{"properties":{"t":{"type":"date","format":"yyyy"}}}`, `f.t (timestamp): the index has date of format "yyyy"`},
+		{"map<text, text>", `{"type":"flat_object"}`, ""},
+		{"text", `{"type":"date","format":"epoch_second"}`, ""},
 		{"timestamp", `{"type":"date","format":"epoch_millis"}`, `f (timestamp): the index has date of format "epoch_millis"`},
 		{"timestamp", `{"type":"date","format":"strict_date_optional_time||epoch_millis"}`, ""},
 		{"timestamp", `{"type":"long"}`, "f (timestamp): the index has long"},
@@ -130,12 +147,12 @@ func TestConflicts(t *testing.T) {
 
 func TestConflictsOfNames(t *testing.T) {
 	text := record.Of(record.Text)
-	fields := []record.Field{{Name: "_id", Type: text}, {Name: "a.b", Type: text}, {Name: "new", Type: text}}
+	fields := []record.Field{{Name: "a.b", Type: text}, {Name: "new", Type: text}}
 	var mapping property
 	if err := json.Unmarshal([]byte(`{"dynamic":"strict","properties":{"a":{"properties":{"b":{"type":"long"}}}}}`), &mapping); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"_id: the name is the server's own", "a.b (text): the index has long", "new (text): not in the mapping, whose dynamic is strict"}
+	want := []string{"a.b (text): the index has long", "new (text): not in the mapping, whose dynamic is strict"}
 	if diff := cmp.Diff(want, conflicts(fields, &mapping)); diff != "" {
 		t.Error(diff)
 	}

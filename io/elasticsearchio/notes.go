@@ -12,8 +12,9 @@ import (
 	"reprise/transforms/fail"
 )
 
-// notes are what is remembered of an index in its own mapping, as _meta.reprise: any process that reaches the index finds them, they are part
-// of snapshots, and they go when the index does, so that they never speak of another index of the same name.
+// notes are what is remembered of an index in its own mapping, as _meta.reprise: any process that reaches the index
+// finds them, they are part of snapshots, and they go when the index does, so that they never speak of another index
+// of the same name.
 type notes struct {
 	Job     string          `json:"job,omitempty"` // that made the index
 	Run     string          `json:"run,omitempty"`
@@ -49,8 +50,8 @@ func (n notes) into(mappings map[string]any) map[string]any {
 	return mappings
 }
 
-// note changes the notes of an index; other parts of _meta stay. The server has no means to change them only if nobody else has: whoever
-// depends on them reads them again.
+// note changes the notes of an index; other parts of _meta stay. The server has no means to change them only if
+// nobody else has: whoever depends on them reads them again.
 func (c *client) note(ctx context.Context, name string, change func(*notes)) error {
 	idx, err := c.index(ctx, name)
 	if err != nil {

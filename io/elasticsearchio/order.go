@@ -15,8 +15,9 @@ import (
 	"reprise/transforms/fail"
 )
 
-// order is how the documents of an index are read: by the values of some fields, as the server sorts by them. A position is these
-// values, so that it means the same under any point in time. Documents that share their values share a position.
+// order is how the documents of an index are read: by the values of some fields, as the server sorts by them. A
+// position is these values, so that it means the same under any point in time. Documents that share their values
+// share a position.
 type order []orderField
 
 type orderField struct {
@@ -101,7 +102,8 @@ func (p *property) find(name string) (path string, found *property, err error) {
 	return name, at, nil
 }
 
-// position is the order-preserving form of a document's sort values, which stand as JSON; what follows them is passed over.
+// position is the order-preserving form of a document's sort values, which stand as JSON; what follows them is passed
+// over.
 func (o order) position(sort []string) ([]byte, error) {
 	if len(sort) < len(o) {
 		return nil, fail.New(fail.Transient, "elasticsearch.answer", "a document has %d sort values, asked for were %d", len(sort), len(o))
@@ -224,12 +226,12 @@ func (o order) sort() (by []any) {
 	return by
 }
 
-// lastShard is a sort value of _shard_doc after that of any document.
-const lastShard = math.MaxInt64
+// lastTie is a sort value after that of any document of the same position.
+const lastTie = math.MaxInt64
 
-// within is a query for what has a value in each field of the order and lies after a position and up to another one; nil: open. It lets some
-// more through: it only bounds the first field in which the positions differ, since ranges with an open end cost the server as much as all that
-// they hold.
+// within is a query for what has a value in each field of the order and lies after a position and up to another one;
+// nil: open. It lets some more through: it only bounds the first field in which the positions differ, since ranges
+// with an open end cost the server as much as all that they hold.
 func (o order) within(after, upTo []byte) ([]any, error) {
 	var all []any
 	for _, f := range o {
@@ -253,7 +255,11 @@ func (o order) within(after, upTo []byte) ([]any, error) {
 			bounds["gte"] = f.bound(low[i])
 		}
 		if high != nil {
-			bounds["lte"] = f.bound(high[i])
+			name, bound := "lte", f.bound(high[i])
+			if ms, ok := bound.(int64); ok && f.kind == byDate && ms < math.MaxInt64 {
+				name, bound = "lt", ms+1 // with lte OpenSearch leaves out what equals a bound before 1970
+			}
+			bounds[name] = bound
 		}
 		if len(bounds) == 0 {
 			break

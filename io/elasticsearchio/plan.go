@@ -24,8 +24,8 @@ const (
 	sampledBytes = 20     // documents whose size is looked at
 )
 
-// Plan implements connector.Source. It cuts an index where the positions of random documents lie: a few searches over all that the
-// query finds, and over each 200 splits of a large index again.
+// Plan implements connector.Source. It cuts an index where the positions of random documents lie: a few searches over
+// all that the query finds, and over each 200 splits of a large index again.
 func (s *Source) Plan(ctx context.Context, opts connector.PlanOptions, split func(connector.Split) error) error {
 	o, err := s.open(ctx, 0)
 	if err != nil {

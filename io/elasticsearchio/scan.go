@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,6 +58,7 @@ type scan struct {
 
 	pit   string   // "": none is open
 	after []string // sort values of the last document that came under it; nil: none did
+	same  []string // documents with these values that came, where the values do not tell all documents apart
 	last  []byte   // what was handed on ends here
 	held  []placed // documents that share the position of the last one, more of which may come
 
@@ -78,6 +80,9 @@ func (o *opened) scan(split connector.Split) (*scan, error) {
 			WithFix("start a new run, which plans what there is now")
 	}
 	r := &scan{opened: o, index: idx, order: idx.order, split: split, last: split.Start, size: 100, most: min(mostHits, idx.window)}
+	if o.openSearch {
+		r.most = min(mostHits, max(1, idx.window/2)) // of what some may be asked for again
+	}
 	if split.Rows > 0 && split.Bytes > 0 {
 		r.size = int(int64(o.config.Page.Or(defaultPage)) * split.Rows / split.Bytes)
 	}
@@ -104,7 +109,8 @@ func (r *scan) read(ctx context.Context, page func(connector.Page) error) error 
 	}
 }
 
-// step asks for documents once, and hands on a page of those whose positions are complete. It tells whether the split has been read.
+// step asks for documents once, and hands on a page of those whose positions are complete. It tells whether the split
+// has been read.
 func (r *scan) step(ctx context.Context, page func(connector.Page) error) (end bool, err error) {
 	came, end, err := r.next(ctx)
 	if err != nil {
@@ -177,8 +183,8 @@ func (r *scan) hand(all []placed, page func(connector.Page) error) error {
 	return nil
 }
 
-// next gives the next documents, and whether they are the last. Where the cluster, or a part of it, could not be reached it opens another
-// point in time, since the node with this one may be gone for good.
+// next gives the next documents, and whether they are the last. Where the cluster, or a part of it, could not be
+// reached it opens another point in time, since the node with this one may be gone for good.
 func (r *scan) next(ctx context.Context) (came []hit, end bool, err error) {
 	err = connector.Request(ctx, r.config.retry(), func() (int, int64, error) {
 		a, err := r.request(ctx)
@@ -228,12 +234,40 @@ func (r *scan) request(ctx context.Context) (answer, error) {
 		}
 		if err == nil {
 			r.pit = orDefault(a.pit, r.pit)
-			if n := len(a.hits); n > 0 {
-				r.after = a.hits[n-1].sort
-			}
+			a.hits = r.passed(a.hits)
 		}
 		return a, err
 	}
+}
+
+// passed notes where documents end, and leaves out those that had come before.
+func (r *scan) passed(came []hit) (fresh []hit) {
+	if !r.openSearch {
+		if n := len(came); n > 0 {
+			r.after = came[n-1].sort
+		}
+		return came
+	}
+	for _, h := range came {
+		id := h.id + "\x00" + h.routing
+		if !slices.Equal(h.sort, r.after) {
+			r.after, r.same = h.sort, nil
+		} else if slices.Contains(r.same, id) {
+			continue
+		}
+		r.same, fresh = append(r.same, id), append(fresh, h)
+	}
+	return fresh
+}
+
+// tie is what documents are sorted by that have the same position. Elasticsearch numbers all documents under a point
+// in time; OpenSearch has numbers within each shard, so that some documents may have the same: those of the last
+// number are asked for again.
+func (r *scan) tie() string {
+	if r.openSearch {
+		return "_seq_no"
+	}
+	return "_shard_doc"
 }
 
 func (r *scan) search(ctx context.Context, size int, whole bool) (answer, error) {
@@ -244,10 +278,10 @@ func (r *scan) search(ctx context.Context, size int, whole bool) (answer, error)
 			return answer{}, err
 		}
 	}
-	body := r.body(r.index, within, size)
+	body := r.body(r.index, within, size+len(r.same))
 	body["pit"] = object{"id": r.pit, "keep_alive": r.keepAlive()}
-	body["sort"] = append(r.order.sort(), object{"_shard_doc": "asc"})
-	limit := int64(r.max) + 1<<20
+	body["sort"] = append(r.order.sort(), object{r.tie(): "asc"})
+	limit := (int64(r.max) + 1<<20) * int64(1+len(r.same))
 	if size > 1 {
 		limit = max(16<<20, 8*r.config.Page.Or(defaultPage))
 	}
@@ -260,13 +294,20 @@ func (r *scan) search(ctx context.Context, size int, whole bool) (answer, error)
 		for i, v := range r.after {
 			after[i] = rawJSON(v)
 		}
+		if r.openSearch {
+			n, err := strconv.ParseInt(r.after[len(after)-1], 10, 64)
+			if err != nil {
+				return answer{}, badAnswer(err)
+			}
+			after[len(after)-1] = rawJSON(strconv.FormatInt(n-1, 10))
+		}
 		body["search_after"] = after
 	case r.last != nil && len(r.order) > 0:
 		values, err := r.order.values(r.last)
 		if err != nil {
 			return answer{}, err
 		}
-		body["search_after"] = append(values, lastShard)
+		body["search_after"] = append(values, lastTie)
 	case r.last != nil:
 		return answer{}, nil // the only position
 	}
@@ -281,7 +322,7 @@ func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(r), nil }
 
 // renew forgets the point in time, and what came under it and was not handed on.
 func (r *scan) renew() {
-	r.pit, r.after, r.held = "", nil, nil
+	r.pit, r.after, r.same, r.held = "", nil, nil, nil
 }
 
 // grow sets the next request's size by that of the last answer.
@@ -292,6 +333,9 @@ func (r *scan) grow(a answer) {
 	fits := int(r.config.Page.Or(defaultPage) * int64(len(a.hits)) / max(1, a.bytes))
 	r.size = max(1, min(fits, 2*r.size, r.most))
 	r.most = min(r.most+r.most/8+1, mostHits, r.index.window)
+	if r.openSearch {
+		r.most = max(1, min(r.most, r.index.window/2))
+	}
 }
 
 // shrink makes requests smaller, and lets them grow slowly.

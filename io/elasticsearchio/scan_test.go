@@ -51,14 +51,24 @@ func fields(types string) (f connector.Fields) {
 
 func keys(records map[string]*record.Record) []string { return slices.Sorted(maps.Keys(records)) }
 
-// Whatever the order and the splits, each document comes once: also those that share their values, have several, or none.
+// Whatever the order and the splits, each document comes once: also those that share their values, have several, or
+// none.
 func TestOrders(t *testing.T) {
 	t.Parallel()
-	es := shared(t)
+	for _, service := range servers {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			testOrders(t, sharedOf(t, service))
+		})
+	}
+}
+
+func testOrders(t *testing.T, es server) {
 	index := es.index(name(t))
 	es.must("PUT", "/"+index, `{"settings":{"number_of_shards":3},"mappings":{"properties":{
 		"id":{"type":"text","fields":{"keyword":{"type":"keyword","ignore_above":8}}},
-		"kind":{"type":"keyword"},"n":{"type":"long"},"f":{"type":"float"},"h":{"type":"half_float"},"t":{"type":"date"},"ns":{"type":"date_nanos"},"ip":{"type":"ip"}}}}`)
+		"kind":{"type":"keyword"},"n":{"type":"long"},"f":{"type":"float"},"h":{"type":"half_float"},"t":{"type":"date"},"ns":{"type":"date_nanos"},"ip":{"type":"ip"},
+		"day":{"type":"date","format":"yyyy-MM-dd"},"s":{"type":"date","format":"epoch_second"}}}}`)
 	const all = 700
 	var docs []string
 	for i := range all {
@@ -80,11 +90,11 @@ func TestOrders(t *testing.T) {
 		if at.Year() < 1970 { // the server's earliest
 			nanos = `"1970-01-01T00:00:00Z"`
 		}
-		docs = append(docs, fmt.Sprintf(`{"id":%q,"kind":%s,"n":%d,"f":%v,"h":%v,"t":%q,"ns":%s,"ip":"%d.0.0.%d"}`, id, kind, i-350, float32(i%13)*1.1,
-			float32(i)/3, at.Format(time.RFC3339), nanos, i%3, i%256))
+		docs = append(docs, fmt.Sprintf(`{"id":%q,"kind":%s,"n":%d,"f":%v,"h":%v,"t":%q,"ns":%s,"ip":"%d.0.0.%d","day":%q,"s":%d}`, id, kind, i-350, float32(i%13)*1.1,
+			float32(i)/3, at.Format(time.RFC3339), nanos, i%3, i%256, at.Format(time.DateOnly), at.Unix()))
 	}
 	es.bulk(index, docs...)
-	for _, order := range []string{"", "kind", "n", "f", "h", "t", "ns", "ip", "kind,f,n", "ip,t"} {
+	for _, order := range []string{"", "kind", "n", "f", "h", "t", "ns", "ip", "kind,f,n", "ip,t", "day", "s"} {
 		for _, rows := range []int64{0, 20} {
 			t.Run(fmt.Sprintf("%s by %d", order, rows), func(t *testing.T) {
 				t.Parallel()
@@ -113,7 +123,15 @@ func TestOrders(t *testing.T) {
 // Reading goes on where it stood when the point in time is gone, also within documents that share a position.
 func TestClosedPointInTime(t *testing.T) {
 	t.Parallel()
-	es := shared(t)
+	for _, service := range servers {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			testClosedPointInTime(t, sharedOf(t, service))
+		})
+	}
+}
+
+func testClosedPointInTime(t *testing.T, es server) {
 	index := es.index(name(t))
 	es.must("PUT", "/"+index, `{"mappings":{"properties":{"id":{"type":"keyword"},"kind":{"type":"keyword"}}}}`)
 	var docs []string
@@ -137,7 +155,11 @@ func TestClosedPointInTime(t *testing.T) {
 		for end := false; !end; {
 			if r.pit != "" && n%every == 0 {
 				used[r.pit] = true
-				es.must("DELETE", "/_pit", map[string]string{"id": r.pit})
+				if o.openSearch {
+					es.must("DELETE", "/_search/point_in_time", map[string][]string{"pit_id": {r.pit}})
+				} else {
+					es.must("DELETE", "/_pit", map[string]string{"id": r.pit})
+				}
 			}
 			if end, err = r.step(t.Context(), func(p connector.Page) error { got.add(t, p); return nil }); err != nil {
 				t.Fatal(err)
@@ -336,11 +358,13 @@ func TestSchemaRefuses(t *testing.T) {
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Query = Query(`{"trm":{"id":"a"}}`) }, "elasticsearch.query", []string{"unknown query [trm]"}},
 		{`{"properties":{"n":{"type":"long"},"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Query = Query(`{"range":{"n":{"gt":"x"}}}`) }, "elasticsearch.query", []string{`For input string`}},
 		{`{"_source":{"enabled":false},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
+		{`{"properties":{"id":{"type":"keyword"}}},"settings":{"index.mapping.source.mode":"disabled"}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
 		{`{"_source":{"excludes":["attrs.x*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"leaves attrs.x* out"}},
 		{`{"_source":{"includes":["id","t*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{`without (all of) the field "asset_type"`}},
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Version = "title" }, "elasticsearch.version", []string{"no field of type timestamp"}},
 		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","size":[1,2]}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{"field size: [1,2]", `id: "text", size: "list<bigint>"`}},
-		{`{"properties":{"id":{"type":"keyword"},"at":{"type":"geo_point"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{"at: the type geo_point stands for several forms"}},
+		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","more":null}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{`what the mapping does not have: "more" has no`, `id: "text", size: "bigint", _rest: "text"`}},
+		{`{"properties":{"id":{"type":"keyword"},"at":{"type":"date"}}}`, `{"id":"a","at":"2024-05-01T00:00:00.123456Z"}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{`digits below milliseconds`, `at: "text"`}},
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Fields, c.Key = nil, []string{"key"} }, "elasticsearch.fields", []string{`"key"`}},
 	} {
 		index := es.index(fmt.Sprintf("%s-%d", name(t), n))
@@ -426,7 +450,7 @@ func TestInfer(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
-	if got := iotest.JSON(read(t, s, connector.PlanOptions{}).records["a"]); got != `{"at":"2024-05-01T00:00:00.000Z","day":"2024-05-02","host":"10.0.0.1","id":"a","labels":{"x":"y"},"owner":{"age":null,"name":"N"},"parts":[{"n":1},{"n":2}],"score":1.5,"size":7,"title":"T"}` {
+	if got := iotest.JSON(read(t, s, connector.PlanOptions{}).records["a"]); got != `{"at":"2024-05-01T00:00:00.000Z","day":"2024-05-02","host":"10.0.0.1","id":"a","labels":{"x":"y"},"owner":{"name":"N"},"parts":[{"n":1},{"n":2}],"score":1.5,"size":7,"title":"T"}` {
 		t.Error(got)
 	}
 

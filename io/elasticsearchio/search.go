@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,12 +141,26 @@ func parseText(value string) (string, error) {
 
 // openPIT opens a point in time of an index.
 func (c *client) openPIT(ctx context.Context, index, routing, keepAlive string) (id string, err error) {
-	text, err := c.read(ctx, esapi.OpenPointInTimeRequest{Index: []string{index}, Routing: routing, KeepAlive: keepAlive}, maxReply)
+	is, err := c.product(ctx)
+	if err != nil {
+		return "", readError(err)
+	}
+	var request esapi.Request
+	request = esapi.OpenPointInTimeRequest{Index: []string{index}, Routing: routing, KeepAlive: keepAlive}
+	if is.openSearch {
+		query := url.Values{"keep_alive": {keepAlive}, "allow_partial_pit_creation": {"false"}}
+		if routing != "" {
+			query.Set("routing", routing)
+		}
+		path := "/" + url.PathEscape(index) + "/_search/point_in_time"
+		request = openSearchRequest{method: http.MethodPost, path: path, query: query}
+	}
+	text, err := c.read(ctx, request, maxReply)
 	if err != nil {
 		return "", err
 	}
 	err = record.JSONParts(text, func(name, value string) (err error) {
-		if name == "id" {
+		if name == "id" || name == "pit_id" {
 			id, err = parseText(value)
 		}
 		return err
@@ -157,11 +173,17 @@ func (c *client) openPIT(ctx context.Context, index, routing, keepAlive string) 
 
 // closePIT gives a point in time back.
 func (c *client) closePIT(ctx context.Context, id string) error {
-	body, err := json.Marshal(map[string]string{"id": id})
+	is, err := c.product(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = c.read(ctx, esapi.ClosePointInTimeRequest{Body: bytes.NewReader(body)}, maxReply)
+	quoted := string(record.AppendQuoted(nil, id))
+	var request esapi.Request = esapi.ClosePointInTimeRequest{Body: strings.NewReader(`{"id":` + quoted + `}`)}
+	if is.openSearch {
+		body := `{"pit_id":[` + quoted + `]}`
+		request = openSearchRequest{method: http.MethodDelete, path: "/_search/point_in_time", body: body}
+	}
+	_, err = c.read(ctx, request, maxReply)
 	return err
 }
 

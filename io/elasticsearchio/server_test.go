@@ -102,10 +102,15 @@ func (s server) index(name string) string {
 	return name
 }
 
+// servers are the kinds of servers that indices are read from and written to.
+var servers = []services.Service{services.Elasticsearch, services.OpenSearch}
+
 // shared is the server that all tests share.
-func shared(t *testing.T) server {
+func shared(t *testing.T) server { return sharedOf(t, services.Elasticsearch) }
+
+func sharedOf(t *testing.T, service services.Service) server {
 	t.Helper()
-	return server{t, "http://" + services.Need(t, services.Elasticsearch)}
+	return server{t, "http://" + services.Need(t, service)}
 }
 
 // name gives a name that nothing else has.

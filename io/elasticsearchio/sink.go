@@ -44,9 +44,10 @@ func (s *Sink) connect() (*client, error) {
 	return s.client, nil
 }
 
-// Prepare checks that the cluster answers, that its version is at least 7.17, and that the index is there, takes writes, holds nothing of others
-// where the settings make it, and has a mapping that fits the schema; where the settings ask for it, it makes a missing index. Of an index
-// whose name depends on the record only the cluster and the settings are checked. It tries nothing twice.
+// Prepare checks that the cluster answers, that its version is new enough, and that the index is there, takes writes,
+// holds nothing of others where the settings make it, and has a mapping that fits the schema; where the settings ask
+// for it, it makes a missing index. Of an index whose name depends on the record only the cluster and the settings
+// are checked. It tries nothing twice.
 func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
 	format, err := newFormat(s.config, schema)
 	if err != nil {
@@ -60,12 +61,12 @@ func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Sc
 	if err != nil {
 		return err
 	}
-	if err := checkVersion(ctx, c); err != nil {
+	if err := c.check(ctx); err != nil {
 		return err
 	}
 	if format.index != nil {
 		if s.config.Create != nil {
-			_, err = s.body(run, fields)
+			_, err = s.body(ctx, c, run, fields)
 		}
 		return err
 	}
@@ -80,31 +81,23 @@ func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Sc
 		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", s.config.Index).
 			WithFix("make it, or let the sink make it: create: {}")
 	}
-	body, err := s.body(run, fields)
+	body, err := s.body(ctx, c, run, fields)
 	if err != nil || dry {
 		return err
 	}
 	return c.create(ctx, s.config.Index, body)
 }
 
-func checkVersion(ctx context.Context, c *client) error {
-	version, err := c.version(ctx)
-	if err != nil || version == "" {
-		return err
-	}
-	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < 7 || (major == 7 && minor < 17) {
-		return fail.Job("elasticsearch.server_version", "the server's version is %q", version).WithFix("Elasticsearch 7.17 or newer is needed")
-	}
-	return nil
-}
-
 // body is that of a request that makes an index for a run.
-func (s *Sink) body(run connector.Run, fields []record.Field) ([]byte, error) {
+func (s *Sink) body(ctx context.Context, c *client, run connector.Run, fields []record.Field) ([]byte, error) {
 	create := s.config.Create
 	mappings := create.Mappings
 	if mappings == nil {
-		mappings = derive(fields)
+		is, err := c.product(ctx)
+		if err != nil {
+			return nil, err
+		}
+		mappings = derive(fields, is)
 	} else {
 		mapping, err := parseMapping(mappings)
 		if err != nil {
@@ -140,7 +133,7 @@ func (s *Sink) make(ctx context.Context, run connector.Run, schema *record.Schem
 		err = s.check(ctx, s.client, run, name, found, fields)
 	} else {
 		var body []byte
-		if body, err = s.body(run, fields); err == nil {
+		if body, err = s.body(ctx, s.client, run, fields); err == nil {
 			err = s.client.create(ctx, name, body)
 		}
 		if l := s.config.Load; l != nil && err == nil {

@@ -133,7 +133,7 @@ func TestPrepare(t *testing.T) {
 			t.Error(s)
 		}
 		var have, want any
-		derived, _ := json.Marshal(derive(schema.Fields))
+		derived, _ := json.Marshal(derive(schema.Fields, product{}))
 		if json.Unmarshal(got[c.Index].Mappings, &have) != nil {
 			t.Fatal(string(got[c.Index].Mappings))
 		}

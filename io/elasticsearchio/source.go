@@ -20,21 +20,35 @@ import (
 
 // Source reads the documents that a query finds.
 //
-// Each index of an alias or pattern is a partition of its own, and is read in the order of some fields, by default the key's: a position is
-// the values of these fields, which mean the same under any point in time, after a restart and for any number of splits. What
-// shares its values with other documents shares their position: such a group comes in one page, 256 MiB at most. Documents without a value there (a missing
-// field, or a text longer than its keyword's ignore_above) are a partition too, which is read as one page and may have 10,000 documents at most.
+// Each index of an alias or pattern is a partition of its own, and is read in the order of some fields, by default
+// the key's: a position is the values of these fields, which mean the same under any point in time, after a restart
+// and for any number of splits. What shares its values with other documents shares their position: such a group comes
+// in one page, 256 MiB at most. Documents without a value there (a missing field, or a text longer than its keyword's
+// ignore_above) are a partition too, which is read as one page and may have 10,000 documents at most.
 //
-// So the order's fields need doc values and an index, and they must not change: a document that gets other values while it is read, by an
-// update or under another id, may be read twice or not at all. Keys never change; in the order of a field such as updated_at only read what is at rest.
+// So the order's fields need doc values and an index, and they must not change: a document that gets other values
+// while it is read, by an update or under another id, may be read twice or not at all. Keys never change; in the
+// order of a field such as updated_at only read what is at rest.
 //
-// Each split is read under a point in time of its own; once it has expired another one is opened where reading stood. What is
-// written, changed or deleted between two of them is read as it is then. Nothing is seen before the index has refreshed.
+// Each split is read under a point in time of its own; once it has expired another one is opened where reading stood.
+// What is written, changed or deleted between two of them is read as it is then. Nothing is seen before the index has
+// refreshed.
 //
-// The version of a record is the document's external version, which an Elasticsearch sink sets to the microseconds of the record's, or a field.
-// Elasticsearch forgets the order of sets and does not tell one value from a list of one: where fields names a list, both are read.
-// Where the server has to leave fields out (and that is always asked for) it may write numbers anew: digits that a double does not hold belong into texts,
-// as the sink writes decimals and varints.
+// The version of a record is the document's external version, which an Elasticsearch sink sets to the microseconds of
+// the record's, or a field. Elasticsearch forgets the order of sets and does not tell one value from a list of one:
+// where fields names a list, both are read.
+//
+// Without fields a record has those of the mapping, and nothing of a document is lost: where the mapping lets
+// documents hold more (dynamic: false or runtime, objects that it does not look into, types of several forms such as
+// geo_point) the field _rest holds that as JSON, with names in order and numbers as they are. Else a document that
+// holds more, if only a null, is a dead letter, or an error where it is among the first hundred. With fields, what is
+// not named is not asked for, unless they name _rest, a text, which then holds it: {id: text, _rest: text} copies
+// documents whole without a look at their types. A dot in a name is an object, as it is to the server: both forms are
+// read for either.
+//
+// Where the server has to leave fields out it may write numbers anew: digits that a double does not hold belong into
+// texts, as the sink writes decimals and varints. Of an index with synthetic _source documents are as the server puts
+// them together.
 type Source struct {
 	config SourceConfig
 	need   connector.Need
@@ -58,6 +72,8 @@ type opened struct {
 	pattern string // of the indices
 	indices map[string]*readIndex
 	fixed   bool // no index by record
+
+	openSearch bool
 	documents
 }
 
@@ -70,7 +86,8 @@ type readIndex struct {
 	window  int    // documents of a search
 }
 
-// open connects and checks that everything the settings name is there; it tries for that long, where no gate says how long.
+// open connects and checks that everything the settings name is there; it tries for that long, where no gate says how
+// long.
 func (s *Source) open(ctx context.Context, deadline time.Duration) (*opened, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,9 +112,14 @@ func (s *Source) open(ctx context.Context, deadline time.Duration) (*opened, err
 
 // look looks at the indices and makes the schema.
 func (o *opened) look(ctx context.Context) error {
-	if err := checkVersion(ctx, o.client); err != nil {
+	is, err := o.client.product(ctx)
+	if err == nil {
+		err = is.check()
+	}
+	if err != nil {
 		return readError(err)
 	}
+	o.openSearch = is.openSearch
 	template, err := connector.ParseTemplate(o.config.Index, nil)
 	if err != nil {
 		return fail.Job("elasticsearch.template", "index: %w", err)
@@ -144,22 +166,29 @@ func (o *opened) unlessEmpty(ctx context.Context, name string, unmapped error) e
 
 func (o *opened) makeSchema(all map[string]index) error {
 	fields := []record.Field(o.config.Fields)
+	d := &o.documents
+	*d = documents{version: -1, max: int(o.config.MaxDocument.Or(64 << 20)), cut: fields != nil,
+		shapes: map[string]shapes{}}
 	if fields == nil {
 		var err error
 		if fields, err = o.infer(all); err != nil {
 			return err
 		}
+		d.whole, d.unnamed = true, refuse
 	}
 	if o.config.OnlyKeys {
 		fields = slices.DeleteFunc(slices.Clone(fields), func(f record.Field) bool {
 			return !slices.Contains(o.config.Key, f.Name) && f.Name != o.config.Version
 		})
+		d.whole, d.unnamed = false, passOver
 	}
 	schema, err := record.NewSchema(fields, o.config.Key...)
 	if err != nil {
 		return fail.Job("elasticsearch.fields", "the fields of %s: %w", o.pattern, err).WithFix("there are %s", connector.Fields(fields).Names())
 	}
-	o.documents = documents{schema: schema, version: -1, max: int(o.config.MaxDocument.Or(64 << 20))}
+	if d.schema, d.rest = schema, schema.Index(restName); d.rest >= 0 {
+		d.whole, d.unnamed = true, keep
+	}
 	if v := o.config.Version; v != "" && v != metaVersion {
 		if o.version = schema.Index(v); o.version < 0 || !connector.IsVersion(fields[o.version].Type) {
 			return fail.Job("elasticsearch.version", "the version %q is no field of type timestamp, timeuuid or bigint", v).
@@ -168,13 +197,19 @@ func (o *opened) makeSchema(all map[string]index) error {
 	}
 	for _, f := range schema.Fields {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			mapping := all[name].Mappings
-			if why := withheld(name, &mapping, f.Name); why != "" {
+			idx := all[name]
+			if why := withheld(name, &idx, f.Name); why != "" {
 				return fail.Job("elasticsearch.no_source", "%s", why).WithFix("read another index, or name fields without it")
 			}
 		}
-		if !isMeta(f.Name) {
+		if !isMeta(f.Name) && !d.whole {
 			o.includes = append(o.includes, f.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		mapping := all[name].Mappings
+		if err := d.know(name, &mapping); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -200,7 +235,13 @@ func (o *opened) infer(all map[string]index) ([]record.Field, error) {
 			all[name] = idx
 		}
 	}
-	found, err := merge(all)
+	found, rest, err := merge(all)
+	if rest && !o.config.OnlyKeys {
+		if slices.ContainsFunc(found, func(f record.Field) bool { return f.Name == restName }) {
+			return nil, cannotInfer("there is a field %s", restName)
+		}
+		found = append(found, record.Field{Name: restName, Type: record.Of(record.Text)})
+	}
 	return append(fields, found...), err
 }
 
@@ -259,8 +300,8 @@ func (i index) through(name, pattern string) (filter any, routing string) {
 	return filter, routing
 }
 
-// Schema implements connector.Source. It tries nothing twice, and looks at some documents: whether they become records, and whether their
-// versions can be times.
+// Schema implements connector.Source. It tries nothing twice, and looks at some documents: whether they become
+// records, and whether their versions can be times.
 func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 	o, err := s.open(ctx, 0)
 	if err != nil {
@@ -269,7 +310,8 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 	return o.schema, o.sample(ctx)
 }
 
-// counters are the versions of documents that were written without external ones: they count. Microseconds are far more.
+// counters are the versions of documents that were written without external ones: they count. Microseconds are far
+// more.
 const counters = 1_000_000_000
 
 // sample checks the first documents that the query finds.
@@ -307,9 +349,18 @@ func (o *opened) sample(ctx context.Context) error {
 		if o.config.Fields != nil {
 			continue
 		}
-		if _, err := o.record(h); err != nil && err.Code == "elasticsearch.decode" {
-			return cannotInfer("document %q of %s: %s", h.id, h.index, err.Message).WithFix("name the fields and their types: fields: {%s}", o.suggest(a.hits))
+		_, err := o.record(h)
+		if err == nil || err.Code != "elasticsearch.decode" && err.Code != "elasticsearch.unmapped" {
+			continue
 		}
+		var key []record.Field
+		for _, k := range o.schema.Key {
+			key = append(key, o.schema.Fields[k])
+		}
+		return cannotInfer("document %q of %s: %s", h.id, h.index, err.Message).
+			WithFix("name the fields and their types, and %s for what else there is: fields: {%s}; "+
+				"or read all but the key as one JSON text: fields: {%s}",
+				restName, o.suggest(o.schema.Fields, a.hits), o.suggest(key, nil))
 	}
 	if len(a.hits) > 0 && o.config.Version == "" && newest < counters {
 		return fail.Job("elasticsearch.version", "the documents of %s were written without external versions: their _version (such as %d) only counts, and says nothing about their time",
@@ -318,23 +369,32 @@ func (o *opened) sample(ctx context.Context) error {
 	return nil
 }
 
-// suggest is the fields with lists where documents have lists.
-func (o *opened) suggest(hits []hit) string {
-	lists := map[string]bool{}
-	for _, h := range hits {
-		_ = record.JSONParts(h.source, func(name, value string) error {
-			lists[name] = lists[name] || value[0] == '['
-			return nil
-		})
-	}
+// suggest is some fields with types that documents become: lists where they have lists, and texts of times that are
+// finer than milliseconds.
+func (o *opened) suggest(fields []record.Field, hits []hit) string {
 	var all []string
-	for _, f := range o.schema.Fields {
-		if lists[f.Name] && f.Type.Kind != record.List {
-			f.Type = record.ListOf(f.Type)
+	for _, f := range fields {
+		if f.Name == restName {
+			continue
+		}
+		for _, h := range hits {
+			s, _ := o.known(h.index)
+			_ = record.JSONParts(h.source, func(name, value string) error {
+				if p := s.all[name]; name == f.Name && p != nil {
+					_, _, err := p.value(value, keep, false)
+					switch {
+					case err != nil && value[0] == '[' && p.typ.Kind != record.List:
+						f.Type = record.ListOf(p.typ)
+					case err != nil && p.dates != nil:
+						f.Type = record.Of(record.Text)
+					}
+				}
+				return nil
+			})
 		}
 		all = append(all, fmt.Sprintf("%s: %q", f.Name, f.Type.String()))
 	}
-	return strings.Join(all, ", ")
+	return strings.Join(append(all, restName+`: "text"`), ", ")
 }
 
 // body is that of a search for documents: of an index, within its own conditions and further ones.

@@ -97,23 +97,27 @@ func asJSON(records []*record.Record) map[string]string {
 	return all
 }
 
-var both = map[string]string{"8": "", "7.17": "7.17.15"}
-
 func TestSource(t *testing.T) {
 	t.Parallel()
-	for version, known := range both {
-		t.Run(version, func(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) server{
+		"8": shared,
+		"7.17": func(t *testing.T) server {
+			return server{t, "http://" + services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15")).Addr}
+		},
+		"OpenSearch": func(t *testing.T) server { return sharedOf(t, services.OpenSearch) },
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			es := shared(t)
-			if known != "" {
-				es.url = "http://" + services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION="+known)).Addr
-			}
-			index := es.index(name(t))
-			records := iotest.Records(iotest.AssetSchema(), 0, 2000, iotest.Base)
-			es.put(index, slices.Concat(records, []*record.Record{iotest.Deletion(iotest.AssetSchema(), 17, iotest.Base+1)})...)
-			want := asJSON(records)
-			delete(want, records[17].KeyText())
-			iotest.TestSource(t, iotest.Source{Want: want, New: func(t *testing.T) connector.Source { return es.source(index, nil) }})
+			testSource(t, start(t))
 		})
 	}
+}
+
+func testSource(t *testing.T, es server) {
+	index := es.index(name(t))
+	records := iotest.Records(iotest.AssetSchema(), 0, 2000, iotest.Base)
+	es.put(index, slices.Concat(records, []*record.Record{iotest.Deletion(iotest.AssetSchema(), 17, iotest.Base+1)})...)
+	want := asJSON(records)
+	delete(want, records[17].KeyText())
+	iotest.TestSource(t, iotest.Source{Want: want, New: func(t *testing.T) connector.Source { return es.source(index, nil) }})
 }

@@ -25,7 +25,7 @@ type SourceConfig struct {
 	Index    string           `json:"index" jsonschema:"required" jsonschema_description:"Index, alias or pattern such as assets-*, or what a sink has as its index: assets-{asset_type} reads assets-*."`
 	Query    Query            `json:"query,omitzero" jsonschema_description:"Which documents, as Elasticsearch takes it: {term: {licence: expired}}. Default: all."`
 	Key      []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key; _id is the document's id."`
-	Fields   connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field that is read, such as {id: uuid, tags: set<text>}; _id, _index and _routing are texts. Default: those of the mapping; it cannot tell lists, which must then be named here."`
+	Fields   connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field that is read, such as {id: uuid, tags: set<text>}; _id, _index and _routing are texts, and so is _rest, which holds as JSON what documents have beside the named fields. Default: those of the mapping, and _rest where it does not have all; it cannot tell lists, which must then be named here."`
 	OnlyKeys bool             `json:"only_keys,omitempty" jsonschema_description:"Read nothing but the key's fields: for a set of keys that a query chooses. Default: false."`
 	Version  string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the document's _version, which an Elasticsearch sink sets; documents whose _version only counts are refused, unless _version is named here."`
 	Order    []string         `json:"order,omitempty" jsonschema_description:"Fields of the index by which documents are read, with doc values and an index, such as [id.keyword]. They never change, and few documents share their values. Default: the key's fields, or of a text its keyword."`
@@ -88,7 +88,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 	}
 	faults = append(faults, c.Fields.Check(c.Key, version)...)
 	for _, f := range c.Fields {
-		if isMeta(f.Name) && f.Type.Kind != record.Text {
+		if (isMeta(f.Name) || f.Name == restName) && f.Type.Kind != record.Text {
 			fault("fields."+f.Name, "%s is a text", f.Name)
 		}
 	}

@@ -33,8 +33,8 @@ type Place struct{ Index, Routing string }
 // weighing begins the names of indices that Weigh makes.
 const weighing = "reprise-weighing-"
 
-// Weigh writes a sample into an index of its own, with the sink's mappings and settings, one shard and no replicas, and deletes that index. It writes
-// nothing else.
+// Weigh writes a sample into an index of its own, with the sink's mappings and settings, one shard and no replicas,
+// and deletes that index. It writes nothing else.
 func (s *Sink) Weigh(ctx context.Context, schema *record.Schema, sample []*record.Record) (w *Weighed, err error) {
 	format, err := newFormat(s.config, schema)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Sink) Weigh(ctx context.Context, schema *record.Schema, sample []*recor
 	own.Create = &create
 	temporary := NewSink(own)
 	defer temporary.Close()
-	body, err := temporary.body(connector.Run{Job: "advise"}, fields)
+	body, err := temporary.body(ctx, c, connector.Run{Job: "advise"}, fields)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,12 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t: t, url: "http://" + services.Need(t, services.Elasticsearch), run: "r1"}
+	return newSceneOn(t, services.Elasticsearch)
+}
+
+func newSceneOn(t *testing.T, service services.Service) *scene {
+	t.Helper()
+	s := &scene{t: t, url: "http://" + services.Need(t, service), run: "r1"}
 	name := services.Name(t)
 	s.sink = elasticsearchio.SinkConfig{URLs: []string{s.url}, Index: name + "-new", Alias: name, Create: &elasticsearchio.Create{Settings: map[string]any{"number_of_replicas": 0}}}
 	admin, err := elasticsearchio.NewAdmin(s.sink)
@@ -145,7 +150,15 @@ func (s *scene) points() string {
 
 func TestSteps(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
+	for _, service := range []services.Service{services.Elasticsearch, services.OpenSearch} {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			testSteps(t, newSceneOn(t, service))
+		})
+	}
+}
+
+func testSteps(t *testing.T, s *scene) {
 	s.old(s.Alias + "-old")
 	s.follow(Create)
 	if err := s.do(Backfill); fail.CodeOf(err) != "cutover.backfill" {

@@ -48,7 +48,7 @@ type Source struct {
 	Files         *fileio.SourceConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
 	Kafka         *kafkaio.SourceConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
 	Iceberg       *icebergio.SourceConfig       `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
-	Elasticsearch *elasticsearchio.SourceConfig `json:"elasticsearch,omitempty" jsonschema_description:"What a query finds in Elasticsearch, 7.17 or 8."`
+	Elasticsearch *elasticsearchio.SourceConfig `json:"elasticsearch,omitempty" jsonschema_description:"What a query finds in Elasticsearch, 7.17, 8 or 9, or in OpenSearch, 2.7 or newer."`
 	HTTP          *httpio.SourceConfig          `json:"http,omitempty" jsonschema_description:"A service that finds rows by their keys over HTTP: the table of a join."`
 	Corpus        *corpusio.SourceConfig        `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
 	Keys          *Keys                         `json:"keys,omitempty" jsonschema_description:"Rows as they are now, whose keys another source gives."`
@@ -65,7 +65,7 @@ type Source struct {
 // Target is one kind of sink.
 type Target struct {
 	Cassandra     *cassandraio.SinkConfig     `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra."`
-	Elasticsearch *elasticsearchio.SinkConfig `json:"elasticsearch,omitempty" jsonschema_description:"An index of Elasticsearch, 7.17 or 8."`
+	Elasticsearch *elasticsearchio.SinkConfig `json:"elasticsearch,omitempty" jsonschema_description:"An index of Elasticsearch, 7.17, 8 or 9, or of OpenSearch, 2.7 or newer."`
 	Iceberg       *icebergio.SinkConfig       `json:"iceberg,omitempty" jsonschema_description:"A table of Iceberg."`
 	Kafka         *kafkaio.SinkConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka."`
 	Files         *fileio.SinkConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files in a folder."`

@@ -41,7 +41,8 @@ verify: {settle: 2s}
 journal: {sqlite: "%[5]s/journal.db"}
 `
 
-// platform is a table and the indices that live writers keep beside it: what is acknowledged is in the table and in each index.
+// platform is a table and the indices that live writers keep beside it: what is acknowledged is in the table and in
+// each index.
 type platform struct {
 	t       *testing.T
 	session *gocql.Session
@@ -143,8 +144,8 @@ func (p *platform) live(ctx context.Context) {
 	}
 }
 
-// searches looks where the application does until ctx ends: a search for the hundred finds them all, and each document that was acknowledged is there as it was
-// written.
+// searches looks where the application does until ctx ends: a search for the hundred finds them all, and each
+// document that was acknowledged is there as it was written.
 func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 	var ids []string
 	for n := range 100 {
@@ -266,13 +267,18 @@ func (p *platform) follow(t *testing.T, text string, steps ...cutover.Step) {
 // newPlatform has the old index on the cluster of the new one, or on another at an address.
 func newPlatform(t *testing.T, rows int, old string) (*platform, string) {
 	t.Helper()
+	return newPlatformOn(t, services.Elasticsearch, rows, old)
+}
+
+func newPlatformOn(t *testing.T, search services.Service, rows int, old string) (*platform, string) {
+	t.Helper()
 	cassandra := services.Need(t, services.Cassandra)
 	keyspace := services.Name(t)
 	session := plainSession(t, cassandra, keyspace)
 	if err := session.Query("CREATE TABLE assets (id text PRIMARY KEY, title text)").Exec(); err != nil {
 		t.Fatal(err)
 	}
-	p := &platform{t: t, session: session, search: services.Need(t, services.Elasticsearch), alias: services.Name(t), titles: map[string]string{}}
+	p := &platform{t: t, session: session, search: services.Need(t, search), alias: services.Name(t), titles: map[string]string{}}
 	address := old + "/" + p.alias
 	p.address.Store(&address)
 	p.indices = []string{address + "_v1"}
@@ -281,6 +287,7 @@ func newPlatform(t *testing.T, rows int, old string) (*platform, string) {
 		for _, v := range []string{"_v1", "_v2"} {
 			p.es(context.WithoutCancel(t.Context()), http.MethodDelete, "/"+p.alias+v, "")
 		}
+		p.es(context.WithoutCancel(t.Context()), http.MethodDelete, address+"_v1", "")
 	})
 	for n := range rows {
 		p.write(fmt.Sprintf("asset%d", n), fmt.Sprint("first ", n))
@@ -289,10 +296,16 @@ func newPlatform(t *testing.T, rows int, old string) (*platform, string) {
 	return p, fmt.Sprintf(cutoverJob, cassandra, keyspace, p.search, p.alias, t.TempDir())
 }
 
-// TestCutover takes searches to a new index, back and there again, under live writes to both indices and under searches that
-// must not notice. Each step is done as by a process of its own.
+// TestCutover takes searches to a new index, back and there again, under live writes to both indices and under
+// searches that must not notice. Each step is done as by a process of its own.
 func TestCutover(t *testing.T) {
-	p, text := newPlatform(t, 400, "")
+	for _, service := range []services.Service{services.Elasticsearch, services.OpenSearch} {
+		t.Run(string(service), func(t *testing.T) { testCutover(t, service) })
+	}
+}
+
+func testCutover(t *testing.T, service services.Service) {
+	p, text := newPlatformOn(t, service, 400, "")
 	ctx, stop := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	var searched atomic.Int64
@@ -385,15 +398,25 @@ func TestCutoverNotProven(t *testing.T) {
 	}
 }
 
-// TestCutoverAcross takes searches from an Elasticsearch 7.17 to another one, an 8.19, back and there again. Production goes on with the table and
-// the indices, searches go on at the address that the application has, and it is the application that is switched.
+// TestCutoverAcross takes searches from an Elasticsearch 7.17 to an 8.19, and from an 8.19 to OpenSearch; back and
+// there again. Production goes on with the table and the indices, searches go on at the address that the application
+// has, and it is the application that is switched.
 func TestCutoverAcross(t *testing.T) {
-	old := "http://" + services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
-	p, text := newPlatform(t, 400, old)
+	t.Run("7.17 to 8.19", func(t *testing.T) {
+		old := services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
+		testCutoverAcross(t, "http://"+old, `"number" : "7.17.`, services.Elasticsearch)
+	})
+	t.Run("8.19 to OpenSearch", func(t *testing.T) {
+		testCutoverAcross(t, "http://"+services.Need(t, services.Elasticsearch), `"number" : "8.19.`, services.OpenSearch)
+	})
+}
+
+func testCutoverAcross(t *testing.T, old, is string, to services.Service) {
+	p, text := newPlatformOn(t, to, 400, old)
 	text = strings.Replace(text, "      alias:", `      replaces: {urls: ["`+old+`"]}
       alias:`, 1)
 	there, here := old+"/"+p.alias, "/"+p.alias
-	if version := p.must(http.MethodGet, old+"/", ""); !strings.Contains(version, `"number" : "7.17.`) {
+	if version := p.must(http.MethodGet, old+"/", ""); !strings.Contains(version, is) {
 		t.Fatal(version)
 	}
 	ctx, stop := context.WithCancel(t.Context())

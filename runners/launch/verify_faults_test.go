@@ -32,6 +32,7 @@ source: {files: {path: "%[2]s/%[1]s.jsonl", key: [part, id], fields: %[3]s}}
 sinks:
   cassandra: {cassandra: {connection: {hosts: ["%[4]s"]}, keyspace: %[5]s, table: records, create: true, partition_key: [part], clustering: [id]}}
   elasticsearch: {elasticsearch: {urls: ["http://%[6]s"], index: %[5]s%[8]s}}
+  opensearch: {elasticsearch: {urls: ["http://%[9]s"], index: %[5]s%[8]s}}
   iceberg: {iceberg: {catalog: {sqlite: "%[2]s/catalog.db", warehouse: "%[2]s/warehouse"}, table: media.records, create: true, mode: upsert}}
   kafka: {kafka: {brokers: ["%[7]s"], topic: %[5]s, create: {partitions: 2}}}
   jsonl: {files: {path: "%[2]s/jsonl", meta: true}}
@@ -167,7 +168,7 @@ func TestVerifyFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := func(job, create string) string {
-		return fmt.Sprintf(faultJob, job, dir, fields, cassandra, name, search, kafka, create)
+		return fmt.Sprintf(faultJob, job, dir, fields, cassandra, name, search, kafka, create, services.Need(t, services.OpenSearch))
 	}
 	run := func(job, create string) {
 		t.Helper()

@@ -29,18 +29,20 @@ type Instance struct {
 // Option is a setting of a server of one's own.
 type Option func(*Instance)
 
-// Nodes makes a cluster; node I is at 127.0.0.I. Of the services here Cassandra, Elasticsearch and Flink can.
+// Nodes makes a cluster; node I is at 127.0.0.I. Of the services here Cassandra, Elasticsearch, OpenSearch and Flink
+// can.
 func Nodes(n int) Option { return func(i *Instance) { i.nodes = n } }
 
-// Env sets variables of the launcher's environment, NAME=VALUE; its help tells which it knows. Security: CASSANDRA_AUTH=1 (user
-// cassandra, password cassandra), CASSANDRA_TLS=1, KAFKA_AUTH=1 (PLAIN and SCRAM, user test, password test-secret), KAFKA_TLS=1.
+// Env sets variables of the launcher's environment, NAME=VALUE; its help tells which it knows. Security:
+// CASSANDRA_AUTH=1 (user cassandra, password cassandra), CASSANDRA_TLS=1, KAFKA_AUTH=1 (PLAIN and SCRAM, user test,
+// password test-secret), KAFKA_TLS=1.
 func Env(vars ...string) Option { return func(i *Instance) { i.env = append(i.env, vars...) } }
 
 // Heap limits the Java heap of each node, such as 256m.
 func Heap(size string) Option { return func(i *Instance) { i.args = append(i.args, "--heap", size) } }
 
-// Own starts a server for this test alone, on free ports, and ends and wipes it with the test. What a killed test process left
-// running is wiped by the next call.
+// Own starts a server for this test alone, on free ports, and ends and wipes it with the test. What a killed test
+// process left running is wiped by the next call.
 func Own(t testing.TB, s Service, opts ...Option) *Instance {
 	t.Helper()
 	i := &Instance{t: t, service: s, nodes: 1}
@@ -96,8 +98,8 @@ func (i *Instance) run(args ...string) {
 	launch(i.t, i.service, i.env, append(args, i.args...)...)
 }
 
-// A server takes its ports from one block: PORT and up to 40 more, Elasticsearch also PORT+100. The blocks lie below the
-// ports that the kernel gives to clients.
+// A server takes its ports from one block: PORT and up to 40 more, Elasticsearch and OpenSearch also PORT+100. The
+// blocks lie below the ports that the kernel gives to clients.
 const (
 	firstBlock = 20000
 	blockSize  = 200

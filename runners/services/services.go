@@ -27,6 +27,7 @@ const (
 	Cassandra      Service = "cassandra"
 	Kafka          Service = "kafka"
 	Elasticsearch  Service = "elasticsearch"
+	OpenSearch     Service = "opensearch"
 	SchemaRegistry Service = "schema-registry" // Confluent's API lies under /apis/ccompat/v7
 	IcebergREST    Service = "iceberg-rest"
 	S3             Service = "s3"
@@ -42,6 +43,8 @@ func (s Service) testPort() int {
 		return 19092
 	case Elasticsearch:
 		return 19200
+	case OpenSearch:
+		return 19201
 	case SchemaRegistry:
 		return 18081
 	case IcebergREST:
@@ -93,7 +96,7 @@ func launch(t testing.TB, s Service, env []string, args ...string) string {
 	return out.String()
 }
 
-//go:embed lib.sh cassandra kafka elasticsearch schema-registry iceberg-rest s3 flink read-iceberg ReadIceberg.java
+//go:embed lib.sh cassandra kafka elasticsearch opensearch OpenSearch.java schema-registry iceberg-rest s3 flink read-iceberg ReadIceberg.java
 var scripts embed.FS
 
 // launchers is a folder with the launchers as they were when this program was built, so that it works from any folder.

@@ -56,7 +56,7 @@ func (v Value) Text(t Type) string { return string(v.AppendText(nil, t)) }
 
 // AppendJSON appends the value as JSON: numbers of up to 64 bits and booleans as such; decimals, varints, times, UUIDs,
 // addresses and durations as strings of their text; blobs as base64; lists, sets, tuples and vectors as arrays; maps and UDTs as
-// objects; NaN and the infinities, which JSON lacks, as strings. t names the parts of UDTs.
+// objects, parts that are Unset left out; NaN and the infinities, which JSON lacks, as strings. t names the parts of UDTs.
 func (v Value) AppendJSON(b []byte, t Type) []byte {
 	switch v.kind {
 	case Unset, Null:
@@ -93,10 +93,15 @@ func (v Value) AppendJSON(b []byte, t Type) []byte {
 		return append(b, '}')
 	case UDT:
 		b = append(b, '{')
+		first := true
 		for i, e := range v.Elems() {
-			if i > 0 {
+			if e.kind == Unset {
+				continue
+			}
+			if !first {
 				b = append(b, ',')
 			}
+			first = false
 			name := strconv.Itoa(i)
 			if i < len(t.Names) {
 				name = t.Names[i]
