@@ -245,15 +245,12 @@ func checkFloor(p *sinkProbe) {
 			cleared.Values[i] = record.NullValue
 		}
 	}
-	late := []record.Outcome{record.Superseded}
-	if !p.Superseded {
-		late = append(late, taken...)
-	}
+	either := append(slices.Clone(taken), record.Superseded)
 	now := []*record.Record{up(0, 1000), cleared, up(2, 1500), up(4, 3000)}
-	p.putAs(s, run, now, taken...)
-	p.putAs(s, run, []*record.Record{up(3, 1000)}, late...)
+	p.putAs(s, run, append(slices.Clone(now), up(3, 1000)), either...)
 	want := append(slices.Clone(now), live)
 	p.holds("below the floor", want...)
+	run.ID = p.run().ID
 	p.putAs(s, run, now, taken...)
 	p.holds("below the floor, again", want...)
 	run.ID, run.Floor = p.run().ID, Base+2002

@@ -41,14 +41,20 @@ func (t Target) ReadBack(schema *record.Schema) (*Source, verify.View, error) {
 		source := &elasticsearchio.SourceConfig{URLs: c.URLs, User: c.User, Password: c.Password, APIKey: c.APIKey, TLS: c.TLS, Index: c.Index, ID: c.ID,
 			Routing: c.Routing, Refresh: true, Gzip: c.Gzip, Timeout: c.Timeout, ConnectTimeout: c.ConnectTimeout, RetryFor: c.RetryFor}
 		source.Fields = slices.DeleteFunc(fields, func(f record.Field) bool { return slices.Contains(view.Leave, f.Name) })
-		var err error
-		source.Key, err = c.Key(schema)
-		for _, name := range source.Key {
+		fields, err := c.Key(schema)
+		if err != nil {
+			return nil, view, err
+		}
+		for _, name := range fields {
 			if slices.Contains(view.Leave, name) {
 				return nil, view, notVerified("its documents do not hold the field " + name + ", which their ids are made of")
 			}
 		}
-		return &Source{Elasticsearch: source}, view, err
+		// A document counts by its id: another one may hold the same fields.
+		view.ID, source.ID, source.Order = cmp.Or(c.ID, "{key}"), "{_id}", fields
+		source.Key = append(fields[:len(fields)-1:len(fields)-1], "_id")
+		source.Fields = append(source.Fields, record.Field{Name: "_id", Type: record.Of(record.Text)})
+		return &Source{Elasticsearch: source}, view, nil
 	case t.Iceberg != nil:
 		c := t.Iceberg
 		source := &icebergio.SourceConfig{Catalog: c.Catalog, S3: c.S3, Table: c.Table, Key: key, Fields: fields, IgnoreUnknown: true}
@@ -56,7 +62,7 @@ func (t Target) ReadBack(schema *record.Schema) (*Source, verify.View, error) {
 			source.Version = name
 			source.Fields = append(source.Fields, record.Field{Name: name, Type: record.Of(record.BigInt)})
 		}
-		return &Source{Iceberg: source}, verify.View{Versions: c.VersionColumn != "-"}, nil
+		return &Source{Iceberg: source}, verify.View{Versions: c.VersionColumn != "-", Once: c.Upserts()}, nil
 	case t.Kafka != nil:
 		k := t.Kafka
 		if topic, err := connector.ParseTemplate(k.Topic, nil); err != nil || !topic.Fixed() {

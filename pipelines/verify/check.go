@@ -103,10 +103,9 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 			found.Foreign++
 		}
 	}
-	got := make([]*record.Record, len(asked.keys))
-	bad := make([]*unreadable, len(asked.keys))
+	got := make([]connector.Page, len(asked.keys))
 	err := c.target.Find(ctx, asked.keys, func(i int, p connector.Page) error {
-		got[i], bad[i] = latest(p)
+		got[i] = p
 		return nil
 	})
 	if err != nil {
@@ -120,12 +119,12 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 	}
 	wrong := make([]bool, len(asked.keys))
 	for at, key := range asked.keys {
-		row := got[at]
-		v := c.compare(want[at], row, bad[at])
+		v := c.compare(want[at], got[at])
+		row, bad := latest(got[at])
 		if c.many && v.kind == Newer {
 			continue
 		}
-		if row != nil && row.Op != record.Delete || bad[at] != nil {
+		if row != nil && row.Op != record.Delete || bad != nil {
 			found.Tally.Add(key)
 		}
 		if wrong[at] = v.kind != ""; wrong[at] {

@@ -21,6 +21,8 @@ type View struct {
 	Leave       []string          `json:"leave,omitempty"`         // fields that the target does not hold
 	EmptyIsNull bool              `json:"empty_is_null,omitempty"` // the target keeps no empty collections
 	Versions    bool              `json:"versions,omitempty"`      // rows of the target tell their version
+	ID          string            `json:"id,omitempty"`            // template of what the key field "_id" of the target is to be; "": it has none
+	Once        bool              `json:"once,omitempty"`          // the target holds each row once
 }
 
 // comparer compares the records of a sink with the rows of its target.
@@ -30,8 +32,15 @@ type comparer struct {
 	got    *record.Schema
 	fields []pair
 	floor  int64 // see Sides
-	key    []int // fields of want that make up the key of got
+	key    []int // fields of want that make up the key of got; idPart: the id
+	id     *connector.Template
 }
+
+// idField is the field of a target whose value the records tell by a template.
+const (
+	idField = "_id"
+	idPart  = -1
+)
 
 // pair is a field on both sides.
 type pair struct {
@@ -44,8 +53,21 @@ type pair struct {
 // many tells whether several rows of the source may become one row of the target, whose key does not hold theirs.
 func (m *comparer) many(source *record.Schema) bool {
 	return slices.ContainsFunc(source.Key, func(k int) bool {
-		return !slices.ContainsFunc(m.key, func(f int) bool { return m.want.Fields[f].Name == source.Fields[k].Name })
+		name := source.Fields[k].Name
+		return !slices.Contains(m.keyFields(), name)
 	})
+}
+
+// keyFields are the fields of the records that the target's key holds.
+func (m *comparer) keyFields() (names []string) {
+	for _, f := range m.key {
+		if f == idPart {
+			names = append(names, m.id.Fields(m.want)...)
+		} else {
+			names = append(names, m.want.Fields[f].Name)
+		}
+	}
+	return names
 }
 
 // newComparer matches the fields of the records with those of the target, which must have all that are compared.
@@ -71,6 +93,14 @@ func newComparer(want, got *record.Schema, view View, c Config) (*comparer, erro
 		m.fields = append(m.fields, p)
 	}
 	for _, k := range got.Key {
+		if view.ID != "" && got.Fields[k].Name == idField {
+			var err error
+			if m.id, err = connector.ParseTemplate(view.ID, want); err != nil {
+				return nil, err
+			}
+			m.key = append(m.key, idPart)
+			continue
+		}
 		i := slices.IndexFunc(want.Fields, func(f record.Field) bool { return m.name(f.Name) == got.Fields[k].Name })
 		if i < 0 {
 			return nil, fail.Job("verify.no_key", "no field of the records goes to %q, which is part of the target's key", got.Fields[k].Name)
@@ -91,11 +121,27 @@ func (m *comparer) name(field string) string {
 func (m *comparer) keyOf(r *record.Record) (*record.Record, error) {
 	values := make([]record.Value, len(m.key))
 	for i, f := range m.key {
+		if f == idPart {
+			id, err := m.id.Append(nil, r)
+			if err != nil {
+				return nil, err
+			}
+			values[i] = record.String(string(id))
+			continue
+		}
 		if values[i] = r.Values[f]; values[i].IsNull() {
 			return nil, fmt.Errorf("the key field %q has no value", m.want.Fields[f].Name)
 		}
 	}
 	return keyRecord(m.got, values), nil
+}
+
+// keyText is a key for people: the id alone, where the target has one.
+func (m *comparer) keyText(key *record.Record) string {
+	if m.id != nil {
+		return key.Get(idField).Str()
+	}
+	return key.KeyText()
 }
 
 // keyRecord is a record with nothing but a key.
@@ -150,9 +196,17 @@ func (n newest) written() bool {
 	return slices.ContainsFunc(n, func(r *record.Record) bool { return r.Op != record.Delete })
 }
 
-// compare compares what the job would write, none or a delete: nothing, with what the target holds, nil or a delete: nothing. bad is why the
-// target's row cannot be read.
-func (m *comparer) compare(want newest, got *record.Record, bad *unreadable) verdict {
+// compare compares what the job would write, none or a delete: nothing, with what the target holds, none or a delete: nothing.
+func (m *comparer) compare(want newest, p connector.Page) verdict {
+	got, bad := latest(p)
+	v := m.compareOne(want, got, bad)
+	if there := slices.DeleteFunc(slices.Clone(p.Records), func(r *record.Record) bool { return r.Op == record.Delete }); v.kind == "" && len(there) > 1 {
+		v.kind, v.digest = Double, m.digest(want, got)
+	}
+	return v
+}
+
+func (m *comparer) compareOne(want newest, got *record.Record, bad *unreadable) verdict {
 	rows := slices.DeleteFunc(slices.Clone(want), func(r *record.Record) bool { return r.Op == record.Delete })
 	none := len(want) == 0 || len(rows) < len(want)
 	if got != nil && got.Op == record.Delete {

@@ -14,6 +14,7 @@ import (
 // Config says what a verification bears. Zero fields have defaults.
 type Config struct {
 	Sinks       []string             `json:"sinks,omitempty" jsonschema_description:"The sinks that are verified. Default: all."`
+	Once        []string             `json:"once,omitempty" jsonschema_description:"Sinks whose targets hold each row once: a second one of the same key is a mismatch. Tables of Iceberg in mode upsert, tables of Cassandra and indices do so in any case; of topics, files and other tables the newest row counts."`
 	Ignore      []string             `json:"ignore,omitempty" jsonschema_description:"Fields that may differ, such as those made from the time of the run."`
 	Tolerate    map[string]Tolerance `json:"tolerate,omitempty" jsonschema_description:"How far values of a field may lie apart: {score: 0.001, changed: 2s}. Numbers for numbers, time spans for times."`
 	Settle      connector.Duration   `json:"settle,omitempty" jsonschema_description:"What differs is read again after this time before it counts: longer than live writes take to come to the target. Default: 5s."`

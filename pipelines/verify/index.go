@@ -39,10 +39,13 @@ const indexTables = `
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE whole (schema BLOB, dead INTEGER, example TEXT);
-CREATE TABLE rows (key BLOB PRIMARY KEY, segment INTEGER, version INTEGER, op INTEGER, body BLOB) WITHOUT ROWID;`
+CREATE TABLE rows (key BLOB PRIMARY KEY, segment INTEGER, version INTEGER, op INTEGER, body BLOB, times INTEGER DEFAULT 1) WITHOUT ROWID;`
 
 const putRow = `INSERT INTO rows (key, segment, version, op, body) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET version = excluded.version, op = excluded.op, body = excluded.body WHERE excluded.version >= rows.version`
+ON CONFLICT (key) DO UPDATE SET times = rows.times + 1,
+	op = iif(excluded.version >= rows.version, excluded.op, rows.op),
+	body = iif(excluded.version >= rows.version, excluded.body, rows.body),
+	version = max(excluded.version, rows.version)`
 
 // BuildIndex reads a source into a file, unless it is there already from an earlier attempt. It reads some partitions at once, each in order.
 // dead counts the rows that cannot be decoded; example is the message of one.
@@ -191,6 +194,35 @@ func (i *Index) whole(ctx context.Context) (dead int64, example string, err erro
 		return 0, "", err
 	}
 	return dead, example, db.QueryRowContext(ctx, "SELECT dead, example FROM whole").Scan(&dead, &example)
+}
+
+// Doubles is how many keys stand in the source more than once, with the texts of some.
+func (i *Index) Doubles(ctx context.Context, some int) (n int64, keys []string, err error) {
+	db, err := i.open(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	const doubles = " FROM rows WHERE times > 1 AND op = 0"
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*)"+doubles).Scan(&n); err != nil {
+		return 0, nil, indexError(err)
+	}
+	rows, err := db.QueryContext(ctx, "SELECT body"+doubles+" LIMIT ?", some)
+	if err != nil {
+		return 0, nil, indexError(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var body []byte
+		if err := rows.Scan(&body); err != nil {
+			return 0, nil, indexError(err)
+		}
+		v, err := record.DecodeValue(body)
+		if err != nil {
+			return 0, nil, err
+		}
+		keys = append(keys, (&record.Record{Schema: i.schema, Values: v.Elems()}).KeyText())
+	}
+	return n, keys, indexError(rows.Err())
 }
 
 // Schema implements connector.Source.

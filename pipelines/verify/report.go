@@ -10,10 +10,11 @@ const (
 	Stale     Kind = "stale"     // other content, of an older version, or of one that an earlier run wrote
 	Newer     Kind = "newer"     // other content, of a version newer than the source's and than all that runs wrote
 	Different Kind = "different" // other content, of the same version
+	Double    Kind = "double"    // the target has it more than once
 )
 
 // Kinds are all of them.
-var Kinds = []Kind{Missing, Extra, Stale, Newer, Different}
+var Kinds = []Kind{Missing, Extra, Stale, Newer, Different, Double}
 
 // Report is what a verification has found.
 type Report struct {

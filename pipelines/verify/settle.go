@@ -60,7 +60,7 @@ func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error
 				case v.kind == "":
 				case bytes.Equal(v.digest[:], again.Digest):
 					again.Kind, again.Source = v.kind, v.source
-					p := Proven{Suspect: again, Floor: v.floor(before), Fields: v.fields, KeyText: v.key.KeyText()}
+					p := Proven{Suspect: again, Floor: v.floor(before), Fields: v.fields, KeyText: m.keyText(v.key)}
 					if v.row != nil {
 						p.SourceKey = v.row.KeyText()
 					}
@@ -182,9 +182,8 @@ func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, b
 			r.source = encodeKey(of[0].Origin.Key)
 		}
 		if r.row == nil || !want.dead[keyForm(r.row)] {
-			got, bad := latest(p)
-			r.verdict = m.compare(of, got, bad)
-			if r.got = 0; got != nil && m.view.Versions {
+			r.verdict = m.compare(of, p)
+			if got, _ := latest(p); got != nil && m.view.Versions {
 				r.got = got.Version
 			}
 		}

@@ -42,7 +42,7 @@ func (r *repair) add(ctx context.Context, s *side, proven []verify.Proven) error
 				return err
 			}
 			r.extras[s.name].Write(append(key.AppendJSON(nil), '\n'))
-		case p.Kind == verify.Newer && !r.job.Verify.RepairNewer:
+		case p.Kind == verify.Double, p.Kind == verify.Newer && !r.job.Verify.RepairNewer:
 		default:
 			r.rows[string(p.Source)] = max(r.rows[string(p.Source)], p.Floor)
 			if !slices.Contains(r.wrong, s.name) {

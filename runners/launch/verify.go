@@ -379,6 +379,18 @@ func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *v
 		r.Wrong[verify.Different] += s.dead
 		r.Examples = append(r.Examples, verify.Example{Kind: verify.Different, Key: "?", Fields: []verify.Difference{{Field: "(row)", Want: "a row that can be read", Got: s.example}}})
 	}
+	if index, ok := s.found.(*verify.Index); ok && (s.view.Once || slices.Contains(v.job.Verify.Once, s.name)) {
+		n, keys, err := index.Doubles(ctx, 3)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n > 0 {
+			r.Wrong[verify.Double] += n
+		}
+		for _, key := range keys {
+			r.Examples = append(r.Examples, verify.Example{Kind: verify.Double, Key: key})
+		}
+	}
 	return settled.Wrong, r, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,9 +101,12 @@ func (c *child) freeze(t *testing.T, file string) {
 	for {
 		c.signal(t, syscall.SIGSTOP)
 		c.until(t, "it is frozen", func() bool {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
-			_, state, _ := bytes.Cut(text, []byte(") "))
-			return err == nil && bytes.HasPrefix(state, []byte("T"))
+			threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.cmd.Process.Pid))
+			return err == nil && !slices.ContainsFunc(threads, func(file string) bool {
+				text, err := os.ReadFile(file)
+				_, state, _ := bytes.Cut(text, []byte(") "))
+				return err == nil && !bytes.HasPrefix(state, []byte("T"))
+			})
 		})
 		if file == "" || free(t, file) {
 			return
