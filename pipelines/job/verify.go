@@ -189,9 +189,11 @@ func (s Source) Finder(need connector.Need) (connector.Finder, error) {
 // Verified are the sinks that a verification concerns, in order.
 func (j *Job) Verified() ([]string, error) {
 	all := slices.Sorted(maps.Keys(j.Sinks))
-	for _, name := range j.Verify.Sinks {
-		if !slices.Contains(all, name) {
-			return nil, fail.Job("verify.no_sink", "verify.sinks: the job has no sink %q", name)
+	for setting, names := range map[string][]string{"sinks": j.Verify.Sinks, "once": j.Verify.Once} {
+		for _, name := range names {
+			if !slices.Contains(all, name) {
+				return nil, fail.Job("verify.no_sink", "verify.%s: the job has no sink %q", setting, name)
+			}
 		}
 	}
 	if len(j.Verify.Sinks) > 0 {

@@ -68,7 +68,18 @@ func TestSearchCopyIsVerifiedWhole(t *testing.T) {
 			if got := wrong(r, "search"); got != "2 different" {
 				t.Errorf("wrong are %q", got)
 			}
+			put(name+"_copy", "of an older scheme", `{"id":"a","at":"2024","us.er":1,"more":{"b":[1,{"c":null}]}}`)
+			r = checked(t, text, launch.Verification{Folder: t.TempDir()})
+			if got := wrong(r, "search"); got != "1 extra, 2 different" {
+				t.Errorf("with a document that stands there under another id as well wrong are %q", got)
+			}
 			for _, e := range r.Sinks["search"].Examples {
+				if e.Kind == verify.Extra {
+					if e.Key != "of an older scheme" {
+						t.Errorf("%+v", e)
+					}
+					continue
+				}
 				if e.Kind != verify.Different || len(e.Fields) != 1 || e.Fields[0].Field != "_rest" {
 					t.Errorf("%+v", e)
 				}

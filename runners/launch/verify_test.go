@@ -508,6 +508,18 @@ func TestVerifyUpsert(t *testing.T) {
 	if got := wrong(r, "lake"); got != faults {
 		t.Errorf("on Flink: %q, want %q\n%+v", got, faults, r.Sinks["lake"])
 	}
+	var more strings.Builder
+	for range 2 {
+		more.WriteString(`{"asset_type": "image", "bucket": "2024-05", "id": "11111111-1111-11ee-8000-010000000001", "title": "twice", "_meta": {"version": 1900000000000000}}` + "\n")
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "feed.jsonl"), []byte(more.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := execute(t, strings.Replace(fmt.Sprintf(upsertFeed, s.dir), "mode: upsert", "mode: append", 1), nil); err != nil {
+		t.Fatal(err)
+	}
+	compare("1 missing, 2 extra, 1 stale, 1 newer, 1 double", "1 missing, 1 stale")
+
 	flink.Environment = "EXTERNAL"
 	if _, err := launch.Verify(t.Context(), parse(t, text), flink, launch.Verification{}); fail.CodeOf(err) != "verify.one_process" {
 		t.Errorf("workers elsewhere: %v", err)
