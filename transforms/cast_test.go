@@ -27,7 +27,9 @@ func TestCast(t *testing.T) {
 	for _, x := range []struct{ from, to, have, want string }{
 		{"text", "int", `"12"`, `12`}, {"text", "int", `" 12"`, `!is no int`}, {"text", "int", `""`, `!is no int`}, {"text", "int", `null`, `null`},
 		{"text", "boolean", `"true"`, `true`}, {"text", "decimal", `"1.50"`, `"1.50"`}, {"text", "blob", `"AAE="`, `"AAE="`}, {"text", "timestamp", `"2024-05-01"`, `"2024-05-01T00:00:00.000Z"`},
-		{"text", "timestamp", `"1714557600000"`, `"2024-05-01T10:00:00.000Z"`}, {"text", "uuid", `"x"`, `!is no uuid`},
+		{"text", "timestamp", `"1714557600000"`, `!only a number`}, {"text", "timestamp", `"2024"`, `!only a number`}, {"text", "date", `"20240501"`, `!only a number`}, {"text", "timestamp", `"2024-05-01 12:30+02"`, `"2024-05-01T10:30:00.000Z"`},
+		{"text", "timestamp", `"2024-05-01T12:30:00.123456Z"`, `!parts of a millisecond`}, {"int", "timestamp", `2024`, `!2024 is no time`}, {"bigint", "timestamp", `1714557600`, `!no time`}, {"bigint", "timestamp", `1714557600000000`, `!no time`}, {"bigint", "timestamp", `0`, `"1970-01-01T00:00:00.000Z"`},
+		{"timestamp", "date", `"5881581-01-01T00:00:00.000Z"`, `!beyond the range of a date`}, {"time", "text", `"86400000000001ns"`, `"86400000000001ns"`}, {"text", "uuid", `"x"`, `!is no uuid`},
 		{"text", "list<int>", `"[1, 2]"`, `[1,2]`}, {"text", "list<int>", `"[1, \"2\"]"`, `!is no int`}, {"text", "udt<a:int>", `"{\"a\": 1}"`, `{"a":1}`},
 		{"int", "text", `12`, `"12"`}, {"double", "text", `1.5`, `"1.5"`}, {"timestamp", "text", `"2024-05-01T10:00:00.000Z"`, `"2024-05-01T10:00:00.000Z"`}, {"list<int>", "text", `[1,2]`, `"[1,2]"`},
 		{"int", "bigint", `12`, `12`}, {"int", "tinyint", `127`, `127`}, {"int", "tinyint", `128`, `!out of the range of a tinyint`}, {"int", "smallint", `-32769`, `!out of the range of a smallint`},

@@ -201,7 +201,7 @@ func integer(n int64, t record.Type) (record.Value, error) {
 	case record.Varint, record.Decimal, record.Double, record.Float:
 		return record.FromJSON(t, strconv.FormatInt(n, 10))
 	case record.Timestamp:
-		return record.Number(t.Kind, n), nil
+		return record.Millis(n)
 	}
 	return record.Value{}, fmt.Errorf("an integer cannot be read as %s", t)
 }

@@ -13,7 +13,7 @@ import (
 // FromJSON reads a value of type t as AppendJSON writes it, and null. Nothing is lost or guessed: a number that does not fit, a
 // fraction for an integer, a text for a number, bytes that are not UTF-8, a part that stands twice or that a UDT does not have are errors.
 // Decimals and varints may also be numbers, whose digits are all kept; 1.0 is an integer; a timestamp may be a number of
-// milliseconds; a UDT may leave parts out.
+// milliseconds (see Millis); a UDT may leave parts out.
 // Texts without escapes share memory with s.
 func FromJSON(t Type, s string) (Value, error) {
 	p := jsonParser{s: s}
@@ -352,6 +352,13 @@ func parseNumber(t Type, n string) (Value, error) {
 	}
 	if whole, zeros, dot := strings.Cut(n, "."); dot && strings.Trim(zeros, "0") == "" {
 		n = whole
+	}
+	if t.Kind == Timestamp {
+		ms, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			return Value{}, fmt.Errorf("%.60s is no %s", n, t)
+		}
+		return Millis(ms)
 	}
 	return Parse(t, n)
 }
