@@ -15,6 +15,7 @@ type Need struct {
 	PageRows int  // no page is larger where the source can choose; 0: as it likes
 	Run      string
 	Started  time.Time // of the run; zero: not known
+	At       string    // the path of the source's settings in the job file
 }
 
 // Page is the number of rows of the largest page of a source that would like some.

@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/apache/iceberg-go"
 
@@ -45,9 +44,9 @@ type SourceConfig struct {
 
 // SnapshotConfig names a snapshot by one of these.
 type SnapshotConfig struct {
-	ID   int64      `json:"id,omitempty" jsonschema_description:"Its id."`
-	Time *time.Time `json:"time,omitempty" jsonschema_description:"The snapshot that was the current one at this time, such as 2026-05-01T12:00:00Z."`
-	Ref  string     `json:"ref,omitempty" jsonschema_description:"A branch or tag."`
+	ID   int64           `json:"id,omitempty" jsonschema_description:"Its id."`
+	Time *connector.Time `json:"time,omitempty" jsonschema_description:"The snapshot that was the current one at this time, such as 2026-05-01T12:00:00Z."`
+	Ref  string          `json:"ref,omitempty" jsonschema_description:"A branch or tag."`
 }
 
 // CatalogConfig is one kind of catalog.

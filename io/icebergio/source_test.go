@@ -347,7 +347,7 @@ func TestSnapshots(t *testing.T) {
 	put(t, sink, simple(schema, "b", 2, "y"))
 
 	at := time.UnixMilli(first.TimestampMs)
-	for _, snapshot := range []*SnapshotConfig{{ID: first.SnapshotID}, {Time: &at}, {Ref: "before"}, nil, {Ref: "main"}} {
+	for _, snapshot := range []*SnapshotConfig{{ID: first.SnapshotID}, {Time: &connector.Time{Time: at}}, {Ref: "before"}, nil, {Ref: "main"}} {
 		c := source(c)
 		c.Snapshot = snapshot
 		want := []string{"1"}
@@ -373,7 +373,7 @@ func TestSnapshots(t *testing.T) {
 	}
 	none := source(c)
 	long := at.AddDate(-1, 0, 0)
-	for _, none.Snapshot = range []*SnapshotConfig{{ID: 7}, {Time: &long}, {Ref: "none"}} {
+	for _, none.Snapshot = range []*SnapshotConfig{{ID: 7}, {Time: &connector.Time{Time: long}}, {Ref: "none"}} {
 		_, err := newSource(t, none).Schema(t.Context())
 		wantError(t, err, "iceberg.no_snapshot", "check snapshot")
 	}
@@ -612,7 +612,7 @@ func TestSourceConfig(t *testing.T) {
 		want   []string
 	}{
 		{SourceConfig{Catalog: good, Table: "a.b"}, nil},
-		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"}, Snapshot: &SnapshotConfig{Time: &now}}, nil},
+		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"}, Snapshot: &SnapshotConfig{Time: &connector.Time{Time: now}}}, nil},
 		{SourceConfig{Table: "b", Snapshot: &SnapshotConfig{}, IgnoreUnknown: true, S3: &S3Config{AccessKey: "env:A"}}, []string{"catalog", "table", "s3", "snapshot", "ignore_unknown"}},
 		{SourceConfig{Catalog: good, Table: "a.b", Snapshot: &SnapshotConfig{ID: 1, Ref: "x"}, Key: []string{"x"}, Version: "v",
 			Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}}, []string{"snapshot", "key[0]", "version"}},

@@ -3,7 +3,6 @@ package kafkaio
 import (
 	"net"
 	"strings"
-	"time"
 
 	"reprise/io/connector"
 )
@@ -39,8 +38,8 @@ type SourceConfig struct {
 
 // From is where reading begins.
 type From struct {
-	Offset int64      `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
-	Time   *time.Time `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
+	Offset int64           `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
+	Time   *connector.Time `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
 }
 
 // Registry are the settings of a schema registry with Confluent's interface.

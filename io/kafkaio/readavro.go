@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/twmb/avro"
@@ -459,10 +460,17 @@ func readInteger(n *avro.SchemaNode, t record.Type) avroValue {
 		}
 	case record.Time:
 		if nanos, ok := map[string]int64{"time-millis": 1e6, "time-micros": 1e3, "": 1}[n.LogicalType]; ok {
-			of = func(n int64) (record.Value, error) { return record.Number(t.Kind, n*nanos), nil }
+			of = func(n int64) (record.Value, error) {
+				if nanos > 1 && (n < 0 || n >= int64(24*time.Hour)/nanos) {
+					return record.Value{}, fmt.Errorf("%d is no time of day", n)
+				}
+				return record.Number(t.Kind, n*nanos), nil
+			}
 		}
 	case record.Timestamp:
-		if parts, ok := map[string]int64{"timestamp-millis": 1, "timestamp-micros": 1e3, "timestamp-nanos": 1e6, "": 1}[n.LogicalType]; ok {
+		if n.LogicalType == "" {
+			of = record.Millis
+		} else if parts, ok := map[string]int64{"timestamp-millis": 1, "timestamp-micros": 1e3, "timestamp-nanos": 1e6}[n.LogicalType]; ok {
 			of = func(n int64) (record.Value, error) {
 				if n%parts != 0 {
 					return record.Value{}, errors.New("a timestamp holds no parts of a millisecond; read the field as bigint")

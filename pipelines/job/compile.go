@@ -1,10 +1,12 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"reprise/io/connector"
 	"reprise/transforms"
 	"reprise/transforms/record"
 )
@@ -48,6 +50,14 @@ func (j *Job) sinkChain(name string, in *record.Schema, o transforms.Options) (*
 	sink := j.Sinks[name]
 	chain, err := transforms.CompileWhen(sink.When, sink.Transforms, in, o)
 	return chain, transformFaults(err, "sinks."+name+".")
+}
+
+// Placed shows an error at its place in the job file, where it has one.
+func (j *Job) Placed(err error) error {
+	if m, ok := errors.AsType[*connector.Misplaced](err); ok && j.file != nil {
+		return j.file.err([]fault{{path: m.Fault.Path, message: m.Fault.Message}})
+	}
+	return err
 }
 
 // transformFaults takes apart what transforms.Compile joins; path is of what holds the transforms.
