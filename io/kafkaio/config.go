@@ -1,6 +1,7 @@
 package kafkaio
 
 import (
+	"maps"
 	"net"
 	"strings"
 
@@ -19,6 +20,8 @@ type SinkConfig struct {
 	Create   *Create        `json:"create,omitempty" jsonschema_description:"Create a topic that is missing. Default: a missing topic is an error."`
 	SASL     *SASL          `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
 	TLS      *connector.TLS `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+
+	SoleWriter bool `json:"sole_writer,omitempty" jsonschema_description:"Lets the topic be compacted (cleanup.policy=compact). It says that nobody else, no other run and no redrive beside this one, writes the topic until the run has ended, and that nothing in it is newer than the source: Kafka keeps the message of a key that comes last, whichever its version. Only for jobs that write each key once. Default: false, a compacted topic is refused, also one of which this user may not see whether it is (DESCRIBE_CONFIGS)."`
 }
 
 // SourceConfig are the settings of a topic that is read.
@@ -66,6 +69,13 @@ type Create struct {
 	Config      map[string]string `json:"config,omitempty" jsonschema_description:"Settings of the topic, such as {cleanup.policy: compact}."`
 }
 
+// settings are those of the topic. It is never compacted but by name, whatever the broker's default is.
+func (c *Create) settings() map[string]string {
+	all := map[string]string{cleanupPolicy: "delete"}
+	maps.Copy(all, c.Config)
+	return all
+}
+
 // SASL is a login.
 type SASL struct {
 	Mechanism string           `json:"mechanism" jsonschema:"required,enum=plain,enum=scram-sha-256,enum=scram-sha-512" jsonschema_description:"plain, scram-sha-256 or scram-sha-512."`
@@ -85,6 +95,9 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 		if _, err := connector.ParseTemplate(text, nil); err != nil {
 			faults = append(faults, connector.Faultf(path, "%v", err))
 		}
+	}
+	if c.SoleWriter && c.Batch.InFlight > 1 {
+		faults = append(faults, connector.Faultf("batch.in_flight", "with more than 1 an older message of a key may come last, and a compacted topic keeps that; leave it out"))
 	}
 	return append(faults, validateFormat(c.Format, c.Registry)...)
 }

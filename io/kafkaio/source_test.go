@@ -322,7 +322,7 @@ func TestTransactions(t *testing.T) {
 func TestCompacted(t *testing.T) {
 	t.Parallel()
 	server := services.Own(t, services.Kafka)
-	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50}, Create: &Create{Partitions: 1, Config: map[string]string{
+	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50}, SoleWriter: true, Create: &Create{Partitions: 1, Config: map[string]string{
 		"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
 	schema := iotest.AssetSchema()
 	s := newSink(t, c)

@@ -29,7 +29,9 @@ func (j *Job) Compile(in *record.Schema, o transforms.Options) (*Compiled, error
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		chain, wrong := j.sinkChain(name, shared.Out, o)
 		c.Sinks[name] = chain
-		faults = append(faults, wrong...)
+		if faults = append(faults, wrong...); len(wrong) == 0 {
+			faults = append(faults, j.onceFaults(name, shared, chain)...)
+		}
 	}
 	if len(faults) > 0 {
 		return nil, j.file.err(faults)
