@@ -46,7 +46,7 @@ func newCallbacks(c *Completion, run connector.Run) *callbacks {
 		began := connector.Time{Time: run.Started.Add(-clocks)}
 		kafka.From = &kafkaio.From{Time: &began}
 	}
-	return follow(c, kafkaio.NewSource(kafka, connector.Need{Run: run.ID}), time.Second, 30*time.Second)
+	return follow(c, kafkaio.NewSource(kafka, connector.Need{Run: run.ID, Again: true}), time.Second, 30*time.Second)
 }
 
 func follow(c *Completion, source connector.Source, every, missed time.Duration) *callbacks {

@@ -35,6 +35,7 @@ type SourceConfig struct {
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the message's header version, else its time."`
 	From          *From            `json:"from,omitempty" jsonschema_description:"Where to begin. Default: the first message that is there."`
+	OnOpen        string           `json:"on_open_transaction,omitempty" jsonschema:"enum=wait,enum=stop,enum=leave" jsonschema_description:"What to do about messages behind a transaction that is open when the run is planned, which cannot be read until it ends: wait for it (default), at most 15 minutes, the longest that brokers let one be open unless told otherwise, then stop; stop at once; or leave them and what the transaction writes, with a warning that says how many."`
 	SASL          *SASL            `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
 	TLS           *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
 }
@@ -84,6 +85,12 @@ type SASL struct {
 }
 
 const formatAvro = "avro"
+
+// What on_open_transaction may be; wait is the default.
+const (
+	openStop  = "stop"
+	openLeave = "leave"
+)
 
 // Validate finds what the schema of the settings cannot say.
 func (c SinkConfig) Validate() (faults []connector.Fault) {

@@ -14,7 +14,8 @@
 // each key once, as a table of Cassandra does: pipelines/job looks at that. Topics that the sink makes are not compacted, but where create names the policy.
 //
 // The source reads a topic up to the end that it has when the run is planned: a split is a range of offsets of one partition. Of transactions
-// only what was committed is read, and nothing behind one that is still open; offsets that compaction or transactions left empty are no records.
+// only what was committed is read. What lies behind one that is open then cannot be read until it ends: the plan waits for that, or does
+// what on_open_transaction says, and never leaves messages out without a word. Offsets that compaction or transactions left empty are no records.
 // What the sink wrote is read as it was, given the same fields (for Avro those of the registry, where fields does not name them): a record's key is read from
 // the value, that of a tombstone from the message's key. The version is that of the header, else the message's time. A message that is no record is a dead
 // letter. Where a topic's retention deletes messages that were planned and not yet read, the run fails.

@@ -306,7 +306,9 @@ func TestTransactions(t *testing.T) {
 			if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 200, 10, iotest.Base)); err != nil {
 				t.Fatal(err)
 			}
-			got, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{})
+			leave := source(c, schema)
+			leave.OnOpen = "leave"
+			got, dead := read(t, newSource(t, leave), connector.PlanOptions{})
 			if len(dead) > 0 {
 				t.Error(dead[0])
 			}
