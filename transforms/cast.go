@@ -2,6 +2,7 @@ package transforms
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -100,7 +101,11 @@ func (s *castStep) apply(r *record.Record) error {
 	for i, p := range s.places {
 		var err error
 		if s.values[i], err = s.conversions[i].orNull(r.Values[p]); err != nil {
-			return fail.New(fail.Permanent, "transform.cast", "%s: %w", r.Schema.Fields[p].Name, err)
+			failure := fail.New(fail.Permanent, "transform.cast", "%s: %w", r.Schema.Fields[p].Name, err)
+			if errors.Is(err, record.ErrFiner) {
+				failure.Fix = "cut it by derive instead of cast: timestamp(" + r.Schema.Fields[p].Name + ")"
+			}
+			return failure
 		}
 	}
 	for i, p := range s.places {

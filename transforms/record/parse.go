@@ -15,11 +15,14 @@ import (
 )
 
 // Parse reads a value that is not nested from its text, as AppendText writes it, and timestamps in all forms of ParseTime.
-func Parse(t Type, s string) (v Value, err error) {
+func Parse(t Type, s string) (Value, error) { return Reading{}.Parse(t, s) }
+
+// Parse is Parse, in another way.
+func (how Reading) Parse(t Type, s string) (v Value, err error) {
 	why := error(nil)
 	switch t.Kind {
 	case Timestamp:
-		v, why = parseTimestamp(s)
+		v, why = how.parseTimestamp(s)
 	case Date:
 		v, why = parseDate(s)
 	default:

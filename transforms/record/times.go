@@ -74,14 +74,25 @@ func nanosOf(fraction string) int {
 	return n
 }
 
-// parseTimestamp reads a timestamp, which holds no parts of a millisecond.
-func parseTimestamp(s string) (Value, error) {
+// ErrFiner is why a time with microseconds is no timestamp.
+var ErrFiner = errors.New("it has parts of a millisecond, which a timestamp does not hold")
+
+// Reading says how values are read; its zero value is to lose nothing.
+type Reading struct {
+	CutTimestamps bool // parts of a millisecond are cut off, as if the time were a little earlier
+}
+
+// parseTimestamp reads a timestamp.
+func (how Reading) parseTimestamp(s string) (Value, error) {
 	at, _, err := parseTime(s)
 	if err != nil {
 		return Value{}, err
 	}
 	if at.Nanosecond()%1e6 != 0 {
-		return Value{}, errors.New(", which holds no parts of a millisecond; read it as text, and cut it with derive: timestamp(x)")
+		if !how.CutTimestamps {
+			return Value{}, fmt.Errorf(": %w", ErrFiner)
+		}
+		at = at.Add(-time.Duration(at.Nanosecond() % 1e6))
 	}
 	ms := at.UnixMilli()
 	if !time.UnixMilli(ms).Equal(at) {
