@@ -446,7 +446,17 @@ func TestTablesOfOthers(t *testing.T) {
 			t.Errorf("%+v, want %s", l, code)
 		}
 	}
+	if !strings.Contains(dead[0].Message, "cut_timestamps") {
+		t.Errorf("%q does not say what to do", dead[0].Message)
+	}
+	s.CutTimestamps = true // but never the version
+	if got, dead = read(t, newSource(t, s), connector.PlanOptions{}); len(got) != 1 || len(dead) != 3 {
+		t.Errorf("%d records and %d dead letters", len(got), len(dead))
+	}
 	s.Version = ""
+	if got, dead = read(t, newSource(t, s), connector.PlanOptions{}); len(got) != 3 || len(dead) != 1 || !strings.Contains(iotest.JSON(got[1]), `"at":"2024-01-02T03:04:05.678Z"`) {
+		t.Errorf("%d records and %d dead letters", len(got), len(dead))
+	}
 	s.Fields = connector.Fields{{Name: "id", Type: record.Of(record.Int)}, {Name: "at", Type: record.Of(record.BigInt)}}
 	_, err = newSource(t, s).Schema(t.Context())
 	wantError(t, err, "iceberg.unknown_column", "day")
