@@ -655,3 +655,34 @@ func TestSecureServerThatFreezes(t *testing.T) {
 		t.Errorf("%d rows of %d, %v", n, rows, err)
 	}
 }
+
+// Cassandra takes a time outside of a day. It is read as it is, and no text of it is a time of day.
+func TestATimeOutsideOfADayIsRead(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (id int PRIMARY KEY, at time)")
+	times := []int64{86_400_000_000_001, 86_400_000_000_000, -1, 86_399_999_999_999}
+	for id, n := range times {
+		if err := db.session.Query("INSERT INTO "+db.keyspace+"."+db.table+" (id, at) VALUES (?, ?)", id, n).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := db.source(t, nil)
+	rows := 0
+	err := s.Plan(t.Context(), connector.PlanOptions{}, func(split connector.Split) error {
+		return s.Read(t.Context(), split, func(p connector.Page) error {
+			for _, r := range p.Records {
+				rows++
+				at, want := r.Get("at"), times[r.Get("id").Int()]
+				back, err := record.Parse(record.Of(record.Time), at.Text(record.Of(record.Time)))
+				if at.Int() != want || err != nil || !back.Equal(at) {
+					t.Errorf("%d was read as %d, whose text %s is read as %d: %v", want, at.Int(), at.Text(record.Of(record.Time)), back.Int(), err)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil || rows != len(times) {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+}

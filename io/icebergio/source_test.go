@@ -636,3 +636,10 @@ func TestSourceConfig(t *testing.T) {
 		}
 	}
 }
+
+// No value at the edge of its kind comes back as another one.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	iotest.TestEdges(t, newSink(t, c), func() connector.Source { return newSource(t, source(c)) })
+}

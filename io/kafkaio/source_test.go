@@ -774,3 +774,17 @@ func TestAvroDamaged(t *testing.T) {
 		}
 	})
 }
+
+// No value at the edge of its kind comes back as another one, as JSON or as Avro.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]SinkConfig{
+		"json": {Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 2}},
+		"avro": avroConfig(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := func() connector.Source { return newSource(t, source(c, iotest.Edges()[0].Schema)) }
+			iotest.TestEdges(t, newSink(t, c), from)
+		})
+	}
+}
