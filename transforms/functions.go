@@ -19,7 +19,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// functions are those that CEL and its libraries lack, and timestamp, which reads texts as all of Reprise does and takes no year for seconds.
+// functions are those that CEL and its libraries lack, and timestamp, which reads texts as all of Reprise does and
+// takes no year for seconds.
 func functions() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.Function(overloads.TypeConvertTimestamp,
@@ -63,7 +64,8 @@ func textTime(v ref.Val) ref.Val {
 	return types.Timestamp{Time: at}
 }
 
-// secondsTime takes seconds since 1970, as CEL says. Years and days by their digits are none, nor are milliseconds, which CEL finds too large.
+// secondsTime takes seconds since 1970, as CEL says. Years and days by their digits are none, nor are milliseconds,
+// which CEL finds too large.
 func secondsTime(v ref.Val) ref.Val {
 	const least = 100_000_000 // 1973
 	if n := v.(types.Int); n != 0 && n > -least && n < least {
@@ -104,8 +106,8 @@ func merge(m, n, without ref.Val) ref.Val {
 	return types.NewRefValMap(types.DefaultTypeAdapter, all)
 }
 
-// parseJSON is a JSON text as CEL values: numbers without a fraction or exponent are ints, others doubles. One that neither holds is an error
-// for whoever asks for it.
+// parseJSON is a JSON text as CEL values: numbers without a fraction or exponent are ints, others doubles. One that
+// neither holds is an error for whoever asks for it.
 func parseJSON(text string) ref.Val {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()

@@ -256,8 +256,8 @@ func parsePeriod(s string) (time.Time, error) {
 // periodLengths are the lengths of periods, the shortest first.
 var periodLengths = []string{"hour", "day", "week", "month", "year"}
 
-// tooLong tells a time that is written as a period longer than another, such as the year 2024 among months: its first moment is hardly what is
-// meant as an end. It gives "" or the length of the time.
+// tooLong tells a time that is written as a period longer than another, such as the year 2024 among months: its first
+// moment is hardly what is meant as an end. It gives "" or the length of the time.
 func tooLong(s, every string) string {
 	for i, length := range periodLengths {
 		if _, err := time.Parse(periodFormats[length], s); err == nil {

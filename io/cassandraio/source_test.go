@@ -502,7 +502,8 @@ func TestWrongSettings(t *testing.T) {
 	}
 }
 
-// Bounds that a column of times does not take are told with their place, before anything is planned; digits alone are never milliseconds.
+// Bounds that a column of times does not take are told with their place, before anything is planned; digits alone are
+// never milliseconds.
 func TestAYearIsNoBoundOfTimes(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))

@@ -28,7 +28,8 @@ func Faultf(path, format string, args ...any) Fault {
 	return Fault{Path: path, Message: fmt.Sprintf(format, args...)}
 }
 
-// Misplaced is an error of the job at a place that only the system shows to be wrong, such as a bound that a column does not take.
+// Misplaced is an error of the job at a place that only the system shows to be wrong, such as a bound that a column
+// does not take.
 type Misplaced struct {
 	Fault Fault // by the whole path, as in "source.cassandra.ids.from"
 	Err   *fail.Error

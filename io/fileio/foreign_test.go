@@ -37,7 +37,8 @@ func int96(at time.Time) (v parquetfile.Int96) {
 	return v
 }
 
-// writeInt96 writes rows with a number and a time, nil for none; shape is where the time stands: "flat", "struct" or "list".
+// writeInt96 writes rows with a number and a time, nil for none; shape is where the time stands: "flat", "struct" or
+// "list".
 func writeInt96(t *testing.T, shape string, rows []*parquetfile.Int96) (path string) {
 	t.Helper()
 	must := func(n schema.Node, err error) schema.Node {
@@ -110,7 +111,8 @@ func parquetSource(path string, change func(*SourceConfig)) *Source {
 	return NewSource(c, connector.Need{})
 }
 
-// A time beyond what nanoseconds in 64 bits hold is read as it is; one that is none is a dead letter alone, and so is one within a nested value.
+// A time beyond what nanoseconds in 64 bits hold is read as it is; one that is none is a dead letter alone, and so is
+// one within a nested value.
 func TestAnINT96BeyondNanosecondsIsNoFaultOfTheFile(t *testing.T) {
 	day := func(text string) *parquetfile.Int96 {
 		at, err := time.Parse(time.RFC3339Nano, text)
@@ -327,8 +329,8 @@ func TestAColumnThatIsLeftOutIsNotRead(t *testing.T) {
 	wantCode(t, err, "files.read", fail.Fatal)
 }
 
-// Microseconds are not lost without a word: where they are zero a timestamp is read, where a file begins with some the job is told what it may choose, and
-// where some come later they are dead letters that tell it too.
+// Microseconds are not lost without a word: where they are zero a timestamp is read, where a file begins with some the
+// job is told what it may choose, and where some come later they are dead letters that tell it too.
 func TestMicrosecondsAreNotLost(t *testing.T) {
 	write := func(micros ...int64) string {
 		return writeArrow(t, []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},

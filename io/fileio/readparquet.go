@@ -63,7 +63,8 @@ func parquetFields(path string) ([]record.Field, error) {
 	return fields, nil
 }
 
-// checkFiner reads the beginning of a file for timestamps that have parts of a millisecond, so that they are told before the run begins.
+// checkFiner reads the beginning of a file for timestamps that have parts of a millisecond, so that they are told
+// before the run begins.
 func (s *Source) checkFiner(ctx context.Context, path string, schema *record.Schema) error {
 	r, err := openParquet(path)
 	if err != nil {

@@ -23,9 +23,9 @@ import (
 
 // rowGroup reads some columns of a row group, a batch after the other.
 //
-// Arrow holds timestamps of type INT96, which Spark and Impala have written, as nanoseconds in 64 bits, and fails at a row, and with it at the file, that has
-// one before 1677 or after 2262, such as the 9999-12-31 of what never ends. So such columns are read here, and of those within nested values a
-// row that Arrow cannot read is told alone.
+// Arrow holds timestamps of type INT96, which Spark and Impala have written, as nanoseconds in 64 bits, and fails at a
+// row, and with it at the file, that has one before 1677 or after 2262, such as the 9999-12-31 of what never ends. So
+// such columns are read here, and of those within nested values a row that Arrow cannot read is told alone.
 type rowGroup struct {
 	reader *pqarrow.FileReader
 	ctx    context.Context

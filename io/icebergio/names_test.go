@@ -14,8 +14,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Manifests are Avro, whose names are of letters, digits and _. A table may be partitioned by a column of any name: writers and readers find it, and
-// so do its own commits later.
+// Manifests are Avro, whose names are of letters, digits and _. A table may be partitioned by a column of any name:
+// writers and readers find it, and so do its own commits later.
 func TestPartitionedByAColumnOfAnyName(t *testing.T) {
 	t.Parallel()
 	for i, name := range []string{"ä", "a.b", "1st-name", "日本", "🎬", "naïve-col", "x-y", "x_y", "-"} {
@@ -58,7 +58,8 @@ func TestPartitionedByAColumnOfAnyName(t *testing.T) {
 	}
 }
 
-// Whatever would be wrong with a table that is not there yet is told before it is made, also dry; and what passes can be written and read.
+// Whatever would be wrong with a table that is not there yet is told before it is made, also dry; and what passes can
+// be written and read.
 func TestWhatCannotBePartitionedIsToldBeforeAnythingIsMade(t *testing.T) {
 	t.Parallel()
 	values := map[record.Kind][]record.Value{

@@ -58,8 +58,8 @@ func parsePartition(text string) (partition, error) {
 	return p, nil
 }
 
-// name is what Iceberg's own writers call the part, as far as manifests, which are Avro, take it: a column may have any name, a part of the
-// partition only one of letters, digits and _.
+// name is what Iceberg's own writers call the part, as far as manifests, which are Avro, take it: a column may have any
+// name, a part of the partition only one of letters, digits and _.
 func (p partition) name() string {
 	column := avroName(p.column)
 	switch p.transform.(type) {
@@ -73,7 +73,8 @@ func (p partition) name() string {
 	return column + "_" + p.transform.String()
 }
 
-// avroName writes what no name of Avro holds as Iceberg does: _x and the code point, and a digit in front with a _ before it.
+// avroName writes what no name of Avro holds as Iceberg does: _x and the code point, and a digit in front with a _
+// before it.
 func avroName(name string) string {
 	var b strings.Builder
 	for i, r := range name {

@@ -95,8 +95,8 @@ func Edges() (records []*record.Record) {
 	return records
 }
 
-// TestEdges writes values at the edges of their kinds, and reads them again: each comes back as it was, or the sink refuses it, or the source gives a
-// dead letter. None comes back as another one.
+// TestEdges writes values at the edges of their kinds, and reads them again: each comes back as it was, or the sink
+// refuses it, or the source gives a dead letter. None comes back as another one.
 func TestEdges(t *testing.T, sink connector.Sink, source func() connector.Source) {
 	t.Helper()
 	records := Edges()

@@ -11,8 +11,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// Of a compacted topic the message of a key stays that comes last. So a run, whose records are older than what production writes meanwhile, does not begin
-// with one, and a topic that only a record names is not written.
+// Of a compacted topic the message of a key stays that comes last. So a run, whose records are older than what
+// production writes meanwhile, does not begin with one, and a topic that only a record names is not written.
 func TestACompactedTopicIsRefused(t *testing.T) {
 	t.Parallel()
 	schema := iotest.AssetSchema()
@@ -103,7 +103,8 @@ func TestATopicIsMadeWithoutCompaction(t *testing.T) {
 	}
 }
 
-// Where a user may not see whether a topic is compacted, only the job can say that it does no harm. What passes is no answer.
+// Where a user may not see whether a topic is compacted, only the job can say that it does no harm. What passes is no
+// answer.
 func TestAnUnknownPolicyIsRefused(t *testing.T) {
 	schema := iotest.AssetSchema()
 	cluster, c := fake(t)

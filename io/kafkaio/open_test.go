@@ -60,7 +60,8 @@ func opened(t *testing.T, timeout time.Duration) (c SinkConfig, all []*record.Re
 	return c, all, p
 }
 
-// What lies behind an open transaction was acknowledged: it is read once the transaction ends, and so is what the transaction has committed.
+// What lies behind an open transaction was acknowledged: it is read once the transaction ends, and so is what the
+// transaction has committed.
 func TestAnOpenTransactionIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for _, commit := range []bool{true, false} {
@@ -116,7 +117,8 @@ func TestATransactionOfADeadProducerIsWaitedFor(t *testing.T) {
 	same(t, got, slices.Concat(all[:10], all[20:]))
 }
 
-// A transaction that does not end in time, or is not to be waited for, ends the run before anything is read, and names what to look at.
+// A transaction that does not end in time, or is not to be waited for, ends the run before anything is read, and names
+// what to look at.
 func TestAnOpenTransactionEndsTheRun(t *testing.T) {
 	t.Parallel()
 	c, _, p := opened(t, time.Minute)
@@ -140,7 +142,8 @@ func TestAnOpenTransactionEndsTheRun(t *testing.T) {
 	}
 }
 
-// Where the settings let messages be left out, a warning says how many, and where; who reads again and again gets them later.
+// Where the settings let messages be left out, a warning says how many, and where; who reads again and again gets them
+// later.
 func TestWhatIsLeftBehindAnOpenTransactionIsTold(t *testing.T) {
 	c, all, p := opened(t, time.Minute)
 	was := slog.Default()

@@ -170,11 +170,12 @@ func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64,
 	return first, end, nil
 }
 
-// maxOpen is how long a transaction is waited for: Kafka's default for the longest that one may be open (transaction.max.timeout.ms).
+// maxOpen is how long a transaction is waited for: Kafka's default for the longest that one may be open
+// (transaction.max.timeout.ms).
 const maxOpen = 15 * time.Minute
 
-// end is the offset behind the last message that is there now. All up to it can be read, but where the settings say that what lies behind
-// an open transaction is left.
+// end is the offset behind the last message that is there now. All up to it can be read, but where the settings say
+// that what lies behind an open transaction is left.
 func (s *Source) end(ctx context.Context, partition int32) (int64, error) {
 	end, err := s.offset(ctx, partition, sarama.OffsetNewest, sarama.ReadUncommitted)
 	if err != nil {

@@ -95,8 +95,9 @@ func noYAML(err error) fault {
 	return fault{at: located.GetToken(), message: message}
 }
 
-// misread finds what is read as something else than it looks like: numbers, such as 007 as 7, 2024_01 as 202401 and 1.10 as 1.1; and texts in lists
-// within {}, such as {hosts: [127.0.0.1:9042]}, which the library takes for maps, though YAML wants a blank behind the colon of one.
+// misread finds what is read as something else than it looks like: numbers, such as 007 as 7, 2024_01 as 202401 and
+// 1.10 as 1.1; and texts in lists within {}, such as {hosts: [127.0.0.1:9042]}, which the library takes for maps,
+// though YAML wants a blank behind the colon of one.
 type misread struct {
 	faults []fault
 	texts  map[ast.Node]bool

@@ -7,8 +7,9 @@ import (
 	"reprise/transforms"
 )
 
-// Of a compacted topic Kafka keeps the message of a key that comes last. So a job may write one only if each key comes once, as the source has it
-// now: readers and writers work side by side, and of several records of a key the oldest may come last.
+// Of a compacted topic Kafka keeps the message of a key that comes last. So a job may write one only if each key comes
+// once, as the source has it now: readers and writers work side by side, and of several records of a key the oldest may
+// come last.
 
 // onceFaults tells why the keys of a sink that may write compacted topics come more than once.
 func (j *Job) onceFaults(name string, shared, own *transforms.Chain) []fault {

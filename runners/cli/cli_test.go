@@ -83,7 +83,8 @@ func TestWithoutArgumentsTheHelpIsShown(t *testing.T) {
 	}
 }
 
-// What a run was planned to read is an estimate: a run that is done says how much it has read, and one that is not is never wholly there.
+// What a run was planned to read is an estimate: a run that is done says how much it has read, and one that is not is
+// never wholly there.
 func TestStatusOfARunThatIsDone(t *testing.T) {
 	for _, c := range []struct {
 		state journal.State

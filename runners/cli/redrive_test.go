@@ -212,7 +212,8 @@ func TestRedriveGone(t *testing.T) {
 	}
 }
 
-// Letters belong to the run that they come from: a redrive, and a verification, in between do not change which run the last one is.
+// Letters belong to the run that they come from: a redrive, and a verification, in between do not change which run the
+// last one is.
 func TestTheLastRunWithLettersIsNoRedrive(t *testing.T) {
 	t.Parallel()
 	s, want := newRedrive(t, filesQueue)

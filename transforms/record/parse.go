@@ -14,7 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// Parse reads a value that is not nested from its text, as AppendText writes it, and timestamps in all forms of ParseTime.
+// Parse reads a value that is not nested from its text, as AppendText writes it, and timestamps in all forms of
+// ParseTime.
 func Parse(t Type, s string) (Value, error) { return Reading{}.Parse(t, s) }
 
 // Parse is Parse, in another way.
@@ -141,8 +142,8 @@ func parseBig(s string) (*big.Int, bool) {
 	return new(big.Int).SetString(s, 10)
 }
 
-// parseDuration reads numbers with units, all of one sign, which stands in front; and, as AppendText writes a span whose parts differ in sign,
-// a sign before each number but the first.
+// parseDuration reads numbers with units, all of one sign, which stands in front; and, as AppendText writes a span
+// whose parts differ in sign, a sign before each number but the first.
 func parseDuration(s string) (Value, error) {
 	s, negative := strings.CutPrefix(s, "-")
 	type unit struct {

@@ -230,7 +230,8 @@ func (v Value) appendDecimal(b []byte) []byte {
 	return slices.Insert(b, len(b)-int(scale), '.')
 }
 
-// appendDuration writes one sign for all parts, or where they differ, which no system gives, a sign for each that is negative, behind the others.
+// appendDuration writes one sign for all parts, or where they differ, which no system gives, a sign for each that is
+// negative, behind the others.
 func (v Value) appendDuration(b []byte) []byte {
 	months, days, nanos := v.Span()
 	if months <= 0 && days <= 0 && nanos <= 0 && (months|days != 0 || nanos != 0) {

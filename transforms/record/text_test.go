@@ -37,7 +37,8 @@ func TestTextRoundTrip(t *testing.T) {
 	}
 }
 
-// A text form is a value's own or, where a system would not take it, still no other's: a time beyond a day is no time of day.
+// A text form is a value's own or, where a system would not take it, still no other's: a time beyond a day is no time
+// of day.
 func TestATimeOutsideOfADayIsNoTimeOfDay(t *testing.T) {
 	for _, n := range []int64{-1, 86_400e9, 86_400e9 + 1, math.MaxInt64, math.MinInt64} {
 		if _, err := time.Parse("15:04:05.999999999", Number(Time, n).Text(Of(Time))); err == nil {
@@ -46,7 +47,8 @@ func TestATimeOutsideOfADayIsNoTimeOfDay(t *testing.T) {
 	}
 }
 
-// A bare year, a day by its digits, seconds and microseconds are never milliseconds, whichever way they come; milliseconds as a number are.
+// A bare year, a day by its digits, seconds and microseconds are never milliseconds, whichever way they come;
+// milliseconds as a number are.
 func TestAYearIsNoNumberOfMilliseconds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Unix(rapid.OneOf(rapid.Int64Range(-2_000_000_000, -300_000_000), rapid.Int64Range(300_000_000, 4_000_000_000)).Draw(t, "seconds"), 0).UTC()

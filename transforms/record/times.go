@@ -12,10 +12,11 @@ import (
 // timeForm is what ParseTime reads: date, time of day, zone.
 var timeForm = regexp.MustCompile(`^([+-]?\d{4,10})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?(Z|z|[+-]\d\d(?::?\d\d)?)?$`)
 
-// ParseTime is the one way in which Reprise reads a time from text, in job files, arguments and data: a date as 2024-05-01, which is its
-// beginning, or a date with a time of day, after T or a blank, as 12:30, 12:30:05 or with a fraction of up to nine digits; each
-// with a zone, as Z, +02, +0200 or +02:00, or without one, which is UTC. These are the forms of RFC 3339, those that CQL takes, and what
-// AppendText writes, so a year may have a sign or more than four digits.
+// ParseTime is the one way in which Reprise reads a time from text, in job files, arguments and data: a date as
+// 2024-05-01, which is its beginning, or a date with a time of day, after T or a blank, as 12:30, 12:30:05 or with a
+// fraction of up to nine digits; each with a zone, as Z, +02, +0200 or +02:00, or without one, which is UTC. These are
+// the forms of RFC 3339, those that CQL takes, and what AppendText writes, so a year may have a sign or more than four
+// digits.
 //
 // Digits alone are no time: 2024 may be a year, or milliseconds, and 20240501 a day or seconds.
 func ParseTime(s string) (time.Time, error) {
@@ -116,9 +117,10 @@ func parseDate(s string) (Value, error) {
 	return Number(Date, days), nil
 }
 
-// Millis is a timestamp by a number of milliseconds, where one comes from JSON, a column or a cast, and says no unit. What is far too small or
-// too large is refused rather than read as some time around 1970 or in a year of more digits: 2024 is hardly meant as milliseconds, nor are
-// seconds (1714564800), days (20240501), microseconds and nanoseconds. Zero is 1970, as everywhere.
+// Millis is a timestamp by a number of milliseconds, where one comes from JSON, a column or a cast, and says no unit.
+// What is far too small or too large is refused rather than read as some time around 1970 or in a year of more digits:
+// 2024 is hardly meant as milliseconds, nor are seconds (1714564800), days (20240501), microseconds and nanoseconds.
+// Zero is 1970, as everywhere.
 func Millis(n int64) (Value, error) {
 	const least, most = 10_000_000_000, 253_402_300_799_999 // eleven digits, April 1970; the end of the year 9999
 	if n != 0 && (n > -least && n < least || n < -62_167_219_200_000 || n > most) {
@@ -156,7 +158,8 @@ func parseTimeOfDay(s string) (Value, error) {
 	return Number(Time, int64(h*3600+min*60+sec)*1e9+int64(nanosOf(m[4]))), nil
 }
 
-// appendTimeOfDay is the text of a Time. Cassandra also takes numbers outside of a day; they are written as no reader mistakes for a time of day.
+// appendTimeOfDay is the text of a Time. Cassandra also takes numbers outside of a day; they are written as no reader
+// mistakes for a time of day.
 func appendTimeOfDay(b []byte, n int64) []byte {
 	if n < 0 || n >= dayNanos {
 		return append(strconv.AppendInt(b, n, 10), "ns"...)
