@@ -222,7 +222,8 @@ func dayOf(ms int64) (record.Value, error) {
 		d--
 	}
 	if d != int64(int32(d)) {
-		return record.Value{}, fmt.Errorf("%s is beyond the range of a date", record.Number(record.Timestamp, ms).Text(record.Of(record.Timestamp)))
+		at := record.Number(record.Timestamp, ms).Text(record.Of(record.Timestamp))
+		return record.Value{}, fmt.Errorf("%s is beyond the range of a date", at)
 	}
 	return record.Number(record.Date, d), nil
 }

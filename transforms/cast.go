@@ -23,8 +23,9 @@ func (CastConfig) JSONSchema() *jsonschema.Schema {
 var cast = Transform{
 	Name: "cast",
 	Summary: "Changes the types of fields. A value that does not fit the new type is a dead letter: nothing is cut or guessed. " +
-		"Text is read in the forms that JSON output has, times also as 2024-05-01, 2024-05-01 12:30 or with a zone; digits alone are no time. " +
-		"A number becomes a timestamp as milliseconds, and is a dead letter where it looks like a year, a day, seconds or microseconds. " +
+		"Text is read in the forms that JSON output has, times also as 2024-05-01, 2024-05-01 12:30 or with a zone; " +
+		"digits alone are no time. A number becomes a timestamp as milliseconds, and is a dead letter where it looks " +
+		"like a year, a day, seconds or microseconds. " +
 		"A nested type is read from JSON text.",
 	Config: new(CastConfig),
 	Example: Example{

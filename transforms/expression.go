@@ -31,7 +31,8 @@ const costLimit = 1_000_000
 // of the expression: no bindings, no ranges of numbers beyond this bound.
 var language = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewCustomEnv(append(functions(),
-		cel.StdLib(cel.StdLibSubset(env.NewLibrarySubset().AddExcludedFunctions([]*env.Function{{Name: overloads.TypeConvertTimestamp}}...))),
+		cel.StdLib(cel.StdLibSubset(&env.LibrarySubset{
+			ExcludeFunctions: []*env.Function{{Name: overloads.TypeConvertTimestamp}}})),
 		ext.Strings(), ext.Math(), ext.Encoders(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(100_000)),
 		cel.OptionalTypes(), ext.Regex(),
 		cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true), cel.RegexProgramSizeLimit(10_000),

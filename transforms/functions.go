@@ -24,9 +24,12 @@ import (
 func functions() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.Function(overloads.TypeConvertTimestamp,
-			cel.Overload(overloads.TimestampToTimestamp, []*cel.Type{cel.TimestampType}, cel.TimestampType, cel.UnaryBinding(func(v ref.Val) ref.Val { return v })),
-			cel.Overload(overloads.StringToTimestamp, []*cel.Type{cel.StringType}, cel.TimestampType, cel.UnaryBinding(textTime)),
-			cel.Overload(overloads.IntToTimestamp, []*cel.Type{cel.IntType}, cel.TimestampType, cel.UnaryBinding(secondsTime))),
+			cel.Overload(overloads.TimestampToTimestamp, []*cel.Type{cel.TimestampType}, cel.TimestampType,
+				cel.UnaryBinding(func(v ref.Val) ref.Val { return v })),
+			cel.Overload(overloads.StringToTimestamp, []*cel.Type{cel.StringType}, cel.TimestampType,
+				cel.UnaryBinding(textTime)),
+			cel.Overload(overloads.IntToTimestamp, []*cel.Type{cel.IntType}, cel.TimestampType,
+				cel.UnaryBinding(secondsTime))),
 		cel.Function("lower", cel.MemberOverload("string_lower", []*cel.Type{cel.StringType}, cel.StringType,
 			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToLower(string(v.(types.String)))) }))),
 		cel.Function("upper", cel.MemberOverload("string_upper", []*cel.Type{cel.StringType}, cel.StringType,
@@ -69,7 +72,8 @@ func textTime(v ref.Val) ref.Val {
 func secondsTime(v ref.Val) ref.Val {
 	const least = 100_000_000 // 1973
 	if n := v.(types.Int); n != 0 && n > -least && n < least {
-		return types.NewErr("timestamp(%d) is no time: numbers are seconds since 1970 here; write timestamp(\"2024-05-01T00:00:00Z\")", n)
+		return types.NewErr("timestamp(%d) is no time: numbers are seconds since 1970 here; write "+
+			"timestamp(\"2024-05-01T00:00:00Z\")", n)
 	}
 	return v.ConvertToType(types.TimestampType)
 }
@@ -129,7 +133,8 @@ func numbers(v any) any {
 			return n
 		}
 		f, err := v.Float64()
-		if exact, ok := new(big.Int).SetString(v.String(), 10); err != nil || ok && new(big.Float).SetFloat64(f).Cmp(new(big.Float).SetInt(exact)) != 0 {
+		exact, whole := new(big.Int).SetString(v.String(), 10)
+		if err != nil || whole && new(big.Float).SetFloat64(f).Cmp(new(big.Float).SetInt(exact)) != 0 {
 			return types.NewErr("%.60s has more digits than a number of expressions holds", v)
 		}
 		return f

@@ -220,7 +220,8 @@ func (t *table) checkBuckets(b Buckets, need connector.Need) error {
 	}
 	if start, err := parsePeriod(b.Range.From); err == nil {
 		if _, err := b.Range.value(b.Range.start(start), t.partition[period].typ); err != nil {
-			return need.Misplaced("cassandra.bucket", "buckets.range", "column %q: %v; give a format that fits the column", b.Range.Column, err)
+			return need.Misplaced("cassandra.bucket", "buckets.range",
+				"column %q: %v; give a format that fits the column", b.Range.Column, err)
 		}
 	}
 	return nil
@@ -230,7 +231,8 @@ func (t *table) checkBuckets(b Buckets, need connector.Need) error {
 func (t *table) rangeChoices(r Range, need connector.Need) (choices [][]record.Value, period int, err error) {
 	period = slices.IndexFunc(t.partition, func(c column) bool { return c.name == r.Column })
 	if period < 0 {
-		return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.column", "%q is no column of the partition key, %s", r.Column, quotedList(t.partition))
+		return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.column",
+			"%q is no column of the partition key, %s", r.Column, quotedList(t.partition))
 	}
 	choices = make([][]record.Value, len(t.partition))
 	for i, c := range t.partition {
@@ -240,18 +242,21 @@ func (t *table) rangeChoices(r Range, need connector.Need) (choices [][]record.V
 		for n, text := range r.Values[c.name] {
 			v, err := record.Parse(c.typ, string(text))
 			if err != nil {
-				return nil, 0, need.Misplaced("cassandra.bucket", fmt.Sprintf("buckets.range.values.%s.%d", c.name, n), "%v", err)
+				path := fmt.Sprintf("buckets.range.values.%s.%d", c.name, n)
+				return nil, 0, need.Misplaced("cassandra.bucket", path, "%v", err)
 			}
 			choices[i] = append(choices[i], v)
 		}
 		if len(choices[i]) == 0 {
-			return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.values", "column %q of the partition key has no values; list them, "+
-				"or use buckets: {discover: true} with partitions: {%s: {from: ..., to: ...}}", c.name, r.Column)
+			return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.values",
+				"column %q of the partition key has no values; list them, "+
+					"or use buckets: {discover: true} with partitions: {%s: {from: ..., to: ...}}", c.name, r.Column)
 		}
 	}
 	for name := range r.Values {
 		if !slices.ContainsFunc(t.partition, func(c column) bool { return c.name == name && name != r.Column }) {
-			return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.values."+name, "%q is none of the other columns of the partition key, %s", name, quotedList(t.partition))
+			return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.values."+name,
+				"%q is none of the other columns of the partition key, %s", name, quotedList(t.partition))
 		}
 	}
 	return choices, period, nil
@@ -298,7 +303,8 @@ func (t *table) matches(settings map[string]Match, need connector.Need) ([]match
 		m, path := settings[name], "partitions."+name
 		i := slices.IndexFunc(t.partition, func(c column) bool { return c.name == name })
 		if i < 0 {
-			return nil, need.Misplaced("cassandra.no_column", path, "%q is no column of the partition key, %s", name, quotedList(t.partition))
+			return nil, need.Misplaced("cassandra.no_column", path, "%q is no column of the partition key, %s", name,
+				quotedList(t.partition))
 		}
 		typ := t.partition[i].typ
 		for n, text := range m.Values {
@@ -329,7 +335,8 @@ func (t *table) matches(settings map[string]Match, need connector.Need) ([]match
 			return nil, err
 		}
 		if m.From != "" && m.To != "" && bytes.Compare(all[i].from, all[i].to) > 0 {
-			return nil, need.Misplaced("cassandra.bad_value", path+".to", "%s comes before from, %s, so that no partition lies between them", m.To, m.From)
+			return nil, need.Misplaced("cassandra.bad_value", path+".to",
+				"%s comes before from, %s, so that no partition lies between them", m.To, m.From)
 		}
 	}
 	return all, nil
@@ -367,7 +374,8 @@ func (t *table) idBounds(ids *Interval, need connector.Need) (lower, upper limit
 		return lower, upper, nil
 	}
 	if len(t.clustering) == 0 {
-		return lower, upper, need.Misplaced("cassandra.no_clustering", "ids", "the table %s has no clustering columns; leave ids out", t.name)
+		return lower, upper, need.Misplaced("cassandra.no_clustering", "ids",
+			"the table %s has no clustering columns; leave ids out", t.name)
 	}
 	var ends [2][]byte
 	for i, end := range []struct {
@@ -381,7 +389,8 @@ func (t *table) idBounds(ids *Interval, need connector.Need) (lower, upper limit
 	from, to := ends[0], ends[1]
 	if from != nil && to != nil {
 		if a, b := t.prefix(from), t.prefix(to); bytes.Equal(a, b) || bytes.Compare(a, b) > 0 != t.clustering[0].desc {
-			return lower, upper, need.Misplaced("cassandra.ids", "ids.to", "no row lies from %s up to %s; to must come after from", ids.From, ids.To)
+			return lower, upper, need.Misplaced("cassandra.ids", "ids.to",
+				"no row lies from %s up to %s; to must come after from", ids.From, ids.To)
 		}
 	}
 	var past []byte // behind every row that begins with a value, as bytes after the value's

@@ -125,7 +125,8 @@ func (b Buckets) validate() []connector.Fault {
 	} else if errFrom == nil && errTo == nil && to.Before(from) {
 		add("range.to", "the range ends before it begins")
 	} else if length := tooLong(b.Range.To, b.Range.Every); length != "" {
-		add("range.to", "the whole %s %s may or may not be meant, since a %s is read at a time; write the last one", length, b.Range.To, b.Range.Every)
+		add("range.to", "the whole %s %s may or may not be meant, since a %s is read at a time; write the last one",
+			length, b.Range.To, b.Range.Every)
 	}
 	return faults
 }

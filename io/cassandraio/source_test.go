@@ -520,22 +520,29 @@ func TestAYearIsNoBoundOfTimes(t *testing.T) {
 		path   string
 		says   string
 	}{
-		"ids from a year":         {ids("rows", Interval{From: "2024"}), "ids.from", "only a number"},
-		"ids to milliseconds":     {ids("rows", Interval{To: "1714557600000"}), "ids.to", "only a number"},
-		"ids turned":              {ids("rows", Interval{From: "2024-05-01", To: "2024-05-01"}), "ids.to", "to must come after from"},
+		"ids from a year":     {ids("rows", Interval{From: "2024"}), "ids.from", "only a number"},
+		"ids to milliseconds": {ids("rows", Interval{To: "1714557600000"}), "ids.to", "only a number"},
+		"ids turned": {ids("rows", Interval{From: "2024-05-01", To: "2024-05-01"}), "ids.to",
+			"to must come after from"},
 		"ids before any timeuuid": {ids("rows", Interval{From: "1500-01-01"}), "ids.from", "1582"},
 		"ids after any timeuuid":  {ids("rows", Interval{To: "9999-01-01"}), "ids.to", "5236"},
 		"moments from a day":      {ids("moments", Interval{From: "20240501"}), "ids.from", "only a number"},
-		"moments too exact":       {ids("moments", Interval{From: "2024-05-01T00:00:00.0001Z"}), "ids.from", "parts of a millisecond"},
-		"date from a year":        {partitions("day", Match{From: "2024"}), "partitions.day.from", "only a number"},
-		"timestamps up to a year": {partitions("hour", Match{From: "2024-01-01", To: "2025"}), "partitions.hour.to", "only a number"},
-		"timestamps turned":       {partitions("hour", Match{From: "2024-01-02", To: "2024-01-01"}), "partitions.hour.to", "comes before from"},
-		"a timestamp":             {partitions("hour", Match{Values: []Scalar{"2024-01-01", "2024"}}), "partitions.hour.1", "only a number"},
+		"moments too exact": {ids("moments", Interval{From: "2024-05-01T00:00:00.0001Z"}), "ids.from",
+			"parts of a millisecond"},
+		"date from a year": {partitions("day", Match{From: "2024"}), "partitions.day.from", "only a number"},
+		"timestamps up to a year": {partitions("hour", Match{From: "2024-01-01", To: "2025"}), "partitions.hour.to",
+			"only a number"},
+		"timestamps turned": {partitions("hour", Match{From: "2024-01-02", To: "2024-01-01"}),
+			"partitions.hour.to", "comes before from"},
+		"a timestamp": {partitions("hour", Match{Values: []Scalar{"2024-01-01", "2024"}}),
+			"partitions.hour.1", "only a number"},
 		"list": {func(c *SourceConfig) {
-			c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"2024-01-01", "2024-01-01"}}, {Values: []Scalar{"2024-01-01", "2024"}}}}
+			c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"2024-01-01", "2024-01-01"}},
+				{Values: []Scalar{"2024-01-01", "2024"}}}}
 		}, "buckets.list.1", "only a number"},
 		"values of a range": {func(c *SourceConfig) {
-			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024-01-01", To: "2024-01-02", Every: "day", Values: map[string][]Scalar{"hour": {"2024"}}}}
+			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024-01-01", To: "2024-01-02", Every: "day",
+				Values: map[string][]Scalar{"hour": {"2024"}}}}
 		}, "buckets.range.values.hour.0", "only a number"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -543,7 +550,8 @@ func TestAYearIsNoBoundOfTimes(t *testing.T) {
 			s.need.At = "source.cassandra"
 			_, err := s.Schema(t.Context())
 			m, ok := errors.AsType[*connector.Misplaced](err)
-			if !ok || m.Fault.Path != "source.cassandra."+c.path || !strings.Contains(m.Fault.Message, c.says) || fail.ExitOf(err) != fail.ExitJob {
+			if !ok || m.Fault.Path != "source.cassandra."+c.path || !strings.Contains(m.Fault.Message, c.says) ||
+				fail.ExitOf(err) != fail.ExitJob {
 				t.Errorf("the error is %#v, %v, want one at %s that says %q", m, err, c.path, c.says)
 			}
 		})
@@ -664,7 +672,8 @@ func TestATimeOutsideOfADayIsRead(t *testing.T) {
 	db.exec(t, "CREATE TABLE %s (id int PRIMARY KEY, at time)")
 	times := []int64{86_400_000_000_001, 86_400_000_000_000, -1, 86_399_999_999_999}
 	for id, n := range times {
-		if err := db.session.Query("INSERT INTO "+db.keyspace+"."+db.table+" (id, at) VALUES (?, ?)", id, n).Exec(); err != nil {
+		if err := db.session.Query("INSERT INTO "+db.keyspace+"."+db.table+" (id, at) VALUES (?, ?)", id,
+			n).Exec(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -677,7 +686,8 @@ func TestATimeOutsideOfADayIsRead(t *testing.T) {
 				at, want := r.Get("at"), times[r.Get("id").Int()]
 				back, err := record.Parse(record.Of(record.Time), at.Text(record.Of(record.Time)))
 				if at.Int() != want || err != nil || !back.Equal(at) {
-					t.Errorf("%d was read as %d, whose text %s is read as %d: %v", want, at.Int(), at.Text(record.Of(record.Time)), back.Int(), err)
+					t.Errorf("%d was read as %d, whose text %s is read as %d: %v", want, at.Int(),
+						at.Text(record.Of(record.Time)), back.Int(), err)
 				}
 			}
 			return nil

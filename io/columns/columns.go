@@ -173,9 +173,11 @@ func Value(a arrow.Array, i int, t record.Type, how record.Reading) (record.Valu
 	case *array.Dictionary:
 		return Value(a.Dictionary(), a.GetValueIndex(i), t, how)
 	case *array.Time32:
-		return fromTicks(int64(a.Value(i)), a.DataType().(*arrow.Time32Type).Unit.Multiplier(), time.Nanosecond, record.Time, t, how)
+		unit := a.DataType().(*arrow.Time32Type).Unit
+		return fromTicks(int64(a.Value(i)), unit.Multiplier(), time.Nanosecond, record.Time, t, how)
 	case *array.Time64:
-		return fromTicks(int64(a.Value(i)), a.DataType().(*arrow.Time64Type).Unit.Multiplier(), time.Nanosecond, record.Time, t, how)
+		unit := a.DataType().(*arrow.Time64Type).Unit
+		return fromTicks(int64(a.Value(i)), unit.Multiplier(), time.Nanosecond, record.Time, t, how)
 	case array.ExtensionArray:
 		return Value(a.Storage(), i, t, how)
 	case *array.Map:
@@ -262,7 +264,8 @@ func float(f float64, t record.Type) (record.Value, error) {
 }
 
 // fromTicks reads a number of ticks as kind, which counts in unit; as bigint it stays what it is.
-func fromTicks(n int64, tick, unit time.Duration, kind record.Kind, t record.Type, how record.Reading) (record.Value, error) {
+func fromTicks(n int64, tick, unit time.Duration, kind record.Kind, t record.Type,
+	how record.Reading) (record.Value, error) {
 	if t.Kind == record.BigInt {
 		return record.Number(record.BigInt, n), nil
 	}

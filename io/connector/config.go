@@ -67,7 +67,8 @@ func (t *Time) UnmarshalJSON(text []byte) error {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Time) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Examples: []any{"2026-05-01", "2026-05-01T12:00:00Z"}, Description: "A time, such as 2026-05-01T12:00:00Z; without a zone it is UTC, and a date is its beginning."}
+	return &jsonschema.Schema{Type: "string", Examples: []any{"2026-05-01", "2026-05-01T12:00:00Z"},
+		Description: "A time, such as 2026-05-01T12:00:00Z; without a zone it is UTC, and a date is its beginning."}
 }
 
 // Secret refers to a secret, which itself never stands in a job file: "env:NAME" or "file:PATH". It is looked up by the worker

@@ -58,7 +58,8 @@ func writeInt96(t *testing.T, shape string, rows []*parquetfile.Int96) (path str
 		at = must(schema.ListOf(at.(*schema.PrimitiveNode), parquetfile.Repetitions.Optional, -1))
 		present, absent, repetition = []int16{3}, []int16{1}, []int16{0} // an empty list for none
 	}
-	root := must(schema.NewGroupNode("root", parquetfile.Repetitions.Required, schema.FieldList{id, at}, -1)).(*schema.GroupNode)
+	root := must(schema.NewGroupNode("root", parquetfile.Repetitions.Required, schema.FieldList{id, at},
+		-1)).(*schema.GroupNode)
 	path = filepath.Join(t.TempDir(), "spark.parquet")
 	f, err := os.Create(path)
 	if err != nil {
@@ -129,7 +130,8 @@ func TestAnINT96BeyondNanosecondsIsNoFaultOfTheFile(t *testing.T) {
 			rows[i] = &v
 		}
 	}
-	far := map[int]string{3: "9999-12-31T23:59:59.999Z", 513: "0001-01-01T00:00:00Z", 514: "1500-01-01T12:00:00.001Z", 2999: "2262-04-12T00:00:00Z"}
+	far := map[int]string{3: "9999-12-31T23:59:59.999Z", 513: "0001-01-01T00:00:00Z",
+		514: "1500-01-01T12:00:00.001Z", 2999: "2262-04-12T00:00:00Z"}
 	for i, text := range far {
 		rows[i] = day(text)
 	}
@@ -146,7 +148,8 @@ func TestAnINT96BeyondNanosecondsIsNoFaultOfTheFile(t *testing.T) {
 			var got []int
 			for _, d := range dead {
 				var row int
-				if _, err := fmt.Sscanf(d.Message, "row %d of", &row); err != nil || d.Code != "files.wrong_type" || !strings.Contains(d.Message, "INT96") {
+				if _, err := fmt.Sscanf(d.Message, "row %d of", &row); err != nil || d.Code != "files.wrong_type" ||
+					!strings.Contains(d.Message, "INT96") {
 					t.Errorf("%+v", d)
 				}
 				got = append(got, row)
@@ -175,20 +178,26 @@ func TestAnINT96BeyondNanosecondsIsNoFaultOfTheFile(t *testing.T) {
 				case v != nil:
 					want = time.Unix(int64(i)*86_399, 5e6).UTC().Format("2006-01-02T15:04:05.000Z")
 				}
-				if text := strings.Trim(string(at.AppendJSON(nil, record.Of(record.Timestamp))), `"`); text != want || r.Values[0].Int() != int64(i%1500) {
+				if text := strings.Trim(string(at.AppendJSON(nil, record.Of(record.Timestamp))),
+					`"`); text != want || r.Values[0].Int() != int64(i%1500) {
 					t.Fatalf("row %d: %d, %s, want %s", i, r.Values[0].Int(), text, want)
 				}
 			}
 		})
 	}
-	asNumbers := parquetSource(writeInt96(t, "flat", rows[:1000]), func(c *SourceConfig) { c.Fields = fieldsOf(t, `{"id":"bigint","at":"bigint"}`) })
-	if records, dead := read(t, asNumbers, connector.PlanOptions{}); len(dead) != 4 || records[1].Values[1].Int() != 86_399_005_000_000 {
+	asNumbers := parquetSource(writeInt96(t, "flat", rows[:1000]), func(c *SourceConfig) {
+		c.Fields = fieldsOf(t,
+			`{"id":"bigint","at":"bigint"}`)
+	})
+	if records, dead := read(t, asNumbers, connector.PlanOptions{}); len(dead) != 4 ||
+		records[1].Values[1].Int() != 86_399_005_000_000 {
 		t.Errorf("as numbers: %d dead letters, %+v", len(dead), dead)
 	}
 }
 
 // writeArrow writes a table with all that Arrow knows about it, as pandas does.
-func writeArrow(t *testing.T, fields []arrow.Field, fill func(b *array.RecordBuilder), options ...pqarrow.WriterOption) (path string) {
+func writeArrow(t *testing.T, fields []arrow.Field, fill func(b *array.RecordBuilder),
+	options ...pqarrow.WriterOption) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "pandas.parquet")
 	f, err := os.Create(path)
@@ -201,7 +210,8 @@ func writeArrow(t *testing.T, fields []arrow.Field, fill func(b *array.RecordBui
 	fill(b)
 	batch := b.NewRecordBatch()
 	defer batch.Release()
-	w, err := pqarrow.NewFileWriter(sc, f, nil, pqarrow.NewArrowWriterProperties(append(options, pqarrow.WithStoreSchema())...))
+	w, err := pqarrow.NewFileWriter(sc, f, nil, pqarrow.NewArrowWriterProperties(append(options,
+		pqarrow.WithStoreSchema())...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +230,8 @@ func TestParquetOfPandas(t *testing.T) {
 	fields := []arrow.Field{
 		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "kind", Type: category, Nullable: true},
-		{Name: "code", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.Binary}, Nullable: true},
+		{Name: "code", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32,
+			ValueType: arrow.BinaryTypes.Binary}, Nullable: true},
 		{Name: "kinds", Type: arrow.ListOf(category), Nullable: true},
 		{Name: "nothing", Type: arrow.Null, Nullable: true},
 		{Name: "half", Type: arrow.FixedWidthTypes.Float16, Nullable: true},
@@ -228,13 +239,18 @@ func TestParquetOfPandas(t *testing.T) {
 		{Name: "price", Type: &arrow.Decimal128Type{Precision: 9, Scale: 2}, Nullable: true},
 		{Name: "large", Type: arrow.LargeListOf(arrow.BinaryTypes.LargeString), Nullable: true},
 		{Name: "point", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Float64), Nullable: true},
-		{Name: "meta", Type: arrow.StructOf(arrow.Field{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}), Nullable: true},
+		{Name: "meta", Type: arrow.StructOf(arrow.Field{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us,
+			Nullable: true}), Nullable: true},
 		{Name: "attrs", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int32), Nullable: true},
 	}
 	path := writeArrow(t, fields, func(b *array.RecordBuilder) {
-		for _, row := range []string{`{"id": 1, "kind": "a", "code": "AAE=", "kinds": ["a", "b", "a"], "nothing": null, "half": 0.5, "day": "2024-05-01", "price": "12.50",
-			"large": ["x", "y"], "point": [1.5, 2.5], "meta": {"at": "2024-05-01T12:00:00.5Z"}, "attrs": [{"key": "k", "value": 7}]}`,
-			`{"id": 2, "kind": null, "code": null, "kinds": null, "nothing": null, "half": null, "day": null, "price": null, "large": null, "point": null, "meta": null, "attrs": null}`} {
+		for _, row := range []string{
+			`{"id": 1, "kind": "a", "code": "AAE=", "kinds": ["a", "b", "a"], "nothing": null, "half": 0.5,
+			"day": "2024-05-01", "price": "12.50", "large": ["x", "y"], "point": [1.5, 2.5],
+			"meta": {"at": "2024-05-01T12:00:00.5Z"}, "attrs": [{"key": "k", "value": 7}]}`,
+			`{"id": 2, "kind": null, "code": null, "kinds": null, "nothing": null, "half": null, "day": null,
+			"price": null, "large": null, "point": null, "meta": null, "attrs": null}`,
+		} {
 			if err := b.UnmarshalJSON([]byte(row)); err != nil {
 				t.Fatal(err)
 			}
@@ -249,7 +265,8 @@ func TestParquetOfPandas(t *testing.T) {
 	for _, f := range got.Fields {
 		types = append(types, strings.ReplaceAll(f.Type.String(), " ", ""))
 	}
-	if want := "bigint text blob list<text> text float date decimal list<text> list<double> udt<at:timestamp> map<text,int>"; strings.Join(types, " ") != want {
+	if want := "bigint text blob list<text> text float date decimal list<text> list<double> udt<at:timestamp> " +
+		"map<text,int>"; strings.Join(types, " ") != want {
 		t.Errorf("the types are %s, want %s", strings.Join(types, " "), want)
 	}
 	records, dead := read(t, s, connector.PlanOptions{})
@@ -257,8 +274,10 @@ func TestParquetOfPandas(t *testing.T) {
 		t.Fatalf("%d records, %+v", len(records), dead)
 	}
 	for i, want := range []string{
-		`{"id":1,"kind":"a","code":"AAE=","kinds":["a","b","a"],"nothing":null,"half":0.5,"day":"2024-05-01","price":"12.50","large":["x","y"],"point":[1.5,2.5],"meta":{"at":"2024-05-01T12:00:00.500Z"},"attrs":{"k":7}}`,
-		`{"id":2,"kind":null,"code":null,"kinds":null,"nothing":null,"half":null,"day":null,"price":null,"large":null,"point":null,"meta":null,"attrs":null}`,
+		`{"id":1,"kind":"a","code":"AAE=","kinds":["a","b","a"],"nothing":null,"half":0.5,"day":"2024-05-01",` +
+			`"price":"12.50","large":["x","y"],"point":[1.5,2.5],"meta":{"at":"2024-05-01T12:00:00.500Z"},"attrs":{"k":7}}`,
+		`{"id":2,"kind":null,"code":null,"kinds":null,"nothing":null,"half":null,"day":null,` +
+			`"price":null,"large":null,"point":null,"meta":null,"attrs":null}`,
 	} {
 		if got := string(records[i].AppendJSON(nil)); got != want {
 			t.Errorf("row %d is\n%s, want\n%s", i, got, want)
@@ -287,7 +306,8 @@ func TestSpansOfPandas(t *testing.T) {
 
 // A column that the fields leave out may be of any kind, and damaged.
 func TestAColumnThatIsLeftOutIsNotRead(t *testing.T) {
-	fields := []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "left", Type: arrow.BinaryTypes.String}, {Name: "title", Type: arrow.BinaryTypes.String}}
+	fields := []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "left",
+		Type: arrow.BinaryTypes.String}, {Name: "title", Type: arrow.BinaryTypes.String}}
 	path := writeArrow(t, fields, func(b *array.RecordBuilder) {
 		for i := range 1000 {
 			b.Field(0).(*array.Int64Builder).Append(int64(i))
@@ -317,7 +337,10 @@ func TestAColumnThatIsLeftOutIsNotRead(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s := parquetSource(path, func(c *SourceConfig) { c.Fields, c.IgnoreUnknown = fieldsOf(t, `{"id":"bigint","title":"text"}`), true })
+	s := parquetSource(path, func(c *SourceConfig) {
+		c.Fields, c.IgnoreUnknown = fieldsOf(t,
+			`{"id":"bigint","title":"text"}`), true
+	})
 	records, dead := read(t, s, connector.PlanOptions{})
 	if len(records) != 1000 || len(dead) > 0 || records[999].Values[1].Str() != "title 999" {
 		t.Errorf("%d records, %+v", len(records), dead)
@@ -333,7 +356,8 @@ func TestAColumnThatIsLeftOutIsNotRead(t *testing.T) {
 // job is told what it may choose, and where some come later they are dead letters that tell it too.
 func TestMicrosecondsAreNotLost(t *testing.T) {
 	write := func(micros ...int64) string {
-		return writeArrow(t, []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
+		return writeArrow(t, []arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "at",
+			Type: arrow.FixedWidthTypes.Timestamp_us},
 			{Name: "all", Type: arrow.ListOf(arrow.FixedWidthTypes.Timestamp_ns)}}, func(b *array.RecordBuilder) {
 			for i, n := range micros {
 				b.Field(0).(*array.Int64Builder).Append(int64(i))
@@ -366,37 +390,48 @@ func TestMicrosecondsAreNotLost(t *testing.T) {
 			t.Errorf("%q does not say %q", err, part)
 		}
 	}
-	records, dead = read(t, parquetSource(path, func(c *SourceConfig) { c.CutTimestamps = true }), connector.PlanOptions{})
+	records, dead = read(t, parquetSource(path, func(c *SourceConfig) { c.CutTimestamps = true }),
+		connector.PlanOptions{})
 	if len(records) != 3 || len(dead) > 0 {
 		t.Fatalf("%d records, %+v", len(records), dead)
 	}
 	millis(records[1], fine/1000)
 	millis(records[2], -fine/1000-1) // a little earlier
-	records, dead = read(t, parquetSource(path, func(c *SourceConfig) { c.Fields = fieldsOf(t, `{"id":"bigint","at":"bigint","all":"list<bigint>"}`) }), connector.PlanOptions{})
-	if len(records) != 3 || len(dead) > 0 || records[1].Values[1].Int() != fine || records[1].Values[2].Elems()[0].Int() != fine*1000 {
+	records, dead = read(t, parquetSource(path, func(c *SourceConfig) {
+		c.Fields = fieldsOf(t,
+			`{"id":"bigint","at":"bigint","all":"list<bigint>"}`)
+	}), connector.PlanOptions{})
+	if len(records) != 3 || len(dead) > 0 || records[1].Values[1].Int() != fine ||
+		records[1].Values[2].Elems()[0].Int() != fine*1000 {
 		t.Fatalf("%d records, %+v", len(records), dead)
 	}
 
 	// The key and the version are never cut.
 	_, err = parquetSource(path, func(c *SourceConfig) { c.CutTimestamps, c.Version = true, "at" }).Schema(t.Context())
 	wantCode(t, err, "files.finer", fail.Fatal)
-	_, err = parquetSource(path, func(c *SourceConfig) { c.CutTimestamps, c.Key = true, []string{"at"} }).Schema(t.Context())
+	_, err = parquetSource(path, func(c *SourceConfig) {
+		c.CutTimestamps, c.Key = true,
+			[]string{"at"}
+	}).Schema(t.Context())
 	wantCode(t, err, "files.finer", fail.Fatal)
 
 	late := append(slices.Repeat([]int64{whole}, 2000), fine, whole)
 	records, dead = read(t, parquetSource(write(late...), nil), connector.PlanOptions{})
-	if len(records) != 2001 || len(dead) != 1 || dead[0].Code != "files.wrong_type" || !strings.Contains(dead[0].Message, "cut_timestamps") || !strings.Contains(dead[0].Message, "row 2000") {
+	if len(records) != 2001 || len(dead) != 1 || dead[0].Code != "files.wrong_type" ||
+		!strings.Contains(dead[0].Message, "cut_timestamps") || !strings.Contains(dead[0].Message, "row 2000") {
 		t.Errorf("%d records, %+v", len(records), dead)
 	}
 
 	// JSON lines are the same, but for the look before.
-	lines := writeFile(t, "x.jsonl", `{"id":1,"at":"2024-05-01T12:00:00.123456Z","all":["2024-05-01T12:00:00.123999"]}`+"\n")
+	lines := writeFile(t, "x.jsonl",
+		`{"id":1,"at":"2024-05-01T12:00:00.123456Z","all":["2024-05-01T12:00:00.123999"]}`+"\n")
 	times := func(cut bool) *Source {
 		return parquetSource(lines, func(c *SourceConfig) {
 			c.CutTimestamps, c.Fields = cut, fieldsOf(t, `{"id":"bigint","at":"timestamp","all":"list<timestamp>"}`)
 		})
 	}
-	if _, dead = read(t, times(false), connector.PlanOptions{}); len(dead) != 1 || !strings.Contains(dead[0].Message, "cut_timestamps") {
+	if _, dead = read(t, times(false), connector.PlanOptions{}); len(dead) != 1 || !strings.Contains(dead[0].Message,
+		"cut_timestamps") {
 		t.Errorf("%+v", dead)
 	}
 	if records, dead = read(t, times(true), connector.PlanOptions{}); len(dead) > 0 {

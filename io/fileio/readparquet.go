@@ -87,9 +87,12 @@ func (s *Source) checkFiner(ctx context.Context, path string, schema *record.Sch
 					if g.bad != nil {
 						break
 					}
-					if _, err := value(column, i, schema.Fields[at].Type, readings[at]); errors.Is(err, record.ErrFiner) {
+					_, err := value(column, i, schema.Fields[at].Type, readings[at])
+					if errors.Is(err, record.ErrFiner) {
+						row := g.first + int64(i)
 						g.release()
-						return fail.Job("files.finer", "field %s of %s, in row %d: %w", name, path, g.first+int64(i), err).WithFix(finerFix)
+						return fail.Job("files.finer", "field %s of %s, in row %d: %w", name, path, row, err).
+							WithFix(finerFix)
 					}
 				}
 			}
@@ -166,7 +169,9 @@ func (p *pager) readParquet(ctx context.Context, start, end int64) error {
 
 // readRowGroup reads of the row group that begins with row first the rows after start up to end.
 func (p *pager) readRowGroup(ctx context.Context, r *parquetReader, group int, first, start, end int64) error {
-	g, err := r.rowGroup(ctx, group, func(column string) bool { return column == metaField || p.schema.Index(column) >= 0 })
+	g, err := r.rowGroup(ctx, group, func(column string) bool {
+		return column == metaField || p.schema.Index(column) >= 0
+	})
 	if err != nil {
 		return readError(p.split.Partition, err)
 	}
@@ -246,7 +251,8 @@ func finer(err error) error {
 	return err
 }
 
-const finerFix = "set cut_timestamps: true, or name the fields and their types in fields, this one as bigint, which then counts in the file's unit since 1970 (as text in JSON lines)"
+const finerFix = "set cut_timestamps: true, or name the fields and their types in fields, this one as bigint, " +
+	"which then counts in the file's unit since 1970 (as text in JSON lines)"
 
 func readMetaColumn(r *record.Record, meta *array.Struct, row int) error {
 	for i, f := range meta.DataType().(*arrow.StructType).Fields() {

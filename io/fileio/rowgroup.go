@@ -46,7 +46,8 @@ type rowGroup struct {
 const batchRows = 512
 
 func (r *parquetReader) rowGroup(ctx context.Context, group int, wanted func(column string) bool) (*rowGroup, error) {
-	g := &rowGroup{reader: r.arrow, ctx: ctx, group: group, int96: map[string]*file.Int96ColumnChunkReader{}, total: r.file.MetaData().RowGroup(group).NumRows()}
+	g := &rowGroup{reader: r.arrow, ctx: ctx, group: group, int96: map[string]*file.Int96ColumnChunkReader{},
+		total: r.file.MetaData().RowGroup(group).NumRows()}
 	for i := range r.arrow.Manifest.Fields {
 		field := &r.arrow.Manifest.Fields[i]
 		if !wanted(field.Field.Name) {
@@ -66,7 +67,8 @@ func (r *parquetReader) rowGroup(ctx context.Context, group int, wanted func(col
 }
 
 func flatInt96(r *file.Reader, f *pqarrow.SchemaField) bool {
-	return f.IsLeaf() && r.MetaData().Schema.Column(f.ColIndex).PhysicalType() == parquetfile.Types.Int96 && f.LevelInfo.RepLevel == 0
+	return f.IsLeaf() && r.MetaData().Schema.Column(f.ColIndex).PhysicalType() == parquetfile.Types.Int96 &&
+		f.LevelInfo.RepLevel == 0
 }
 
 func appendLeaves(leaves []int, f *pqarrow.SchemaField) []int {
@@ -203,7 +205,8 @@ type int96Column struct{ *array.FixedSizeBinary }
 // readInt96 reads the values of some rows.
 func readInt96(column *file.Int96ColumnChunkReader, rows int64) (int96Column, error) {
 	values, levels := make([]parquetfile.Int96, rows), make([]int16, rows)
-	b := array.NewFixedSizeBinaryBuilder(memory.DefaultAllocator, &arrow.FixedSizeBinaryType{ByteWidth: parquetfile.Int96SizeBytes})
+	b := array.NewFixedSizeBinaryBuilder(memory.DefaultAllocator,
+		&arrow.FixedSizeBinaryType{ByteWidth: parquetfile.Int96SizeBytes})
 	defer b.Release()
 	for left := rows; left > 0; {
 		n, read, err := column.ReadBatch(left, values, levels, nil)
@@ -269,7 +272,8 @@ func value(column arrow.Array, i int, t record.Type, how record.Reading) (record
 		if n := at.UnixNano(); time.Unix(0, n).Equal(at) {
 			return record.Number(t.Kind, n), nil
 		}
-		return record.Value{}, fmt.Errorf("%s has more nanoseconds since 1970 than a bigint holds", at.Format(time.RFC3339Nano))
+		return record.Value{}, fmt.Errorf("%s has more nanoseconds since 1970 than a bigint holds",
+			at.Format(time.RFC3339Nano))
 	}
 	return record.Value{}, fmt.Errorf("a timestamp cannot be read as %s", t)
 }

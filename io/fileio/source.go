@@ -256,7 +256,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return readError(split.Partition, err)
 	}
-	p := &pager{c: s.c, rows: s.pageRows, schema: schema, readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps), split: split, name: split.String(), modified: info.ModTime().UnixMicro(), give: give}
+	p := &pager{c: s.c, rows: s.pageRows, schema: schema, split: split, name: split.String(), give: give,
+		readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps), modified: info.ModTime().UnixMicro()}
 	if s.c.isParquet(split.Partition) {
 		return p.readParquet(ctx, start, end)
 	}

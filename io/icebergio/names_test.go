@@ -23,11 +23,13 @@ func TestPartitionedByAColumnOfAnyName(t *testing.T) {
 			t.Parallel()
 			c := local(t)
 			c.Partition = []string{name, "bucket(4, " + name + ")", "truncate(2, " + name + ")"}
-			schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: name, Type: record.Of(record.Text)}, {Name: "at." + name, Type: record.Of(record.Timestamp)}}, "id")
+			schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: name,
+				Type: record.Of(record.Text)}, {Name: "at." + name, Type: record.Of(record.Timestamp)}}, "id")
 			c.Partition = append(c.Partition, "hour(at."+name+")")
 			row := func(id int, text string) *record.Record {
 				return &record.Record{Schema: schema, Version: int64(id), Origin: record.Origin{Split: "test"},
-					Values: []record.Value{record.Number(record.Int, int64(id)), record.String(text), record.Number(record.Timestamp, 1_714_564_800_000+int64(id)*86_400_000*40)}}
+					Values: []record.Value{record.Number(record.Int, int64(id)), record.String(text),
+						record.Number(record.Timestamp, 1_714_564_800_000+int64(id)*86_400_000*40)}}
 			}
 			if err := newSink(t, c).Prepare(t.Context(), newRun(), schema, true); err != nil {
 				t.Fatal(err)
@@ -62,14 +64,27 @@ func TestPartitionedByAColumnOfAnyName(t *testing.T) {
 // be written and read.
 func TestWhatCannotBePartitionedIsToldBeforeAnythingIsMade(t *testing.T) {
 	t.Parallel()
+	number, bytes := record.Number, record.Bytes
+	timeuuid := "\x8d\x3f\x4e\x00\x0a\x1b\x11\xef\x9c\x4f\x02\x42\xac\x12\x00\x02"
 	values := map[record.Kind][]record.Value{
-		record.Boolean: {record.Bool(true)}, record.TinyInt: {record.Number(record.TinyInt, -3)}, record.SmallInt: {record.Number(record.SmallInt, 300)},
-		record.Int: {record.Number(record.Int, -70_000)}, record.BigInt: {record.Number(record.BigInt, 1<<40)}, record.Varint: {record.Bytes(record.Varint, "\x12\x34")},
-		record.Decimal: {record.Dec("\x04\xd2", 2)}, record.Float: {record.Float32(0.5)}, record.Double: {record.Float64(-0.5)}, record.Text: {record.String("Grüße")},
-		record.Blob: {record.Bytes(record.Blob, "\x00\xff")}, record.UUID: {record.Bytes(record.UUID, strings.Repeat("\x41", 16))},
-		record.TimeUUID: {record.Bytes(record.TimeUUID, "\x8d\x3f\x4e\x00\x0a\x1b\x11\xef\x9c\x4f\x02\x42\xac\x12\x00\x02")}, record.Inet: {record.Bytes(record.Inet, "\x7f\x00\x00\x01")},
-		record.Timestamp: {record.Number(record.Timestamp, -1), record.Number(record.Timestamp, 1_714_564_800_123)}, record.Date: {record.Number(record.Date, -1), record.Number(record.Date, 19_844)},
-		record.Time: {record.Number(record.Time, 5e9)}, record.Duration: {record.Span(1, 2, 3)},
+		record.Boolean:   {record.Bool(true)},
+		record.TinyInt:   {number(record.TinyInt, -3)},
+		record.SmallInt:  {number(record.SmallInt, 300)},
+		record.Int:       {number(record.Int, -70_000)},
+		record.BigInt:    {number(record.BigInt, 1<<40)},
+		record.Varint:    {bytes(record.Varint, "\x12\x34")},
+		record.Decimal:   {record.Dec("\x04\xd2", 2)},
+		record.Float:     {record.Float32(0.5)},
+		record.Double:    {record.Float64(-0.5)},
+		record.Text:      {record.String("Grüße")},
+		record.Blob:      {bytes(record.Blob, "\x00\xff")},
+		record.UUID:      {bytes(record.UUID, strings.Repeat("A", 16))},
+		record.TimeUUID:  {bytes(record.TimeUUID, timeuuid)},
+		record.Inet:      {bytes(record.Inet, "\x7f\x00\x00\x01")},
+		record.Timestamp: {number(record.Timestamp, -1), number(record.Timestamp, 1_714_564_800_123)},
+		record.Date:      {number(record.Date, -1), number(record.Date, 19_844)},
+		record.Time:      {number(record.Time, 5e9)},
+		record.Duration:  {record.Span(1, 2, 3)},
 	}
 	for k := record.Boolean; k < record.List; k++ {
 		for _, typed := range []string{"", "decimal(10,2)"} {
@@ -78,13 +93,15 @@ func TestWhatCannotBePartitionedIsToldBeforeAnythingIsMade(t *testing.T) {
 			}
 			t.Run(k.String()+typed, func(t *testing.T) {
 				t.Parallel()
-				for _, partition := range []string{"v", "year(v)", "month(v)", "day(v)", "hour(v)", "bucket(4, v)", "truncate(3, v)"} {
+				for _, partition := range []string{"v", "year(v)", "month(v)", "day(v)", "hour(v)", "bucket(4, v)",
+					"truncate(3, v)"} {
 					c := local(t)
 					c.Partition = []string{partition}
 					if typed != "" {
 						c.Columns = map[string]string{"v": typed}
 					}
-					schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: "v", Type: record.Of(k)}}, "id")
+					schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: "v",
+						Type: record.Of(k)}}, "id")
 					dry := newSink(t, c).Prepare(t.Context(), newRun(), schema, true)
 					if dry != nil {
 						err := newSink(t, c).Prepare(t.Context(), newRun(), schema, false)
@@ -99,7 +116,9 @@ func TestWhatCannotBePartitionedIsToldBeforeAnythingIsMade(t *testing.T) {
 					}
 					var all []*record.Record
 					for i, v := range append(values[k], record.NullValue) {
-						all = append(all, &record.Record{Schema: schema, Version: 1, Origin: record.Origin{Split: "test"}, Values: []record.Value{record.Number(record.Int, int64(i)), v}})
+						all = append(all, &record.Record{Schema: schema, Version: 1,
+							Origin: record.Origin{Split: "test"}, Values: []record.Value{record.Number(record.Int,
+								int64(i)), v}})
 					}
 					o := put(t, newSink(t, c), all...)
 					got, dead := read(t, newSource(t, source(c)), connector.PlanOptions{})
@@ -117,7 +136,10 @@ func TestALocationThatReadersTakeDifferentlyIsToldBefore(t *testing.T) {
 	t.Parallel()
 	schema := simpleSchema()
 	for _, change := range []func(*SinkConfig){
-		func(c *SinkConfig) { c.Table = "media.as sets" }, func(c *SinkConfig) { c.Table = "mädia.assets" }, func(c *SinkConfig) { c.Table = "media.a%20b" },
+		func(c *SinkConfig) {
+			c.Table = "media.as " +
+				"sets"
+		}, func(c *SinkConfig) { c.Table = "mädia.assets" }, func(c *SinkConfig) { c.Table = "media.a%20b" },
 		func(c *SinkConfig) { c.Catalog.Warehouse += " x" },
 	} {
 		c := local(t)

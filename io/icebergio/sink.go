@@ -132,21 +132,24 @@ func (s *Sink) check(ctx context.Context, run connector.Run, schema *record.Sche
 }
 
 // foresee tells what would be wrong with a table that is not there yet.
-func (s *Sink) foresee(wanted *iceberg.Schema, spec *iceberg.PartitionSpec, schema *record.Schema, run connector.Run) error {
+func (s *Sink) foresee(wanted *iceberg.Schema, spec *iceberg.PartitionSpec, schema *record.Schema,
+	run connector.Run) error {
 	location := strings.Join(append([]string{plainPath(s.config.Catalog.Warehouse)}, s.ident...), "/")
 	if s.config.Catalog.REST == "" && !plainLocation(location) {
 		return badLocation(s.config.Table, location)
 	}
 	meta, err := table.NewMetadata(wanted, spec, table.UnsortedSortOrder, location, newProperties)
 	if err != nil {
-		return fail.Job("iceberg.table", "table %s cannot be made: %w", s.config.Table, err).WithFix("rename fields by a transform, or change partition")
+		return fail.Job("iceberg.table", "table %s cannot be made: %w", s.config.Table, err).
+			WithFix("rename fields by a transform, or change partition")
 	}
 	_, err = newLayout(table.New(s.ident, meta, "", nil, nil), schema, s.config, run)
 	return err
 }
 
 func badLocation(name, location string) error {
-	return fail.Job("iceberg.location", "table %s lies at %s, which holds characters that URLs escape and readers take differently", name, location).
+	return fail.Job("iceberg.location", "table %s lies at %s, which holds characters that URLs escape and readers "+
+		"take differently", name, location).
 		WithFix("make a table at a location of letters, digits and any of / . _ -")
 }
 

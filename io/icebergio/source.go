@@ -485,7 +485,8 @@ func (p *pager) fill(r *record.Record, fields []arrow.Array, version arrow.Array
 			continue
 		}
 		if r.Values[j], err = columns.Value(fields[j], i, f.Type, p.plan.readings[j]); errors.Is(err, record.ErrFiner) {
-			return unfit("wrong_type", "field %q: %w; set cut_timestamps: true, or name the fields in fields, this one as bigint of microseconds", f.Name, err)
+			return unfit("wrong_type", "field %q: %w; set cut_timestamps: true, or name the fields in fields, "+
+				"this one as bigint of microseconds", f.Name, err)
 		} else if err != nil {
 			return unfit("wrong_type", "field %q: %w", f.Name, err)
 		}

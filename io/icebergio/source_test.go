@@ -347,7 +347,8 @@ func TestSnapshots(t *testing.T) {
 	put(t, sink, simple(schema, "b", 2, "y"))
 
 	at := time.UnixMilli(first.TimestampMs)
-	for _, snapshot := range []*SnapshotConfig{{ID: first.SnapshotID}, {Time: &connector.Time{Time: at}}, {Ref: "before"}, nil, {Ref: "main"}} {
+	for _, snapshot := range []*SnapshotConfig{{ID: first.SnapshotID}, {Time: &connector.Time{Time: at}},
+		{Ref: "before"}, nil, {Ref: "main"}} {
 		c := source(c)
 		c.Snapshot = snapshot
 		want := []string{"1"}
@@ -454,7 +455,8 @@ func TestTablesOfOthers(t *testing.T) {
 		t.Errorf("%d records and %d dead letters", len(got), len(dead))
 	}
 	s.Version = ""
-	if got, dead = read(t, newSource(t, s), connector.PlanOptions{}); len(got) != 3 || len(dead) != 1 || !strings.Contains(iotest.JSON(got[1]), `"at":"2024-01-02T03:04:05.678Z"`) {
+	if got, dead = read(t, newSource(t, s), connector.PlanOptions{}); len(got) != 3 || len(dead) != 1 ||
+		!strings.Contains(iotest.JSON(got[1]), `"at":"2024-01-02T03:04:05.678Z"`) {
 		t.Errorf("%d records and %d dead letters", len(got), len(dead))
 	}
 	s.Fields = connector.Fields{{Name: "id", Type: record.Of(record.Int)}, {Name: "at", Type: record.Of(record.BigInt)}}
@@ -622,7 +624,8 @@ func TestSourceConfig(t *testing.T) {
 		want   []string
 	}{
 		{SourceConfig{Catalog: good, Table: "a.b"}, nil},
-		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"}, Snapshot: &SnapshotConfig{Time: &connector.Time{Time: now}}}, nil},
+		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"},
+			Snapshot: &SnapshotConfig{Time: &connector.Time{Time: now}}}, nil},
 		{SourceConfig{Table: "b", Snapshot: &SnapshotConfig{}, IgnoreUnknown: true, S3: &S3Config{AccessKey: "env:A"}}, []string{"catalog", "table", "s3", "snapshot", "ignore_unknown"}},
 		{SourceConfig{Catalog: good, Table: "a.b", Snapshot: &SnapshotConfig{ID: 1, Ref: "x"}, Key: []string{"x"}, Version: "v",
 			Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}}, []string{"snapshot", "key[0]", "version"}},

@@ -1,6 +1,7 @@
 package iotest
 
 import (
+	"fmt"
 	"math"
 	"math/big"
 	"strings"
@@ -12,42 +13,48 @@ import (
 )
 
 // edges are values at the edges of their kinds, such as no system of one kind takes all.
-var edges = []struct {
+var edges = func() (all []edge) {
+	add := func(t record.Type, values ...record.Value) { all = append(all, edge{t, values}) }
+	of := func(k record.Kind, n ...int64) { add(record.Of(k), numbers(k, n...)...) }
+	nested, number := record.Nested, record.Number
+	of(record.BigInt, math.MinInt64, math.MaxInt64, 1<<53+1, -1<<53-1)
+	add(record.Of(record.Varint), nines(40, 1), nines(40, -1))
+	add(record.Of(record.Decimal), decimal(1, math.MaxInt32), decimal(-1, math.MinInt32), decimal(0, 5),
+		decimal(-7, 400), decimal(12, -3), record.Dec(nines(60, 1).Str(), 30))
+	nan := math.Float64frombits(0x7ff8_0000_0000_0000) // as Cassandra has it
+	for _, f := range []float64{nan, math.Inf(1), math.Inf(-1), math.Copysign(0, -1)} {
+		add(record.Of(record.Float), record.Float32(float32(f)))
+		add(record.Of(record.Double), record.Float64(f))
+	}
+	add(record.Of(record.Float), record.Float32(math.SmallestNonzeroFloat32), record.Float32(math.MaxFloat32))
+	add(record.Of(record.Double), record.Float64(math.SmallestNonzeroFloat64), record.Float64(math.MaxFloat64))
+	add(record.Of(record.Text), record.String(""), record.String("\x00\u2028\ufeff🎬"), record.String("NaN"))
+	add(record.Of(record.Blob), record.Bytes(record.Blob, ""), record.Bytes(record.Blob, "\xff\x00"))
+	of(record.Timestamp, math.MinInt64, math.MaxInt64, -62_167_219_200_001, 253_402_300_800_000, -1, 2024)
+	of(record.Date, math.MinInt32, math.MaxInt32, -719_529, 2_932_897, -1)
+	of(record.Time, day-1, day, day+1, -1, math.MaxInt64, math.MinInt64)
+	add(record.Of(record.Duration), record.Span(math.MinInt32, math.MinInt32, math.MinInt64),
+		record.Span(math.MaxInt32, math.MaxInt32, math.MaxInt64), record.Span(-1, 2, -3), record.Span(0, 0, 0))
+	add(record.ListOf(record.Of(record.Time)), nested(record.List, numbers(record.Time, day+1, 1)),
+		nested(record.List, nil))
+	add(record.MapOf(record.Of(record.Time), record.Of(record.Timestamp)),
+		nested(record.Map, []record.Value{number(record.Time, -1), number(record.Timestamp, math.MaxInt64)}))
+	null := []record.Value{record.NullValue, record.NullValue}
+	add(record.TupleOf(record.Of(record.Double), record.Of(record.Date)), nested(record.Tuple, null),
+		nested(record.Tuple, []record.Value{record.Float64(math.Inf(-1)), number(record.Date, math.MinInt32)}))
+	add(record.UDTOf("part", record.Field{Name: "at", Type: record.Of(record.Time)},
+		record.Field{Name: "n", Type: record.Of(record.Int)}),
+		nested(record.UDT, null), nested(record.UDT, []record.Value{number(record.Time, day), number(record.Int, 1)}))
+	return all
+}()
+
+type edge struct {
 	typ    record.Type
 	values []record.Value
-}{
-	{record.Of(record.BigInt), numbers(record.BigInt, math.MinInt64, math.MaxInt64, 1<<53+1, -1<<53-1)},
-	{record.Of(record.Varint), []record.Value{big10(40, 1), big10(40, -1)}},
-	{record.Of(record.Decimal), []record.Value{
-		decimal(1, math.MaxInt32), decimal(-1, math.MinInt32), decimal(0, 5), decimal(-7, 400), decimal(12, -3),
-		record.Dec(big10(60, 1).Str(), 30)}},
-	{record.Of(record.Float), []record.Value{
-		record.Float32(float32(math.NaN())), record.Float32(float32(math.Inf(-1))), record.Float32(float32(math.Copysign(0, -1))),
-		record.Float32(math.SmallestNonzeroFloat32)}},
-	{record.Of(record.Double), []record.Value{
-		record.Float64(math.Float64frombits(0x7ff8_0000_0000_0000)), record.Float64(math.Inf(1)), record.Float64(math.Copysign(0, -1)),
-		record.Float64(math.MaxFloat64)}},
-	{record.Of(record.Text), []record.Value{
-		record.String(""), record.String("\x00\u2028\ufeff🎬"), record.String("NaN"), record.String("null")}},
-	{record.Of(record.Blob), []record.Value{record.Bytes(record.Blob, ""), record.Bytes(record.Blob, "\xff\x00")}},
-	{record.Of(record.Timestamp), numbers(record.Timestamp, math.MinInt64, math.MaxInt64, -62_167_219_200_001, 253_402_300_800_000, -1, 2024)},
-	{record.Of(record.Date), numbers(record.Date, math.MinInt32, math.MaxInt32, -719_529, 2_932_897, -1)},
-	{record.Of(record.Time), numbers(record.Time, 86_400e9-1, 86_400e9, 86_400e9+1, -1, math.MaxInt64, math.MinInt64)},
-	{record.Of(record.Duration), []record.Value{
-		record.Span(math.MinInt32, math.MinInt32, math.MinInt64), record.Span(math.MaxInt32, math.MaxInt32, math.MaxInt64),
-		record.Span(-1, 2, -3), record.Span(0, 0, 0)}},
-	{record.ListOf(record.Of(record.Time)), []record.Value{
-		record.Nested(record.List, numbers(record.Time, 86_400e9+1, 1)), record.Nested(record.List, nil)}},
-	{record.MapOf(record.Of(record.Time), record.Of(record.Timestamp)), []record.Value{
-		record.Nested(record.Map, []record.Value{record.Number(record.Time, -1), record.Number(record.Timestamp, math.MaxInt64)})}},
-	{record.TupleOf(record.Of(record.Double), record.Of(record.Date)), []record.Value{
-		record.Nested(record.Tuple, []record.Value{record.Float64(math.Inf(-1)), record.Number(record.Date, math.MinInt32)}),
-		record.Nested(record.Tuple, []record.Value{record.NullValue, record.NullValue})}},
-	{record.UDTOf("part", record.Field{Name: "at", Type: record.Of(record.Time)}, record.Field{Name: "n", Type: record.Of(record.Int)}),
-		[]record.Value{
-			record.Nested(record.UDT, []record.Value{record.Number(record.Time, 86_400e9), record.Number(record.Int, 1)}),
-			record.Nested(record.UDT, []record.Value{record.NullValue, record.NullValue})}},
 }
+
+// day is what a Time is below.
+const day = 86_400e9
 
 func numbers(k record.Kind, all ...int64) (values []record.Value) {
 	for _, n := range all {
@@ -60,8 +67,8 @@ func decimal(unscaled int64, scale int32) record.Value {
 	return record.Dec(record.VarintBytes(big.NewInt(unscaled)), scale)
 }
 
-// big10 is sign times a number of so many digits.
-func big10(digits, sign int) record.Value {
+// nines is a number of so many digits, with a sign.
+func nines(digits, sign int) record.Value {
 	n, _ := new(big.Int).SetString(strings.Repeat("9", digits), 10)
 	if sign < 0 {
 		n.Neg(n)
@@ -79,12 +86,13 @@ func Edges() (records []*record.Record) {
 			}
 			return '_'
 		}, e.typ.Kind.String())
-		fields = append(fields, record.Field{Name: name + string(rune('a'+i)), Type: e.typ})
+		fields = append(fields, record.Field{Name: fmt.Sprint(name, i), Type: e.typ})
 	}
 	schema := record.MustSchema(fields, "id")
 	for i, e := range edges {
 		for _, v := range e.values {
-			r := &record.Record{Schema: schema, Version: Base, Values: make([]record.Value, len(fields)), Origin: record.Origin{Split: "iotest"}}
+			r := &record.Record{Schema: schema, Version: Base, Values: make([]record.Value, len(fields)),
+				Origin: record.Origin{Split: "iotest"}}
 			for j := range r.Values {
 				r.Values[j] = record.NullValue
 			}
@@ -151,7 +159,8 @@ func TestEdges(t *testing.T, sink connector.Sink, source func() connector.Source
 				for i, want := range records[id].Values {
 					f := schema.Fields[i]
 					if got := r.Get(f.Name); !got.Equal(want) && !(got.IsNull() && want.IsNull()) {
-						t.Errorf("%s %s came back as %s", f.Type, want.AppendJSON(nil, f.Type), got.AppendJSON(nil, f.Type))
+						was, is := want.AppendJSON(nil, f.Type), got.AppendJSON(nil, f.Type)
+						t.Errorf("%s %s came back as %s", f.Type, was, is)
 					}
 				}
 			}
@@ -161,7 +170,8 @@ func TestEdges(t *testing.T, sink connector.Sink, source func() connector.Source
 		t.Fatal(err)
 	}
 	if settled != len(records) || len(found)+len(refused)+unread != len(records) {
-		t.Errorf("of %d records %d were settled, %d refused, %d read, %d read as dead letters", len(records), settled, len(refused), len(found), unread)
+		t.Errorf("of %d records %d were settled, %d refused, %d read, %d read as dead letters", len(records),
+			settled, len(refused), len(found), unread)
 	}
 	for id, err := range refused {
 		for i, v := range records[id].Values[1:] {

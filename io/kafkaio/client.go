@@ -150,7 +150,8 @@ func classify(err error, topic string) error {
 		return fatal("kafka.certificate", "Kafka's certificate does not stand the check", "set ca or server_name in tls")
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return fatal("kafka.denied", "Kafka denies the access"+of,
-			"allow the user DESCRIBE on the topic; to read also READ; to write also WRITE and DESCRIBE_CONFIGS, IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
+			"allow the user DESCRIBE on the topic; to read also READ; to write also WRITE and DESCRIBE_CONFIGS, "+
+				"IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
 	case errors.Is(err, sarama.ErrInvalidTopic):
 		return fail.New(fail.Permanent, "kafka.topic_name", "%q is no name of a topic: letters, digits, . _ and -, at most 249", topic)
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge):
@@ -330,7 +331,8 @@ func describe(client sarama.Client, name string) (d description, err error) {
 	if err != nil {
 		return d, classify(err, name)
 	}
-	entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: name, ConfigNames: []string{maxMessage, cleanupPolicy}})
+	entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: name,
+		ConfigNames: []string{maxMessage, cleanupPolicy}})
 	switch {
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return d, nil // not every user may ask
@@ -353,7 +355,7 @@ func describe(client sarama.Client, name string) (d description, err error) {
 // await describes a topic that was just created, as soon as the brokers know it and its leaders.
 func await(ctx context.Context, client sarama.Client, name string) (d description, err error) {
 	for tries := 0; tries < 100; tries++ {
-		if d, err = describe(client, name); d.found && err == nil || (err != nil && fail.ClassOf(err) != fail.Transient) {
+		if d, err = describe(client, name); err == nil && d.found || err != nil && fail.ClassOf(err) != fail.Transient {
 			return d, err
 		}
 		select {

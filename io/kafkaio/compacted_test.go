@@ -22,7 +22,10 @@ func TestACompactedTopicIsRefused(t *testing.T) {
 			t.Parallel()
 			c := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t) + "-image"}
 			c.Create = &Create{Partitions: 1, Config: map[string]string{"cleanup.policy": policy}}
-			prepare := func(c SinkConfig, dry bool) error { return newSink(t, c).Prepare(t.Context(), run, schema, dry) }
+			prepare := func(c SinkConfig, dry bool) error {
+				return newSink(t, c).Prepare(t.Context(), run, schema,
+					dry)
+			}
 			for _, dry := range []bool{true, false} {
 				wantCode(t, prepare(c, dry), "kafka.compacted", fail.Fatal, fail.ExitJob)
 			}
@@ -80,7 +83,8 @@ func TestATopicIsMadeWithoutCompaction(t *testing.T) {
 	defer admin.Close()
 	compact := "compact"
 	if err := admin.IncrementalAlterConfig(sarama.BrokerResource, "", map[string]sarama.IncrementalAlterConfigsEntry{
-		"log.cleanup.policy": {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &compact}}, false); err != nil {
+		"log.cleanup.policy": {Operation: sarama.IncrementalAlterConfigsOperationSet,
+			Value: &compact}}, false); err != nil {
 		t.Fatal(err)
 	}
 	plain := SinkConfig{Brokers: []string{server.Addr}, Topic: "plain"}
@@ -94,7 +98,8 @@ func TestATopicIsMadeWithoutCompaction(t *testing.T) {
 			t.Fatal("the broker's default is not compact")
 		}
 	}
-	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Create: &Create{Partitions: 1, Config: map[string]string{"retention.ms": "3600000"}}}
+	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Create: &Create{Partitions: 1,
+		Config: map[string]string{"retention.ms": "3600000"}}}
 	if err := newSink(t, c).Prepare(t.Context(), run, iotest.AssetSchema(), false); err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,8 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 		}
 	}
 	if c.SoleWriter && c.Batch.InFlight > 1 {
-		faults = append(faults, connector.Faultf("batch.in_flight", "with more than 1 an older message of a key may come last, and a compacted topic keeps that; leave it out"))
+		faults = append(faults, connector.Faultf("batch.in_flight",
+			"with more than 1 an older message of a key may come last, and a compacted topic keeps that; leave it out"))
 	}
 	return append(faults, validateFormat(c.Format, c.Registry)...)
 }

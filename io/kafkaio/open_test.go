@@ -25,7 +25,8 @@ func begin(t testing.TB, p sarama.SyncProducer, topic string, records ...*record
 		t.Fatal(err)
 	}
 	for _, r := range records {
-		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(r.KeyText()), Value: sarama.StringEncoder(iotest.JSON(r)),
+		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(r.KeyText()),
+			Value:   sarama.StringEncoder(iotest.JSON(r)),
 			Headers: []sarama.RecordHeader{{Key: []byte("version"), Value: []byte("1700000000000000")}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +36,8 @@ func begin(t testing.TB, p sarama.SyncProducer, topic string, records ...*record
 // opened is a topic with ten messages before an open transaction of ten, and ten behind it.
 func opened(t *testing.T, timeout time.Duration) (c SinkConfig, all []*record.Record, p sarama.SyncProducer) {
 	t.Helper()
-	c = SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 1}}
+	c = SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+		Create: &Create{Partitions: 1}}
 	schema := iotest.AssetSchema()
 	all = iotest.Records(schema, 0, 30, 1_700_000_000_000_000)
 	for _, r := range all {
@@ -76,7 +78,8 @@ func TestAnOpenTransactionIsWaitedFor(t *testing.T) {
 			s := newSource(t, source(c, iotest.AssetSchema()))
 			go func() {
 				var splits []connector.Split
-				err := s.Plan(t.Context(), connector.PlanOptions{Rows: 7}, func(split connector.Split) error { splits = append(splits, split); return nil })
+				err := s.Plan(t.Context(), connector.PlanOptions{Rows: 7},
+					func(split connector.Split) error { splits = append(splits, split); return nil })
 				if err != nil {
 					t.Error(err)
 				}
@@ -94,7 +97,11 @@ func TestAnOpenTransactionIsWaitedFor(t *testing.T) {
 			begin(t, p, c.Topic, all[0])
 			var got []*record.Record
 			for _, split := range splits {
-				if err := s.Read(t.Context(), split, func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil {
+				if err := s.Read(t.Context(), split, func(p connector.Page) error {
+					got = append(got,
+						p.Records...)
+					return nil
+				}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -129,9 +136,14 @@ func TestAnOpenTransactionEndsTheRun(t *testing.T) {
 		if on == "" {
 			s.wait = time.Millisecond
 		}
-		err := s.Plan(t.Context(), connector.PlanOptions{}, func(connector.Split) error { t.Error("a split was planned"); return nil })
+		err := s.Plan(t.Context(), connector.PlanOptions{}, func(connector.Split) error {
+			t.Error("a split was " +
+				"planned")
+			return nil
+		})
 		wantCode(t, err, "kafka.open_transaction", fail.Transient, fail.ExitUnreachable)
-		for _, part := range []string{c.Topic + "/0", "since offset 10", "up to 30", "20 at most", "--start-offset 10", "on_open_transaction: leave"} {
+		for _, part := range []string{c.Topic + "/0", "since offset 10", "up to 30", "20 at most",
+			"--start-offset 10", "on_open_transaction: leave"} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%q does not say %q", err, part)
 			}
@@ -154,7 +166,8 @@ func TestWhatIsLeftBehindAnOpenTransactionIsTold(t *testing.T) {
 	from.OnOpen = "leave"
 	got, _ := read(t, newSource(t, from), connector.PlanOptions{})
 	same(t, got, all[:10])
-	for _, part := range []string{"level=WARN", "left out", "topic=" + c.Topic, "partition=0", "offset=10", "messages=20"} {
+	for _, part := range []string{"level=WARN", "left out", "topic=" + c.Topic, "partition=0", "offset=10",
+		"messages=20"} {
 		if !strings.Contains(told.String(), part) {
 			t.Errorf("%q does not say %q", told.String(), part)
 		}
@@ -179,14 +192,16 @@ func TestWhatIsLeftBehindAnOpenTransactionIsTold(t *testing.T) {
 // Where retention deletes what was planned and not yet read, the run stops: nothing is skipped.
 func TestMessagesThatExpireWhileARunIsPausedEndIt(t *testing.T) {
 	t.Parallel()
-	c := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 1}}
+	c := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+		Create: &Create{Partitions: 1}}
 	schema := iotest.AssetSchema()
 	if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 0, 100, 1_700_000_000_000_000)); err != nil {
 		t.Fatal(err)
 	}
 	s := newSource(t, source(c, schema))
 	var splits []connector.Split
-	if err := s.Plan(t.Context(), connector.PlanOptions{Rows: 30}, func(split connector.Split) error { splits = append(splits, split); return nil }); err != nil {
+	if err := s.Plan(t.Context(), connector.PlanOptions{Rows: 30},
+		func(split connector.Split) error { splits = append(splits, split); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	config := sarama.NewConfig()
@@ -201,7 +216,8 @@ func TestMessagesThatExpireWhileARunIsPausedEndIt(t *testing.T) {
 	}
 	for i, split := range splits {
 		rows := int64(0)
-		err := s.Read(context.WithoutCancel(t.Context()), split, func(p connector.Page) error { rows += p.Rows(); return nil })
+		err := s.Read(context.WithoutCancel(t.Context()), split,
+			func(p connector.Page) error { rows += p.Rows(); return nil })
 		if i < 2 {
 			wantCode(t, err, "kafka.expired", fail.Fatal, fail.ExitInternal)
 		} else if err != nil || rows != split.Rows {

@@ -468,9 +468,10 @@ func readInteger(n *avro.SchemaNode, t record.Type) avroValue {
 			}
 		}
 	case record.Timestamp:
+		units := map[string]int64{"timestamp-millis": 1, "timestamp-micros": 1e3, "timestamp-nanos": 1e6}
 		if n.LogicalType == "" {
 			of = record.Millis
-		} else if parts, ok := map[string]int64{"timestamp-millis": 1, "timestamp-micros": 1e3, "timestamp-nanos": 1e6}[n.LogicalType]; ok {
+		} else if parts, ok := units[n.LogicalType]; ok {
 			of = func(n int64) (record.Value, error) {
 				if n%parts != 0 {
 					return record.Value{}, errors.New("a timestamp holds no parts of a millisecond; read the field as bigint")

@@ -131,17 +131,20 @@ func noTopic(name string) error {
 
 // mayWrite refuses a topic of whose messages Kafka keeps the last for each key, whichever its version.
 func (s *Sink) mayWrite(name string, d description) error {
-	const unless = "or, if nobody else writes it until the run has ended, and nothing in it is newer than the source, set sole_writer: true"
+	const unless = "or, if nobody else writes it until the run has ended, and nothing in it is newer than the " +
+		"source, set sole_writer: true"
 	switch {
 	case s.c.SoleWriter:
 		return nil
 	case d.policy == "":
-		return fail.Job("kafka.policy_unknown", "this user may not see whether the topic %s is compacted, and in a compacted topic older records of a run "+
-			"take the place of newer messages of others", name).WithFix("allow the user DESCRIBE_CONFIGS on the topic, %s", unless)
+		return fail.Job("kafka.policy_unknown", "this user may not see whether the topic %s is compacted, and in a "+
+			"compacted topic older records of a run take the place of newer messages of others", name).
+			WithFix("allow the user DESCRIBE_CONFIGS on the topic, %s", unless)
 	case strings.Contains(d.policy, compacted):
-		return fail.Job("kafka.compacted", "the topic %s is compacted (%s=%s): of each key Kafka keeps the message that comes last, so that an older record of a run "+
+		return fail.Job("kafka.compacted", "the topic %s is compacted (%s=%s): of each key Kafka keeps the message "+
+			"that comes last, so that an older record of a run "+
 			"takes the place of a newer message of others", name, cleanupPolicy, d.policy).
-			WithFix("write to a topic with %s=delete, whose readers compare the header version, %s", cleanupPolicy, unless)
+			WithFix("write to a topic with %s=delete, whose readers compare versions, %s", cleanupPolicy, unless)
 	}
 	return nil
 }

@@ -190,14 +190,16 @@ func (s *Source) end(ctx context.Context, partition int32) (int64, error) {
 		case s.need.Again:
 			return stable, nil
 		case s.c.OnOpen == openLeave:
-			slog.WarnContext(ctx, "messages are left out: they lie behind a transaction that is open", "topic", s.c.Topic, "partition", partition,
+			slog.WarnContext(ctx, "messages are left out: they lie behind a transaction that is open", "topic",
+				s.c.Topic, "partition", partition,
 				"offset", stable, "messages", end-stable)
 			return stable, nil
 		case s.c.OnOpen == openStop || time.Since(began) >= s.wait:
 			return 0, s.open(partition, stable, end)
 		case !waited:
 			waited = true
-			slog.InfoContext(ctx, "waiting for an open transaction to end", "topic", s.c.Topic, "partition", partition, "offset", stable,
+			slog.InfoContext(ctx, "waiting for an open transaction to end", "topic", s.c.Topic, "partition",
+				partition, "offset", stable,
 				"messages", end-stable, "longest", s.wait)
 		}
 		select {
@@ -210,9 +212,11 @@ func (s *Source) end(ctx context.Context, partition int32) (int64, error) {
 
 // open is the error of a transaction that does not end.
 func (s *Source) open(partition int32, from, end int64) error {
-	return fail.Unreachable("kafka.open_transaction", "a transaction on %s is open since offset %d, and the messages from there up to %d, %d at most, cannot be read until it ends",
+	return fail.Unreachable("kafka.open_transaction", "a transaction on %s is open since offset %d, and the "+
+		"messages from there up to %d, %d at most, cannot be read until it ends",
 		s.name(partition), from, end, end-from).
-		WithFix("let its producer end it, or abort it: kafka-transactions.sh abort --topic %s --partition %d --start-offset %d; or leave the messages out: on_open_transaction: leave", s.c.Topic, partition, from)
+		WithFix("let its producer end it, or abort it: kafka-transactions.sh abort --topic %s --partition %d "+
+			"--start-offset %d; or leave the messages out: on_open_transaction: leave", s.c.Topic, partition, from)
 }
 
 // averageSize is about what a message takes, by the first ones.

@@ -324,8 +324,9 @@ func TestTransactions(t *testing.T) {
 func TestCompacted(t *testing.T) {
 	t.Parallel()
 	server := services.Own(t, services.Kafka)
-	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50}, SoleWriter: true, Create: &Create{Partitions: 1, Config: map[string]string{
-		"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
+	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50},
+		SoleWriter: true, Create: &Create{Partitions: 1, Config: map[string]string{
+			"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
 	schema := iotest.AssetSchema()
 	s := newSink(t, c)
 	const keys, rounds = 500, 30
@@ -779,7 +780,8 @@ func TestAvroDamaged(t *testing.T) {
 func TestEdges(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]SinkConfig{
-		"json": {Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 2}},
+		"json": {Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+			Create: &Create{Partitions: 2}},
 		"avro": avroConfig(t),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -64,7 +64,8 @@ func (f *file) quoted(starts []*token.Position) []byte {
 		return f.text
 	}
 	lines := strings.Split(string(f.text), "\n")
-	slices.SortFunc(starts, func(a, b *token.Position) int { return cmp.Or(a.Line-b.Line, b.Column-a.Column) }) // from the end of each line on
+	// from the end of each line on
+	slices.SortFunc(starts, func(a, b *token.Position) int { return cmp.Or(a.Line-b.Line, b.Column-a.Column) })
 	for _, at := range starts {
 		line := []rune(lines[at.Line-1])
 		before, rest := string(line[:at.Column-1]), string(line[at.Column-1:])

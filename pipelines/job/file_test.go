@@ -13,8 +13,9 @@ import (
 // In YAML a map needs a blank behind its colon: HOST:PORT is a text also where it stands in a list within {}.
 func TestAnAddressInAListIsNoMap(t *testing.T) {
 	for text, want := range map[string]string{
-		`a: {b: [127.0.0.1:9999]}`:                                `{"a":{"b":["127.0.0.1:9999"]}}`,
-		`a: {b: [x:1:2, y: 3, z:4], c: [ä:1, "q:2", k: v]}`:       `{"a":{"b":["x:1:2",{"y":3},"z:4"],"c":["ä:1","q:2",{"k":"v"}]}}`,
+		`a: {b: [127.0.0.1:9999]}`: `{"a":{"b":["127.0.0.1:9999"]}}`,
+		`a: {b: [x:1:2, y: 3, z:4], c: [ä:1, "q:2", k: v]}`: `{"a":{"b":["x:1:2",{"y":3},"z:4"],
+			"c":["ä:1","q:2",{"k":"v"}]}}`,
 		"a: {b: [10.0.0.1:9,\n   käse:1  , h:08], # c:3\n  c: d}": `{"a":{"b":["10.0.0.1:9","käse:1","h:08"],"c":"d"}}`,
 		`a: {b: [[x:1], {c: [d:2]}, don't:1 y]}`:                  `{"a":{"b":[["x:1"],{"c":["d:2"]},"don't:1 y"]}}`,
 		`a: [127.0.0.1:9999, {b: c:1}]`:                           `{"a":["127.0.0.1:9999",{"b":"c:1"}]}`,
@@ -23,7 +24,8 @@ func TestAnAddressInAListIsNoMap(t *testing.T) {
 		f := newFile("job.yaml", []byte(text))
 		asJSON, faults := f.read()
 		var got, wanted any
-		if err := json.Unmarshal(asJSON, &got); err != nil || json.Unmarshal([]byte(want), &wanted) != nil || len(faults) > 0 {
+		if err := json.Unmarshal(asJSON, &got); err != nil || json.Unmarshal([]byte(want), &wanted) != nil ||
+			len(faults) > 0 {
 			t.Errorf("%s: %s, %v, %+v", text, asJSON, err, faults)
 		} else if d := cmp.Diff(wanted, got); d != "" {
 			t.Errorf("%s: %s", text, d)
@@ -43,7 +45,8 @@ func TestTextsWithColonsAreReadAsWritten(t *testing.T) {
 			switch kind := rapid.IntRange(0, 3).Draw(t, "kind"); {
 			case depth == 0 || kind < 2:
 				return rapid.StringMatching(`[a-zä][a-z0-9ä./-]{0,4}(:[a-z0-9/]{1,4}){0,3}`).Filter(func(s string) bool {
-					return s != "y" && s != "n" && s != "null" && s != "no" && s != "on" && s != "yes" && s != "off" && s != "true" && s != "false"
+					return s != "y" && s != "n" && s != "null" && s != "no" && s != "on" && s != "yes" &&
+						s != "off" && s != "true" && s != "false"
 				}).Draw(t, "text")
 			case kind == 2:
 				return rapid.SliceOfN(gen(depth-1), 1, 3).Draw(t, "list")

@@ -30,8 +30,9 @@ func (j *Job) onceFaults(name string, shared, own *transforms.Chain) []fault {
 	if why == "" {
 		return nil
 	}
-	return []fault{{path: "sinks." + name + ".kafka.sole_writer", message: why + ", and of a compacted topic the message of a key stays that comes last, " +
-		"whichever its version; write to a topic that is not compacted"}}
+	return []fault{{path: "sinks." + name + ".kafka.sole_writer",
+		message: why + ", and of a compacted topic the message of a key stays that comes last, " +
+			"whichever its version; write to a topic that is not compacted"}}
 }
 
 // repeats tells why a source may give a key more than once, or older than it is now; "": it does not.
@@ -59,8 +60,8 @@ func (s Source) repeats() string {
 func rekeys(step transforms.CompiledStep, config json.RawMessage) bool {
 	keys := step.In.KeyNames()
 	switch step.Name {
-	case "filter", "rename", "delete", "set_defaults", "truncate", "route", "nest", "flatten", "redact": // they leave the key alone, or hash it
-		return false
+	case "filter", "rename", "delete", "set_defaults", "truncate", "route", "nest", "flatten", "redact":
+		return false // they leave the key alone, or hash it
 	case "project":
 		return !slices.Equal(slices.Sorted(slices.Values(keys)), slices.Sorted(slices.Values(step.Out.KeyNames())))
 	case "cast", "derive":

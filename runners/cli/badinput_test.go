@@ -234,7 +234,8 @@ func TestTargets(t *testing.T) {
 
 	const table = `connection: {hosts: ["$CASSANDRA"]}, keyspace: `
 	times := func(indent string) string {
-		return strings.ReplaceAll("\nconnection: {hosts: [\"$CASSANDRA\"]}\nkeyspace: $NAME\ntable: times\nbuckets: {discover: true}\n", "\n", "\n"+indent)
+		return strings.ReplaceAll("\nconnection: {hosts: [\"$CASSANDRA\"]}\nkeyspace: $NAME\ntable: "+
+			"times\nbuckets: {discover: true}\n", "\n", "\n"+indent)
 	}
 	t.Run("all", func(t *testing.T) {
 		for name, job := range map[string]string{
@@ -242,7 +243,8 @@ func TestTargets(t *testing.T) {
 			"cassandra-no-table-source":    cassandraFrom(`{` + table + `$NAME, table: othr}`),
 			"cassandra-counter":            cassandraFrom(`{` + table + `$NAME, table: counted}`),
 			"cassandra-ids-year":           cassandraFrom(times("    ") + "ids: {from: 2024}"),
-			"cassandra-partitions-year": strings.Replace(cassandraFrom(times("        ")+"partitions: {day: {from: 2024-01-01, to: \"2025\"}}"),
+			"cassandra-partitions-year": strings.Replace(cassandraFrom(times("        ")+"partitions: {day: "+
+				"{from: 2024-01-01, to: \"2025\"}}"),
 				"  cassandra:", "  union:\n    of:\n    - cassandra:", 1),
 			"cassandra-no-keyspace":  filesTo(`cassandra: {` + table + `media_of_nobody, table: assets}`),
 			"cassandra-no-table":     filesTo(`cassandra: {` + table + `$NAME, table: othr}`),
@@ -253,8 +255,10 @@ func TestTargets(t *testing.T) {
 			"iceberg-no-table":       filesTo(`iceberg: {catalog: {sqlite: catalog.db, warehouse: w}, table: media.assets}`),
 			"files-no-folder":        filesTo(`files: {path: in.jsonl/out}`),
 			"source-no-file":         strings.Replace(filesTo(`files: {path: out2}`), "in.jsonl", "none.jsonl", 1),
-			"transform-field":        filesTo(`files: {path: out2}`) + "    when: sise > 3\n    transforms: [{rename: {titel: name}}]\n",
-			"two-sinks":              filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`) + "  third: {elasticsearch: {urls: [\"http://$SEARCH\"], index: $NAME-none}}\n",
+			"transform-field": filesTo(`files: {path: out2}`) + "    when: sise > 3\n    transforms: " +
+				"[{rename: {titel: name}}]\n",
+			"two-sinks": filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`) + "  third: " +
+				"{elasticsearch: {urls: [\"http://$SEARCH\"], index: $NAME-none}}\n",
 			"dead-letters": filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME-made, create: {}}`) +
 				"dead_letters: {kafka: {brokers: [\"$KAFKA\"], topic: $NAME-none}}\n",
 		} {

@@ -91,11 +91,13 @@ func TestStatusOfARunThatIsDone(t *testing.T) {
 		read  int64
 		want  string
 	}{
-		{journal.Complete, 198_980, "done, attempt 1, 198,980 rows\n"}, {journal.Running, 198_980, "running, attempt 1, 94 % of about 209,616 rows\n"},
+		{journal.Complete, 198_980, "done, attempt 1, 198,980 rows\n"}, {journal.Running, 198_980,
+			"running, attempt 1, 94 % of about 209,616 rows\n"},
 		{journal.Running, 300_000, "running, attempt 1, 99 % of about 209,616 rows\n"},
 	} {
 		var out bytes.Buffer
-		printStatus(&out, &status{Report: &flow.Report{Run: "r", Job: "j", State: c.state, Attempt: 1, Read: c.read}, Rows: 209_616}, "")
+		printStatus(&out, &status{Report: &flow.Report{Run: "r", Job: "j", State: c.state, Attempt: 1, Read: c.read},
+			Rows: 209_616}, "")
 		if first, _, _ := strings.Cut(out.String(), "\n"); first+"\n" != "run r of j: "+c.want {
 			t.Errorf("%s, want %s", first, c.want)
 		}

@@ -87,7 +87,7 @@ func (o one) find(ctx context.Context) (journal.Journal, journal.RunInfo, error)
 // origin is a run as the origin of dead letters.
 type origin struct {
 	which
-	ID string `arg:"" name:"run" help:"The run: its id, the beginning of it, or last, which here is the last one that is no redrive and no verification: letters belong to the run that they come from."`
+	ID string `arg:"" name:"run" help:"The run: its id, its beginning, or last: the last no redrive or verification."`
 }
 
 // find opens the journal and finds the run, and says which one last is.
@@ -129,7 +129,8 @@ func lastOrigin(ctx context.Context, j journal.Journal, con *console) (journal.R
 const last = "last"
 
 func noRun(name string) error {
-	return fail.Job("journal.no_run", "there is no run %s in the journal", name).WithFix("see which there are: reprise status")
+	return fail.Job("journal.no_run", "there is no run %s in the journal", name).
+		WithFix("see which there are: reprise status")
 }
 
 func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo, error) {

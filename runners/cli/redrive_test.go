@@ -219,13 +219,15 @@ func TestTheLastRunWithLettersIsNoRedrive(t *testing.T) {
 	s, want := newRedrive(t, filesQueue)
 	run, count := s.letters()
 	n := count["waits 0"]
-	if r := s.want(fail.ExitDone, "redrive", "last", "--dry-run"); !strings.HasSuffix(r.err, "last is run "+run+" of redrive\n") {
+	if r := s.want(fail.ExitDone, "redrive", "last", "--dry-run"); !strings.HasSuffix(r.err,
+		"last is run "+run+" of redrive\n") {
 		t.Errorf("it says %q", r.err)
 	}
 	s.want(fail.ExitDone, "redrive", "last")
 	s.wantLetters(map[string]int{"waits 1": n})
 	for _, args := range [][]string{{"dead", "stats", "last"}, {"dead", "list", "last", "--limit", "0"}} {
-		if r := s.want(fail.ExitDone, args...); !strings.Contains(r.err, "last is run "+run) || r.out != s.want(fail.ExitDone, append(args[:2:2], append([]string{run}, args[3:]...)...)...).out {
+		if r := s.want(fail.ExitDone, args...); !strings.Contains(r.err, "last is run "+run) ||
+			r.out != s.want(fail.ExitDone, append(args[:2:2], append([]string{run}, args[3:]...)...)...).out {
 			t.Errorf("%v: %s", args, r.err)
 		}
 	}
@@ -237,7 +239,8 @@ func TestTheLastRunWithLettersIsNoRedrive(t *testing.T) {
 	if diff := cmp.Diff(want, s.written("out")); diff != "" {
 		t.Errorf("the sinks differ from those of a run that never failed: %.2000s", diff)
 	}
-	if r := s.want(fail.ExitDone, "status", "last"); strings.Contains(r.out, "run "+run+" ") || !strings.Contains(r.out, ": done, attempt 1, ") {
+	if r := s.want(fail.ExitDone, "status", "last"); strings.Contains(r.out, "run "+run+" ") ||
+		!strings.Contains(r.out, ": done, attempt 1, ") {
 		t.Errorf("the status of the last run is %s", r.out)
 	}
 }

@@ -54,7 +54,8 @@ func parse(k Kind, s string) (Value, error) {
 	case Double:
 		f, err := strconv.ParseFloat(s, 64)
 		if math.IsNaN(f) {
-			f = math.Float64frombits(0x7ff8_0000_0000_0000) // as Java, and so Cassandra, has it: Go's own differs in a bit
+			// as Java, and so Cassandra, has it: Go's own differs in a bit
+			f = math.Float64frombits(0x7ff8_0000_0000_0000)
 		}
 		return Float64(f), err
 	case Text:

@@ -10,7 +10,9 @@ import (
 )
 
 // timeForm is what ParseTime reads: date, time of day, zone.
-var timeForm = regexp.MustCompile(`^([+-]?\d{4,10})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?(Z|z|[+-]\d\d(?::?\d\d)?)?$`)
+var timeForm = regexp.MustCompile(`^([+-]?\d{4,10})-(\d\d)-(\d\d)` +
+	`(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?` +
+	`(Z|z|[+-]\d\d(?::?\d\d)?)?$`)
 
 // ParseTime is the one way in which Reprise reads a time from text, in job files, arguments and data: a date as
 // 2024-05-01, which is its beginning, or a date with a time of day, after T or a blank, as 12:30, 12:30:05 or with a
@@ -37,7 +39,7 @@ func parseTime(s string) (at time.Time, day bool, err error) {
 	m := timeForm.FindStringSubmatch(s)
 	if m == nil {
 		if digits := strings.TrimLeft(s, "+-"); digits != "" && strings.Trim(digits, "0123456789") == "" {
-			return at, false, errors.New(": it is only a number, which may be a year, a day, seconds or milliseconds; " + timeAdvice)
+			return at, false, errors.New(onlyNumber + timeAdvice)
 		}
 		return at, false, errors.New("; " + timeAdvice)
 	}
@@ -66,6 +68,8 @@ func parseTime(s string) (at time.Time, day bool, err error) {
 
 // usual is how AppendText writes times.
 const usual = "2006-01-02T15:04:05.000Z"
+
+const onlyNumber = ": it is only a number, which may be a year, a day, seconds or milliseconds; "
 
 const timeAdvice = "write it as 2024-05-01 or 2024-05-01T12:00:00Z"
 
@@ -124,8 +128,9 @@ func parseDate(s string) (Value, error) {
 func Millis(n int64) (Value, error) {
 	const least, most = 10_000_000_000, 253_402_300_799_999 // eleven digits, April 1970; the end of the year 9999
 	if n != 0 && (n > -least && n < least || n < -62_167_219_200_000 || n > most) {
-		return Value{}, fmt.Errorf("%d is no time: as milliseconds, which numbers are here, it would be %s; read it as bigint "+
-			"and make a time of it with derive, or write times as text, such as 2024-05-01T12:00:00Z", n, Number(Timestamp, n).Text(Of(Timestamp)))
+		return Value{}, fmt.Errorf("%d is no time: as milliseconds, which numbers are here, it would be %s; "+
+			"read it as bigint and make a time of it with derive, or write times as text, such as 2024-05-01T12:00:00Z",
+			n, Number(Timestamp, n).Text(Of(Timestamp)))
 	}
 	return Number(Timestamp, n), nil
 }
