@@ -266,7 +266,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 			return err
 		}
 	}
-	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), give: give}
+	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), give: give,
+		readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps)}
 	for at := start + 1; at < end; {
 		f, err := s.fetch(ctx, int32(partition), at, end)
 		if err != nil {
@@ -290,9 +291,11 @@ type pager struct {
 	s      *Source
 	schema *record.Schema
 	split  connector.Split // Start moves on with each page
-	name   string
-	rows   int64 // of a page
-	give   func(connector.Page) error
+
+	readings []record.Reading // of the fields
+	name     string
+	rows     int64 // of a page
+	give     func(connector.Page) error
 
 	page connector.Page
 	at   int64 // offset of the page's last message
@@ -425,7 +428,7 @@ func (p *pager) readJSON(r *record.Record, text string) error {
 		case r.Values[i].Kind() != record.Unset:
 			return unreadable("field_twice", "field %q stands twice", name)
 		}
-		if r.Values[i], err = record.FromJSON(p.schema.Fields[i].Type, value); err != nil {
+		if r.Values[i], err = p.readings[i].FromJSON(p.schema.Fields[i].Type, value); err != nil {
 			return wrongType(name, err)
 		}
 		return nil
@@ -442,5 +445,9 @@ func unknownField(name string) error {
 }
 
 func wrongType(name string, err error) error {
+	if errors.Is(err, record.ErrFiner) {
+		return unreadable("wrong_type", "field %q: %w; set cut_timestamps: true, or read it as text (in Avro as bigint)",
+			name, err)
+	}
 	return unreadable("wrong_type", "field %q: %w", name, err)
 }
