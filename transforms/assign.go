@@ -149,7 +149,7 @@ func fromCEL(v ref.Val, t record.Type) (record.Value, error) {
 		case record.Timestamp:
 			return record.Number(record.Timestamp, v.UnixMilli()), nil
 		case record.Date:
-			return record.Number(record.Date, dayOf(v.UnixMilli())), nil
+			return dayOf(v.UnixMilli())
 		}
 	case types.Duration:
 		switch {
@@ -214,14 +214,18 @@ func doubleTo(f float64, t record.Type) (record.Value, error) {
 	return record.Value{}, fmt.Errorf("%g is no %s", f, t)
 }
 
-// dayOf is the day, since 1970, of a time in milliseconds.
-func dayOf(ms int64) int64 {
+// dayOf is the day of a time in milliseconds.
+func dayOf(ms int64) (record.Value, error) {
 	const day = 86_400_000
 	d := ms / day
 	if ms%day < 0 {
 		d--
 	}
-	return d
+	if d != int64(int32(d)) {
+		at := record.Number(record.Timestamp, ms).Text(record.Of(record.Timestamp))
+		return record.Value{}, fmt.Errorf("%s is beyond the range of a date", at)
+	}
+	return record.Number(record.Date, d), nil
 }
 
 func listTo(list traits.Lister, t record.Type) (record.Value, error) {

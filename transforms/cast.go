@@ -2,6 +2,7 @@ package transforms
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -22,7 +23,10 @@ func (CastConfig) JSONSchema() *jsonschema.Schema {
 var cast = Transform{
 	Name: "cast",
 	Summary: "Changes the types of fields. A value that does not fit the new type is a dead letter: nothing is cut or guessed. " +
-		"Text is read in the forms that JSON output has; timestamps are milliseconds as numbers; a nested type is read from JSON text.",
+		"Text is read in the forms that JSON output has, times also as 2024-05-01, 2024-05-01 12:30 or with a zone; " +
+		"digits alone are no time. A number becomes a timestamp as milliseconds, and is a dead letter where it looks " +
+		"like a year, a day, seconds or microseconds. " +
+		"A nested type is read from JSON text.",
 	Config: new(CastConfig),
 	Example: Example{
 		Config:  "cast: {size: bigint, created: date, tags: set<text>}",
@@ -98,7 +102,11 @@ func (s *castStep) apply(r *record.Record) error {
 	for i, p := range s.places {
 		var err error
 		if s.values[i], err = s.conversions[i].orNull(r.Values[p]); err != nil {
-			return fail.New(fail.Permanent, "transform.cast", "%s: %w", r.Schema.Fields[p].Name, err)
+			failure := fail.New(fail.Permanent, "transform.cast", "%s: %w", r.Schema.Fields[p].Name, err)
+			if errors.Is(err, record.ErrFiner) {
+				failure.Fix = "cut it by derive instead of cast: timestamp(" + r.Schema.Fields[p].Name + ")"
+			}
+			return failure
 		}
 	}
 	for i, p := range s.places {

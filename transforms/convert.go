@@ -176,7 +176,7 @@ func plainConverter(from, to record.Kind) conversion {
 	case from == record.Timestamp && to.Integer():
 		return func(v record.Value) (record.Value, error) { return integer(v.Int(), to) }
 	case from == record.Timestamp && to == record.Date:
-		return func(v record.Value) (record.Value, error) { return record.Number(to, dayOf(v.Int())), nil }
+		return func(v record.Value) (record.Value, error) { return dayOf(v.Int()) }
 	case from == record.Date && to == record.Timestamp:
 		return func(v record.Value) (record.Value, error) { return record.Number(to, v.Int()*86_400_000), nil }
 	case from == record.TimeUUID && to == record.Timestamp:
@@ -196,7 +196,7 @@ func plainConverter(from, to record.Kind) conversion {
 
 func fromInteger(to record.Kind) conversion {
 	if to == record.Timestamp {
-		return func(v record.Value) (record.Value, error) { return record.Number(to, v.Int()), nil }
+		return func(v record.Value) (record.Value, error) { return record.Millis(v.Int()) }
 	}
 	if !to.Integer() && to != record.Varint && to != record.Decimal && to != record.Float && to != record.Double {
 		return nil

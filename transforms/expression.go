@@ -12,7 +12,9 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/env"
 	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
@@ -28,7 +30,9 @@ const costLimit = 1_000_000
 // language is CEL with its libraries and our functions, without variables. Nothing in it can grow a value but by the size
 // of the expression: no bindings, no ranges of numbers beyond this bound.
 var language = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(append(functions(),
+	return cel.NewCustomEnv(append(functions(),
+		cel.StdLib(cel.StdLibSubset(&env.LibrarySubset{
+			ExcludeFunctions: []*env.Function{{Name: overloads.TypeConvertTimestamp}}})),
 		ext.Strings(), ext.Math(), ext.Encoders(), ext.Sets(), ext.Lists(ext.ListsMaxRangeSize(100_000)),
 		cel.OptionalTypes(), ext.Regex(),
 		cel.CrossTypeNumericComparisons(true), cel.DefaultUTCTimeZone(true), cel.RegexProgramSizeLimit(10_000),
@@ -258,6 +262,8 @@ func (s *scope) explain(text string, line, column int, message string) string {
 		hint = "write int(x) or double(x) for the number in a text; decimals and varints are texts here"
 	case strings.Contains(message, "token recognition error at: '='"), strings.Contains(message, "token recognition error at: '= '"):
 		hint = "write == to compare"
+	case message == "invalid timestamp argument":
+		hint = `write timestamp("2024-05-01") or timestamp("2024-05-01T12:00:00Z"); numbers are seconds since 1970`
 	case unexpected.MatchString(message):
 		if name := unexpected.FindStringSubmatch(message)[1]; s.in.Index(name) >= 0 {
 			hint = fmt.Sprintf("the word has a meaning of its own: write fields[%q]", name)

@@ -59,6 +59,10 @@ func TestExpressions(t *testing.T) {
 		`fields["odd-name"] == 5 && fields["in"] == 6 && fields["_key"] == 7 && fields.title == title && fields["none"] == null && "size" in fields && fields.size() == 35`,
 		`_key == "k\\|1" && _op == "upsert" && _version == timestamp("2024-05-01T10:00:00Z")`,
 		`math.greatest(n, size) == size && math.abs(tiny) == 1`, `base64.encode(raw) == "AAE="`, `regex.extract(title, "^(\\w)").hasValue()`,
+		`created > timestamp("2024-05-01") && created == timestamp("2024-05-01 14:00+0200")`,
+		`timestamp(1714564800) == created && timestamp(0) < created && timestamp(created) == created`,
+		`json("{\"a\": 9007199254740993, \"b\": 123456789012345678901, \"c\": 1e2}").a == 9007199254740993`,
+		`json("[1e2, 100000000000000000000]")[1] == 1e20`,
 		`string(created) == "2024-05-01T12:00:00Z" && string(size) == "4000000000"`,
 	} {
 		chain := compile(t, in, "- filter: '"+strings.ReplaceAll(x, "'", "''")+"'")
@@ -72,16 +76,21 @@ func TestExpressions(t *testing.T) {
 func TestExpressionErrors(t *testing.T) {
 	in := schema(t, everything.fields...)
 	for x, want := range map[string]string{
-		`none + 1 == 2`:                 `no such overload: +; none is null`,
-		`none > 1`:                      `no such overload: >; none is null`,
-		`attrs["z"] == "1"`:             `no such key: z`,
-		`parts[3] == 1`:                 `index out of bounds: 3`,
-		`nolist[0] == "a"`:              `index out of bounds: 0; nolist is null [transform.expression]; test for it: size(nolist) > 0`,
-		`time_of(title) > now`:          `"Süßes Öl" is no timeuuid`,
-		`size * size * size * size > 0`: `overflow`,
-		`n / (n - 3) == 1`:              `division by zero`,
-		`int(title) == 1`:               `title`,
-		`title.substring(0, 100) == ""`: `index`,
+		`none + 1 == 2`:                          `no such overload: +; none is null`,
+		`none > 1`:                               `no such overload: >; none is null`,
+		`attrs["z"] == "1"`:                      `no such key: z`,
+		`parts[3] == 1`:                          `index out of bounds: 3`,
+		`nolist[0] == "a"`:                       `index out of bounds: 0; nolist is null [transform.expression]; test for it: size(nolist) > 0`,
+		`timestamp(n) < now`:                     `timestamp(3) is no time: numbers are seconds`,
+		`timestamp(title) < now`:                 `"Süßes Öl" is no time`,
+		`json("[123456789012345678901]")[0] > 1`: `123456789012345678901 has more digits`,
+		`json("{\"a\": 1e999}").a > 1`:           `1e999 has more digits`,
+		`timestamp("12024-" + string(n + 7) + "-01") > now`: `beyond the times of expressions`,
+		`time_of(title) > now`:                              `"Süßes Öl" is no timeuuid`,
+		`size * size * size * size > 0`:                     `overflow`,
+		`n / (n - 3) == 1`:                                  `division by zero`,
+		`int(title) == 1`:                                   `title`,
+		`title.substring(0, 100) == ""`:                     `index`,
 	} {
 		chain := compile(t, in, "- filter: '"+x+"'")
 		got := outcomes(t, chain, fromJSON(t, in, everything.json))

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"hash/fnv"
 	"io"
+	"math/big"
 	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
@@ -17,9 +19,17 @@ import (
 	"reprise/transforms/record"
 )
 
-// functions are those that CEL and its libraries lack.
+// functions are those that CEL and its libraries lack, and timestamp, which reads texts as all of Reprise does and
+// takes no year for seconds.
 func functions() []cel.EnvOption {
 	return []cel.EnvOption{
+		cel.Function(overloads.TypeConvertTimestamp,
+			cel.Overload(overloads.TimestampToTimestamp, []*cel.Type{cel.TimestampType}, cel.TimestampType,
+				cel.UnaryBinding(func(v ref.Val) ref.Val { return v })),
+			cel.Overload(overloads.StringToTimestamp, []*cel.Type{cel.StringType}, cel.TimestampType,
+				cel.UnaryBinding(textTime)),
+			cel.Overload(overloads.IntToTimestamp, []*cel.Type{cel.IntType}, cel.TimestampType,
+				cel.UnaryBinding(secondsTime))),
 		cel.Function("lower", cel.MemberOverload("string_lower", []*cel.Type{cel.StringType}, cel.StringType,
 			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToLower(string(v.(types.String)))) }))),
 		cel.Function("upper", cel.MemberOverload("string_upper", []*cel.Type{cel.StringType}, cel.StringType,
@@ -44,6 +54,28 @@ func functions() []cel.EnvOption {
 		cel.Function("without", cel.Overload("without_keys", []*cel.Type{anyMap, cel.ListType(cel.TypeParamType("K"))}, anyMap,
 			cel.BinaryBinding(func(m, keys ref.Val) ref.Val { return merge(m, nil, keys) }))),
 	}
+}
+
+func textTime(v ref.Val) ref.Val {
+	at, err := record.ParseTime(string(v.(types.String)))
+	if err != nil {
+		return types.NewErrFromString(err.Error())
+	}
+	if at.Year() < 1 || at.Year() > 9999 {
+		return types.NewErr("%q is beyond the times of expressions, the years 1 to 9999", v.Value())
+	}
+	return types.Timestamp{Time: at}
+}
+
+// secondsTime takes seconds since 1970, as CEL says. Years and days by their digits are none, nor are milliseconds,
+// which CEL finds too large.
+func secondsTime(v ref.Val) ref.Val {
+	const least = 100_000_000 // 1973
+	if n := v.(types.Int); n != 0 && n > -least && n < least {
+		return types.NewErr("timestamp(%d) is no time: numbers are seconds since 1970 here; write "+
+			"timestamp(\"2024-05-01T00:00:00Z\")", n)
+	}
+	return v.ConvertToType(types.TimestampType)
 }
 
 var anyMap = cel.MapType(cel.TypeParamType("K"), cel.TypeParamType("V"))
@@ -78,7 +110,8 @@ func merge(m, n, without ref.Val) ref.Val {
 	return types.NewRefValMap(types.DefaultTypeAdapter, all)
 }
 
-// parseJSON is a JSON text as CEL values: numbers without a fraction or exponent that fit are ints, others doubles.
+// parseJSON is a JSON text as CEL values: numbers without a fraction or exponent are ints, others doubles. One that
+// neither holds is an error for whoever asks for it.
 func parseJSON(text string) ref.Val {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
@@ -99,7 +132,11 @@ func numbers(v any) any {
 		if n, err := v.Int64(); err == nil {
 			return n
 		}
-		f, _ := v.Float64()
+		f, err := v.Float64()
+		exact, whole := new(big.Int).SetString(v.String(), 10)
+		if err != nil || whole && new(big.Float).SetFloat64(f).Cmp(new(big.Float).SetInt(exact)) != 0 {
+			return types.NewErr("%.60s has more digits than a number of expressions holds", v)
+		}
 		return f
 	case []any:
 		for i := range v {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -64,13 +66,9 @@ func (t *table) parsePartition(name string) (values []record.Value, raw [][]byte
 
 // eachBucket calls each with the name of every partition to be read, once, until it fails.
 func (o *tableSource) eachBucket(ctx context.Context, each func(name string) error) error {
-	matches, err := o.table.matches(o.config.Partitions)
-	if err != nil {
-		return err
-	}
 	seen := map[string]bool{}
 	take := func(values []record.Value) error {
-		for i, m := range matches {
+		for i, m := range o.matches {
 			if !m.holds(o.table.partition[i].typ, values[i]) {
 				return nil
 			}
@@ -108,10 +106,10 @@ func (o *tableSource) eachBucket(ctx context.Context, each func(name string) err
 	case b.Range != nil:
 		return o.table.rangeBuckets(*b.Range, take)
 	}
-	for i, bucket := range b.List {
+	for _, bucket := range b.List {
 		values, err := o.table.bucketValues(bucket)
 		if err != nil {
-			return fail.Job("cassandra.bucket", "buckets.list: number %d: %w", i+1, err)
+			return err
 		}
 		if err := take(values); err != nil {
 			return err
@@ -215,34 +213,69 @@ func (t *table) bucketValues(b Bucket) ([]record.Value, error) {
 	return values, nil
 }
 
-// rangeBuckets takes a partition for each period and combination of values.
-func (t *table) rangeBuckets(r Range, take func([]record.Value) error) error {
-	period := -1
-	choices := make([][]record.Value, len(t.partition))
+// checkBuckets tells what is wrong with partitions that the settings list.
+func (t *table) checkBuckets(b Buckets, need connector.Need) error {
+	for i, bucket := range b.List {
+		if _, err := t.bucketValues(bucket); err != nil {
+			return need.Misplaced("cassandra.bucket", fmt.Sprintf("buckets.list.%d", i), "%v", err)
+		}
+	}
+	if b.Range == nil {
+		return nil
+	}
+	_, period, err := t.rangeChoices(*b.Range, need)
+	if err != nil {
+		return err
+	}
+	if start, err := parsePeriod(b.Range.From); err == nil {
+		if _, err := b.Range.value(b.Range.start(start), t.partition[period].typ); err != nil {
+			return need.Misplaced("cassandra.bucket", "buckets.range",
+				"column %q: %v; give a format that fits the column", b.Range.Column, err)
+		}
+	}
+	return nil
+}
+
+// rangeChoices are the values of each column of the partition key but that of the periods, whose place it gives.
+func (t *table) rangeChoices(r Range, need connector.Need) (choices [][]record.Value, period int, err error) {
+	period = slices.IndexFunc(t.partition, func(c column) bool { return c.name == r.Column })
+	if period < 0 {
+		return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.column",
+			"%q is no column of the partition key, %s", r.Column, quotedList(t.partition))
+	}
+	choices = make([][]record.Value, len(t.partition))
 	for i, c := range t.partition {
-		if c.name == r.Column {
-			period = i
+		if i == period {
 			continue
 		}
-		for _, text := range r.Values[c.name] {
+		for n, text := range r.Values[c.name] {
 			v, err := record.Parse(c.typ, string(text))
 			if err != nil {
-				return fail.Job("cassandra.bucket", "buckets.range.values.%s: %w", c.name, err)
+				path := fmt.Sprintf("buckets.range.values.%s.%d", c.name, n)
+				return nil, 0, need.Misplaced("cassandra.bucket", path, "%v", err)
 			}
 			choices[i] = append(choices[i], v)
 		}
 		if len(choices[i]) == 0 {
-			return fail.Job("cassandra.bucket", "buckets.range.values: column %q of the partition key has no values", c.name).
-				WithFix("list them, or use buckets: {discover: true} with partitions: {%s: {from: ..., to: ...}}", r.Column)
+			return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.values",
+				"column %q of the partition key has no values; list them, "+
+					"or use buckets: {discover: true} with partitions: {%s: {from: ..., to: ...}}", c.name, r.Column)
 		}
-	}
-	if period < 0 {
-		return fail.Job("cassandra.bucket", "buckets.range.column: %q is no column of the partition key, %s", r.Column, quotedList(t.partition))
 	}
 	for name := range r.Values {
 		if !slices.ContainsFunc(t.partition, func(c column) bool { return c.name == name && name != r.Column }) {
-			return fail.Job("cassandra.bucket", "buckets.range.values: %q is none of the other columns of the partition key, %s", name, quotedList(t.partition))
+			return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.values."+name,
+				"%q is none of the other columns of the partition key, %s", name, quotedList(t.partition))
 		}
+	}
+	return choices, period, nil
+}
+
+// rangeBuckets takes a partition for each period and combination of values.
+func (t *table) rangeBuckets(r Range, take func([]record.Value) error) error {
+	choices, period, err := t.rangeChoices(r, connector.Need{})
+	if err != nil {
+		return err
 	}
 	return r.periods(func(start time.Time) error {
 		v, err := r.value(start, t.partition[period].typ)
@@ -273,32 +306,46 @@ type match struct {
 	from, to []byte // in the order of positions
 }
 
-func (t *table) matches(settings map[string]Match) ([]match, error) {
+func (t *table) matches(settings map[string]Match, need connector.Need) ([]match, error) {
 	all := make([]match, len(t.partition))
-	for name, m := range settings {
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		m, path := settings[name], "partitions."+name
 		i := slices.IndexFunc(t.partition, func(c column) bool { return c.name == name })
 		if i < 0 {
-			return nil, fail.Job("cassandra.no_column", "partitions: %q is no column of the partition key, %s", name, quotedList(t.partition))
+			return nil, need.Misplaced("cassandra.no_column", path, "%q is no column of the partition key, %s", name,
+				quotedList(t.partition))
 		}
 		typ := t.partition[i].typ
-		for _, text := range m.Values {
+		for n, text := range m.Values {
 			v, err := record.Parse(typ, string(text))
 			if err != nil {
-				return nil, fail.Job("cassandra.bad_value", "partitions.%s: %w", name, err)
+				return nil, need.Misplaced("cassandra.bad_value", fmt.Sprintf("%s.%d", path, n), "%v", err)
 			}
 			all[i].values = append(all[i].values, v)
 		}
-		for text, at := range map[Scalar]*[]byte{m.From: &all[i].from, m.To: &all[i].to} {
+		bound := func(path string, text Scalar) (at []byte, err error) {
 			if text == "" {
-				continue
+				return nil, nil
 			}
 			v, err := record.Parse(typ, string(text))
 			if err == nil {
-				*at, err = ordered(typ, v)
+				at, err = ordered(typ, v)
 			}
 			if err != nil {
-				return nil, fail.Job("cassandra.bad_value", "partitions.%s: %w", name, err)
+				return nil, need.Misplaced("cassandra.bad_value", path, "%v", err)
 			}
+			return at, nil
+		}
+		var err error
+		if all[i].from, err = bound(path+".from", m.From); err != nil {
+			return nil, err
+		}
+		if all[i].to, err = bound(path+".to", m.To); err != nil {
+			return nil, err
+		}
+		if m.From != "" && m.To != "" && bytes.Compare(all[i].from, all[i].to) > 0 {
+			return nil, need.Misplaced("cassandra.bad_value", path+".to",
+				"%s comes before from, %s, so that no partition lies between them", m.To, m.From)
 		}
 	}
 	return all, nil
@@ -331,24 +378,28 @@ type limit struct {
 }
 
 // idBounds are the limits of the clustering keys, in the order of reading.
-func (t *table) idBounds(ids *Interval) (lower, upper limit, err error) {
+func (t *table) idBounds(ids *Interval, need connector.Need) (lower, upper limit, err error) {
 	if ids == nil {
 		return lower, upper, nil
 	}
 	if len(t.clustering) == 0 {
-		return lower, upper, fail.Job("cassandra.no_clustering", "ids: the table %s has no clustering columns", t.name).WithFix("leave ids out")
+		return lower, upper, need.Misplaced("cassandra.no_clustering", "ids",
+			"the table %s has no clustering columns; leave ids out", t.name)
 	}
-	from, err := t.idLimit(ids.From)
-	if err != nil {
-		return lower, upper, err
+	var ends [2][]byte
+	for i, end := range []struct {
+		path string
+		text Scalar
+	}{{"ids.from", ids.From}, {"ids.to", ids.To}} {
+		if ends[i], err = t.idLimit(end.text); err != nil {
+			return lower, upper, need.Misplaced("cassandra.ids", end.path, "column %q: %v", t.clustering[0].name, err)
+		}
 	}
-	to, err := t.idLimit(ids.To)
-	if err != nil {
-		return lower, upper, err
-	}
+	from, to := ends[0], ends[1]
 	if from != nil && to != nil {
 		if a, b := t.prefix(from), t.prefix(to); bytes.Equal(a, b) || bytes.Compare(a, b) > 0 != t.clustering[0].desc {
-			return lower, upper, fail.Job("cassandra.ids", "ids: no row lies from %s up to %s", ids.From, ids.To).WithFix("to must come after from")
+			return lower, upper, need.Misplaced("cassandra.ids", "ids.to",
+				"no row lies from %s up to %s; to must come after from", ids.From, ids.To)
 		}
 	}
 	var past []byte // behind every row that begins with a value, as bytes after the value's
@@ -378,20 +429,23 @@ func (t *table) idLimit(text Scalar) ([]byte, error) {
 	typ := t.clustering[0].typ
 	v, err := record.Parse(typ, string(text))
 	if err != nil && typ.Kind == record.TimeUUID {
-		at, errTime := record.Parse(record.Of(record.Timestamp), string(text))
+		at, errTime := record.ParseTime(string(text))
 		if errTime != nil {
-			return nil, fail.Job("cassandra.ids", "ids: %q is no timeuuid and no time", text).WithFix("write a time as 2024-05-01 or 2024-05-01T12:00:00Z")
+			return nil, fmt.Errorf("no timeuuid, and %w", errTime)
 		}
-		return leastTimeUUID(at.Time()), nil
+		return leastTimeUUID(at)
 	}
 	if err != nil {
-		return nil, fail.Job("cassandra.ids", "ids: column %q: %w", t.clustering[0].name, err)
+		return nil, err
 	}
 	return appendValue([]byte{}, typ, v)
 }
 
 // leastTimeUUID is the first timeuuid of a time in Cassandra's order.
-func leastTimeUUID(at time.Time) []byte {
+func leastTimeUUID(at time.Time) ([]byte, error) {
 	u := gocql.MinTimeUUID(at)
-	return u[:]
+	if tick := 100 * time.Nanosecond; !u.Time().Equal(at.Truncate(tick)) { // its clock has 60 bits
+		return nil, fmt.Errorf("timeuuids reach from 1582 to 5236, and not to %s", at.Format(time.RFC3339))
+	}
+	return u[:], nil
 }

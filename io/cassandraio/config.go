@@ -43,7 +43,7 @@ type Buckets struct {
 type Range struct {
 	Column string              `json:"column" jsonschema:"required" jsonschema_description:"The column of the partition key that holds the period: text, an integer, date or timestamp."`
 	From   string              `json:"from" jsonschema:"required" jsonschema_description:"A time in the first period: 2024, 2024-01, 2024-01-31, 2024-01-31T15 or with minutes, in UTC."`
-	To     string              `json:"to" jsonschema:"required" jsonschema_description:"A time in the last period, which is read too."`
+	To     string              `json:"to" jsonschema:"required" jsonschema_description:"A time in the last period, which is read too: no longer than a period, as 2024-12 for months."`
 	Every  string              `json:"every" jsonschema:"required,enum=hour,enum=day,enum=week,enum=month,enum=year" jsonschema_description:"Length of a period. Weeks start on Monday."`
 	Format string              `json:"format,omitempty" jsonschema_description:"How a period is written in a text or integer column: Go's reference time 2006-01-02 15:04 in the wanted form, or iso_week for 2024-W05. Default: 2006, 2006-01, 2006-01-02 (also of weeks, their Monday), 2006-01-02T15; for integers the same without separators."`
 	Values map[string][]Scalar `json:"values,omitempty" jsonschema_description:"The values of each other column of the partition key, such as {asset_type: [image, video]}."`
@@ -120,11 +120,13 @@ func (b Buckets) validate() []connector.Fault {
 	if errTo != nil {
 		add("range.to", "%v", errTo)
 	}
-	if errFrom == nil && errTo == nil && to.Before(from) {
-		add("range.to", "the range ends before it begins")
-	}
 	if _, ok := periodFormats[b.Range.Every]; !ok {
 		add("range.every", "every is hour, day, week, month or year, not %q", b.Range.Every)
+	} else if errFrom == nil && errTo == nil && to.Before(from) {
+		add("range.to", "the range ends before it begins")
+	} else if length := tooLong(b.Range.To, b.Range.Every); length != "" {
+		add("range.to", "the whole %s %s may or may not be meant, since a %s is read at a time; write the last one",
+			length, b.Range.To, b.Range.Every)
 	}
 	return faults
 }
@@ -238,13 +240,35 @@ func (Bucket) JSONSchema() *jsonschema.Schema {
 // periodFormats is how a period is written unless the settings say otherwise.
 var periodFormats = map[string]string{"hour": "2006-01-02T15", "day": "2006-01-02", "week": "2006-01-02", "month": "2006-01", "year": "2006"}
 
+// parsePeriod reads a time in a period, which may be written as a whole year, month, day or hour: its first moment.
 func parsePeriod(s string) (time.Time, error) {
-	for _, layout := range []string{"2006", "2006-01", "2006-01-02", "2006-01-02T15", "2006-01-02T15:04", time.RFC3339} {
-		if at, err := time.Parse(layout, s); err == nil {
-			return at.UTC(), nil
+	for _, length := range periodLengths {
+		if at, err := time.Parse(periodFormats[length], s); err == nil {
+			return at, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is no time such as 2024, 2024-01, 2024-01-31 or 2024-01-31T15", s)
+	at, err := record.ParseTime(s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no time such as 2024, 2024-01, 2024-01-31 or 2024-01-31T15", s)
+	}
+	return at, nil
+}
+
+// periodLengths are the lengths of periods, the shortest first.
+var periodLengths = []string{"hour", "day", "week", "month", "year"}
+
+// tooLong tells a time that is written as a period longer than another, such as the year 2024 among months: its first
+// moment is hardly what is meant as an end. It gives "" or the length of the time.
+func tooLong(s, every string) string {
+	for i, length := range periodLengths {
+		if _, err := time.Parse(periodFormats[length], s); err == nil {
+			if i > slices.Index(periodLengths, every) {
+				return length
+			}
+			break
+		}
+	}
+	return ""
 }
 
 // start is the beginning of the period that holds at.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/invopop/jsonschema"
 
+	"reprise/io/connector"
 	"reprise/transforms/record"
 )
 
@@ -109,6 +110,23 @@ func TestPeriods(t *testing.T) {
 		})
 		if text := strings.Join(got, " "); err != nil || text != c.want {
 			t.Errorf("%s: %s, %v, want %s", name, text, err, c.want)
+		}
+	}
+}
+
+// An end that is written as a longer period than is read could mean its first or its last one.
+func TestAnEndLongerThanAPeriodIsAFault(t *testing.T) {
+	t.Parallel()
+	for to, fits := range map[string]string{"2024": "year", "2024-12": "month year",
+		"2024-12-31": "day week month year", "2024-12-31T23": "hour day week month year",
+		"2024-12-31T23:30": "hour day week month year", "2024-12-31T23:30:00Z": "hour day week month year"} {
+		for _, every := range periodLengths {
+			c := SourceConfig{Buckets: &Buckets{Range: &Range{Column: "bucket", From: "2024", To: to, Every: every}}}
+			faults := slices.DeleteFunc(c.Validate(),
+				func(f connector.Fault) bool { return f.Path != "buckets.range.to" })
+			if want := slices.Contains(strings.Fields(fits), every); want != (len(faults) == 0) {
+				t.Errorf("%s up to %s: %v, fits is %v", every, to, faults, want)
+			}
 		}
 	}
 }

@@ -50,8 +50,9 @@ type tableSource struct {
 	table        *table
 	level        gocql.Consistency
 	layout       layout
-	exact        bool  // any row has a position
-	lower, upper limit // of the clustering keys, by the settings
+	exact        bool    // any row has a position
+	lower, upper limit   // of the clustering keys, by the settings
+	matches      []match // of the partition keys, by the settings
 
 	pageRows int // of the largest page
 
@@ -117,8 +118,13 @@ func openTable(ctx context.Context, session *gocql.Session, c SourceConfig, need
 				WithFix("leave buckets out, so that the table is read by token ranges")
 		}
 	}
-	o.lower, o.upper, err = t.idBounds(c.IDs)
-	return o, err
+	if o.lower, o.upper, err = t.idBounds(c.IDs, need); err != nil {
+		return nil, err
+	}
+	if o.matches, err = t.matches(c.Partitions, need); err != nil {
+		return nil, err
+	}
+	return o, t.checkBuckets(*c.Buckets, need)
 }
 
 // Schema implements connector.Source. A cluster that cannot be reached is told at once.

@@ -484,7 +484,7 @@ func TestWrongSettings(t *testing.T) {
 		}, "cassandra.buckets_query", []string{"no date"}},
 		"no CQL": {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT FROM"} }, "cassandra.buckets_query", []string{"SELECT FROM"}},
 		"range": {func(c *SourceConfig) {
-			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024", To: "2024", Every: "day"}}
+			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024", To: "2024-01-01", Every: "day"}}
 		}, "cassandra.bucket", []string{`"kind"`, "discover"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -499,6 +499,66 @@ func TestWrongSettings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Bounds that a column of times does not take are told with their place, before anything is planned; digits alone are
+// never milliseconds.
+func TestAYearIsNoBoundOfTimes(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (day date, hour timestamp, id timeuuid, at timestamp, PRIMARY KEY ((day, hour), id))")
+	db.exec(t, "CREATE TABLE "+db.keyspace+".moments (p int, at timestamp, PRIMARY KEY (p, at))")
+	partitions := func(column string, m Match) func(*SourceConfig) {
+		return func(c *SourceConfig) { discover(c); c.Partitions = map[string]Match{column: m} }
+	}
+	ids := func(table string, i Interval) func(*SourceConfig) {
+		return func(c *SourceConfig) { c.Table = table; discover(c); c.IDs = &i }
+	}
+	for name, c := range map[string]struct {
+		change func(*SourceConfig)
+		path   string
+		says   string
+	}{
+		"ids from a year":     {ids("rows", Interval{From: "2024"}), "ids.from", "only a number"},
+		"ids to milliseconds": {ids("rows", Interval{To: "1714557600000"}), "ids.to", "only a number"},
+		"ids turned": {ids("rows", Interval{From: "2024-05-01", To: "2024-05-01"}), "ids.to",
+			"to must come after from"},
+		"ids before any timeuuid": {ids("rows", Interval{From: "1500-01-01"}), "ids.from", "1582"},
+		"ids after any timeuuid":  {ids("rows", Interval{To: "9999-01-01"}), "ids.to", "5236"},
+		"moments from a day":      {ids("moments", Interval{From: "20240501"}), "ids.from", "only a number"},
+		"moments too exact": {ids("moments", Interval{From: "2024-05-01T00:00:00.0001Z"}), "ids.from",
+			"parts of a millisecond"},
+		"date from a year": {partitions("day", Match{From: "2024"}), "partitions.day.from", "only a number"},
+		"timestamps up to a year": {partitions("hour", Match{From: "2024-01-01", To: "2025"}), "partitions.hour.to",
+			"only a number"},
+		"timestamps turned": {partitions("hour", Match{From: "2024-01-02", To: "2024-01-01"}),
+			"partitions.hour.to", "comes before from"},
+		"a timestamp": {partitions("hour", Match{Values: []Scalar{"2024-01-01", "2024"}}),
+			"partitions.hour.1", "only a number"},
+		"list": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"2024-01-01", "2024-01-01"}},
+				{Values: []Scalar{"2024-01-01", "2024"}}}}
+		}, "buckets.list.1", "only a number"},
+		"values of a range": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024-01-01", To: "2024-01-02", Every: "day",
+				Values: map[string][]Scalar{"hour": {"2024"}}}}
+		}, "buckets.range.values.hour.0", "only a number"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := db.source(t, c.change)
+			s.need.At = "source.cassandra"
+			_, err := s.Schema(t.Context())
+			m, ok := errors.AsType[*connector.Misplaced](err)
+			if !ok || m.Fault.Path != "source.cassandra."+c.path || !strings.Contains(m.Fault.Message, c.says) ||
+				fail.ExitOf(err) != fail.ExitJob {
+				t.Errorf("the error is %#v, %v, want one at %s that says %q", m, err, c.path, c.says)
+			}
+		})
+	}
+	same := db.source(t, partitions("hour", Match{From: "2024-01-01 00:00", To: "2024-01-01T00:00Z"}))
+	if _, err := same.Schema(t.Context()); err != nil {
+		t.Errorf("a range with one value, both ends included: %v", err)
 	}
 }
 
@@ -602,5 +662,38 @@ func TestSecureServerThatFreezes(t *testing.T) {
 	})
 	if err != nil || n != rows {
 		t.Errorf("%d rows of %d, %v", n, rows, err)
+	}
+}
+
+// Cassandra takes a time outside of a day. It is read as it is, and no text of it is a time of day.
+func TestATimeOutsideOfADayIsRead(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	db.exec(t, "CREATE TABLE %s (id int PRIMARY KEY, at time)")
+	times := []int64{86_400_000_000_001, 86_400_000_000_000, -1, 86_399_999_999_999}
+	for id, n := range times {
+		if err := db.session.Query("INSERT INTO "+db.keyspace+"."+db.table+" (id, at) VALUES (?, ?)", id,
+			n).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := db.source(t, nil)
+	rows := 0
+	err := s.Plan(t.Context(), connector.PlanOptions{}, func(split connector.Split) error {
+		return s.Read(t.Context(), split, func(p connector.Page) error {
+			for _, r := range p.Records {
+				rows++
+				at, want := r.Get("at"), times[r.Get("id").Int()]
+				back, err := record.Parse(record.Of(record.Time), at.Text(record.Of(record.Time)))
+				if at.Int() != want || err != nil || !back.Equal(at) {
+					t.Errorf("%d was read as %d, whose text %s is read as %d: %v", want, at.Int(),
+						at.Text(record.Of(record.Time)), back.Int(), err)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil || rows != len(times) {
+		t.Errorf("%d rows, %v", rows, err)
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/invopop/jsonschema"
+
+	"reprise/transforms/fail"
+	"reprise/transforms/record"
 )
 
 // Fault is something wrong in a job file.
@@ -23,6 +26,49 @@ type Fault struct {
 // Faultf is a Fault with a formatted message.
 func Faultf(path, format string, args ...any) Fault {
 	return Fault{Path: path, Message: fmt.Sprintf(format, args...)}
+}
+
+// Misplaced is an error of the job at a place that only the system shows to be wrong, such as a bound that a column
+// does not take.
+type Misplaced struct {
+	Fault Fault // by the whole path, as in "source.cassandra.ids.from"
+	Err   *fail.Error
+}
+
+// Error implements error.
+func (m *Misplaced) Error() string { return m.Err.Error() }
+
+// Unwrap is the error without its place.
+func (m *Misplaced) Unwrap() error { return m.Err }
+
+// Misplaced tells what is wrong at a path of the source's settings.
+func (n Need) Misplaced(code, path, format string, args ...any) error {
+	f := Faultf(n.At+"."+path, format, args...)
+	return &Misplaced{Fault: f, Err: fail.Job(code, "%s: %s", path, f.Message)}
+}
+
+// Time is a time in a job file, in one of the forms of record.ParseTime.
+type Time struct{ time.Time }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Time) UnmarshalText(text []byte) (err error) {
+	t.Time, err = record.ParseTime(string(text))
+	return err
+}
+
+// UnmarshalJSON stands in front of that of time.Time, which takes fewer forms.
+func (t *Time) UnmarshalJSON(text []byte) error {
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	return t.UnmarshalText([]byte(s))
+}
+
+// JSONSchema implements jsonschema's customSchemaImpl.
+func (Time) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Examples: []any{"2026-05-01", "2026-05-01T12:00:00Z"},
+		Description: "A time, such as 2026-05-01T12:00:00Z; without a zone it is UTC, and a date is its beginning."}
 }
 
 // Secret refers to a secret, which itself never stands in a job file: "env:NAME" or "file:PATH". It is looked up by the worker

@@ -109,3 +109,18 @@ func TestFault(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// A time in a job file is read in all forms of times, and travels.
+func TestTimes(t *testing.T) {
+	for text, want := range map[string]string{`"2024-05-01"`: `"2024-05-01T00:00:00Z"`,
+		`"2024-05-01 14:00+02"`:    `"2024-05-01T12:00:00Z"`,
+		`"2024-05-01T12:00:00.5Z"`: `"2024-05-01T12:00:00.5Z"`, `"2024"`: "",
+		`2024`: "", `"1714557600000"`: "", `null`: ""} {
+		var at Time
+		err := json.Unmarshal([]byte(text), &at)
+		got, _ := json.Marshal(at)
+		if (err == nil) != (want != "") || err == nil && string(got) != want {
+			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
+		}
+	}
+}

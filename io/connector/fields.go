@@ -50,6 +50,16 @@ func (Fields) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "string", Description: "A CQL type, such as bigint or map<text, text>."}}
 }
 
+// Readings say how the values of each field are read. Timestamps of the key and of the version are never cut: different
+// keys would become one, and a newer version as old as the one before.
+func Readings(schema *record.Schema, version string, cutTimestamps bool) []record.Reading {
+	all := make([]record.Reading, len(schema.Fields))
+	for i, f := range schema.Fields {
+		all[i].CutTimestamps = cutTimestamps && f.Name != version && !slices.Contains(schema.Key, i)
+	}
+	return all
+}
+
 // Check finds fields that stand twice and, where there are any fields, names in key and version that are none of them.
 func (f Fields) Check(key []string, version string) (faults []Fault) {
 	if len(f) == 0 {

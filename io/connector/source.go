@@ -16,6 +16,8 @@ type Need struct {
 	Run      string
 	Floor    int64     // the highest Run.Floor of the sinks: versions up to here may be of an earlier attempt at the run
 	Started  time.Time // of the run; zero: not known
+	At       string    // the path of the source's settings in the job file
+	Again    bool      // it is read again and again: what comes later is not lost
 }
 
 // Page is the number of rows of the largest page of a source that would like some.

@@ -24,6 +24,7 @@ type SourceConfig struct {
 	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. Default: for Parquet the file's own types, for JSON lines guessed from the first 1000 lines (text, bigint, double, boolean, list<>, map<text,> and udt<>)."`
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: that in _meta, else the time at which the file was last changed."`
+	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter, and Parquet that has some in its first 1000 rows is refused. Read as bigint such a field of Parquet keeps what it has, in the unit of the file."`
 	MaxLine       connector.Bytes  `json:"max_line,omitempty" jsonschema_description:"A longer line is a dead letter. Default: 16MiB."`
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -95,6 +96,10 @@ func misfit(v *record.Value, t record.Type) error {
 	case record.Date:
 		if n := v.Int(); n < math.MinInt32 || n > math.MaxInt32 {
 			return fmt.Errorf("day %d is beyond the dates of Parquet", n)
+		}
+	case record.Time:
+		if n := v.Int(); n < 0 || n >= int64(24*time.Hour) {
+			return fmt.Errorf("%s is beyond the times of Parquet, which are of a day", v.Text(t))
 		}
 	case record.Tuple, record.UDT:
 		if len(elems) > len(t.Elems) {

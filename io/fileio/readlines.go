@@ -84,7 +84,8 @@ func (p *pager) parse(r *record.Record, text string) (code string, err error) {
 		case i >= 0 && r.Values[i].Kind() != record.Unset:
 			return &fieldError{"files.field_twice", fmt.Errorf("field %q stands twice", name)}
 		case i >= 0:
-			r.Values[i], err = record.FromJSON(p.schema.Fields[i].Type, value)
+			r.Values[i], err = p.readings[i].FromJSON(p.schema.Fields[i].Type, value)
+			err = finer(err)
 		case name == metaField:
 			err = readMeta(r, value)
 		case !p.c.IgnoreUnknown:

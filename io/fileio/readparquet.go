@@ -2,7 +2,9 @@ package fileio
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -28,7 +30,6 @@ func openParquet(path string) (*parquetReader, error) {
 	if err != nil {
 		return nil, readError(path, err)
 	}
-	const batchRows = 512
 	r, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
 	if err == nil {
 		var schema *arrow.Schema
@@ -55,11 +56,56 @@ func parquetFields(path string) ([]record.Field, error) {
 		t, err := columns.Type(column.Type)
 		if err != nil {
 			return nil, fail.Job("files.parquet_type", "column %s of %s: %w", column.Name, path, err).
-				WithFix("name the fields to read in fields, and set ignore_unknown")
+				WithFix("leave it out: name the other fields and their types in fields, and set ignore_unknown: true")
 		}
 		fields = append(fields, record.Field{Name: column.Name, Type: t})
 	}
 	return fields, nil
+}
+
+// checkFiner reads the beginning of a file for timestamps that have parts of a millisecond, so that they are told
+// before the run begins.
+func (s *Source) checkFiner(ctx context.Context, path string, schema *record.Schema) error {
+	r, err := openParquet(path)
+	if err != nil {
+		return err
+	}
+	defer r.file.Close()
+	readings := connector.Readings(schema, s.c.Version, s.c.CutTimestamps)
+	for rows, group := 0, 0; rows < inferLines && group < r.file.NumRowGroups(); group++ {
+		g, err := r.rowGroup(ctx, group, func(column string) bool {
+			i := schema.Index(column)
+			return i >= 0 && holds(schema.Fields[i].Type, record.Timestamp)
+		})
+		if err != nil {
+			return readError(path, err)
+		}
+		for g.next() && rows < inferLines {
+			for name, column := range g.columns() {
+				at := schema.Index(name)
+				for i := range int(g.rows) {
+					if g.bad != nil {
+						break
+					}
+					_, err := value(column, i, schema.Fields[at].Type, readings[at])
+					if errors.Is(err, record.ErrFiner) {
+						row := g.first + int64(i)
+						g.release()
+						return fail.Job("files.finer", "field %s of %s, in row %d: %w", name, path, row, err).
+							WithFix(finerFix)
+					}
+				}
+			}
+			rows += int(g.rows)
+		}
+		g.release()
+	}
+	return nil
+}
+
+// holds tells whether values of a type are of a kind, or hold such.
+func holds(t record.Type, k record.Kind) bool {
+	return t.Kind == k || slices.ContainsFunc(t.Elems, func(e record.Type) bool { return holds(e, k) })
 }
 
 // planParquet gives a split for each row group.
@@ -123,21 +169,26 @@ func (p *pager) readParquet(ctx context.Context, start, end int64) error {
 
 // readRowGroup reads of the row group that begins with row first the rows after start up to end.
 func (p *pager) readRowGroup(ctx context.Context, r *parquetReader, group int, first, start, end int64) error {
-	batches, err := r.arrow.GetRecordReader(ctx, nil, []int{group})
+	g, err := r.rowGroup(ctx, group, func(column string) bool {
+		return column == metaField || p.schema.Index(column) >= 0
+	})
 	if err != nil {
 		return readError(p.split.Partition, err)
 	}
-	defer batches.Release()
-	for batches.Next() {
-		batch := batches.RecordBatch()
-		cells := p.columns(batch)
-		for i := range int(batch.NumRows()) {
-			row := first + int64(i)
+	defer g.release()
+	for first+g.first+g.rows <= end && g.next() {
+		cells := p.columns(g)
+		for i := range g.rows {
+			row := first + g.first + i
 			if row <= start || row > end {
 				continue
 			}
 			p.at = row
-			p.row(cells, i)
+			if g.bad != nil {
+				p.dead("files.wrong_type", nil, fmt.Errorf("row %d of %s: %w", row, p.split.Partition, g.bad))
+			} else {
+				p.row(cells, int(i))
+			}
 			if !p.full() {
 				continue
 			}
@@ -145,22 +196,21 @@ func (p *pager) readRowGroup(ctx context.Context, r *parquetReader, group int, f
 				return err
 			}
 		}
-		first += batch.NumRows()
 	}
-	if err := batches.Err(); err != nil {
-		return readError(p.split.Partition, err)
+	if g.err != nil {
+		return readError(p.split.Partition, g.err)
 	}
 	return nil
 }
 
 // columns are those of the schema's fields, in its order, and last that of _meta; nil where the file lacks one.
-func (p *pager) columns(batch arrow.RecordBatch) []arrow.Array {
+func (p *pager) columns(g *rowGroup) []arrow.Array {
 	cells := make([]arrow.Array, len(p.schema.Fields)+1)
-	for i, column := range batch.Schema().Fields() {
-		if place := p.schema.Index(column.Name); place >= 0 {
-			cells[place] = batch.Column(i)
-		} else if column.Name == metaField {
-			cells[len(p.schema.Fields)] = batch.Column(i)
+	for name, column := range g.columns() {
+		if place := p.schema.Index(name); place >= 0 {
+			cells[place] = column
+		} else if name == metaField {
+			cells[len(p.schema.Fields)] = column
 		}
 	}
 	return cells
@@ -174,8 +224,8 @@ func (p *pager) row(cells []arrow.Array, row int) {
 		if cells[i] == nil {
 			continue
 		}
-		if r.Values[i], err = columns.Value(cells[i], row, p.schema.Fields[i].Type); err != nil {
-			err = fmt.Errorf("field %q: %w", p.schema.Fields[i].Name, err)
+		if r.Values[i], err = value(cells[i], row, p.schema.Fields[i].Type, p.readings[i]); err != nil {
+			err = finer(fmt.Errorf("field %q: %w", p.schema.Fields[i].Name, err))
 			break
 		}
 	}
@@ -192,6 +242,17 @@ func (p *pager) row(cells []arrow.Array, row int) {
 	p.page.Records = append(p.page.Records, r)
 	p.page.Bytes += int64(r.Size())
 }
+
+// finer adds what to do about parts of a millisecond.
+func finer(err error) error {
+	if errors.Is(err, record.ErrFiner) {
+		return fmt.Errorf("%w; %s", err, finerFix)
+	}
+	return err
+}
+
+const finerFix = "set cut_timestamps: true, or name the fields and their types in fields, this one as bigint, " +
+	"which then counts in the file's unit since 1970 (as text in JSON lines)"
 
 func readMetaColumn(r *record.Record, meta *array.Struct, row int) error {
 	for i, f := range meta.DataType().(*arrow.StructType).Fields() {

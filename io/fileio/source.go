@@ -69,7 +69,7 @@ func readError(path string, err error) error {
 }
 
 // Schema implements connector.Source.
-func (s *Source) Schema(context.Context) (*record.Schema, error) {
+func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.schema != nil {
@@ -97,6 +97,11 @@ func (s *Source) Schema(context.Context) (*record.Schema, error) {
 	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
 		return nil, fail.Job("files.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
 			WithFix("name such a field in version, and its type in fields")
+	}
+	if s.c.isParquet(paths[0]) {
+		if err := s.checkFiner(ctx, paths[0], schema); err != nil {
+			return nil, err
+		}
 	}
 	s.schema = schema
 	return schema, nil
@@ -251,7 +256,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return readError(split.Partition, err)
 	}
-	p := &pager{c: s.c, rows: s.pageRows, schema: schema, split: split, name: split.String(), modified: info.ModTime().UnixMicro(), give: give}
+	p := &pager{c: s.c, rows: s.pageRows, schema: schema, split: split, name: split.String(), give: give,
+		readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps), modified: info.ModTime().UnixMicro()}
 	if s.c.isParquet(split.Partition) {
 		return p.readParquet(ctx, start, end)
 	}
@@ -267,7 +273,8 @@ type pager struct {
 	c        SourceConfig
 	rows     int // of a full page
 	schema   *record.Schema
-	split    connector.Split // Start moves on with each page
+	readings []record.Reading // of the fields
+	split    connector.Split  // Start moves on with each page
 	name     string
 	modified int64 // microseconds since 1970
 	give     func(connector.Page) error

@@ -298,3 +298,16 @@ func TestConfig(t *testing.T) {
 		}
 	}
 }
+
+// No value at the edge of its kind comes back as another one, as JSON or as Parquet.
+func TestEdges(t *testing.T) {
+	for _, format := range []string{"jsonl", "parquet"} {
+		t.Run(format, func(t *testing.T) {
+			folder := t.TempDir()
+			iotest.TestEdges(t, NewSink(SinkConfig{Path: folder, Format: format}), func() connector.Source {
+				schema := iotest.Edges()[0].Schema
+				return parquetSource(filepath.Join(folder, "*"), func(c *SourceConfig) { c.Fields = schema.Fields })
+			})
+		})
+	}
+}

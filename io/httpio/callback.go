@@ -43,10 +43,10 @@ const clocks = 5 * time.Minute
 func newCallbacks(c *Completion, run connector.Run) *callbacks {
 	kafka := c.Topic.Kafka
 	if kafka.From == nil {
-		began := run.Started.Add(-clocks)
+		began := connector.Time{Time: run.Started.Add(-clocks)}
 		kafka.From = &kafkaio.From{Time: &began}
 	}
-	return follow(c, kafkaio.NewSource(kafka, connector.Need{Run: run.ID}), time.Second, 30*time.Second)
+	return follow(c, kafkaio.NewSource(kafka, connector.Need{Run: run.ID, Again: true}), time.Second, 30*time.Second)
 }
 
 func follow(c *Completion, source connector.Source, every, missed time.Duration) *callbacks {

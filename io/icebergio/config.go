@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/apache/iceberg-go"
 
@@ -41,13 +40,14 @@ type SourceConfig struct {
 	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. Default: all columns, with the types that their docs name, as the sink writes them, else those of the table."`
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out columns that fields does not name. Default: false, such a column is an error."`
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the column _version, which then is no field, else the snapshot's time."`
+	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter. Read as bigint such a column keeps its microseconds since 1970."`
 }
 
 // SnapshotConfig names a snapshot by one of these.
 type SnapshotConfig struct {
-	ID   int64      `json:"id,omitempty" jsonschema_description:"Its id."`
-	Time *time.Time `json:"time,omitempty" jsonschema_description:"The snapshot that was the current one at this time, such as 2026-05-01T12:00:00Z."`
-	Ref  string     `json:"ref,omitempty" jsonschema_description:"A branch or tag."`
+	ID   int64           `json:"id,omitempty" jsonschema_description:"Its id."`
+	Time *connector.Time `json:"time,omitempty" jsonschema_description:"The snapshot that was the current one at this time, such as 2026-05-01T12:00:00Z."`
+	Ref  string          `json:"ref,omitempty" jsonschema_description:"A branch or tag."`
 }
 
 // CatalogConfig is one kind of catalog.

@@ -58,17 +58,36 @@ func parsePartition(text string) (partition, error) {
 	return p, nil
 }
 
-// name is what Iceberg's own writers call the part.
+// name is what Iceberg's own writers call the part, as far as manifests, which are Avro, take it: a column may have any
+// name, a part of the partition only one of letters, digits and _.
 func (p partition) name() string {
+	column := avroName(p.column)
 	switch p.transform.(type) {
 	case iceberg.IdentityTransform:
-		return p.column
+		return column
 	case iceberg.BucketTransform:
-		return p.column + "_bucket"
+		return column + "_bucket"
 	case iceberg.TruncateTransform:
-		return p.column + "_trunc"
+		return column + "_trunc"
 	}
-	return p.column + "_" + p.transform.String()
+	return column + "_" + p.transform.String()
+}
+
+// avroName writes what no name of Avro holds as Iceberg does: _x and the code point, and a digit in front with a _
+// before it.
+func avroName(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		switch {
+		case r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || i > 0 && r >= '0' && r <= '9':
+			b.WriteRune(r)
+		case r >= '0' && r <= '9':
+			b.WriteString("_" + string(r))
+		default:
+			fmt.Fprintf(&b, "_x%X", r)
+		}
+	}
+	return b.String()
 }
 
 // String is the part as the job file writes it.
@@ -92,7 +111,7 @@ func newSpec(parts []string, schema *iceberg.Schema) (*iceberg.PartitionSpec, er
 		if err == nil {
 			if f, ok := schema.FindFieldByName(p.column); !ok {
 				err = fmt.Errorf("%q: there is no such column; there are %s", text, strings.Join(columnNames(schema), ", "))
-			} else if !p.transform.CanTransform(f.Type) {
+			} else if !partitions(p.transform, f.Type) {
 				err = fmt.Errorf("%q: a column of type %s cannot be partitioned like this", text, f.Type)
 			}
 		}
@@ -108,6 +127,16 @@ func newSpec(parts []string, schema *iceberg.Schema) (*iceberg.PartitionSpec, er
 	return &spec, nil
 }
 
+// partitions tells whether a column can be partitioned like this. By floats it cannot, whatever a transform says: what
+// is equal differs in bits.
+func partitions(t iceberg.Transform, column iceberg.Type) bool {
+	switch column.(type) {
+	case iceberg.Float32Type, iceberg.Float64Type:
+		return false
+	}
+	return t.CanTransform(column)
+}
+
 // specParts are the parts of a table's spec, or what is wrong with it.
 func specParts(spec iceberg.PartitionSpec, schema *iceberg.Schema) (parts []partition, problems []string) {
 	for _, f := range spec.Fields() {
@@ -119,6 +148,10 @@ func specParts(spec iceberg.PartitionSpec, schema *iceberg.Schema) (parts []part
 			// Trap: iceberg-go's SQL catalog lets the column be dropped, and then no file of the table can be written.
 			problems = append(problems, fmt.Sprintf("it is partitioned by a column (field %d, %s) that has been dropped; replace the partition field", f.SourceID(), f.Name))
 			continue
+		}
+		if avroName(f.Name) != f.Name {
+			problems = append(problems, fmt.Sprintf("its partition field %s has a name that manifests cannot "+
+				"hold; rename it (ALTER TABLE ... REPLACE PARTITION FIELD ... AS %s)", f.Name, avroName(f.Name)))
 		}
 		parts = append(parts, partition{column: column, transform: f.Transform})
 	}

@@ -87,6 +87,9 @@ func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Sc
 		return err
 	}
 	spec, err := newSpec(s.config.Partition, wanted)
+	if err == nil {
+		err = s.foresee(wanted, spec, schema, run)
+	}
 	if err != nil || dry {
 		return err
 	}
@@ -115,8 +118,7 @@ func (s *Sink) check(ctx context.Context, run connector.Run, schema *record.Sche
 		return err
 	}
 	if location := plainPath(t.Location()); !plainLocation(location) {
-		return fail.Job("iceberg.location", "table %s lies at %s, which holds characters that URLs escape and readers take differently", s.config.Table, location).
-			WithFix("make a table at a location of letters, digits and any of / . _ -")
+		return badLocation(s.config.Table, location)
 	}
 	// A catalog may answer although the store of the files does not.
 	files, err := t.FS(ctx)
@@ -128,6 +130,30 @@ func (s *Sink) check(ctx context.Context, run connector.Run, schema *record.Sche
 	}
 	return classify(err, "reading the metadata of table "+s.config.Table)
 }
+
+// foresee tells what would be wrong with a table that is not there yet.
+func (s *Sink) foresee(wanted *iceberg.Schema, spec *iceberg.PartitionSpec, schema *record.Schema,
+	run connector.Run) error {
+	location := strings.Join(append([]string{plainPath(s.config.Catalog.Warehouse)}, s.ident...), "/")
+	if s.config.Catalog.REST == "" && !plainLocation(location) {
+		return badLocation(s.config.Table, location)
+	}
+	meta, err := table.NewMetadata(wanted, spec, table.UnsortedSortOrder, location, newProperties)
+	if err != nil {
+		return fail.Job("iceberg.table", "table %s cannot be made: %w", s.config.Table, err).
+			WithFix("rename fields by a transform, or change partition")
+	}
+	_, err = newLayout(table.New(s.ident, meta, "", nil, nil), schema, s.config, run)
+	return err
+}
+
+func badLocation(name, location string) error {
+	return fail.Job("iceberg.location", "table %s lies at %s, which holds characters that URLs escape and readers "+
+		"take differently", name, location).
+		WithFix("make a table at a location of letters, digits and any of / . _ -")
+}
+
+var newProperties = iceberg.Properties{table.PropertyFormatVersion: "2"}
 
 // create makes the catalog, the namespace and the table, as far as they are not there.
 func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
@@ -148,7 +174,7 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 	if err != nil && !errors.Is(err, catalog.ErrNamespaceAlreadyExists) {
 		return classify(err, doing)
 	}
-	_, err = c.CreateTable(ctx, s.ident, schema, catalog.WithPartitionSpec(spec), catalog.WithProperties(iceberg.Properties{table.PropertyFormatVersion: "2"}))
+	_, err = c.CreateTable(ctx, s.ident, schema, catalog.WithPartitionSpec(spec), catalog.WithProperties(newProperties))
 	if errors.Is(err, catalog.ErrTableAlreadyExists) {
 		return nil
 	}

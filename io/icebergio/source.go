@@ -63,6 +63,8 @@ type columnPlan struct {
 	schema  *record.Schema
 	fields  map[int]int // id of a column → place of the field
 	version int         // id of the column that holds the version and is no field; 0: none
+
+	readings []record.Reading // of the fields
 }
 
 // NewSource gives a source of valid settings. Iceberg holds no write times of cells.
@@ -191,6 +193,7 @@ func (s *Source) newColumnPlan(found *iceberg.Schema) (*columnPlan, error) {
 		return nil, fail.Job("iceberg.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
 			WithFix("name such a field in version")
 	}
+	p.readings = connector.Readings(p.schema, s.c.Version, s.c.CutTimestamps)
 	for _, f := range found.Fields() {
 		i := p.schema.Index(f.Name)
 		switch {
@@ -481,7 +484,10 @@ func (p *pager) fill(r *record.Record, fields []arrow.Array, version arrow.Array
 		if fields[j] == nil {
 			continue
 		}
-		if r.Values[j], err = columns.Value(fields[j], i, f.Type); err != nil {
+		if r.Values[j], err = columns.Value(fields[j], i, f.Type, p.plan.readings[j]); errors.Is(err, record.ErrFiner) {
+			return unfit("wrong_type", "field %q: %w; set cut_timestamps: true, or name the fields in fields, "+
+				"this one as bigint of microseconds", f.Name, err)
+		} else if err != nil {
 			return unfit("wrong_type", "field %q: %w", f.Name, err)
 		}
 	}
@@ -497,7 +503,7 @@ func (p *pager) fill(r *record.Record, fields []arrow.Array, version arrow.Array
 	case j >= 0:
 		r.Version = connector.Version(r.Values[j])
 	case version != nil && version.IsValid(i):
-		v, err := columns.Value(version, i, record.Of(record.BigInt))
+		v, err := columns.Value(version, i, record.Of(record.BigInt), record.Reading{})
 		if err != nil {
 			return unfit("wrong_type", "column %s: %w", defaultVersionColumn, err)
 		}

@@ -347,7 +347,8 @@ func TestSnapshots(t *testing.T) {
 	put(t, sink, simple(schema, "b", 2, "y"))
 
 	at := time.UnixMilli(first.TimestampMs)
-	for _, snapshot := range []*SnapshotConfig{{ID: first.SnapshotID}, {Time: &at}, {Ref: "before"}, nil, {Ref: "main"}} {
+	for _, snapshot := range []*SnapshotConfig{{ID: first.SnapshotID}, {Time: &connector.Time{Time: at}},
+		{Ref: "before"}, nil, {Ref: "main"}} {
 		c := source(c)
 		c.Snapshot = snapshot
 		want := []string{"1"}
@@ -373,7 +374,7 @@ func TestSnapshots(t *testing.T) {
 	}
 	none := source(c)
 	long := at.AddDate(-1, 0, 0)
-	for _, none.Snapshot = range []*SnapshotConfig{{ID: 7}, {Time: &long}, {Ref: "none"}} {
+	for _, none.Snapshot = range []*SnapshotConfig{{ID: 7}, {Time: &connector.Time{Time: long}}, {Ref: "none"}} {
 		_, err := newSource(t, none).Schema(t.Context())
 		wantError(t, err, "iceberg.no_snapshot", "check snapshot")
 	}
@@ -446,7 +447,18 @@ func TestTablesOfOthers(t *testing.T) {
 			t.Errorf("%+v, want %s", l, code)
 		}
 	}
+	if !strings.Contains(dead[0].Message, "cut_timestamps") {
+		t.Errorf("%q does not say what to do", dead[0].Message)
+	}
+	s.CutTimestamps = true // but never the version
+	if got, dead = read(t, newSource(t, s), connector.PlanOptions{}); len(got) != 1 || len(dead) != 3 {
+		t.Errorf("%d records and %d dead letters", len(got), len(dead))
+	}
 	s.Version = ""
+	if got, dead = read(t, newSource(t, s), connector.PlanOptions{}); len(got) != 3 || len(dead) != 1 ||
+		!strings.Contains(iotest.JSON(got[1]), `"at":"2024-01-02T03:04:05.678Z"`) {
+		t.Errorf("%d records and %d dead letters", len(got), len(dead))
+	}
 	s.Fields = connector.Fields{{Name: "id", Type: record.Of(record.Int)}, {Name: "at", Type: record.Of(record.BigInt)}}
 	_, err = newSource(t, s).Schema(t.Context())
 	wantError(t, err, "iceberg.unknown_column", "day")
@@ -612,7 +624,8 @@ func TestSourceConfig(t *testing.T) {
 		want   []string
 	}{
 		{SourceConfig{Catalog: good, Table: "a.b"}, nil},
-		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"}, Snapshot: &SnapshotConfig{Time: &now}}, nil},
+		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"},
+			Snapshot: &SnapshotConfig{Time: &connector.Time{Time: now}}}, nil},
 		{SourceConfig{Table: "b", Snapshot: &SnapshotConfig{}, IgnoreUnknown: true, S3: &S3Config{AccessKey: "env:A"}}, []string{"catalog", "table", "s3", "snapshot", "ignore_unknown"}},
 		{SourceConfig{Catalog: good, Table: "a.b", Snapshot: &SnapshotConfig{ID: 1, Ref: "x"}, Key: []string{"x"}, Version: "v",
 			Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}}, []string{"snapshot", "key[0]", "version"}},
@@ -625,4 +638,11 @@ func TestSourceConfig(t *testing.T) {
 			t.Errorf("%+v: %s", c.config, d)
 		}
 	}
+}
+
+// No value at the edge of its kind comes back as another one.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	c := local(t)
+	iotest.TestEdges(t, newSink(t, c), func() connector.Source { return newSource(t, source(c)) })
 }

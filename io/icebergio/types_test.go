@@ -83,9 +83,11 @@ func TestTypes(t *testing.T) {
 		{"uuid", []record.Value{number("uuid", "f81d4fae-7dec-41d0-a765-00a0c91e6bf6")}},
 		{"timeuuid", []record.Value{number("timeuuid", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6")}},
 		{"inet", []record.Value{number("inet", "192.0.2.1"), number("inet", "2001:db8::1")}},
-		{"timestamp", []record.Value{number("timestamp", "2024-02-29T23:59:59.999Z"), number("timestamp", "-1"), number("timestamp", "-62135596800000")}},
+		{"timestamp", []record.Value{number("timestamp", "2024-02-29T23:59:59.999Z"), number("timestamp",
+			"1969-12-31T23:59:59.999Z"), number("timestamp", "0001-01-01")}},
 		{"date", []record.Value{number("date", "2024-02-29"), number("date", "1969-12-31")}},
-		{"time", []record.Value{number("time", "23:59:59.999999999"), number("time", "00:00:00")}},
+		{"time", []record.Value{number("time", "23:59:59.999999999"), number("time", "00:00:00"), number("time",
+			"86400000000001ns")}},
 		{"duration", []record.Value{number("duration", "1mo2d3ns"), number("duration", "-5h")}},
 		{"list<text>", []record.Value{list(text("b"), text("a"), text("b"), text("")), list(), null}},
 		{"set<int>", []record.Value{set(number("int", "1"), number("int", "2")), set()}},
@@ -93,7 +95,8 @@ func TestTypes(t *testing.T) {
 		{"map<text, bigint>", []record.Value{mapped(text("b"), number("bigint", "2"), text("a"), null), mapped(), null}},
 		{"map<timeuuid, frozen<list<decimal>>>", []record.Value{
 			mapped(number("timeuuid", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"), list(number("decimal", "1.50"), number("decimal", "-2")))}},
-		{"tuple<text, int, timestamp>", []record.Value{tuple(text("x"), null, number("timestamp", "0")), tuple(text("short"))}},
+		{"tuple<text, int, timestamp>", []record.Value{tuple(text("x"), null, number("timestamp", "1970-01-01")),
+			tuple(text("short"))}},
 		{"udt<name:text,tags:set<text>,at:tuple<int,int>>", []record.Value{
 			udt(text("n"), set(text("t")), tuple(number("int", "1"), number("int", "2"))), udt(null, null, null), null}},
 	}

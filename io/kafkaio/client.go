@@ -150,7 +150,8 @@ func classify(err error, topic string) error {
 		return fatal("kafka.certificate", "Kafka's certificate does not stand the check", "set ca or server_name in tls")
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return fatal("kafka.denied", "Kafka denies the access"+of,
-			"allow the user DESCRIBE on the topic; to read also READ; to write also WRITE, IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
+			"allow the user DESCRIBE on the topic; to read also READ; to write also WRITE and DESCRIBE_CONFIGS, "+
+				"IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
 	case errors.Is(err, sarama.ErrInvalidTopic):
 		return fail.New(fail.Permanent, "kafka.topic_name", "%q is no name of a topic: letters, digits, . _ and -, at most 249", topic)
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge):
@@ -299,48 +300,71 @@ func (p *producer) close() {
 
 var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 
-// describe finds the largest message of a topic; found is false where there is no such topic.
-func describe(client sarama.Client, name string) (limit int, found bool, err error) {
+// The settings of a topic that matter to who writes it.
+const (
+	maxMessage    = "max.message.bytes"
+	cleanupPolicy = "cleanup.policy"
+	compacted     = "compact" // within the policy
+)
+
+// description is what Kafka tells of a topic.
+type description struct {
+	found  bool   // there is such a topic
+	limit  int    // bytes of its largest message
+	policy string // "delete", "compact" or both; "": this user may not ask
+}
+
+func describe(client sarama.Client, name string) (d description, err error) {
 	if !topicName.MatchString(name) || strings.Trim(name, ".") == "" {
-		return 0, false, classify(sarama.ErrInvalidTopic, name)
+		return d, classify(sarama.ErrInvalidTopic, name)
 	}
 	err = client.RefreshMetadata(name)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		return 0, false, nil
+		return d, nil
 	}
 	if err != nil {
-		return 0, false, classify(err, name)
+		return d, classify(err, name)
 	}
 	const byDefault = 1_000_000 // a little less than Kafka's own
+	d.found, d.limit = true, byDefault
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {
-		return 0, false, classify(err, name)
+		return d, classify(err, name)
 	}
-	entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: name, ConfigNames: []string{"max.message.bytes"}})
-	if err != nil || len(entries) != 1 {
-		return byDefault, true, nil // not every user may ask
+	entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: name,
+		ConfigNames: []string{maxMessage, cleanupPolicy}})
+	switch {
+	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed):
+		return d, nil // not every user may ask
+	case err != nil:
+		return d, classify(err, name)
 	}
-	limit, err = strconv.Atoi(entries[0].Value)
-	if err != nil || limit <= 0 {
-		limit = byDefault
+	for _, e := range entries {
+		switch e.Name {
+		case maxMessage:
+			if limit, err := strconv.Atoi(e.Value); err == nil && limit > 0 {
+				d.limit = min(limit, int(sarama.MaxRequestSize)-1<<20)
+			}
+		case cleanupPolicy:
+			d.policy = e.Value
+		}
 	}
-	return min(limit, int(sarama.MaxRequestSize)-1<<20), true, nil
+	return d, nil
 }
 
 // await describes a topic that was just created, as soon as the brokers know it and its leaders.
-func await(ctx context.Context, client sarama.Client, name string) (limit int, err error) {
+func await(ctx context.Context, client sarama.Client, name string) (d description, err error) {
 	for tries := 0; tries < 100; tries++ {
-		var found bool
-		if limit, found, err = describe(client, name); found || (err != nil && fail.ClassOf(err) != fail.Transient) {
-			return limit, err
+		if d, err = describe(client, name); err == nil && d.found || err != nil && fail.ClassOf(err) != fail.Transient {
+			return d, err
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return d, context.Cause(ctx)
 		}
 	}
-	return 0, fail.New(fail.Transient, "kafka.new_topic", "the new topic %s is not known to all brokers yet", name)
+	return d, fail.New(fail.Transient, "kafka.new_topic", "the new topic %s is not known to all brokers yet", name)
 }
 
 func create(client sarama.Client, name string, c *Create) error {
@@ -352,7 +376,7 @@ func create(client sarama.Client, name string, c *Create) error {
 	if detail.ReplicationFactor == 0 {
 		detail.ReplicationFactor = -1
 	}
-	for key, value := range c.Config {
+	for key, value := range c.settings() {
 		detail.ConfigEntries[key] = &value
 	}
 	err = admin.CreateTopic(name, detail, false)

@@ -1,9 +1,9 @@
 package kafkaio
 
 import (
+	"maps"
 	"net"
 	"strings"
-	"time"
 
 	"reprise/io/connector"
 )
@@ -20,6 +20,8 @@ type SinkConfig struct {
 	Create   *Create        `json:"create,omitempty" jsonschema_description:"Create a topic that is missing. Default: a missing topic is an error."`
 	SASL     *SASL          `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
 	TLS      *connector.TLS `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+
+	SoleWriter bool `json:"sole_writer,omitempty" jsonschema_description:"Lets the topic be compacted (cleanup.policy=compact). It says that nobody else, no other run and no redrive beside this one, writes the topic until the run has ended, and that nothing in it is newer than the source: Kafka keeps the message of a key that comes last, whichever its version. Only for jobs that write each key once. Default: false, a compacted topic is refused, also one of which this user may not see whether it is (DESCRIBE_CONFIGS)."`
 }
 
 // SourceConfig are the settings of a topic that is read.
@@ -32,15 +34,17 @@ type SourceConfig struct {
 	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. JSON needs them. Default for Avro: those of the latest schema of the registry's subject."`
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the message's header version, else its time."`
+	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter."`
 	From          *From            `json:"from,omitempty" jsonschema_description:"Where to begin. Default: the first message that is there."`
+	OnOpen        string           `json:"on_open_transaction,omitempty" jsonschema:"enum=wait,enum=stop,enum=leave" jsonschema_description:"What to do about messages behind a transaction that is open when the run is planned, which cannot be read until it ends: wait for it (default), at most 15 minutes, the longest that brokers let one be open unless told otherwise, then stop; stop at once; or leave them and what the transaction writes, with a warning that says how many."`
 	SASL          *SASL            `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
 	TLS           *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
 }
 
 // From is where reading begins.
 type From struct {
-	Offset int64      `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
-	Time   *time.Time `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
+	Offset int64           `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
+	Time   *connector.Time `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
 }
 
 // Registry are the settings of a schema registry with Confluent's interface.
@@ -67,6 +71,13 @@ type Create struct {
 	Config      map[string]string `json:"config,omitempty" jsonschema_description:"Settings of the topic, such as {cleanup.policy: compact}."`
 }
 
+// settings are those of the topic. It is never compacted but by name, whatever the broker's default is.
+func (c *Create) settings() map[string]string {
+	all := map[string]string{cleanupPolicy: "delete"}
+	maps.Copy(all, c.Config)
+	return all
+}
+
 // SASL is a login.
 type SASL struct {
 	Mechanism string           `json:"mechanism" jsonschema:"required,enum=plain,enum=scram-sha-256,enum=scram-sha-512" jsonschema_description:"plain, scram-sha-256 or scram-sha-512."`
@@ -75,6 +86,12 @@ type SASL struct {
 }
 
 const formatAvro = "avro"
+
+// What on_open_transaction may be; wait is the default.
+const (
+	openStop  = "stop"
+	openLeave = "leave"
+)
 
 // Validate finds what the schema of the settings cannot say.
 func (c SinkConfig) Validate() (faults []connector.Fault) {
@@ -86,6 +103,10 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 		if _, err := connector.ParseTemplate(text, nil); err != nil {
 			faults = append(faults, connector.Faultf(path, "%v", err))
 		}
+	}
+	if c.SoleWriter && c.Batch.InFlight > 1 {
+		faults = append(faults, connector.Faultf("batch.in_flight",
+			"with more than 1 an older message of a key may come last, and a compacted topic keeps that; leave it out"))
 	}
 	return append(faults, validateFormat(c.Format, c.Registry)...)
 }

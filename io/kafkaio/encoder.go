@@ -1,6 +1,7 @@
 package kafkaio
 
 import (
+	"strings"
 	"sync/atomic"
 
 	"github.com/IBM/sarama"
@@ -31,6 +32,12 @@ func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder,
 	}
 	if e.key, err = connector.ParseTemplate(s.c.keyTemplate(), schema); err != nil {
 		return nil, fail.Job("kafka.key", "key: %w", err)
+	}
+	own := "{" + strings.Join(schema.KeyNames(), ",") + "}" // of a key of one field
+	if key := s.c.keyTemplate(); s.c.SoleWriter && key != "{key}" && key != own {
+		return nil, fail.Job("kafka.key", "the key %s may be that of several records, of which a compacted topic "+
+			"keeps the last, whichever its version", s.c.Key).
+			WithFix("leave key out, so that it is the record's")
 	}
 	if e.topic.Fixed() {
 		text, err := e.topic.Append(nil, nil)

@@ -256,11 +256,13 @@ func (s *Source) partitions(ctx context.Context) (partitions []int32, err error)
 	return partitions, err
 }
 
-// offset is that of the first message at or after a time, in milliseconds since 1970, or with sarama.OffsetNewest that behind the last one
-// whose transaction has ended; -1: there is none.
-func (s *Source) offset(ctx context.Context, partition int32, at int64) (offset int64, err error) {
+// offset is that of the first message at or after a time, in milliseconds since 1970, or with sarama.OffsetNewest that
+// behind the last one, with sarama.ReadCommitted the last one whose transaction has ended, as those before it have; -1:
+// there is none.
+func (s *Source) offset(ctx context.Context, partition int32, at int64,
+	isolation sarama.IsolationLevel) (offset int64, err error) {
 	request := sarama.NewOffsetRequest(sarama.V2_8_0_0)
-	request.IsolationLevel = sarama.ReadCommitted
+	request.IsolationLevel = isolation
 	request.AddBlock(s.c.Topic, partition, at, 1)
 	err = s.request(ctx, partition, func(leader *sarama.Broker) (int, int64, error) {
 		response, err := leader.GetAvailableOffsets(request)

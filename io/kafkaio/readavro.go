@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/twmb/avro"
@@ -25,6 +26,8 @@ type avroReader struct {
 	client        *sr.Client
 	retry         connector.Retry
 	ignoreUnknown bool
+	version       string
+	cut           bool // timestamps
 
 	lookUp sync.Mutex
 	known  sync.Map // id → *writtenAs
@@ -50,7 +53,8 @@ func newAvroReader(c SourceConfig, retry connector.Retry) (*avroReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &avroReader{c: *c.Registry, client: client, retry: retry, ignoreUnknown: c.IgnoreUnknown}, nil
+	return &avroReader{c: *c.Registry, client: client, retry: retry, ignoreUnknown: c.IgnoreUnknown,
+		version: c.Version, cut: c.CutTimestamps}, nil
 }
 
 // get asks the registry.
@@ -171,13 +175,15 @@ func (a *avroReader) prepare(w *writtenAs, s sr.Schema, id int, schema *record.S
 		w.err = unreadable("avro_schema", "schema %d: %w", id, err)
 		return
 	}
+	readings := connector.Readings(schema, a.version, a.cut)
 	places := map[string]int{}
 	for i, f := range schema.Fields {
 		places[avroName(f.Name)] = i
 	}
 	for _, f := range root.Fields {
 		if i, ok := places[f.Name]; ok {
-			w.fields = append(w.fields, writtenField{schema.Fields[i].Name, i, readAvro(&f.Type, schema.Fields[i].Type)})
+			read := readAvro(&f.Type, schema.Fields[i].Type, readings[i])
+			w.fields = append(w.fields, writtenField{schema.Fields[i].Name, i, read})
 			continue
 		}
 		if !a.ignoreUnknown {
@@ -318,14 +324,14 @@ func (in *avroInput) blocks(each func() error) error {
 }
 
 // readAvro reads values of an Avro type as those of a type. What would lose something is an error.
-func readAvro(n *avro.SchemaNode, t record.Type) avroValue {
+func readAvro(n *avro.SchemaNode, t record.Type, how record.Reading) avroValue {
 	switch n.Type {
 	case "null":
 		return func(*avroInput) (record.Value, error) { return record.NullValue, nil }
 	case "union":
 		branches := make([]avroValue, len(n.Branches))
 		for i := range n.Branches {
-			branches[i] = readAvro(&n.Branches[i], t)
+			branches[i] = readAvro(&n.Branches[i], t, how)
 		}
 		return func(in *avroInput) (record.Value, error) {
 			i, err := in.choice(len(branches))
@@ -336,15 +342,15 @@ func readAvro(n *avro.SchemaNode, t record.Type) avroValue {
 		}
 	case "array":
 		if t.Kind == record.List || t.Kind == record.Set || t.Kind == record.Vector {
-			return readArray(readAvro(n.Items, t.Elems[0]), t)
+			return readArray(readAvro(n.Items, t.Elems[0], how), t)
 		}
 	case "map":
 		if t.Kind == record.Map {
-			return readMap(readAvro(n.Values, t.Elems[1]), t)
+			return readMap(readAvro(n.Values, t.Elems[1], how), t, how)
 		}
 	case "record":
 		if t.Kind == record.UDT || t.Kind == record.Tuple {
-			return readParts(n, t)
+			return readParts(n, t, how)
 		}
 	case "boolean":
 		if t.Kind == record.Boolean {
@@ -354,7 +360,7 @@ func readAvro(n *avro.SchemaNode, t record.Type) avroValue {
 			}
 		}
 	case "int", "long":
-		return readInteger(n, t)
+		return readInteger(n, t, how)
 	case "float":
 		return func(in *avroInput) (record.Value, error) {
 			b, err := in.take(4)
@@ -386,7 +392,7 @@ func readAvro(n *avro.SchemaNode, t record.Type) avroValue {
 			if err != nil {
 				return record.Value{}, err
 			}
-			return fromText(s, t)
+			return fromText(s, t, how)
 		}
 	case "enum":
 		return func(in *avroInput) (record.Value, error) {
@@ -394,7 +400,7 @@ func readAvro(n *avro.SchemaNode, t record.Type) avroValue {
 			if err != nil {
 				return record.Value{}, err
 			}
-			return fromText(n.Symbols[i], t)
+			return fromText(n.Symbols[i], t, how)
 		}
 	case "bytes":
 		return func(in *avroInput) (record.Value, error) {
@@ -420,11 +426,11 @@ func notReadable(n *avro.SchemaNode, t record.Type) error {
 	return fmt.Errorf("Avro's %s cannot be read as %s", strings.TrimSpace(n.LogicalType+" "+n.Type), t)
 }
 
-func fromText(s string, t record.Type) (record.Value, error) {
+func fromText(s string, t record.Type, how record.Reading) (record.Value, error) {
 	if !utf8.ValidString(s) {
 		return record.Value{}, errors.New("bytes that are not UTF-8")
 	}
-	return record.ParseText(t, s)
+	return how.ParseText(t, s)
 }
 
 func fromBytes(b string, n *avro.SchemaNode, t record.Type) (record.Value, error) {
@@ -438,7 +444,7 @@ func fromBytes(b string, n *avro.SchemaNode, t record.Type) (record.Value, error
 }
 
 // readInteger reads numbers and what Avro counts by them. Without a logical type a timestamp counts milliseconds and a time nanoseconds.
-func readInteger(n *avro.SchemaNode, t record.Type) avroValue {
+func readInteger(n *avro.SchemaNode, t record.Type, how record.Reading) avroValue {
 	var of func(n int64) (record.Value, error)
 	switch t.Kind {
 	case record.TinyInt, record.SmallInt, record.Int, record.BigInt:
@@ -459,15 +465,27 @@ func readInteger(n *avro.SchemaNode, t record.Type) avroValue {
 		}
 	case record.Time:
 		if nanos, ok := map[string]int64{"time-millis": 1e6, "time-micros": 1e3, "": 1}[n.LogicalType]; ok {
-			of = func(n int64) (record.Value, error) { return record.Number(t.Kind, n*nanos), nil }
+			of = func(n int64) (record.Value, error) {
+				if nanos > 1 && (n < 0 || n >= int64(24*time.Hour)/nanos) {
+					return record.Value{}, fmt.Errorf("%d is no time of day", n)
+				}
+				return record.Number(t.Kind, n*nanos), nil
+			}
 		}
 	case record.Timestamp:
-		if parts, ok := map[string]int64{"timestamp-millis": 1, "timestamp-micros": 1e3, "timestamp-nanos": 1e6, "": 1}[n.LogicalType]; ok {
+		units := map[string]int64{"timestamp-millis": 1, "timestamp-micros": 1e3, "timestamp-nanos": 1e6}
+		if n.LogicalType == "" {
+			of = record.Millis
+		} else if parts, ok := units[n.LogicalType]; ok {
 			of = func(n int64) (record.Value, error) {
-				if n%parts != 0 {
-					return record.Value{}, errors.New("a timestamp holds no parts of a millisecond; read the field as bigint")
+				ms := n / parts
+				switch {
+				case n%parts != 0 && !how.CutTimestamps:
+					return record.Value{}, record.ErrFiner
+				case n%parts < 0:
+					ms--
 				}
-				return record.Number(t.Kind, n/parts), nil
+				return record.Number(t.Kind, ms), nil
 			}
 		}
 	}
@@ -498,7 +516,7 @@ func readArray(elem avroValue, t record.Type) avroValue {
 	}
 }
 
-func readMap(value avroValue, t record.Type) avroValue {
+func readMap(value avroValue, t record.Type, how record.Reading) avroValue {
 	return func(in *avroInput) (record.Value, error) {
 		var elems []record.Value
 		err := in.blocks(func() error {
@@ -506,7 +524,7 @@ func readMap(value avroValue, t record.Type) avroValue {
 			if err != nil {
 				return err
 			}
-			k, err := fromText(text, t.Elems[0])
+			k, err := fromText(text, t.Elems[0], how)
 			if err != nil {
 				return err
 			}
@@ -519,7 +537,7 @@ func readMap(value avroValue, t record.Type) avroValue {
 }
 
 // readParts reads tuples and UDTs; parts that were not written are null.
-func readParts(n *avro.SchemaNode, t record.Type) avroValue {
+func readParts(n *avro.SchemaNode, t record.Type, how record.Reading) avroValue {
 	places := map[string]int{}
 	for i := range t.Elems {
 		places[avroName(partName(t, i))] = i
@@ -527,7 +545,7 @@ func readParts(n *avro.SchemaNode, t record.Type) avroValue {
 	fields := make([]writtenField, len(n.Fields))
 	for i, f := range n.Fields {
 		if place, ok := places[f.Name]; ok {
-			fields[i] = writtenField{f.Name, place, readAvro(&f.Type, t.Elems[place])}
+			fields[i] = writtenField{f.Name, place, readAvro(&f.Type, t.Elems[place], how)}
 		} else {
 			fields[i] = writtenField{f.Name, -1, func(*avroInput) (record.Value, error) {
 				return record.Value{}, errors.New("is no part of " + t.String())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,12 +111,18 @@ func (s *Sink) check(ctx context.Context, e *encoder) error {
 	if e.fixed == "" {
 		return nil
 	}
-	_, found, err := describe(s.client, e.fixed)
+	d, err := describe(s.client, e.fixed)
 	switch {
 	case err != nil:
 		return ofJob(err)
-	case !found && s.c.Create == nil:
+	case !d.found && s.c.Create == nil:
 		return noTopic(e.fixed)
+	case !d.found:
+		d.policy = s.c.Create.settings()[cleanupPolicy]
+	}
+	switch err := s.mayWrite(e.fixed, d); {
+	case err != nil:
+		return err
 	case e.registry != nil:
 		return e.registry.check(ctx, e.fixed)
 	}
@@ -125,6 +132,26 @@ func (s *Sink) check(ctx context.Context, e *encoder) error {
 func noTopic(name string) error {
 	return fail.Job("kafka.no_topic", "there is no topic %s", name).
 		WithFix("create it, or set create: {partitions: N}")
+}
+
+// mayWrite refuses a topic of whose messages Kafka keeps the last for each key, whichever its version.
+func (s *Sink) mayWrite(name string, d description) error {
+	const unless = "or, if nobody else writes it until the run has ended, and nothing in it is newer than the " +
+		"source, set sole_writer: true"
+	switch {
+	case s.c.SoleWriter:
+		return nil
+	case d.policy == "":
+		return fail.Job("kafka.policy_unknown", "this user may not see whether the topic %s is compacted, and in a "+
+			"compacted topic older records of a run take the place of newer messages of others", name).
+			WithFix("allow the user DESCRIBE_CONFIGS on the topic, %s", unless)
+	case strings.Contains(d.policy, compacted):
+		return fail.Job("kafka.compacted", "the topic %s is compacted (%s=%s): of each key Kafka keeps the message "+
+			"that comes last, so that an older record of a run "+
+			"takes the place of a newer message of others", name, cleanupPolicy, d.policy).
+			WithFix("write to a topic with %s=delete, whose readers compare versions, %s", cleanupPolicy, unless)
+	}
+	return nil
 }
 
 // connect gives the client for looking things up. The caller holds lookUp.
@@ -156,19 +183,25 @@ func (s *Sink) topic(ctx context.Context, e *encoder, name string) (*topic, erro
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	size, found, err := describe(s.client, name)
-	if err == nil && !found {
+	d, err := describe(s.client, name)
+	if err == nil && !d.found {
 		if s.c.Create == nil {
 			return nil, noTopic(name)
 		}
-		if err = create(s.client, name, s.c.Create); err == nil {
-			size, err = await(ctx, s.client, name)
+		if err = s.mayWrite(name, description{policy: s.c.Create.settings()[cleanupPolicy]}); err != nil {
+			return nil, err
 		}
+		if err = create(s.client, name, s.c.Create); err == nil {
+			d, err = await(ctx, s.client, name)
+		}
+	}
+	if err == nil {
+		err = s.mayWrite(name, d)
 	}
 	if err != nil {
 		return nil, err
 	}
-	t := &topic{name: name, size: size}
+	t := &topic{name: name, size: d.limit}
 	if e.registry != nil {
 		if t.head, err = e.registry.register(ctx, name); err != nil {
 			return nil, err

@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/IBM/sarama"
@@ -32,6 +34,7 @@ type Source struct {
 	c     SourceConfig
 	need  connector.Need
 	retry connector.Retry
+	wait  time.Duration // for open transactions
 
 	mu     sync.Mutex
 	client sarama.Client
@@ -46,7 +49,7 @@ var _ connector.Source = (*Source)(nil)
 
 // NewSource gives a source of valid settings. Kafka holds no write times of cells.
 func NewSource(c SourceConfig, need connector.Need) *Source {
-	return &Source{c: c, need: need, retry: connector.DefaultRetry}
+	return &Source{c: c, need: need, retry: connector.DefaultRetry, wait: maxOpen}
 }
 
 // Close implements connector.Source.
@@ -147,7 +150,7 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 
 // bounds are the offsets of the first message to be read and behind the last one.
 func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64, err error) {
-	end, err = s.offset(ctx, partition, sarama.OffsetNewest)
+	end, err = s.end(ctx, partition)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -155,7 +158,7 @@ func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64,
 	if s.c.From != nil && s.c.From.Time != nil {
 		at = s.c.From.Time.UnixMilli()
 	}
-	if first, err = s.offset(ctx, partition, at); err != nil {
+	if first, err = s.offset(ctx, partition, at, sarama.ReadCommitted); err != nil {
 		return 0, 0, err
 	}
 	if first < 0 { // all messages are older
@@ -165,6 +168,55 @@ func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64,
 		first = max(first, s.c.From.Offset)
 	}
 	return first, end, nil
+}
+
+// maxOpen is how long a transaction is waited for: Kafka's default for the longest that one may be open
+// (transaction.max.timeout.ms).
+const maxOpen = 15 * time.Minute
+
+// end is the offset behind the last message that is there now. All up to it can be read, but where the settings say
+// that what lies behind an open transaction is left.
+func (s *Source) end(ctx context.Context, partition int32) (int64, error) {
+	end, err := s.offset(ctx, partition, sarama.OffsetNewest, sarama.ReadUncommitted)
+	if err != nil {
+		return 0, err
+	}
+	for began, waited := time.Now(), false; ; {
+		stable, err := s.offset(ctx, partition, sarama.OffsetNewest, sarama.ReadCommitted)
+		if err != nil || stable >= end {
+			return end, err
+		}
+		switch {
+		case s.need.Again:
+			return stable, nil
+		case s.c.OnOpen == openLeave:
+			slog.WarnContext(ctx, "messages are left out: they lie behind a transaction that is open", "topic",
+				s.c.Topic, "partition", partition,
+				"offset", stable, "messages", end-stable)
+			return stable, nil
+		case s.c.OnOpen == openStop || time.Since(began) >= s.wait:
+			return 0, s.open(partition, stable, end)
+		case !waited:
+			waited = true
+			slog.InfoContext(ctx, "waiting for an open transaction to end", "topic", s.c.Topic, "partition",
+				partition, "offset", stable,
+				"messages", end-stable, "longest", s.wait)
+		}
+		select {
+		case <-time.After(min(time.Second, s.wait)):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// open is the error of a transaction that does not end.
+func (s *Source) open(partition int32, from, end int64) error {
+	return fail.Unreachable("kafka.open_transaction", "a transaction on %s is open since offset %d, and the "+
+		"messages from there up to %d, %d at most, cannot be read until it ends",
+		s.name(partition), from, end, end-from).
+		WithFix("let its producer end it, or abort it: kafka-transactions.sh abort --topic %s --partition %d "+
+			"--start-offset %d; or leave the messages out: on_open_transaction: leave", s.c.Topic, partition, from)
 }
 
 // averageSize is about what a message takes, by the first ones.
@@ -210,11 +262,12 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 		return err
 	}
 	if end++; split.End == nil {
-		if end, err = s.offset(ctx, int32(partition), sarama.OffsetNewest); err != nil {
+		if end, err = s.end(ctx, int32(partition)); err != nil {
 			return err
 		}
 	}
-	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), give: give}
+	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), give: give,
+		readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps)}
 	for at := start + 1; at < end; {
 		f, err := s.fetch(ctx, int32(partition), at, end)
 		if err != nil {
@@ -238,9 +291,11 @@ type pager struct {
 	s      *Source
 	schema *record.Schema
 	split  connector.Split // Start moves on with each page
-	name   string
-	rows   int64 // of a page
-	give   func(connector.Page) error
+
+	readings []record.Reading // of the fields
+	name     string
+	rows     int64 // of a page
+	give     func(connector.Page) error
 
 	page connector.Page
 	at   int64 // offset of the page's last message
@@ -373,7 +428,7 @@ func (p *pager) readJSON(r *record.Record, text string) error {
 		case r.Values[i].Kind() != record.Unset:
 			return unreadable("field_twice", "field %q stands twice", name)
 		}
-		if r.Values[i], err = record.FromJSON(p.schema.Fields[i].Type, value); err != nil {
+		if r.Values[i], err = p.readings[i].FromJSON(p.schema.Fields[i].Type, value); err != nil {
 			return wrongType(name, err)
 		}
 		return nil
@@ -390,5 +445,9 @@ func unknownField(name string) error {
 }
 
 func wrongType(name string, err error) error {
+	if errors.Is(err, record.ErrFiner) {
+		return unreadable("wrong_type", "field %q: %w; set cut_timestamps: true, or read it as text (in Avro as bigint)",
+			name, err)
+	}
 	return unreadable("wrong_type", "field %q: %w", name, err)
 }

@@ -306,7 +306,9 @@ func TestTransactions(t *testing.T) {
 			if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 200, 10, iotest.Base)); err != nil {
 				t.Fatal(err)
 			}
-			got, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{})
+			leave := source(c, schema)
+			leave.OnOpen = "leave"
+			got, dead := read(t, newSource(t, leave), connector.PlanOptions{})
 			if len(dead) > 0 {
 				t.Error(dead[0])
 			}
@@ -322,8 +324,9 @@ func TestTransactions(t *testing.T) {
 func TestCompacted(t *testing.T) {
 	t.Parallel()
 	server := services.Own(t, services.Kafka)
-	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50}, Create: &Create{Partitions: 1, Config: map[string]string{
-		"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
+	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50},
+		SoleWriter: true, Create: &Create{Partitions: 1, Config: map[string]string{
+			"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
 	schema := iotest.AssetSchema()
 	s := newSink(t, c)
 	const keys, rounds = 500, 30
@@ -771,4 +774,62 @@ func TestAvroDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// No value at the edge of its kind comes back as another one, as JSON or as Avro.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]SinkConfig{
+		"json": {Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+			Create: &Create{Partitions: 2}},
+		"avro": avroConfig(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := func() connector.Source { return newSource(t, source(c, iotest.Edges()[0].Schema)) }
+			iotest.TestEdges(t, newSink(t, c), from)
+		})
+	}
+}
+
+// Microseconds are not lost without a word, but cut where the settings say so; those of the version never are.
+func TestMicrosecondsAreCutByChoice(t *testing.T) {
+	const micros = -1_700_000_000_123_001
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},
+		{Name: "at", Type: record.ListOf(record.Of(record.Timestamp))}, {Name: "v", Type: record.Of(record.Timestamp)}}, "id")
+	timestamp := `{"type":"long","logicalType":"timestamp-micros"}`
+	text := `{"type":"record","name":"r","fields":[{"name":"id","type":"int"},
+		{"name":"at","type":{"type":"array","items":` + timestamp + `}},{"name":"v","type":` + timestamp + `}]}`
+	_, to := fake(t)
+	c := source(to, schema)
+	for _, x := range []struct {
+		version   int64
+		cut       bool
+		want, not string
+	}{
+		{micros + 1, true, `["1916-02-17T01:46:39.876Z"]`, ""}, {micros, true, "", `field "v"`}, {micros + 1, false, "", `field "at"`},
+	} {
+		c.CutTimestamps, c.Version = x.cut, "v"
+		avroText := append([]byte{0, 0, 0, 0, 1, 2}, 2) // id 1, one element
+		avroText = binary.AppendVarint(avroText, micros)
+		avroText = binary.AppendVarint(append(avroText, 0), x.version)
+		a := &avroReader{version: "v", cut: x.cut}
+		w := &writtenAs{}
+		a.prepare(w, sr.Schema{Schema: text, Type: sr.TypeAvro}, 1, schema)
+		a.known.Store(1, w)
+		r := &record.Record{Schema: schema}
+		errAvro := a.read(t.Context(), r, avroText)
+		p := &pager{s: newSource(t, c), schema: schema, readings: connector.Readings(schema, "v", x.cut)}
+		j := &record.Record{Schema: schema}
+		at := func(n int64) string { return time.UnixMicro(n).UTC().Format(time.RFC3339Nano) }
+		errJSON := p.readJSON(j, fmt.Sprintf(`{"id":1,"at":[%q],"v":%q}`, at(micros), at(x.version)))
+		for form, err := range map[string]error{"Avro": errAvro, "JSON": errJSON} {
+			if r := map[string]*record.Record{"Avro": r, "JSON": j}[form]; x.want != "" {
+				if err != nil || string(r.Values[1].AppendJSON(nil, schema.Fields[1].Type)) != x.want {
+					t.Errorf("%s: %s, %v, want %s", form, r.Values[1].AppendJSON(nil, schema.Fields[1].Type), err, x.want)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), x.not) || !strings.Contains(err.Error(), "cut_timestamps") {
+				t.Errorf("%s: %v", form, err)
+			}
+		}
+	}
 }

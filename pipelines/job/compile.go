@@ -1,10 +1,12 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"reprise/io/connector"
 	"reprise/transforms"
 	"reprise/transforms/record"
 )
@@ -27,7 +29,9 @@ func (j *Job) Compile(in *record.Schema, o transforms.Options) (*Compiled, error
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		chain, wrong := j.sinkChain(name, shared.Out, o)
 		c.Sinks[name] = chain
-		faults = append(faults, wrong...)
+		if faults = append(faults, wrong...); len(wrong) == 0 {
+			faults = append(faults, j.onceFaults(name, shared, chain)...)
+		}
 	}
 	if len(faults) > 0 {
 		return nil, j.file.err(faults)
@@ -48,6 +52,14 @@ func (j *Job) sinkChain(name string, in *record.Schema, o transforms.Options) (*
 	sink := j.Sinks[name]
 	chain, err := transforms.CompileWhen(sink.When, sink.Transforms, in, o)
 	return chain, transformFaults(err, "sinks."+name+".")
+}
+
+// Placed shows an error at its place in the job file, where it has one.
+func (j *Job) Placed(err error) error {
+	if m, ok := errors.AsType[*connector.Misplaced](err); ok && j.file != nil {
+		return j.file.err([]fault{{path: m.Fault.Path, message: m.Fault.Message}})
+	}
+	return err
 }
 
 // transformFaults takes apart what transforms.Compile joins; path is of what holds the transforms.

@@ -42,12 +42,18 @@ type Side struct {
 	CacheFor  connector.Duration `json:"cache_for,omitempty" jsonschema_description:"How long a row that was looked up is used again. Default: 1m."`
 }
 
+// within is a need of a source that stands within another's settings.
+func within(need connector.Need, path string) connector.Need {
+	need.At = join(need.At, path)
+	return need
+}
+
 func (k Keys) open(need connector.Need) (connector.Source, error) {
-	from, err := k.From.Open(compose.KeysNeed(need))
+	from, err := k.From.Open(within(compose.KeysNeed(need), "from"))
 	if err != nil {
 		return nil, err
 	}
-	of, err := k.Of.Open(need)
+	of, err := k.Of.Open(within(need, "of"))
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +66,8 @@ func (k Keys) open(need connector.Need) (connector.Source, error) {
 
 func (u Union) open(need connector.Need) (connector.Source, error) {
 	var parts []connector.Source
-	for _, s := range u.Of {
-		part, err := s.Open(need)
+	for i, s := range u.Of {
+		part, err := s.Open(within(need, fmt.Sprintf("of.%d", i)))
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +79,7 @@ func (u Union) open(need connector.Need) (connector.Source, error) {
 func (u Union) deduplicate() bool { return u.Deduplicate == nil || *u.Deduplicate }
 
 func (j Join) open(need connector.Need) (connector.Source, error) {
-	of, err := j.Of.Open(need)
+	of, err := j.Of.Open(within(need, "of"))
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +87,7 @@ func (j Join) open(need connector.Need) (connector.Source, error) {
 	var sides []compose.Side
 	for _, name := range slices.Sorted(maps.Keys(j.With)) {
 		s := j.With[name]
-		table, err := s.Of.Open(need)
+		table, err := s.Of.Open(within(need, "with."+name+".of"))
 		if err != nil {
 			return nil, err
 		}

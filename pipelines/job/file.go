@@ -1,9 +1,11 @@
 package job
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,16 +47,36 @@ func (f *file) read() (asJSON []byte, faults []fault) {
 		return nil, []fault{{message: "the file is empty; a job needs name, source and sinks"}}
 	}
 	f.root = tree.Docs[0].Body
-	numbers := numbers{}
-	ast.Walk(&numbers, f.root)
-	if len(numbers.faults) > 0 {
-		return nil, numbers.faults
+	found := misread{texts: map[ast.Node]bool{}}
+	ast.Walk(&found, f.root)
+	if len(found.faults) > 0 {
+		return nil, found.faults
 	}
-	if asJSON, err = yaml.YAMLToJSON(f.text); err != nil {
+	if asJSON, err = yaml.YAMLToJSON(f.quoted(found.starts)); err != nil {
 		return nil, []fault{noYAML(err)}
 	}
 	return asJSON, nil
 }
+
+// quoted is the text with quotes around the plain texts that begin at some places.
+func (f *file) quoted(starts []*token.Position) []byte {
+	if len(starts) == 0 {
+		return f.text
+	}
+	lines := strings.Split(string(f.text), "\n")
+	// from the end of each line on
+	slices.SortFunc(starts, func(a, b *token.Position) int { return cmp.Or(a.Line-b.Line, b.Column-a.Column) })
+	for _, at := range starts {
+		line := []rune(lines[at.Line-1])
+		before, rest := string(line[:at.Column-1]), string(line[at.Column-1:])
+		text := plainInFlow.FindString(rest)
+		lines[at.Line-1] = before + "'" + strings.ReplaceAll(text, "'", "''") + "'" + rest[len(text):]
+	}
+	return []byte(strings.Join(lines, "\n"))
+}
+
+// plainInFlow is a text without quotes within [] or {}.
+var plainInFlow = regexp.MustCompile(`^(?:[^\s,\[\]{}]|[ \t]+[^\s,\[\]{}#])*`)
 
 func noYAML(err error) fault {
 	located, ok := err.(interface {
@@ -65,17 +87,36 @@ func noYAML(err error) fault {
 		return fault{message: err.Error()}
 	}
 	message := located.GetMessage()
-	if strings.Contains(message, "'\t'") {
+	switch {
+	case strings.Contains(message, "'\t'"):
 		message = "a tab indents this line; YAML indents with blanks"
+	case strings.Contains(message, "invalid key for this map"), strings.Contains(message, "could not find '['"):
+		message += "; put a text with a colon at one of its ends in quotes"
 	}
 	return fault{at: located.GetToken(), message: message}
 }
 
-// numbers finds those that YAML reads as something else than they look like: 007 as 7, 2024_01 as 202401, 1.10 as 1.1.
-type numbers struct{ faults []fault }
+// misread finds what is read as something else than it looks like: numbers, such as 007 as 7, 2024_01 as 202401 and
+// 1.10 as 1.1; and texts in lists within {}, such as {hosts: [127.0.0.1:9042]}, which the library takes for maps,
+// though YAML wants a blank behind the colon of one.
+type misread struct {
+	faults []fault
+	texts  map[ast.Node]bool
+	starts []*token.Position // of those texts
+}
 
 // Visit implements ast.Visitor.
-func (n *numbers) Visit(node ast.Node) ast.Visitor {
+func (n *misread) Visit(node ast.Node) ast.Visitor {
+	if n.texts[node] {
+		return nil
+	}
+	if list, ok := node.(*ast.SequenceNode); ok && list.IsFlowStyle {
+		for _, entry := range list.Values {
+			if start := textAsMap(entry); start != nil {
+				n.texts[entry], n.starts = true, append(n.starts, start)
+			}
+		}
+	}
 	number, ok := node.(ast.ScalarNode)
 	if !ok {
 		return n
@@ -89,6 +130,24 @@ func (n *numbers) Visit(node ast.Node) ast.Visitor {
 		}
 	}
 	return n
+}
+
+// textAsMap is where a text begins that was taken for a map; nil where an entry of a list is what it looks like.
+func textAsMap(entry ast.Node) *token.Position {
+	m, ok := entry.(*ast.MappingNode)
+	if !ok || m.IsFlowStyle || len(m.Values) != 1 {
+		return nil
+	}
+	v := m.Values[0]
+	key, colon := v.Key.GetToken(), v.Start.Position
+	value, ok := v.Value.(ast.ScalarNode)
+	if !ok || key.Type == token.SingleQuoteType || key.Type == token.DoubleQuoteType {
+		return nil
+	}
+	if at := value.GetToken().Position; at.Line != colon.Line || at.Column != colon.Column+1 {
+		return nil
+	}
+	return key.Position
 }
 
 // locate finds the token of a path in a node. Of a path that is not there it is the nearest key above it.

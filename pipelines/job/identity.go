@@ -20,7 +20,8 @@ var tuning = map[string]bool{"broadcast": true, "memory": true, "cache": true, "
 	"token":      true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
 	"refresh": true, "timeout": true, "connect_timeout": true, "retry_for": true, "compress": true, "compression": true, "file_size": true,
 	"row_group": true, "merge_memory": true, "open_partitions": true, "page": true, "consistency": true, "create": true,
-	"login": true, "in_flight": true, "under_way": true, "every": true, "load": true, "alias": true, "replaces": true}
+	"login": true, "in_flight": true, "under_way": true, "every": true, "load": true, "alias": true, "replaces": true,
+	"sole_writer": true, "on_open_transaction": true}
 
 // named are the settings whose keys are names of the user's own, and the range of buckets, whose every is what is read.
 var named = map[string]bool{"fields": true, "on": true, "with": true, "partitions": true, "values": true, "range": true}

@@ -219,6 +219,9 @@ func def[T comparable](v, d T) T {
 
 // Open gives the source. It only allocates.
 func (s Source) Open(need connector.Need) (connector.Source, error) {
+	if kind := s.kind(); kind != "" {
+		need.At = join(need.At, kind)
+	}
 	switch {
 	case s.Cassandra != nil:
 		return cassandraio.NewSource(*s.Cassandra, need), nil
@@ -275,7 +278,7 @@ func (t Target) Open() (connector.Sink, error) {
 
 // Need is what the sinks need of the source.
 func (j *Job) Need(run connector.Run) connector.Need {
-	need := connector.Need{Run: run.ID, Started: run.Started}
+	need := connector.Need{Run: run.ID, Started: run.Started, At: "source"}
 	for _, s := range j.Sinks {
 		need.Cells = need.Cells || s.Cassandra != nil
 	}

@@ -217,6 +217,7 @@ func TestTargets(t *testing.T) {
 		"CREATE KEYSPACE $NAME WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
 		"CREATE TABLE $NAME.other (id text PRIMARY KEY, title int, size bigint)",
 		"CREATE TABLE $NAME.counted (id text PRIMARY KEY, views counter)",
+		"CREATE TABLE $NAME.times (day date, id timeuuid, title text, PRIMARY KEY (day, id))",
 	} {
 		if err := session.Query(strings.ReplaceAll(statement, "$NAME", vars["NAME"])).Exec(); err != nil {
 			t.Fatal(err)
@@ -232,22 +233,32 @@ func TestTargets(t *testing.T) {
 	t.Cleanup(func() { search(t, "DELETE", vars["SEARCH"], "/"+vars["NAME"], "") })
 
 	const table = `connection: {hosts: ["$CASSANDRA"]}, keyspace: `
+	times := func(indent string) string {
+		return strings.ReplaceAll("\nconnection: {hosts: [\"$CASSANDRA\"]}\nkeyspace: $NAME\ntable: "+
+			"times\nbuckets: {discover: true}\n", "\n", "\n"+indent)
+	}
 	t.Run("all", func(t *testing.T) {
 		for name, job := range map[string]string{
 			"cassandra-no-keyspace-source": cassandraFrom(`{` + table + `media_of_nobody, table: assets}`),
 			"cassandra-no-table-source":    cassandraFrom(`{` + table + `$NAME, table: othr}`),
 			"cassandra-counter":            cassandraFrom(`{` + table + `$NAME, table: counted}`),
-			"cassandra-no-keyspace":        filesTo(`cassandra: {` + table + `media_of_nobody, table: assets}`),
-			"cassandra-no-table":           filesTo(`cassandra: {` + table + `$NAME, table: othr}`),
-			"cassandra-types":              filesTo(`cassandra: {` + table + `$NAME, table: other}`),
-			"elasticsearch-no-index":       filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME-none}`),
-			"elasticsearch-mapping":        filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME}`),
-			"kafka-no-topic":               filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`),
-			"iceberg-no-table":             filesTo(`iceberg: {catalog: {sqlite: catalog.db, warehouse: w}, table: media.assets}`),
-			"files-no-folder":              filesTo(`files: {path: in.jsonl/out}`),
-			"source-no-file":               strings.Replace(filesTo(`files: {path: out2}`), "in.jsonl", "none.jsonl", 1),
-			"transform-field":              filesTo(`files: {path: out2}`) + "    when: sise > 3\n    transforms: [{rename: {titel: name}}]\n",
-			"two-sinks":                    filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`) + "  third: {elasticsearch: {urls: [\"http://$SEARCH\"], index: $NAME-none}}\n",
+			"cassandra-ids-year":           cassandraFrom(times("    ") + "ids: {from: 2024}"),
+			"cassandra-partitions-year": strings.Replace(cassandraFrom(times("        ")+"partitions: {day: "+
+				"{from: 2024-01-01, to: \"2025\"}}"),
+				"  cassandra:", "  union:\n    of:\n    - cassandra:", 1),
+			"cassandra-no-keyspace":  filesTo(`cassandra: {` + table + `media_of_nobody, table: assets}`),
+			"cassandra-no-table":     filesTo(`cassandra: {` + table + `$NAME, table: othr}`),
+			"cassandra-types":        filesTo(`cassandra: {` + table + `$NAME, table: other}`),
+			"elasticsearch-no-index": filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME-none}`),
+			"elasticsearch-mapping":  filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME}`),
+			"kafka-no-topic":         filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`),
+			"iceberg-no-table":       filesTo(`iceberg: {catalog: {sqlite: catalog.db, warehouse: w}, table: media.assets}`),
+			"files-no-folder":        filesTo(`files: {path: in.jsonl/out}`),
+			"source-no-file":         strings.Replace(filesTo(`files: {path: out2}`), "in.jsonl", "none.jsonl", 1),
+			"transform-field": filesTo(`files: {path: out2}`) + "    when: sise > 3\n    transforms: " +
+				"[{rename: {titel: name}}]\n",
+			"two-sinks": filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`) + "  third: " +
+				"{elasticsearch: {urls: [\"http://$SEARCH\"], index: $NAME-none}}\n",
 			"dead-letters": filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME-made, create: {}}`) +
 				"dead_letters: {kafka: {brokers: [\"$KAFKA\"], topic: $NAME-none}}\n",
 		} {

@@ -71,6 +71,9 @@ func Main(args []string) int {
 func run(args []string, out, err io.Writer) (code int) {
 	var c commands
 	exited := -1
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	k, e := kong.New(&c, kong.Name("reprise"), kong.Description(description), kong.Writers(out, err),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Exit(func(code int) { exited = code }))
 	if e != nil {

@@ -75,10 +75,39 @@ func TestHelp(t *testing.T) {
 	newScene(t, nil).golden("help.golden", out.String())
 }
 
+func TestWithoutArgumentsTheHelpIsShown(t *testing.T) {
+	var help, out, errs bytes.Buffer
+	run([]string{"--help"}, &help, &errs)
+	if code := run(nil, &out, &errs); code != fail.ExitDone || errs.Len() > 0 || out.String() != help.String() {
+		t.Errorf("exit code %d, %s%s", code, &out, &errs)
+	}
+}
+
+// What a run was planned to read is an estimate: a run that is done says how much it has read, and one that is not is
+// never wholly there.
+func TestStatusOfARunThatIsDone(t *testing.T) {
+	for _, c := range []struct {
+		state journal.State
+		read  int64
+		want  string
+	}{
+		{journal.Complete, 198_980, "done, attempt 1, 198,980 rows\n"}, {journal.Running, 198_980,
+			"running, attempt 1, 94 % of about 209,616 rows\n"},
+		{journal.Running, 300_000, "running, attempt 1, 99 % of about 209,616 rows\n"},
+	} {
+		var out bytes.Buffer
+		printStatus(&out, &status{Report: &flow.Report{Run: "r", Job: "j", State: c.state, Attempt: 1, Read: c.read},
+			Rows: 209_616}, "")
+		if first, _, _ := strings.Cut(out.String(), "\n"); first+"\n" != "run r of j: "+c.want {
+			t.Errorf("%s, want %s", first, c.want)
+		}
+	}
+}
+
 func TestWrongCommandLine(t *testing.T) {
 	var got strings.Builder
 	for _, args := range [][]string{
-		{}, {"rum", "job.yaml"}, {"run"}, {"run", "job.yaml", "--reprot", "x"}, {"run", "job.yaml", "--runner", "spark"},
+		{"rum", "job.yaml"}, {"run"}, {"run", "job.yaml", "--reprot", "x"}, {"run", "job.yaml", "--runner", "spark"},
 		{"run", "job.yaml", "--runner", "flink"}, {"run", "no-such.yaml"}, {"plan", "job.yaml", "--top", "many"}, {"transforms", "explod"},
 	} {
 		var out, errs bytes.Buffer

@@ -43,7 +43,7 @@ func (l letters) filter() journal.LetterFilter {
 }
 
 type deadListCommand struct {
-	one
+	origin
 	letters
 	Limit int  `default:"100" help:"At most so many; 0: all."`
 	JSON  bool `help:"As JSON lines."`
@@ -74,7 +74,7 @@ func asLetter(l journal.Letter) letter {
 
 // Run lists dead letters.
 func (c *deadListCommand) Run(ctx context.Context, con *console) error {
-	j, info, err := c.find(ctx)
+	j, info, err := c.find(ctx, con)
 	if err != nil {
 		return err
 	}
@@ -108,13 +108,13 @@ func (c *deadListCommand) Run(ctx context.Context, con *console) error {
 }
 
 type deadShowCommand struct {
-	one
+	origin
 	Letter string `arg:"" help:"The letter's id, or the beginning of it."`
 }
 
 // Run shows one dead letter.
 func (c *deadShowCommand) Run(ctx context.Context, con *console) error {
-	j, info, err := c.find(ctx)
+	j, info, err := c.find(ctx, con)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (c *deadShowCommand) Run(ctx context.Context, con *console) error {
 }
 
 type deadStatsCommand struct {
-	one
+	origin
 	letters
 	JSON bool `help:"As JSON."`
 }
@@ -151,7 +151,7 @@ type kind struct {
 
 // Run counts dead letters.
 func (c *deadStatsCommand) Run(ctx context.Context, con *console) error {
-	j, info, err := c.find(ctx)
+	j, info, err := c.find(ctx, con)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 
 	"reprise/io/connector"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
 
@@ -82,12 +84,61 @@ func (o one) find(ctx context.Context) (journal.Journal, journal.RunInfo, error)
 	return j, info, nil
 }
 
+// origin is a run as the origin of dead letters.
+type origin struct {
+	which
+	ID string `arg:"" name:"run" help:"The run: its id, its beginning, or last: the last no redrive or verification."`
+}
+
+// find opens the journal and finds the run, and says which one last is.
+func (o origin) find(ctx context.Context, con *console) (journal.Journal, journal.RunInfo, error) {
+	if o.ID != last {
+		return one(o).find(ctx)
+	}
+	j, err := o.open(ctx)
+	if err != nil {
+		return nil, journal.RunInfo{}, err
+	}
+	info, err := lastOrigin(ctx, j, con)
+	if err != nil {
+		j.Close()
+	}
+	return j, info, err
+}
+
+func lastOrigin(ctx context.Context, j journal.Journal, con *console) (journal.RunInfo, error) {
+	all, err := j.List(ctx)
+	for i, r := range all {
+		of, err := launch.JobOf(r)
+		if verifies := err == nil && of.Verifies(); r.Parent == "" && !verifies {
+			why := ""
+			if i > 0 {
+				why = ": what came after it are redrives and verifications"
+			}
+			fmt.Fprintf(con.err, "reprise: last is run %s of %s%s\n", r.ID, r.Job, why)
+			return r, nil
+		}
+	}
+	if err == nil {
+		err = noRun(last)
+	}
+	return journal.RunInfo{}, err
+}
+
+// last names the latest run.
+const last = "last"
+
+func noRun(name string) error {
+	return fail.Job("journal.no_run", "there is no run %s in the journal", name).
+		WithFix("see which there are: reprise status")
+}
+
 func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo, error) {
 	all, err := j.List(ctx)
 	if err != nil {
 		return journal.RunInfo{}, err
 	}
-	if name == "last" && len(all) > 0 {
+	if name == last && len(all) > 0 {
 		return all[0], nil
 	}
 	var found []journal.RunInfo
@@ -103,7 +154,7 @@ func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo,
 	case 1:
 		return found[0], nil
 	case 0:
-		return journal.RunInfo{}, fail.Job("journal.no_run", "there is no run %s in the journal", name).WithFix("see which there are: reprise status")
+		return journal.RunInfo{}, noRun(name)
 	}
 	return journal.RunInfo{}, fail.Job("journal.several_runs", "%d runs begin with %s: %s, %s ...", len(found), name, found[0].ID, found[1].ID).
 		WithFix("give more of the id")

@@ -14,7 +14,7 @@ import (
 
 // redriveCommand is `reprise redrive RUN`.
 type redriveCommand struct {
-	one
+	origin
 	letters
 	runner
 	Letter []string `placeholder:"ID" help:"Only these letters, by id or the beginning of it; parked ones too."`
@@ -33,7 +33,7 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 	if c.Max < 1 || c.Rate < 0 {
 		return fail.Job("cli.redrive", "--max is at least 1, and --rate is not negative")
 	}
-	j, info, err := c.find(ctx)
+	j, info, err := c.find(ctx, con)
 	if err != nil {
 		return err
 	}

@@ -212,6 +212,39 @@ func TestRedriveGone(t *testing.T) {
 	}
 }
 
+// Letters belong to the run that they come from: a redrive, and a verification, in between do not change which run the
+// last one is.
+func TestTheLastRunWithLettersIsNoRedrive(t *testing.T) {
+	t.Parallel()
+	s, want := newRedrive(t, filesQueue)
+	run, count := s.letters()
+	n := count["waits 0"]
+	if r := s.want(fail.ExitDone, "redrive", "last", "--dry-run"); !strings.HasSuffix(r.err,
+		"last is run "+run+" of redrive\n") {
+		t.Errorf("it says %q", r.err)
+	}
+	s.want(fail.ExitDone, "redrive", "last")
+	s.wantLetters(map[string]int{"waits 1": n})
+	for _, args := range [][]string{{"dead", "stats", "last"}, {"dead", "list", "last", "--limit", "0"}} {
+		if r := s.want(fail.ExitDone, args...); !strings.Contains(r.err, "last is run "+run) ||
+			r.out != s.want(fail.ExitDone, append(args[:2:2], append([]string{run}, args[3:]...)...)...).out {
+			t.Errorf("%v: %s", args, r.err)
+		}
+	}
+	r := s.want(fail.ExitDone, "redrive", "last", "--job", "good.yaml")
+	if !strings.Contains(r.err, "last is run "+run+" of redrive") || !strings.Contains(r.out, "letters of run "+run) {
+		t.Errorf("%s%s", r.out, r.err)
+	}
+	s.wantLetters(map[string]int{"sent 2": n})
+	if diff := cmp.Diff(want, s.written("out")); diff != "" {
+		t.Errorf("the sinks differ from those of a run that never failed: %.2000s", diff)
+	}
+	if r := s.want(fail.ExitDone, "status", "last"); strings.Contains(r.out, "run "+run+" ") ||
+		!strings.Contains(r.out, ": done, attempt 1, ") {
+		t.Errorf("the status of the last run is %s", r.out)
+	}
+}
+
 // TestRedriveKilled goes on with a redrive that was killed, by resume.
 func TestRedriveKilled(t *testing.T) {
 	t.Parallel()

@@ -195,8 +195,11 @@ func speeds(before, after []journal.Beat) []systemStatus {
 
 func printStatus(w io.Writer, s *status, flags string) {
 	share := ""
-	if s.Rows > 0 {
-		share = fmt.Sprintf(", %d %% of about %s rows", min(100, 100*s.Read/s.Rows), grouped(s.Rows))
+	switch {
+	case s.State == journal.Complete:
+		share = fmt.Sprintf(", %s rows", grouped(s.Read))
+	case s.Rows > 0: // by an estimate, which what was read may exceed
+		share = fmt.Sprintf(", %d %% of about %s rows", min(99, 100*s.Read/s.Rows), grouped(s.Rows))
 	}
 	fmt.Fprintf(w, "run %s of %s: %s, attempt %d%s\n", s.Run, s.Job, s.State, s.Attempt, share)
 	if s.Waiting != "" {

@@ -51,7 +51,7 @@ func Prepare(ctx context.Context, j *job.Job) (*Prepared, error) {
 	}
 	if p.Schema, err = p.Source.Schema(ctx); err != nil {
 		p.Close()
-		return nil, err
+		return nil, j.Placed(err)
 	}
 	if p.Compiled, err = j.Compile(p.Schema, transforms.Options{Now: p.Run.Started}); err != nil {
 		p.Close()

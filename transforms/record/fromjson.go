@@ -13,10 +13,13 @@ import (
 // FromJSON reads a value of type t as AppendJSON writes it, and null. Nothing is lost or guessed: a number that does not fit, a
 // fraction for an integer, a text for a number, bytes that are not UTF-8, a part that stands twice or that a UDT does not have are errors.
 // Decimals and varints may also be numbers, whose digits are all kept; 1.0 is an integer; a timestamp may be a number of
-// milliseconds; a UDT may leave parts out.
+// milliseconds (see Millis); a UDT may leave parts out.
 // Texts without escapes share memory with s.
-func FromJSON(t Type, s string) (Value, error) {
-	p := jsonParser{s: s}
+func FromJSON(t Type, s string) (Value, error) { return Reading{}.FromJSON(t, s) }
+
+// FromJSON is FromJSON, in another way.
+func (how Reading) FromJSON(t Type, s string) (Value, error) {
+	p := jsonParser{s: s, how: how}
 	v, err := p.value(t, 0)
 	if err == nil {
 		err = p.end()
@@ -43,8 +46,9 @@ func JSONParts(s string, part func(name, value string) error) error {
 var errJSON = errors.New("not JSON")
 
 type jsonParser struct {
-	s string
-	i int
+	s   string
+	i   int
+	how Reading
 }
 
 func (p *jsonParser) fail(what string) error {
@@ -304,7 +308,7 @@ func (p *jsonParser) value(t Type, depth int) (Value, error) {
 			!math.IsNaN(f) && !math.IsInf(f, 0) {
 			return Value{}, fmt.Errorf("a text, not a %s", t)
 		}
-		return Parse(t, s)
+		return p.how.Parse(t, s)
 	case List, Set, Tuple, Vector:
 		if c != '[' {
 			return p.mismatch(t)
@@ -353,6 +357,13 @@ func parseNumber(t Type, n string) (Value, error) {
 	if whole, zeros, dot := strings.Cut(n, "."); dot && strings.Trim(zeros, "0") == "" {
 		n = whole
 	}
+	if t.Kind == Timestamp {
+		ms, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			return Value{}, fmt.Errorf("%.60s is no %s", n, t)
+		}
+		return Millis(ms)
+	}
 	return Parse(t, n)
 }
 
@@ -382,7 +393,7 @@ func (p *jsonParser) array(t Type, depth int) (Value, error) {
 func (p *jsonParser) mapOf(t Type, depth int) (Value, error) {
 	var elems []Value
 	err := p.parts(func(name string) error {
-		key, err := parseMapKey(part(t, 0), name)
+		key, err := p.how.ParseText(part(t, 0), name)
 		if err != nil {
 			return err
 		}
@@ -397,14 +408,6 @@ func (p *jsonParser) mapOf(t Type, depth int) (Value, error) {
 		return Value{}, fmt.Errorf("%.60q stands twice in a map", twice.Text(part(t, 0)))
 	}
 	return Nested(Map, elems), nil
-}
-
-// parseMapKey reads the key of a map from a member's name, where values stand as their text.
-func parseMapKey(t Type, name string) (Value, error) {
-	if t.Kind.Nested() {
-		return FromJSON(t, name)
-	}
-	return Parse(t, name)
 }
 
 func (p *jsonParser) udt(t Type, depth int) (Value, error) {

@@ -38,9 +38,12 @@ func (s *Schema) ParseKey(text string) ([]Value, error) {
 }
 
 // ParseText reads a value of any type from its text, as AppendText writes it.
-func ParseText(t Type, s string) (Value, error) {
+func ParseText(t Type, s string) (Value, error) { return Reading{}.ParseText(t, s) }
+
+// ParseText is ParseText, in another way.
+func (how Reading) ParseText(t Type, s string) (Value, error) {
 	if t.Kind.Nested() {
-		return FromJSON(t, s)
+		return how.FromJSON(t, s)
 	}
-	return Parse(t, s)
+	return how.Parse(t, s)
 }

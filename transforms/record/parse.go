@@ -11,14 +11,28 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unicode/utf8"
 )
 
-// Parse reads a value that is not nested from its text, as AppendText writes it; timestamps also without a zone (UTC),
-// as a date alone, or as milliseconds.
-func Parse(t Type, s string) (Value, error) {
-	v, err := parse(t.Kind, s)
-	if err != nil {
+// Parse reads a value that is not nested from its text, as AppendText writes it, and timestamps in all forms of
+// ParseTime.
+func Parse(t Type, s string) (Value, error) { return Reading{}.Parse(t, s) }
+
+// Parse is Parse, in another way.
+func (how Reading) Parse(t Type, s string) (v Value, err error) {
+	why := error(nil)
+	switch t.Kind {
+	case Timestamp:
+		v, why = how.parseTimestamp(s)
+	case Date:
+		v, why = parseDate(s)
+	default:
+		v, err = parse(t.Kind, s)
+	}
+	switch {
+	case why != nil:
+		return Value{}, fmt.Errorf("%.60q is no %s%w", s, t, why)
+	case err != nil:
 		return Value{}, fmt.Errorf("%.60q is no %s", s, t)
 	}
 	return v, nil
@@ -39,8 +53,15 @@ func parse(k Kind, s string) (Value, error) {
 		return Float32(float32(f)), err
 	case Double:
 		f, err := strconv.ParseFloat(s, 64)
+		if math.IsNaN(f) {
+			// as Java, and so Cassandra, has it: Go's own differs in a bit
+			f = math.Float64frombits(0x7ff8_0000_0000_0000)
+		}
 		return Float64(f), err
 	case Text:
+		if !utf8.ValidString(s) {
+			return Value{}, errParse
+		}
 		return String(s), nil
 	case Blob:
 		b, err := base64.StdEncoding.DecodeString(s)
@@ -65,24 +86,8 @@ func parse(k Kind, s string) (Value, error) {
 		return Bytes(Varint, VarintBytes(n)), nil
 	case Decimal:
 		return parseDecimal(s)
-	case Timestamp:
-		if ms, err := strconv.ParseInt(s, 10, 64); err == nil {
-			return Number(Timestamp, ms), nil
-		}
-		if at, cycles, ok := parseTime(s, time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", time.DateOnly); ok {
-			return Number(Timestamp, at.UnixMilli()+cycles*cycleDays*86_400_000), nil
-		}
-	case Date:
-		at, cycles, ok := parseTime(s, time.DateOnly)
-		days := floorDiv(at.Unix(), 86400) + cycles*cycleDays
-		if !ok || days != int64(int32(days)) {
-			return Value{}, errParse
-		}
-		return Number(Date, days), nil
 	case Time:
-		at, err := time.Parse("15:04:05.999999999", s)
-		midnight := at.Truncate(24 * time.Hour)
-		return Number(Time, int64(at.Sub(midnight))), err
+		return parseTimeOfDay(s)
 	case Duration:
 		return parseDuration(s)
 	}
@@ -138,34 +143,10 @@ func parseBig(s string) (*big.Int, bool) {
 	return new(big.Int).SetString(s, 10)
 }
 
-// cycleDays are the days of 400 years, after which the calendar repeats itself.
-const cycleDays = 146_097
-
-// parseTime reads a time whose year may have a sign and more than four digits, which package time cannot read: as that of a
-// year with four digits, some cycles away.
-func parseTime(s string, layouts ...string) (at time.Time, cycles int64, ok bool) {
-	if end := strings.IndexByte(strings.TrimPrefix(s, "-"), '-') + len(s) - len(strings.TrimPrefix(s, "-")); end > 4 && end <= 10 {
-		year, err := strconv.ParseInt(s[:end], 10, 64)
-		if err != nil || year < -292_000_000 || year > 292_000_000 { // what milliseconds in 64 bits hold
-			return at, 0, false
-		}
-		cycles = floorDiv(year-2000, 400)
-		s = strconv.FormatInt(year-400*cycles, 10) + s[end:]
-	}
-	for _, layout := range layouts {
-		if at, err := time.Parse(layout, s); err == nil {
-			return at, cycles, true
-		}
-	}
-	return at, 0, false
-}
-
+// parseDuration reads numbers with units, all of one sign, which stands in front; and, as AppendText writes a span
+// whose parts differ in sign, a sign before each number but the first.
 func parseDuration(s string) (Value, error) {
 	s, negative := strings.CutPrefix(s, "-")
-	var beyond uint64 // negative numbers reach one further
-	if negative {
-		beyond = 1
-	}
 	type unit struct {
 		name string
 		of   int // 0: months, 1: days, 2: nanoseconds
@@ -176,8 +157,13 @@ func parseDuration(s string) (Value, error) {
 		{"y", 0, 12}, {"w", 1, 7}, {"d", 1, 1}, {"h", 2, 3600e9}, {"m", 2, 60e9}, {"s", 2, 1e9},
 	}
 	var sums [3]uint64
-	limits := [3]uint64{math.MaxInt32 + beyond, math.MaxInt32 + beyond, math.MaxInt64 + beyond}
+	var minus [3]bool
 	for first := true; s != "" || first; first = false {
+		rest, below := strings.CutPrefix(s, "-")
+		if below && (first || negative) {
+			return Value{}, errParse
+		}
+		s = rest
 		digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
 		n, err := strconv.ParseUint(s[:digits], 10, 64)
 		if err != nil {
@@ -188,16 +174,25 @@ func parseDuration(s string) (Value, error) {
 		if i < 0 {
 			return Value{}, errParse
 		}
+		of := units[i].of
 		s = s[len(units[i].name):]
 		high, low := bits.Mul64(n, units[i].n)
-		sum, carry := bits.Add64(sums[units[i].of], low, 0)
-		if high != 0 || carry != 0 || sum > limits[units[i].of] {
+		sum, carry := bits.Add64(sums[of], low, 0)
+		limit := [3]uint64{math.MaxInt32, math.MaxInt32, math.MaxInt64}[of]
+		if below || negative {
+			limit++ // negative numbers reach one further
+		}
+		if high != 0 || carry != 0 || sum > limit || sums[of] != 0 && minus[of] != below {
 			return Value{}, errParse
 		}
-		sums[units[i].of] = sum
+		sums[of], minus[of] = sum, below
 	}
-	if negative {
-		return Span(int32(-int64(sums[0])), int32(-int64(sums[1])), int64(-sums[2])), nil
+	var signed [3]int64
+	for i, sum := range sums {
+		signed[i] = int64(sum)
+		if negative || minus[i] {
+			signed[i] = int64(-sum)
+		}
 	}
-	return Span(int32(sums[0]), int32(sums[1]), int64(sums[2])), nil
+	return Span(int32(signed[0]), int32(signed[1]), signed[2]), nil
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -44,7 +45,7 @@ func (v Value) AppendText(b []byte, t Type) []byte {
 	case Date:
 		return v.Time().AppendFormat(b, time.DateOnly)
 	case Time:
-		return time.Unix(0, v.Int()).UTC().AppendFormat(b, "15:04:05.000000000")
+		return appendTimeOfDay(b, v.Int())
 	case Duration:
 		return v.appendDuration(b)
 	}
@@ -234,26 +235,40 @@ func (v Value) appendDecimal(b []byte) []byte {
 	return slices.Insert(b, len(b)-int(scale), '.')
 }
 
+// appendDuration writes one sign for all parts, or where they differ, which no system gives, a sign for each that is
+// negative, behind the others.
 func (v Value) appendDuration(b []byte) []byte {
 	months, days, nanos := v.Span()
-	if months < 0 || days < 0 || nanos < 0 {
+	if months <= 0 && days <= 0 && nanos <= 0 && (months|days != 0 || nanos != 0) {
 		b = append(b, '-')
 	}
 	from := len(b)
-	for _, p := range []struct {
-		n    int64
-		unit string
-	}{{int64(months), "mo"}, {int64(days), "d"}, {nanos, "ns"}} {
-		if p.n != 0 {
-			b = strconv.AppendUint(b, magnitude(p.n), 10)
-			b = append(b, p.unit...)
+	parts := []durationPart{{int64(months), "mo"}, {int64(days), "d"}, {nanos, "ns"}}
+	mixed := max(int64(months), int64(days), nanos) > 0
+	if mixed {
+		slices.SortStableFunc(parts, func(p, q durationPart) int { return cmp.Compare(sign(q.n), sign(p.n)) })
+	}
+	for _, p := range parts {
+		if p.n == 0 {
+			continue
 		}
+		if mixed && p.n < 0 {
+			b = append(b, '-')
+		}
+		b = append(strconv.AppendUint(b, magnitude(p.n), 10), p.unit...)
 	}
 	if len(b) == from {
 		b = append(b, "0ns"...)
 	}
 	return b
 }
+
+type durationPart struct {
+	n    int64
+	unit string
+}
+
+func sign(n int64) int { return cmp.Compare(n, 0) }
 
 func magnitude(n int64) uint64 {
 	if n < 0 {

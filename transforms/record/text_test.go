@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,56 @@ func TestTextRoundTrip(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A text form is a value's own or, where a system would not take it, still no other's: a time beyond a day is no time
+// of day.
+func TestATimeOutsideOfADayIsNoTimeOfDay(t *testing.T) {
+	for _, n := range []int64{-1, 86_400e9, 86_400e9 + 1, math.MaxInt64, math.MinInt64} {
+		if _, err := time.Parse("15:04:05.999999999", Number(Time, n).Text(Of(Time))); err == nil {
+			t.Errorf("%d is written as the time of day %s", n, Number(Time, n).Text(Of(Time)))
+		}
+	}
+}
+
+// A bare year, a day by its digits, seconds and microseconds are never milliseconds, whichever way they come;
+// milliseconds as a number are.
+func TestAYearIsNoNumberOfMilliseconds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.Unix(rapid.OneOf(rapid.Int64Range(-2_000_000_000, -300_000_000), rapid.Int64Range(300_000_000,
+			4_000_000_000)).Draw(t, "seconds"), 0).UTC()
+		for _, n := range []int64{int64(at.Year()), int64(at.Year()*10000 + int(at.Month())*100 + at.Day()),
+			at.Unix(), at.UnixMicro(), at.UnixNano()} {
+			if v, err := Millis(n); err == nil {
+				t.Fatalf("%d was read as %s", n, v.Text(Of(Timestamp)))
+			}
+			if v, err := Parse(Of(Timestamp), strconv.FormatInt(n, 10)); err == nil {
+				t.Fatalf("%q was read as %s", strconv.FormatInt(n, 10), v.Text(Of(Timestamp)))
+			}
+		}
+		if v, err := Millis(at.UnixMilli()); err != nil || !v.Time().Equal(at) {
+			t.Fatalf("%d: %s, %v", at.UnixMilli(), v.Text(Of(Timestamp)), err)
+		}
+	})
+}
+
+// Every form of a time is read as package time reads it.
+func TestParseTimeReadsItsForms(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		zone := time.FixedZone("", 60*rapid.IntRange(-23*60, 23*60).Draw(t, "zone"))
+		at := time.Unix(rapid.Int64Range(-62_000_000_000, 253_000_000_000).Draw(t, "seconds"), rapid.Int64Range(0,
+			1e9-1).Draw(t, "nanos")).In(zone)
+		form := rapid.SampledFrom([]string{time.DateOnly, time.RFC3339, time.RFC3339Nano, "2006-01-02 15:04Z0700",
+			"2006-01-02T15:04:05.000000-0700", "2006-01-02 15:04:05",
+			"2006-01-02Z07:00"}).Draw(t, "form")
+		want, err := time.Parse(form, at.Format(form))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ParseTime(at.Format(form)); err != nil || !got.Equal(want) {
+			t.Fatalf("%s: %s, %v, want %s", at.Format(form), got, err, want)
+		}
+	})
 }
 
 // Every value is valid JSON, whatever its type says.
@@ -140,8 +191,10 @@ var texts = []struct {
 	{Of(Inet), []Value{Bytes(Inet, "\x7f\x00\x00\x01"), Bytes(Inet, "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"), Bytes(Inet, "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x7f\x00\x00\x01"), Bytes(Inet, "bad")}},
 	{Of(Timestamp), []Value{Number(Timestamp, 0), Number(Timestamp, -1), Number(Timestamp, 1714851731123), Number(Timestamp, 253402300800000), Number(Timestamp, -62167219200001), Number(Timestamp, math.MaxInt64), Number(Timestamp, math.MinInt64)}},
 	{Of(Date), []Value{Number(Date, 0), Number(Date, -1), Number(Date, 19847), Number(Date, 2932897), Number(Date, -719529), Number(Date, math.MaxInt32), Number(Date, math.MinInt32)}},
-	{Of(Time), []Value{Number(Time, 0), Number(Time, 86399999999999)}},
-	{Of(Duration), []Value{Span(0, 0, 0), Span(14, 3, 5), Span(-14, -3, -5), Span(0, 0, 90e9), Span(math.MaxInt32, math.MaxInt32, math.MaxInt64), Span(math.MinInt32, math.MinInt32, math.MinInt64)}},
+	{Of(Time), []Value{Number(Time, 0), Number(Time, 86399999999999), Number(Time, 86400000000001), Number(Time, -1)}},
+	{Of(Duration), []Value{Span(0, 0, 0), Span(14, 3, 5), Span(-14, -3, -5), Span(0, 0, 90e9), Span(math.MaxInt32,
+		math.MaxInt32, math.MaxInt64), Span(math.MinInt32, math.MinInt32, math.MinInt64), Span(-1, 2, -3),
+		Span(1, -2, 0)}},
 	{ListOf(Of(Int)), []Value{Nested(List, nil), Nested(List, []Value{Number(Int, 1), NullValue})}},
 	{SetOf(Of(Date)), []Value{Nested(Set, []Value{Number(Date, 0)})}},
 	{MapOf(Of(UUID), ListOf(Of(Double))), []Value{Nested(Map, []Value{Bytes(UUID, strings.Repeat("\x01", 16)), Nested(List, []Value{Float64(math.NaN()), Float64(1)})})}},
@@ -201,7 +254,11 @@ func TestParse(t *testing.T) {
 		{Timestamp, "2024-05-04", Number(Timestamp, at("2024-05-04T00:00:00Z"))},
 		{Timestamp, "2024-05-04 12:30:00+02:00", Number(Timestamp, at("2024-05-04T10:30:00Z"))},
 		{Timestamp, "2024-05-04T12:30:00.5", Number(Timestamp, at("2024-05-04T12:30:00.5Z"))},
-		{Timestamp, "-1", Number(Timestamp, -1)},
+		{Timestamp, "2024-05-04 12:30", Number(Timestamp, at("2024-05-04T12:30:00Z"))},
+		{Timestamp, "2024-05-04T12:30:00+0200", Number(Timestamp, at("2024-05-04T10:30:00Z"))},
+		{Timestamp, "2024-05-04t12:30:00.500000000-02", Number(Timestamp, at("2024-05-04T14:30:00.5Z"))},
+		{Timestamp, "2024-05-04+0200", Number(Timestamp, at("2024-05-03T22:00:00Z"))},
+		{Timestamp, "10000-01-01", Number(Timestamp, 253402300800000)},
 		{Date, "1969-12-31", Number(Date, -1)},
 		{Time, "23:59:59.5", Number(Time, 86399_500000000)},
 		{Duration, "1y2mo3w4d5h6m7s8ms9us10ns", Span(14, 25, 5*3600e9+6*60e9+7e9+8e6+9e3+10)},
@@ -223,7 +280,15 @@ func TestParseRefuses(t *testing.T) {
 		{Varint, "1.5"}, {Varint, ""}, {Varint, strings.Repeat("9", 10_001)},
 		{Decimal, ""}, {Decimal, "-"}, {Decimal, "."}, {Decimal, "1e"}, {Decimal, "1e3000000000"}, {Decimal, "1.2.3"}, {Decimal, "1.-2"}, {Decimal, "0x10"}, {Decimal, "NaN"},
 		{Blob, "not base64!"}, {UUID, "123e4567"}, {TimeUUID, "123e4567-e89b-42d3-a456-426614174000"}, {Inet, "1.2.3"}, {Inet, "fe80::1%eth0"},
-		{Timestamp, "yesterday"}, {Timestamp, "2024-13-01"}, {Timestamp, ""}, {Date, "2024-02-30"}, {Date, "12"}, {Date, "-5877642-01-01"}, {Date, "6000000-01-01"}, {Time, "24:00:00"},
+		{Timestamp, "yesterday"}, {Timestamp, "2024-13-01"}, {Timestamp, ""}, {Timestamp, "2024"}, {Timestamp,
+			"1714851731123"}, {Timestamp, "-1"}, {Timestamp, "2024-05"}, {Timestamp, "2024-05-04T24:00"},
+		{Timestamp, "2024-05-04T12:00:00.0001Z"}, {Timestamp, "2024-05-04T12:00:00.0000000000Z"}, {Timestamp,
+			"2024-02-30T12:00:00Z"}, {Timestamp, "2024-05-04T12:00+24:00"},
+		{Timestamp, "292278995-01-01"}, {Timestamp, "-292275055-01-01"}, {Text, "\xff"},
+		{Date, "2024-05-04T00:00:00Z"}, {Date, "20240504"}, {Time, "12:00:00.1234567891"}, {Time, "1ns"}, {Time,
+			"86400000000000"}, {Time, "+86400000000000ns"}, {Time, "12:00"},
+		{Duration, "1d--1h"}, {Duration, "1d-1w"}, {Duration, "-1d-1h"}, {Date, "2024-02-30"}, {Date, "12"}, {Date,
+			"-5877642-01-01"}, {Date, "6000000-01-01"}, {Time, "24:00:00"},
 		{Duration, ""}, {Duration, "-"}, {Duration, "1"}, {Duration, "h"}, {Duration, "1x"}, {Duration, "-1h-1m"},
 		{Duration, "9223372036854775807y"}, {Duration, "2147483648mo"}, {Duration, "1537228672809129302m"}, {Duration, "9223372036854775807ns1ns"},
 		{List, "[]"}, {Null, "null"},
