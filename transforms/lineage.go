@@ -7,24 +7,25 @@ import (
 	"reprise/transforms/record"
 )
 
-// KeptKey follows the fields of a source's key through chains, one after the other. It gives the names that they have at the end, or false where
-// a step drops one, may change its value, or is a team's own, of which nothing is known. So long as a sink tells its rows apart by
-// these fields, each of its rows is made of one row of the source.
-func KeptKey(source *record.Schema, chains ...*Chain) (names []string, ok bool) {
+// KeptKey follows the fields of a source's key through chains, one after the other. It gives the names that they have at
+// the end, or the label of the first step that drops one, may change its value, or is a team's own, of which nothing is
+// known. So long as a sink tells its rows apart by these fields, each of its rows is made of one row of the source.
+func KeptKey(source *record.Schema, chains ...*Chain) (names []string, lost string) {
 	names = source.KeyNames()
 	for _, c := range chains {
 		for _, step := range c.Steps {
 			if !step.run.builtin {
-				return nil, false
+				return nil, step.Label()
 			}
 			for i, name := range names {
+				var ok bool
 				if names[i], ok = step.keeps(name); !ok {
-					return nil, false
+					return nil, step.Label()
 				}
 			}
 		}
 	}
-	return names, true
+	return names, ""
 }
 
 // keeps gives the name of a field behind the step; false: it is not there, or may have another value.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"reprise/io/connector"
+	"reprise/transforms/record"
 )
 
 // SinkConfig are the settings of Kafka as a sink.
@@ -159,6 +160,11 @@ func validateFormat(format string, r *Registry) (faults []connector.Fault) {
 
 // Place names what is written to.
 func (c SinkConfig) Place() string { return "kafka " + c.Topic }
+
+// KeyFields are the fields that the messages' keys are made of.
+func (c SinkConfig) KeyFields(schema *record.Schema) ([]string, error) {
+	return connector.TemplateFields(schema, c.keyTemplate())
+}
 
 func (c SinkConfig) keyTemplate() string {
 	if c.Key == "" {

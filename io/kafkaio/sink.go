@@ -50,7 +50,7 @@ func NewSink(c SinkConfig) *Sink {
 
 // Key implements connector.Keyed: the fields of the messages' keys.
 func (s *Sink) Key(_ context.Context, schema *record.Schema) ([]string, error) {
-	return connector.TemplateFields(schema, s.c.keyTemplate())
+	return s.c.KeyFields(schema)
 }
 
 // Close implements connector.Sink.

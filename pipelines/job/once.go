@@ -1,7 +1,6 @@
 package job
 
 import (
-	"encoding/json"
 	"slices"
 
 	"reprise/transforms"
@@ -18,15 +17,15 @@ func (j *Job) onceFaults(name string, shared, own *transforms.Chain) []fault {
 		return nil
 	}
 	why := j.Source.repeats()
-	look := func(chain *transforms.Chain, specs []transforms.Spec) {
-		for _, step := range chain.Steps {
-			if why == "" && step.Index >= 0 && rekeys(step, specs[step.Index].Config) {
-				why = step.Label() + " may give several records the same key"
-			}
-		}
+	kept, lost := transforms.KeptKey(shared.In, shared, own)
+	key, err := sink.Kafka.KeyFields(own.Out)
+	switch {
+	case why != "" || err != nil: // err is told where the sink is checked
+	case lost != "":
+		why = lost + " may give several records the same key"
+	case slices.ContainsFunc(append(kept, own.Out.KeyNames()...), func(name string) bool { return !slices.Contains(key, name) }):
+		why = "the message's key leaves out fields that tell records apart, so several may have the same key"
 	}
-	look(shared, j.Transforms)
-	look(own, sink.Transforms)
 	if why == "" {
 		return nil
 	}
@@ -54,20 +53,4 @@ func (s Source) repeats() string {
 		return "deleted rows may be older than what the topic has"
 	}
 	return "a source of kind " + s.kind() + " may hold several records of a key"
-}
-
-// rekeys tells whether a step may give two records with different keys the same one.
-func rekeys(step transforms.CompiledStep, config json.RawMessage) bool {
-	keys := step.In.KeyNames()
-	switch step.Name {
-	case "filter", "rename", "delete", "set_defaults", "truncate", "route", "nest", "flatten", "redact":
-		return false // they leave the key alone, or hash it
-	case "project":
-		return !slices.Equal(slices.Sorted(slices.Values(keys)), slices.Sorted(slices.Values(step.Out.KeyNames())))
-	case "cast", "derive":
-		var fields map[string]json.RawMessage
-		err := json.Unmarshal(config, &fields)
-		return err != nil || slices.ContainsFunc(keys, func(k string) bool { return fields[k] != nil })
-	}
-	return true // explode, and what a team has made itself
 }

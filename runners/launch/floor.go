@@ -114,8 +114,8 @@ func newestWritten(r journal.RunInfo, s flow.SinkReport) int64 {
 // keepsKey tells whether each row of a sink's target is made of one row of the source.
 func (p *Prepared) keepsKey(ctx context.Context, name string) (bool, error) {
 	c := p.Compiled.Sinks[name]
-	fields, ok := transforms.KeptKey(p.Schema, p.Compiled.Shared, c)
-	if !ok {
+	fields, lost := transforms.KeptKey(p.Schema, p.Compiled.Shared, c)
+	if lost != "" {
 		return false, nil
 	}
 	sink, err := p.Job.Sinks[name].Target.Open()
