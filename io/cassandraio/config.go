@@ -16,7 +16,7 @@ import (
 
 // SourceConfig says what is read of a table, and how.
 type SourceConfig struct {
-	Connection  Connection       `json:"connection" jsonschema:"required" jsonschema_description:"How to reach the cluster."`
+	Connection  Connection       `json:"connection" reprise:"tuning" jsonschema:"required" jsonschema_description:"How to reach the cluster."`
 	Keyspace    string           `json:"keyspace" jsonschema:"required" jsonschema_description:"Keyspace of the table, written as Cassandra shows it."`
 	Table       string           `json:"table" jsonschema:"required" jsonschema_description:"Table to read. One with counters cannot be reprocessed."`
 	Columns     []string         `json:"columns,omitempty" jsonschema_description:"Columns to read; those of the key are always read. Default: all."`
@@ -25,8 +25,8 @@ type SourceConfig struct {
 	IDs         *Interval        `json:"ids,omitempty" jsonschema_description:"Read only rows whose first clustering column lies in an interval; needs buckets."`
 	Version     string           `json:"version,omitempty" jsonschema_description:"Column with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the latest write time of the columns that are read; on Cassandra 4 without those of collections that are not frozen."`
 	Expiry      bool             `json:"expiry,omitempty" jsonschema_description:"Read when each record expires, by the TTL of its columns. Default: only where a sink keeps it (Cassandra) or the table has a default_time_to_live, since it costs about a fifth of the reading speed."`
-	Consistency string           `json:"consistency,omitempty" jsonschema:"enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must agree on what is read. Default: LOCAL_QUORUM, which finds every row that was written with it; LOCAL_ONE takes less of the cluster and misses what the replica asked has missed."`
-	Page        connector.Bytes  `json:"page,omitempty" jsonschema_description:"Bytes of a request's answer, about; fewer after timeouts. Default: 1MiB."`
+	Consistency string           `json:"consistency,omitempty" reprise:"tuning" jsonschema:"enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must agree on what is read. Default: LOCAL_QUORUM, which finds every row that was written with it; LOCAL_ONE takes less of the cluster and misses what the replica asked has missed."`
+	Page        connector.Bytes  `json:"page,omitempty" reprise:"tuning" jsonschema_description:"Bytes of a request's answer, about; fewer after timeouts. Default: 1MiB."`
 	MaxRow      connector.Bytes  `json:"max_row,omitempty" jsonschema_description:"A larger row is a dead letter with its key alone. Default: 64MiB."`
 }
 

@@ -16,29 +16,29 @@ import (
 
 // SinkConfig says to which index records go and how they become documents.
 type SinkConfig struct {
-	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
-	User     string           `json:"user,omitempty" jsonschema_description:"User name; with password."`
-	Password connector.Secret `json:"password,omitempty" jsonschema_description:"The user's password: env:NAME or file:PATH."`
-	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
-	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
+	URLs     []string         `json:"urls" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
+	User     string           `json:"user,omitempty" reprise:"tuning" jsonschema_description:"User name; with password."`
+	Password connector.Secret `json:"password,omitempty" reprise:"tuning" jsonschema_description:"The user's password: env:NAME or file:PATH."`
+	APIKey   connector.Secret `json:"api_key,omitempty" reprise:"tuning" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
+	TLS      *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
 	Index    string    `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; without create such indices are made by the server on first use, as its index templates say."`
-	Alias    string    `json:"alias,omitempty" jsonschema_description:"Alias that searches use: reprise cutover lets it point to the index once that is proven. A run does not touch it."`
-	Replaces *Replaced `json:"replaces,omitempty" jsonschema_description:"Another cluster that searches use until the cut-over: reprise cutover then makes the alias on the new one, waits until searches have come there, and watches them. A run does not touch it."`
+	Alias    string    `json:"alias,omitempty" reprise:"tuning" jsonschema_description:"Alias that searches use: reprise cutover lets it point to the index once that is proven. A run does not touch it."`
+	Replaces *Replaced `json:"replaces,omitempty" reprise:"tuning" jsonschema_description:"Another cluster that searches use until the cut-over: reprise cutover then makes the alias on the new one, waits until searches have come there, and watches them. A run does not touch it."`
 	ID       string    `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
 	Routing  string    `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
-	Create   *Create   `json:"create,omitempty" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
-	Load     *Load     `json:"load,omitempty" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
+	Create   *Create   `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
+	Load     *Load     `json:"load,omitempty" reprise:"tuning" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
 	Fields   []string  `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all. The field _rest, which holds JSON, is merged into the document."`
 	Exclude  []string  `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
 
-	Batch   Batch  `json:"batch,omitzero" jsonschema_description:"Size of the bulk requests."`
-	Gzip    bool   `json:"gzip,omitempty" jsonschema_description:"Compress requests and answers: less traffic for more CPU; default false."`
-	Refresh string `json:"refresh,omitempty" jsonschema:"enum=none,enum=now,enum=wait_for" jsonschema_description:"Whether each request makes its documents visible to searches (now), waits until they are (wait_for), or leaves that to the index's refresh interval (none, the default). Anything but none is slow."`
+	Batch   Batch  `json:"batch,omitzero" reprise:"tuning" jsonschema_description:"Size of the bulk requests."`
+	Gzip    bool   `json:"gzip,omitempty" reprise:"tuning" jsonschema_description:"Compress requests and answers: less traffic for more CPU; default false."`
+	Refresh string `json:"refresh,omitempty" reprise:"tuning" jsonschema:"enum=none,enum=now,enum=wait_for" jsonschema_description:"Whether each request makes its documents visible to searches (now), waits until they are (wait_for), or leaves that to the index's refresh interval (none, the default). Anything but none is slow."`
 
-	Timeout        connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take; default 1m."`
-	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" jsonschema_description:"How long a connection may take; default 5s."`
-	RetryFor       connector.Duration `json:"retry_for,omitempty" jsonschema_description:"How long a write is tried again while the cluster is down or overloaded; after it the run ends. Default 2m."`
+	Timeout        connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take; default 1m."`
+	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" reprise:"tuning" jsonschema_description:"How long a connection may take; default 5s."`
+	RetryFor       connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a write is tried again while the cluster is down or overloaded; after it the run ends. Default 2m."`
 }
 
 // Replaced is what searches use on another cluster until a cut-over.

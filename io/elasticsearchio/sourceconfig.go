@@ -16,11 +16,11 @@ import (
 
 // SourceConfig says which documents are read and how they become records.
 type SourceConfig struct {
-	URLs     []string         `json:"urls" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
-	User     string           `json:"user,omitempty" jsonschema_description:"User name; with password."`
-	Password connector.Secret `json:"password,omitempty" jsonschema_description:"The user's password: env:NAME or file:PATH."`
-	APIKey   connector.Secret `json:"api_key,omitempty" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
-	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
+	URLs     []string         `json:"urls" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
+	User     string           `json:"user,omitempty" reprise:"tuning" jsonschema_description:"User name; with password."`
+	Password connector.Secret `json:"password,omitempty" reprise:"tuning" jsonschema_description:"The user's password: env:NAME or file:PATH."`
+	APIKey   connector.Secret `json:"api_key,omitempty" reprise:"tuning" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
+	TLS      *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
 	Index    string           `json:"index" jsonschema:"required" jsonschema_description:"Index, alias or pattern such as assets-*, or what a sink has as its index: assets-{asset_type} reads assets-*."`
 	Query    Query            `json:"query,omitzero" jsonschema_description:"Which documents, as Elasticsearch takes it: {term: {licence: expired}}. Default: all."`
@@ -33,15 +33,15 @@ type SourceConfig struct {
 	ID      string `json:"id,omitempty" jsonschema_description:"Document id, by which single documents are looked up; default {key}, for the key [_id] {_id}."`
 	Routing string `json:"routing,omitempty" jsonschema_description:"Routing value by which single documents are looked up, as in {tenant}; default: the id decides."`
 
-	Refresh     bool               `json:"refresh,omitempty" jsonschema_description:"Make all that was written visible before the plan is made; needs the privilege maintenance. Default: false, what the index's refresh interval makes visible."`
-	Page        connector.Bytes    `json:"page,omitempty" jsonschema_description:"Bytes of a request's answer, about; fewer after timeouts. Default: 1MiB."`
+	Refresh     bool               `json:"refresh,omitempty" reprise:"tuning" jsonschema_description:"Make all that was written visible before the plan is made; needs the privilege maintenance. Default: false, what the index's refresh interval makes visible."`
+	Page        connector.Bytes    `json:"page,omitempty" reprise:"tuning" jsonschema_description:"Bytes of a request's answer, about; fewer after timeouts. Default: 1MiB."`
 	MaxDocument connector.Bytes    `json:"max_document,omitempty" jsonschema_description:"A larger document is a dead letter with its id alone. Default: 64MiB."`
-	KeepAlive   connector.Duration `json:"keep_alive,omitempty" jsonschema_description:"How long the server keeps a point in time between two requests; after that another one is opened where reading stood. Default: 2m."`
-	Gzip        bool               `json:"gzip,omitempty" jsonschema_description:"Ask for compressed answers: less traffic for more CPU; default false."`
+	KeepAlive   connector.Duration `json:"keep_alive,omitempty" reprise:"tuning" jsonschema_description:"How long the server keeps a point in time between two requests; after that another one is opened where reading stood. Default: 2m."`
+	Gzip        bool               `json:"gzip,omitempty" reprise:"tuning" jsonschema_description:"Ask for compressed answers: less traffic for more CPU; default false."`
 
-	Timeout        connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take; default 1m."`
-	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" jsonschema_description:"How long a connection may take; default 5s."`
-	RetryFor       connector.Duration `json:"retry_for,omitempty" jsonschema_description:"How long a request is tried again while the cluster is down or overloaded. Default 2m."`
+	Timeout        connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take; default 1m."`
+	ConnectTimeout connector.Duration `json:"connect_timeout,omitempty" reprise:"tuning" jsonschema_description:"How long a connection may take; default 5s."`
+	RetryFor       connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a request is tried again while the cluster is down or overloaded. Default 2m."`
 }
 
 // Query is a query in Elasticsearch's language, a JSON object whose numbers keep all their digits.

@@ -11,8 +11,8 @@ import (
 type SinkConfig struct {
 	Path     string          `json:"path" jsonschema:"required" jsonschema_description:"Folder that the files go to; made when it is missing. Workers on several machines must share it."`
 	Format   string          `json:"format,omitempty" jsonschema:"enum=jsonl,enum=parquet" jsonschema_description:"jsonl (default): one JSON object a line. parquet: Parquet."`
-	Compress string          `json:"compress,omitempty" jsonschema:"enum=none,enum=gzip,enum=zstd,enum=snappy" jsonschema_description:"none, gzip or zstd, for Parquet also snappy. Default: none for jsonl, zstd for Parquet."`
-	FileSize connector.Bytes `json:"file_size,omitempty" jsonschema_description:"A file that has reached this size is closed and the next one begun. Default: 256MiB."`
+	Compress string          `json:"compress,omitempty" reprise:"tuning" jsonschema:"enum=none,enum=gzip,enum=zstd,enum=snappy" jsonschema_description:"none, gzip or zstd, for Parquet also snappy. Default: none for jsonl, zstd for Parquet."`
+	FileSize connector.Bytes `json:"file_size,omitempty" reprise:"tuning" jsonschema_description:"A file that has reached this size is closed and the next one begun. Default: 256MiB."`
 	Meta     bool            `json:"meta,omitempty" jsonschema_description:"Add a field _meta with key, version, op and run to each record. Deletes in Parquet need it. Default: false."`
 }
 

@@ -22,8 +22,8 @@ type SinkConfig struct {
 	URL     string            `json:"url" jsonschema:"required" jsonschema_description:"Address that triggers the workflow of a record, such as https://workflow/thumbnails/{id}: fields of the record in braces, their values escaped, and {idempotency_key}."`
 	Method  string            `json:"method,omitempty" jsonschema:"enum=POST,enum=PUT,enum=PATCH" jsonschema_description:"POST (default), PUT or PATCH."`
 	Headers map[string]string `json:"headers,omitempty" jsonschema_description:"Further headers: templates such as {tenant}. Secrets belong into login."`
-	Login   *Login            `json:"login,omitempty" jsonschema_description:"Who asks. Default: nobody in particular."`
-	TLS     *connector.TLS    `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
+	Login   *Login            `json:"login,omitempty" reprise:"tuning" jsonschema_description:"Who asks. Default: nobody in particular."`
+	TLS     *connector.TLS    `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 	Fields  []string          `json:"fields,omitempty" jsonschema_description:"Fields of the body, a JSON object; default: all."`
 	Exclude []string          `json:"exclude,omitempty" jsonschema_description:"Fields that the body leaves out; instead of fields."`
 
@@ -33,10 +33,10 @@ type SinkConfig struct {
 	Check             string            `json:"check,omitempty" jsonschema_description:"Address that tells whether a workflow was triggered already, such as https://workflow/by-key/{idempotency_key}; it is asked before each trigger, and 404 means that it was not. Default: the service finds out by the idempotency key."`
 	Completion        *Completion       `json:"completion,omitempty" jsonschema_description:"How to learn that a workflow has ended. Default: a workflow that was accepted is written."`
 
-	InFlight int                `json:"in_flight,omitempty" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Triggers that each worker sends at once, and questions. Default: 8."`
-	UnderWay int                `json:"under_way,omitempty" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Workflows of each worker that are triggered and not ended, with completion. limits.unfinished bounds them, too. Default: 1000."`
-	Timeout  connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take. Default: 30s."`
-	RetryFor connector.Duration `json:"retry_for,omitempty" jsonschema_description:"How long a record is tried again while others go through; then it is a dead letter. Default: 2m."`
+	InFlight int                `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Triggers that each worker sends at once, and questions. Default: 8."`
+	UnderWay int                `json:"under_way,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Workflows of each worker that are triggered and not ended, with completion. limits.unfinished bounds them, too. Default: 1000."`
+	Timeout  connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take. Default: 30s."`
+	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a record is tried again while others go through; then it is a dead letter. Default: 2m."`
 }
 
 // Answer is what a status of an answer means.
@@ -66,13 +66,13 @@ type Completion struct {
 	Done    []string           `json:"done,omitempty" jsonschema_description:"States of a workflow that has gone well; upper and lower case are the same. With state."`
 	Failed  []string           `json:"failed,omitempty" jsonschema_description:"States of a workflow that has failed for good: a dead letter. Others go on. With state."`
 	Reason  string             `json:"reason,omitempty" jsonschema_description:"Where the reason of a failure stands, as state does."`
-	Timeout connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long a workflow may take from its trigger on; then it is a dead letter. Default: 30m."`
+	Timeout connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long a workflow may take from its trigger on; then it is a dead letter. Default: 30m."`
 }
 
 // Poll says how a service is asked.
 type Poll struct {
 	URL   string             `json:"url,omitempty" jsonschema_description:"Address of a workflow's state: fields of the record in braces, {idempotency_key}, and {answer.NAME}, what the answer to the trigger holds under NAME. Default: the answer's header Location."`
-	Every connector.Duration `json:"every,omitempty" jsonschema_description:"Time between two questions; of a workflow that takes longer than ten times that, a tenth of its age, at most 1m. Default: 2s."`
+	Every connector.Duration `json:"every,omitempty" reprise:"tuning" jsonschema_description:"Time between two questions; of a workflow that takes longer than ten times that, a tenth of its age, at most 1m. Default: 2s."`
 }
 
 // Topic says what a service writes when a workflow has ended.
@@ -90,11 +90,11 @@ type SourceConfig struct {
 	Version  string             `json:"version,omitempty" jsonschema_description:"Field with the row's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: none, 0."`
 	NotFound int                `json:"not_found,omitempty" jsonschema:"minimum=200,maximum=599" jsonschema_description:"Status that says that there is no such row. 204, and null in place of the row, say so too. Default: 404."`
 	Headers  map[string]string  `json:"headers,omitempty" jsonschema_description:"Further headers. Secrets belong into login."`
-	Login    *Login             `json:"login,omitempty" jsonschema_description:"Who asks. Default: nobody in particular."`
-	TLS      *connector.TLS     `json:"tls,omitempty" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
-	InFlight int                `json:"in_flight,omitempty" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Questions that each worker asks at once. Default: 8."`
-	Timeout  connector.Duration `json:"timeout,omitempty" jsonschema_description:"How long one request may take. Default: 30s."`
-	RetryFor connector.Duration `json:"retry_for,omitempty" jsonschema_description:"How long a row is asked for again while others are found; then it is a dead letter. Default: 2m."`
+	Login    *Login             `json:"login,omitempty" reprise:"tuning" jsonschema_description:"Who asks. Default: nobody in particular."`
+	TLS      *connector.TLS     `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
+	InFlight int                `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Questions that each worker asks at once. Default: 8."`
+	Timeout  connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take. Default: 30s."`
+	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a row is asked for again while others are found; then it is a dead letter. Default: 2m."`
 }
 
 // keyField is the name of the idempotency key in templates, answerField stands before what the answer to a trigger holds.

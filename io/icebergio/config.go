@@ -15,17 +15,17 @@ type SinkConfig struct {
 	Catalog        CatalogConfig     `json:"catalog" jsonschema:"required" jsonschema_description:"The catalog that knows the table."`
 	S3             *S3Config         `json:"s3,omitempty" jsonschema_description:"How files on S3 are reached. Default: what the catalog and the environment say."`
 	Table          string            `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets."`
-	Create         bool              `json:"create,omitempty" jsonschema_description:"Create the table, its namespace and an SQLite catalog where they are not there yet. Default: false, the table must be there."`
+	Create         bool              `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Create the table, its namespace and an SQLite catalog where they are not there yet. Default: false, the table must be there."`
 	Columns        map[string]string `json:"columns,omitempty" jsonschema_description:"Types of columns that the defaults do not suit: decimal(PRECISION,SCALE) for fields of type decimal and varint, whose default is string, which keeps every digit. A number that does not fit is a dead letter."`
 	Mode           string            `json:"mode,omitempty" jsonschema:"enum=append,enum=upsert" jsonschema_description:"append adds every record as a row: readers take the newest of a key. upsert keeps one row of each key that the run writes, the newest, whoever wrote it, and carries out deletes; the commit reads the keys of the table for that. Default: append."`
-	MergeMemory    connector.Bytes   `json:"merge_memory,omitempty" jsonschema_description:"Memory in which the commit of an upsert compares keys; beyond that they go to temporary files, 32 bytes of each row. Default: 64MiB."`
+	MergeMemory    connector.Bytes   `json:"merge_memory,omitempty" reprise:"tuning" jsonschema_description:"Memory in which the commit of an upsert compares keys; beyond that they go to temporary files, 32 bytes of each row. Default: 64MiB."`
 	Schema         string            `json:"schema,omitempty" jsonschema:"enum=fail,enum=ignore,enum=add" jsonschema_description:"What happens when an existing table lacks columns for fields: fail tells what is missing; ignore leaves the fields out and says so; add adds columns, and widens types as Iceberg can (int to long, float to double, decimals of more digits). What would lose values always fails. Default: fail."`
 	Rename         map[string]string `json:"rename,omitempty" jsonschema_description:"Columns that the source has renamed: the table's name and the field's, {title: headline}. The column keeps its rows. Needs schema: add."`
 	Partition      []string          `json:"partition,omitempty" jsonschema_description:"How a new table is partitioned, and what an existing one must have: columns or year(c), month(c), day(c), hour(c), bucket(N, c), truncate(N, c). Default: a new table is not partitioned, an existing one may be as it likes."`
-	FileSize       connector.Bytes   `json:"file_size,omitempty" jsonschema_description:"Size at which a data file is closed and the next one begun. Default: what the table says, else 256MiB."`
-	RowGroup       connector.Bytes   `json:"row_group,omitempty" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, shared by the open partitions where the table has some."`
-	Compression    string            `json:"compression,omitempty" jsonschema:"enum=zstd,enum=snappy,enum=gzip,enum=uncompressed" jsonschema_description:"How data files are compressed. Default: what the table says, else zstd."`
-	OpenPartitions int               `json:"open_partitions,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Partitions with an open file on each worker, each of which takes memory; the one not used for longest is closed first. More give fewer, larger files where records are not ordered by partition. Default: 8, or as many as there are buckets, up to 32."`
+	FileSize       connector.Bytes   `json:"file_size,omitempty" reprise:"tuning" jsonschema_description:"Size at which a data file is closed and the next one begun. Default: what the table says, else 256MiB."`
+	RowGroup       connector.Bytes   `json:"row_group,omitempty" reprise:"tuning" jsonschema_description:"Size of a row group, which is held in memory until it is complete; no more than file_size. Default: 16MiB, shared by the open partitions where the table has some."`
+	Compression    string            `json:"compression,omitempty" reprise:"tuning" jsonschema:"enum=zstd,enum=snappy,enum=gzip,enum=uncompressed" jsonschema_description:"How data files are compressed. Default: what the table says, else zstd."`
+	OpenPartitions int               `json:"open_partitions,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Partitions with an open file on each worker, each of which takes memory; the one not used for longest is closed first. More give fewer, larger files where records are not ordered by partition. Default: 8, or as many as there are buckets, up to 32."`
 	VersionColumn  string            `json:"version_column,omitempty" jsonschema_description:"Column (bigint) for the record's version, by which readers take the latest of several rows with the same key. Default: _version; - for none."`
 	RunColumn      string            `json:"run_column,omitempty" jsonschema_description:"Column (string) for the run that wrote the row. Default: none."`
 }
@@ -56,18 +56,18 @@ type CatalogConfig struct {
 	REST       string           `json:"rest,omitempty" jsonschema:"format=uri" jsonschema_description:"A REST catalog: its URL."`
 	Warehouse  string           `json:"warehouse,omitempty" jsonschema_description:"Where new tables go. With sqlite: a folder as a plain path, or s3://BUCKET/PATH. With rest: the name that the catalog gives the warehouse; default: its own default."`
 	Name       string           `json:"name,omitempty" jsonschema_description:"The name of the catalog within an SQLite file, as other engines must give it too. Default: default."`
-	Token      connector.Secret `json:"token,omitempty" jsonschema_description:"Bearer token for a REST catalog: env:NAME or file:PATH."`
-	Credential connector.Secret `json:"credential,omitempty" jsonschema_description:"OAuth2 credential ID:SECRET for a REST catalog: env:NAME or file:PATH."`
-	TLS        *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of an https connection to a REST catalog."`
+	Token      connector.Secret `json:"token,omitempty" reprise:"tuning" jsonschema_description:"Bearer token for a REST catalog: env:NAME or file:PATH."`
+	Credential connector.Secret `json:"credential,omitempty" reprise:"tuning" jsonschema_description:"OAuth2 credential ID:SECRET for a REST catalog: env:NAME or file:PATH."`
+	TLS        *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of an https connection to a REST catalog."`
 }
 
 // S3Config is an object store with the API of S3.
 type S3Config struct {
-	Endpoint     string           `json:"endpoint,omitempty" jsonschema:"format=uri" jsonschema_description:"URL of the store. Default: AWS."`
+	Endpoint     string           `json:"endpoint,omitempty" reprise:"tuning" jsonschema:"format=uri" jsonschema_description:"URL of the store. Default: AWS."`
 	Region       string           `json:"region,omitempty" jsonschema_description:"Region of the bucket. Default: what the environment says."`
-	AccessKey    connector.Secret `json:"access_key,omitempty" jsonschema_description:"Access key: env:NAME or file:PATH. Default: the usual AWS sources."`
-	SecretKey    connector.Secret `json:"secret_key,omitempty" jsonschema_description:"Secret key: env:NAME or file:PATH."`
-	SessionToken connector.Secret `json:"session_token,omitempty" jsonschema_description:"Session token of temporary keys: env:NAME or file:PATH."`
+	AccessKey    connector.Secret `json:"access_key,omitempty" reprise:"tuning" jsonschema_description:"Access key: env:NAME or file:PATH. Default: the usual AWS sources."`
+	SecretKey    connector.Secret `json:"secret_key,omitempty" reprise:"tuning" jsonschema_description:"Secret key: env:NAME or file:PATH."`
+	SessionToken connector.Secret `json:"session_token,omitempty" reprise:"tuning" jsonschema_description:"Session token of temporary keys: env:NAME or file:PATH."`
 }
 
 // The defaults of SinkConfig.

@@ -11,23 +11,23 @@ import (
 
 // SinkConfig are the settings of Kafka as a sink.
 type SinkConfig struct {
-	Brokers  []string       `json:"brokers" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
+	Brokers  []string       `json:"brokers" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
 	Topic    string         `json:"topic" jsonschema:"required" jsonschema_description:"Topic, or a template such as assets-{asset_type}."`
 	Key      string         `json:"key,omitempty" jsonschema_description:"Template of the message's key. Default: {key}, the record's key."`
 	Format   string         `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
 	Registry *Registry      `json:"registry,omitempty" jsonschema_description:"Schema registry for Avro."`
-	Compress string         `json:"compress,omitempty" jsonschema:"enum=none,enum=gzip,enum=snappy,enum=lz4,enum=zstd" jsonschema_description:"Compression of the messages. Default: lz4."`
-	Batch    Batch          `json:"batch,omitempty" jsonschema_description:"Limits of what is under way."`
-	Create   *Create        `json:"create,omitempty" jsonschema_description:"Create a topic that is missing. Default: a missing topic is an error."`
-	SASL     *SASL          `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
-	TLS      *connector.TLS `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+	Compress string         `json:"compress,omitempty" reprise:"tuning" jsonschema:"enum=none,enum=gzip,enum=snappy,enum=lz4,enum=zstd" jsonschema_description:"Compression of the messages. Default: lz4."`
+	Batch    Batch          `json:"batch,omitempty" reprise:"tuning" jsonschema_description:"Limits of what is under way."`
+	Create   *Create        `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Create a topic that is missing. Default: a missing topic is an error."`
+	SASL     *SASL          `json:"sasl,omitempty" reprise:"tuning" jsonschema_description:"Login. Default: none."`
+	TLS      *connector.TLS `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
 
-	SoleWriter bool `json:"sole_writer,omitempty" jsonschema_description:"Lets the topic be compacted (cleanup.policy=compact). It says that nobody else, no other run and no redrive beside this one, writes the topic until the run has ended, and that nothing in it is newer than the source: Kafka keeps the message of a key that comes last, whichever its version. Only for jobs that write each key once. Default: false, a compacted topic is refused, also one of which this user may not see whether it is (DESCRIBE_CONFIGS)."`
+	SoleWriter bool `json:"sole_writer,omitempty" reprise:"tuning" jsonschema_description:"Lets the topic be compacted (cleanup.policy=compact). It says that nobody else, no other run and no redrive beside this one, writes the topic until the run has ended, and that nothing in it is newer than the source: Kafka keeps the message of a key that comes last, whichever its version. Only for jobs that write each key once. Default: false, a compacted topic is refused, also one of which this user may not see whether it is (DESCRIBE_CONFIGS)."`
 }
 
 // SourceConfig are the settings of a topic that is read.
 type SourceConfig struct {
-	Brokers       []string         `json:"brokers" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
+	Brokers       []string         `json:"brokers" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
 	Topic         string           `json:"topic" jsonschema:"required" jsonschema_description:"The topic. It is read up to the end that it has when the run is planned."`
 	Key           []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key. A tombstone's key is read from the message's key, which must be the fields' texts joined by |, as the sink writes it."`
 	Format        string           `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
@@ -37,9 +37,9 @@ type SourceConfig struct {
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the message's header version, else its time."`
 	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter."`
 	From          *From            `json:"from,omitempty" jsonschema_description:"Where to begin. Default: the first message that is there."`
-	OnOpen        string           `json:"on_open_transaction,omitempty" jsonschema:"enum=wait,enum=stop,enum=leave" jsonschema_description:"What to do about messages behind a transaction that is open when the run is planned, which cannot be read until it ends: wait for it (default), at most 15 minutes, the longest that brokers let one be open unless told otherwise, then stop; stop at once; or leave them and what the transaction writes, with a warning that says how many."`
-	SASL          *SASL            `json:"sasl,omitempty" jsonschema_description:"Login. Default: none."`
-	TLS           *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
+	OnOpen        string           `json:"on_open_transaction,omitempty" reprise:"tuning" jsonschema:"enum=wait,enum=stop,enum=leave" jsonschema_description:"What to do about messages behind a transaction that is open when the run is planned, which cannot be read until it ends: wait for it (default), at most 15 minutes, the longest that brokers let one be open unless told otherwise, then stop; stop at once; or leave them and what the transaction writes, with a warning that says how many."`
+	SASL          *SASL            `json:"sasl,omitempty" reprise:"tuning" jsonschema_description:"Login. Default: none."`
+	TLS           *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
 }
 
 // From is where reading begins.
@@ -51,11 +51,11 @@ type From struct {
 // Registry are the settings of a schema registry with Confluent's interface.
 type Registry struct {
 	URL      string           `json:"url" jsonschema:"required" jsonschema_description:"Address, such as http://registry:8081."`
-	User     string           `json:"user,omitempty" jsonschema_description:"User, where it asks for a login."`
-	Password connector.Secret `json:"password,omitempty" jsonschema_description:"Password of the user: env:NAME or file:PATH."`
+	User     string           `json:"user,omitempty" reprise:"tuning" jsonschema_description:"User, where it asks for a login."`
+	Password connector.Secret `json:"password,omitempty" reprise:"tuning" jsonschema_description:"Password of the user: env:NAME or file:PATH."`
 	Subject  string           `json:"subject,omitempty" jsonschema:"enum=topic,enum=record,enum=topic_record" jsonschema_description:"Subject of the schema: topic (default) is TOPIC-value, record is the record's name, topic_record is TOPIC-NAME."`
 	Name     string           `json:"name,omitempty" jsonschema_description:"Full name of the Avro record, such as com.example.Asset. Default: made from the topic."`
-	TLS      *connector.TLS   `json:"tls,omitempty" jsonschema_description:"Settings of an https address; default: those of the system."`
+	TLS      *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of an https address; default: those of the system."`
 }
 
 // Batch are the limits of what is under way.

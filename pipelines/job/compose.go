@@ -36,10 +36,10 @@ type Side struct {
 	On        map[string]string  `json:"on" jsonschema:"required" jsonschema_description:"For each field of the table's key the field of the row that has its value, as FIELD OF THE ROW: FIELD OF THE KEY. A row where one has no value has no row in the table."`
 	Fields    map[string]string  `json:"fields" jsonschema:"required" jsonschema_description:"The fields to add, as NEW NAME: FIELD OF THE TABLE. A key field of the table tells whether there was a row."`
 	Missing   string             `json:"missing,omitempty" jsonschema:"enum=empty,enum=dead,enum=filter" jsonschema_description:"What becomes of a row that has none in the table: its new fields are null (empty, the default), it is a dead letter (dead) or filtered (filter)."`
-	Broadcast bool               `json:"broadcast,omitempty" jsonschema_description:"Read the whole table once into the memory of each worker. Default: false, its rows are looked up by their keys."`
-	Memory    connector.Bytes    `json:"memory,omitempty" jsonschema_description:"With broadcast, the most that the table may take there; the plan refuses a larger one. Default: 64MiB."`
-	Cache     connector.Bytes    `json:"cache,omitempty" jsonschema_description:"Without broadcast, bytes of rows that each worker keeps after they were looked up. Default: 16MiB."`
-	CacheFor  connector.Duration `json:"cache_for,omitempty" jsonschema_description:"How long a row that was looked up is used again. Default: 1m."`
+	Broadcast bool               `json:"broadcast,omitempty" reprise:"tuning" jsonschema_description:"Read the whole table once into the memory of each worker. Default: false, its rows are looked up by their keys."`
+	Memory    connector.Bytes    `json:"memory,omitempty" reprise:"tuning" jsonschema_description:"With broadcast, the most that the table may take there; the plan refuses a larger one. Default: 64MiB."`
+	Cache     connector.Bytes    `json:"cache,omitempty" reprise:"tuning" jsonschema_description:"Without broadcast, bytes of rows that each worker keeps after they were looked up. Default: 16MiB."`
+	CacheFor  connector.Duration `json:"cache_for,omitempty" reprise:"tuning" jsonschema_description:"How long a row that was looked up is used again. Default: 1m."`
 }
 
 // within is a need of a source that stands within another's settings.

@@ -6,27 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
 	"reprise/transforms/record"
 )
 
-// tuning are the settings of systems that say how one is reached and how fast, not what is read or written: a run may be
+// Identity is what makes two jobs do the same: the query, the transforms, the sinks and the fields of the source. It
+// leaves out what only says how a system is reached and how fast, the settings tagged reprise:"tuning": a run may be
 // resumed with others.
-var tuning = map[string]bool{"broadcast": true, "memory": true, "cache": true, "cache_for": true,
-	"connection": true, "urls": true, "brokers": true, "user": true, "password": true, "api_key": true, "tls": true, "sasl": true,
-	"keep_alive": true,
-	"token":      true, "credential": true, "access_key": true, "secret_key": true, "session_token": true, "endpoint": true, "batch": true, "gzip": true,
-	"refresh": true, "timeout": true, "connect_timeout": true, "retry_for": true, "compress": true, "compression": true, "file_size": true,
-	"row_group": true, "merge_memory": true, "open_partitions": true, "page": true, "consistency": true, "create": true,
-	"login": true, "in_flight": true, "under_way": true, "every": true, "load": true, "alias": true, "replaces": true,
-	"sole_writer": true, "on_open_transaction": true}
-
-// named are the settings whose keys are names of the user's own, and the range of buckets, whose every is what is read.
-var named = map[string]bool{"fields": true, "on": true, "with": true, "partitions": true, "values": true, "range": true}
-
-// Identity is what makes two jobs do the same: the query, the transforms, the sinks and the fields of the source.
 func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {
 	text, err := json.Marshal(struct {
 		Source     Source
@@ -41,39 +30,45 @@ func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {
 	if err := json.Unmarshal(text, &all); err != nil {
 		return nil, err
 	}
-	untune(all["Source"])
-	sinks, _ := all["Sinks"].(map[string]any)
-	for _, sink := range sinks {
-		settings, _ := sink.(map[string]any)
-		for key, of := range settings {
-			if key != "transforms" {
-				untune(of)
-			}
-		}
-	}
+	untune(reflect.TypeFor[Source](), all["Source"])
+	untune(reflect.TypeFor[map[string]Sink](), all["Sinks"])
 	return all, nil
 }
 
-func untune(v any) {
-	m, _ := v.(map[string]any)
-	for key, of := range m {
-		within, _ := of.(map[string]any)
-		parts, _ := of.([]any)
-		switch {
-		case tuning[key]:
-			delete(m, key)
-		case key == "query": // is in the words of the data
-		case named[key]:
-			for _, of := range within {
-				untune(of)
+// untune removes settings of type t that are mere tuning.
+func untune(t reflect.Type, settings any) {
+	switch t.Kind() {
+	case reflect.Pointer:
+		untune(t.Elem(), settings)
+	case reflect.Slice, reflect.Map:
+		switch of := settings.(type) {
+		case []any:
+			for _, v := range of {
+				untune(t.Elem(), v)
 			}
-		case key == "of":
-			for _, part := range parts { // of a union
-				untune(part)
+		case map[string]any:
+			if t.Kind() == reflect.Map {
+				for _, v := range of {
+					untune(t.Elem(), v)
+				}
 			}
-			untune(of)
-		default:
-			untune(of)
+		}
+	case reflect.Struct:
+		of, ok := settings.(map[string]any)
+		if !ok {
+			return
+		}
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			switch {
+			case f.Anonymous && name == "":
+				untune(f.Type, of)
+			case f.Tag.Get("reprise") == "tuning":
+				delete(of, name)
+			default:
+				untune(f.Type, of[name])
+			}
 		}
 	}
 }

@@ -24,6 +24,7 @@ sinks:
     when: size < 100
     transforms: [{rename: {title: name}}]
     elasticsearch: {urls: ["http://a"], index: assets, batch: {rows: 100}}
+  copy: {cassandra: {connection: {hosts: [a]}, keyspace: media, table: media.copy}}
   lake: {iceberg: {catalog: {sqlite: c.db, warehouse: w}, table: media.assets, create: true}}
 `
 
@@ -52,6 +53,7 @@ func TestIdentity(t *testing.T) {
 		{`urls: ["http://a"]`, `urls: ["http://b"]`, ""},
 		{"batch: {rows: 100}", "batch: {rows: 7, in_flight: 1}", ""},
 		{"create: true", "create: false", ""},
+		{"table: media.copy}", "table: media.copy, batch_rows: 7, batch_bytes: 1KiB}", ""},
 		{"sinks:", "limits: {readers: 9}\npace: {rates: {source: {records: 5}}}\ndead_letters: {files: {path: elsewhere}}\njournal: {sqlite: other.db}\nsinks:", ""},
 
 		{"table: assets", "table: photos", `Source.cassandra.table: "assets", now "photos"`},
