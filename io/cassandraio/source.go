@@ -23,11 +23,15 @@ import (
 // the border of a partition; the rows of one are held together in memory until then, 256 MiB at most.
 //
 // The version of a record is the latest write time of its columns, or a column that the settings name; 1 where none has a value,
-// since Cassandra does not tell when such a row was written, nor when a value was deleted. Its expiry is that of the column that
-// lives longest, by the worker's clock.
+// since Cassandra does not tell when such a row was written, nor when a value was deleted. So it may go back from one run to the
+// next: see connector.Run.Floor. The expiry is that of the column that lives longest, by the worker's clock.
 //
-// A row that is written while the table is read may be read or not, and is read once at most. A partition that has nothing but static
-// columns has no row and gives no record. A tuple all of whose parts are null comes as null.
+// A row that is written while the table is read may be read or not, and is read once at most. A tuple all of whose parts are null
+// comes as null. What no record can hold is a dead letter: a partition with static columns and no rows, a key with an empty value of
+// a type that needs bytes.
+//
+// A request that fails for the tombstones it meets (tombstone_failure_threshold) is cut by tokens, then by clustering keys, until the
+// server answers; see tombstones.go.
 type Source struct {
 	config SourceConfig
 	need   connector.Need
