@@ -470,3 +470,10 @@ func textsOf(k record.Kind, parts ...string) record.Value {
 	}
 	return record.Nested(k, values)
 }
+
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, services.Need(t, services.Cassandra))
+	sink := NewSink(db.config("edges", func(c *SinkConfig) { c.Create, c.PartitionKey = true, []string{"id"} }))
+	iotest.TestEdges(t, sink, func() connector.Source { return db.source(t, func(c *SourceConfig) { c.Table = "edges" }) })
+}

@@ -44,3 +44,18 @@ func testConformance(t *testing.T, es server, own *services.Instance) {
 	}
 	iotest.TestSink(t, suite)
 }
+
+func TestEdges(t *testing.T) {
+	for _, service := range []services.Service{services.Elasticsearch, services.OpenSearch} {
+		t.Run(string(service), func(t *testing.T) {
+			t.Parallel()
+			es := sharedOf(t, service)
+			index := es.index("edges")
+			schema := iotest.Edges()[0].Schema
+			sink := NewSink(SinkConfig{URLs: []string{es.url}, Index: index, Create: &Create{}, Refresh: "now"})
+			iotest.TestEdges(t, sink, func() connector.Source {
+				return es.source(index, func(c *SourceConfig) { c.Fields, c.Key, c.Refresh = schema.Fields, []string{"id"}, true })
+			})
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,12 @@ func Edges() (records []*record.Record) {
 	return records
 }
 
+// empty tells whether a value is null, or a tuple of nothing but nulls, which Cassandra does not tell from null.
+func empty(v record.Value) bool {
+	tuple := v.Kind() == record.Tuple || v.Kind() == record.UDT
+	return v.IsNull() || tuple && !slices.ContainsFunc(v.Elems(), func(e record.Value) bool { return !e.IsNull() })
+}
+
 // TestEdges writes values at the edges of their kinds, and reads them again: each comes back as it was, or the sink
 // refuses it, or the source gives a dead letter. None comes back as another one.
 func TestEdges(t *testing.T, sink connector.Sink, source func() connector.Source) {
@@ -158,7 +165,7 @@ func TestEdges(t *testing.T, sink connector.Sink, source func() connector.Source
 				found[id] = true
 				for i, want := range records[id].Values {
 					f := schema.Fields[i]
-					if got := r.Get(f.Name); !got.Equal(want) && !(got.IsNull() && want.IsNull()) {
+					if got := r.Get(f.Name); !got.Equal(want) && !(got.IsNull() && empty(want)) {
 						was, is := want.AppendJSON(nil, f.Type), got.AppendJSON(nil, f.Type)
 						t.Errorf("%s %s came back as %s", f.Type, was, is)
 					}

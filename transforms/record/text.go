@@ -65,8 +65,11 @@ func (v Value) AppendJSON(b []byte, t Type) []byte {
 	case Boolean, TinyInt, SmallInt, Int, BigInt:
 		return v.AppendText(b, t)
 	case Float, Double:
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+		switch f := v.Float(); {
+		case math.IsNaN(f) || math.IsInf(f, 0):
 			return append(v.AppendText(append(b, '"'), t), '"')
+		case f == 0 && math.Signbit(f):
+			return append(b, "-0.0"...) // others read -0 as an integer, which has no sign
 		}
 		return v.AppendText(b, t)
 	case Text:
