@@ -806,7 +806,7 @@ func TestMicrosecondsAreCutByChoice(t *testing.T) {
 		cut       bool
 		want, not string
 	}{
-		{micros + 1, true, `["1916-02-17T01:46:39.876Z"]`, ""}, {micros, true, "", `field "v"`}, {micros + 1, false, "", `field "at"`},
+		{micros + 1, true, `["1916-02-18T01:46:39.876Z"]`, ""}, {micros, true, "", `field "v"`}, {micros + 1, false, "", `field "at"`},
 	} {
 		c.CutTimestamps, c.Version = x.cut, "v"
 		avroText := append([]byte{0, 0, 0, 0, 1, 2}, 2) // id 1, one element
