@@ -93,9 +93,6 @@ func (c SinkConfig) consistency() (level gocql.Consistency, err error) {
 	return level, err
 }
 
-// Place names what is written to.
-func (c SinkConfig) Place() string { return "cassandra " + c.Keyspace + "." + c.Table }
-
 func (c SinkConfig) withDefaults() SinkConfig {
 	if c.BatchRows == 0 {
 		c.BatchRows = 100

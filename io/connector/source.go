@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"reprise/transforms/record"
@@ -18,6 +19,14 @@ type Need struct {
 	Started  time.Time // of the run; zero: not known
 	At       string    // the path of the source's settings in the job file
 	Again    bool      // it is read again and again: what comes later is not lost
+}
+
+// Within is the need of a source whose settings stand within another's.
+func (n Need) Within(path string) Need {
+	if path != "" {
+		n.At = strings.TrimPrefix(n.At+"."+path, ".")
+	}
+	return n
 }
 
 // Page is the number of rows of the largest page of a source that would like some.

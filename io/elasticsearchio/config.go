@@ -200,9 +200,6 @@ func (c SinkConfig) retry() connector.Retry {
 	return r
 }
 
-// Place names what is written to.
-func (c SinkConfig) Place() string { return "elasticsearch " + c.Index }
-
 // Key gives the fields of the schema that tell documents apart: those of their ids, their routing and their index.
 func (c SinkConfig) Key(schema *record.Schema) ([]string, error) {
 	return connector.TemplateFields(schema, c.idTemplate(), c.Routing, c.Index)
@@ -215,17 +212,6 @@ func orDefault[T comparable](v, def T) T {
 		return def
 	}
 	return v
-}
-
-// Inline takes the file of create into the settings, which other machines read, where that is possible; Validate
-// tells why it is not.
-func (c *SinkConfig) Inline() {
-	if c.Create == nil || c.Create.File == "" {
-		return
-	}
-	if full := *c.Create; full.inline() == nil {
-		c.Create = &full
-	}
 }
 
 func (c *Create) inline() error {

@@ -35,9 +35,6 @@ const (
 	metaField = "_meta"
 )
 
-// Place names what is written to.
-func (c SinkConfig) Place() string { return "files " + c.Path }
-
 func (c SinkConfig) format() string {
 	if c.Format == "" {
 		return jsonl

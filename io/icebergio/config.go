@@ -183,9 +183,6 @@ func plainLocation(location string) bool {
 	return err == nil && !strings.Contains(location, "%") && u.RawQuery == "" && u.Fragment == "" && u.JoinPath("x").String() == strings.TrimRight(location, "/")+"/x"
 }
 
-// Place names what is written to.
-func (c SinkConfig) Place() string { return "iceberg " + c.Table }
-
 func (c SinkConfig) versionColumn() string {
 	switch c.VersionColumn {
 	case "":

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"reprise/io/connector"
-	"reprise/transforms/record"
 )
 
 // SinkConfig are the settings of Kafka as a sink.
@@ -156,14 +155,6 @@ func validateFormat(format string, r *Registry) (faults []connector.Fault) {
 		faults = append(faults, connector.Faultf("registry.name", "%q is no name of an Avro record such as com.example.Asset", r.Name))
 	}
 	return faults
-}
-
-// Place names what is written to.
-func (c SinkConfig) Place() string { return "kafka " + c.Topic }
-
-// KeyFields are the fields that the messages' keys are made of.
-func (c SinkConfig) KeyFields(schema *record.Schema) ([]string, error) {
-	return connector.TemplateFields(schema, c.keyTemplate())
 }
 
 func (c SinkConfig) keyTemplate() string {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"reprise/io/connector"
 	"reprise/transforms/record"
 )
 
@@ -18,7 +19,7 @@ import (
 // resumed with others.
 func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {
 	text, err := json.Marshal(struct {
-		Source     Source
+		Source     connector.SourceSpec
 		Transforms any
 		Sinks      map[string]Sink
 		Fields     []record.Field
@@ -30,7 +31,7 @@ func (j *Job) Identity(schema *record.Schema) (map[string]any, error) {
 	if err := json.Unmarshal(text, &all); err != nil {
 		return nil, err
 	}
-	untune(reflect.TypeFor[Source](), all["Source"])
+	untune(reflect.TypeFor[connector.SourceSpec](), all["Source"])
 	untune(reflect.TypeFor[map[string]Sink](), all["Sinks"])
 	return all, nil
 }
@@ -56,6 +57,22 @@ func untune(t reflect.Type, settings any) {
 	case reflect.Struct:
 		of, ok := settings.(map[string]any)
 		if !ok {
+			return
+		}
+		switch t {
+		case reflect.TypeFor[connector.SourceSpec]():
+			for name, settings := range of {
+				if k, ok := connector.KindOf(name); ok && k.Source != nil {
+					untune(reflect.TypeOf(k.Source()), settings)
+				}
+			}
+			return
+		case reflect.TypeFor[connector.SinkSpec](), reflect.TypeFor[Sink]():
+			for name, settings := range of {
+				if k, ok := connector.KindOf(name); ok && k.Sink != nil {
+					untune(reflect.TypeOf(k.Sink()), settings)
+				}
+			}
 			return
 		}
 		for i := range t.NumField() {

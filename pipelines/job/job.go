@@ -1,24 +1,19 @@
 // Package job is the job file: what it may say, its defaults, and what is wrong with one.
 //
 // A job names a source, transforms, sinks, where dead letters go, and limits. Each system's own settings stand in its
-// package; this one puts them together. A new system adds a line to Source or Sink and to their Open.
+// package, which registers them as a kind (connector.Register); this package knows kinds, not systems.
 package job
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
 
-	"reprise/io/cassandraio"
 	"reprise/io/connector"
-	"reprise/io/corpusio"
-	"reprise/io/elasticsearchio"
-	"reprise/io/fileio"
-	"reprise/io/httpio"
-	"reprise/io/icebergio"
 	"reprise/io/journal"
-	"reprise/io/kafkaio"
 	"reprise/pipelines/pace"
 	"reprise/pipelines/verify"
 	"reprise/transforms"
@@ -26,59 +21,73 @@ import (
 
 // Job is a job file.
 type Job struct {
-	Name        string            `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,example=assets-to-iceberg" jsonschema_description:"What the job is called in reports, file names, headers and snapshots."`
-	Source      Source            `json:"source" jsonschema:"required" jsonschema_description:"What is read: exactly one kind."`
-	Transforms  []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
-	Sinks       map[string]Sink   `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
-	DeadLetters *Target           `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
-	Purge       *Purge            `json:"purge,omitempty" jsonschema_description:"Makes the job one that deletes what it reads, by the steps of reprise purge."`
-	Limits      Limits            `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
-	Canary      *Canary           `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
-	Pace        pace.Config       `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
-	Verify      verify.Config     `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' bears."`
-	EarlierRuns string            `json:"earlier_runs,omitempty" jsonschema:"enum=replace,enum=keep" jsonschema_description:"What earlier runs wrote to the same targets, by the journal. replace (default): what the source shows now takes its place, also where write times went back since values were deleted, have expired or left a collection; production's newer writes win as always. keep: only newer write times win. Concerns sources whose versions are Cassandra's write times, and sinks each of whose rows is made of one row of the source."`
-	Journal     *journal.Config   `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
+	Name        string               `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,example=assets-to-iceberg" jsonschema_description:"What the job is called in reports, file names, headers and snapshots."`
+	Source      connector.SourceSpec `json:"source" jsonschema:"required" jsonschema_description:"What is read: exactly one kind."`
+	Transforms  []transforms.Spec    `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
+	Sinks       map[string]Sink      `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
+	DeadLetters *connector.SinkSpec  `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
+	Purge       *Purge               `json:"purge,omitempty" jsonschema_description:"Makes the job one that deletes what it reads, by the steps of reprise purge."`
+	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
+	Canary      *Canary              `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
+	Pace        pace.Config          `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
+	Verify      verify.Config        `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' bears."`
+	EarlierRuns string               `json:"earlier_runs,omitempty" jsonschema:"enum=replace,enum=keep" jsonschema_description:"What earlier runs wrote to the same targets, by the journal. replace (default): what the source shows now takes its place, also where write times went back since values were deleted, have expired or left a collection; production's newer writes win as always. keep: only newer write times win. Concerns sources whose versions are Cassandra's write times, and sinks each of whose rows is made of one row of the source."`
+	Journal     *journal.Config      `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
 
 	file *file // that it was read from; nil: none
 }
 
-// Source is one kind of source.
-type Source struct {
-	Cassandra     *cassandraio.SourceConfig     `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra, by buckets or token ranges."`
-	Files         *fileio.SourceConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files."`
-	Kafka         *kafkaio.SourceConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka, as far as it goes when the run begins."`
-	Iceberg       *icebergio.SourceConfig       `json:"iceberg,omitempty" jsonschema_description:"A snapshot of an Iceberg table."`
-	Elasticsearch *elasticsearchio.SourceConfig `json:"elasticsearch,omitempty" jsonschema_description:"What a query finds in Elasticsearch, 7.17, 8 or 9, or in OpenSearch, 2.7 or newer."`
-	HTTP          *httpio.SourceConfig          `json:"http,omitempty" jsonschema_description:"A service that finds rows by their keys over HTTP: the table of a join."`
-	Corpus        *corpusio.SourceConfig        `json:"corpus,omitempty" jsonschema_description:"The seeded corpus of test assets."`
-	Keys          *Keys                         `json:"keys,omitempty" jsonschema_description:"Rows as they are now, whose keys another source gives."`
-	Union         *Union                        `json:"union,omitempty" jsonschema_description:"Several sources of the same key as one."`
-	Join          *Join                         `json:"join,omitempty" jsonschema_description:"A source with fields of other tables added to each row, which keeps its version."`
-
-	// No job file has these.
-	Indexed *Indexed `json:"indexed,omitempty" jsonschema:"-"` // of a verification
-	Letters *Letters `json:"letters,omitempty" jsonschema:"-"` // of a redrive
-	Marked  *Marked  `json:"marked,omitempty" jsonschema:"-"`  // of a purge
-	Deleted *Deleted `json:"deleted,omitempty" jsonschema:"-"` // of a restore
-}
-
-// Target is one kind of sink.
-type Target struct {
-	Cassandra     *cassandraio.SinkConfig     `json:"cassandra,omitempty" jsonschema_description:"A table of Cassandra."`
-	Elasticsearch *elasticsearchio.SinkConfig `json:"elasticsearch,omitempty" jsonschema_description:"An index of Elasticsearch, 7.17, 8 or 9, or of OpenSearch, 2.7 or newer."`
-	Iceberg       *icebergio.SinkConfig       `json:"iceberg,omitempty" jsonschema_description:"A table of Iceberg."`
-	Kafka         *kafkaio.SinkConfig         `json:"kafka,omitempty" jsonschema_description:"A topic of Kafka."`
-	Files         *fileio.SinkConfig          `json:"files,omitempty" jsonschema_description:"JSON lines or Parquet files in a folder."`
-	HTTP          *httpio.SinkConfig          `json:"http,omitempty" jsonschema_description:"A service that starts a workflow for each record, by one HTTP request."`
-	Check         *Check                      `json:"check,omitempty" jsonschema:"-"` // of a verification; no job file has it
-}
-
 // Sink is a target with what goes there.
 type Sink struct {
-	Target
+	connector.SinkSpec
+	Route
+}
+
+// Route says which records get to a sink, and how.
+type Route struct {
 	When       string            `json:"when,omitempty" jsonschema_description:"CEL condition on a record as it leaves the job's transforms: others are 'filtered' for this sink."`
 	Transforms []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"Further transforms for this sink alone."`
 	After      []string          `json:"after,omitempty" jsonschema_description:"Sinks that come first: a record gets here once they have finished it, and not at all where it failed there. Children before parents, in a purge."`
+}
+
+// MarshalJSON gives {KIND: SETTINGS, when: ...}.
+func (s Sink) MarshalJSON() ([]byte, error) {
+	target, err := json.Marshal(s.SinkSpec)
+	if err != nil {
+		return nil, err
+	}
+	route, err := json.Marshal(s.Route)
+	if err != nil {
+		return nil, err
+	}
+	if len(target) > len("{}") && len(route) > len("{}") {
+		target = append(target[:len(target)-1], ',')
+		return append(target, route[1:]...), nil
+	}
+	if len(route) > len("{}") {
+		return route, nil
+	}
+	return target, nil
+}
+
+// UnmarshalJSON reads {KIND: SETTINGS, when: ...}.
+func (s *Sink) UnmarshalJSON(text []byte) error {
+	if err := json.Unmarshal(text, &s.Route); err != nil {
+		return err
+	}
+	var target map[string]json.RawMessage
+	if err := json.Unmarshal(text, &target); err != nil {
+		return err
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Route]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		delete(target, name)
+	}
+	text, err := json.Marshal(target)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, &s.SinkSpec)
 }
 
 // Canary is how a run tries itself out.
@@ -147,7 +156,7 @@ func (l Limits) Window(planned int64) int {
 	return max(least, min(most, int(n/100*float64(planned))))
 }
 
-// The defaults of limits, and of the tables of a join.
+// The defaults of limits.
 const (
 	defaultSplitRows  = 20_000
 	defaultSplitBytes = 64 << 20
@@ -155,10 +164,6 @@ const (
 	defaultReadAhead  = 32 << 20
 	defaultUnfinished = "1%"
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
-
-	defaultSideMemory = 64 << 20
-	defaultSideCache  = 16 << 20
-	defaultCacheFor   = time.Minute
 )
 
 // DefaultJournal is the file of the journal.
@@ -167,14 +172,14 @@ const DefaultJournal = ".reprise/journal.db"
 // SetDefaults fills in what the job does not say.
 func (j *Job) SetDefaults() {
 	if j.DeadLetters == nil {
-		j.DeadLetters = &Target{Files: &fileio.SinkConfig{Path: "dead-letters/" + j.Name}}
+		j.DeadLetters = Folder("dead-letters/" + j.Name)
 	}
 	if j.Journal == nil {
 		j.Journal = &journal.Config{SQLite: DefaultJournal}
 	}
-	j.DeadLetters.inline()
+	inline(*j.DeadLetters)
 	for _, s := range j.Sinks {
-		s.inline()
+		inline(s.SinkSpec)
 	}
 	if j.Purge != nil {
 		j.Purge.setDefaults(j.Name)
@@ -189,7 +194,7 @@ func (j *Job) SetDefaults() {
 	if l.ErrorBudget == nil {
 		l.ErrorBudget = &ErrorBudget{Recent: 25, Of: 30}
 		for _, s := range j.Sinks {
-			if s.Cassandra != nil && s.Cassandra.Deletes != nil {
+			if b, ok := s.SinkConfig.(connector.Bounded); ok && b.Bounds() {
 				l.ErrorBudget = &ErrorBudget{} // many dead letters in a row are what a bound on deletes is for
 			}
 		}
@@ -203,10 +208,22 @@ func (j *Job) SetDefaults() {
 	}
 }
 
+// Folder is a target of JSON lines in a folder; nil where the program knows no such kind.
+func Folder(path string) *connector.SinkSpec {
+	s := &connector.SinkSpec{}
+	if err := json.Unmarshal([]byte(`{"files":{}}`), s); err != nil {
+		return nil
+	}
+	if err := json.Unmarshal(fmt.Appendf(nil, `{"path":%q}`, path), s.SinkConfig); err != nil {
+		return nil
+	}
+	return s
+}
+
 // inline takes files that settings name into the job, which travels to other machines.
-func (t Target) inline() {
-	if t.Elasticsearch != nil {
-		t.Elasticsearch.Inline()
+func inline(s connector.SinkSpec) {
+	if f, ok := s.SinkConfig.(connector.Filer); ok {
+		f.Inline()
 	}
 }
 
@@ -217,70 +234,12 @@ func def[T comparable](v, d T) T {
 	return v
 }
 
-// Open gives the source. It only allocates.
-func (s Source) Open(need connector.Need) (connector.Source, error) {
-	if kind := s.kind(); kind != "" {
-		need.At = join(need.At, kind)
-	}
-	switch {
-	case s.Cassandra != nil:
-		return cassandraio.NewSource(*s.Cassandra, need), nil
-	case s.Files != nil:
-		return fileio.NewSource(*s.Files, need), nil
-	case s.Kafka != nil:
-		return kafkaio.NewSource(*s.Kafka, need), nil
-	case s.Iceberg != nil:
-		return icebergio.NewSource(*s.Iceberg, need), nil
-	case s.Elasticsearch != nil:
-		return elasticsearchio.NewSource(*s.Elasticsearch, need), nil
-	case s.HTTP != nil:
-		return httpio.NewSource(*s.HTTP, need), nil
-	case s.Corpus != nil:
-		return corpusio.NewSource(*s.Corpus, need), nil
-	case s.Keys != nil:
-		return s.Keys.open(need)
-	case s.Union != nil:
-		return s.Union.open(need)
-	case s.Join != nil:
-		return s.Join.open(need)
-	case s.Indexed != nil:
-		return verify.OpenIndex(s.Indexed.File), nil
-	case s.Letters != nil:
-		return s.Letters.open(need)
-	case s.Marked != nil:
-		return s.Marked.open(need)
-	case s.Deleted != nil:
-		return s.Deleted.open(need)
-	}
-	return nil, fmt.Errorf("the job has no source")
-}
-
-// Open gives the sink. It only allocates.
-func (t Target) Open() (connector.Sink, error) {
-	switch {
-	case t.Cassandra != nil:
-		return cassandraio.NewSink(*t.Cassandra), nil
-	case t.Elasticsearch != nil:
-		return elasticsearchio.NewSink(*t.Elasticsearch), nil
-	case t.Iceberg != nil:
-		return icebergio.NewSink(*t.Iceberg), nil
-	case t.Kafka != nil:
-		return kafkaio.NewSink(*t.Kafka), nil
-	case t.Files != nil:
-		return fileio.NewSink(*t.Files), nil
-	case t.HTTP != nil:
-		return httpio.NewSink(*t.HTTP), nil
-	case t.Check != nil:
-		return t.Check.open()
-	}
-	return nil, fmt.Errorf("the sink has no target")
-}
-
 // Need is what the sinks need of the source.
 func (j *Job) Need(run connector.Run) connector.Need {
 	need := connector.Need{Run: run.ID, Started: run.Started, At: "source"}
 	for _, s := range j.Sinks {
-		need.Cells = need.Cells || s.Cassandra != nil
+		_, cells := s.SinkConfig.(connector.CellWriter)
+		need.Cells = need.Cells || cells
 	}
 	return need
 }

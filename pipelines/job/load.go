@@ -13,6 +13,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"reprise/io/connector"
 	"reprise/transforms/fail"
 )
 
@@ -61,8 +62,8 @@ func Parse(name string, text []byte) (*Job, error) {
 // beside finds files that settings name in the folder of the job file.
 func (j *Job) beside(dir string) {
 	for _, s := range j.Sinks {
-		if es := s.Elasticsearch; es != nil && es.Create != nil && es.Create.File != "" && !filepath.IsAbs(es.Create.File) {
-			es.Create.File = filepath.Join(dir, es.Create.File)
+		if f, ok := s.SinkConfig.(connector.Filer); ok {
+			f.Beside(dir)
 		}
 	}
 }

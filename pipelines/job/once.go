@@ -3,6 +3,7 @@ package job
 import (
 	"slices"
 
+	"reprise/io/connector"
 	"reprise/transforms"
 )
 
@@ -12,13 +13,13 @@ import (
 
 // onceFaults tells why the keys of a sink that may write compacted topics come more than once.
 func (j *Job) onceFaults(name string, shared, own *transforms.Chain) []fault {
-	sink := j.Sinks[name]
-	if sink.Kafka == nil || !sink.Kafka.SoleWriter {
+	sink, ok := j.Sinks[name].SinkConfig.(connector.OnceOnly)
+	if !ok || sink.Once() == "" {
 		return nil
 	}
-	why := j.Source.repeats()
+	why := j.Source.Repeats()
 	kept, lost := transforms.KeptKey(shared.In, shared, own)
-	key, err := sink.Kafka.KeyFields(own.Out)
+	key, err := sink.KeyFields(own.Out)
 	switch {
 	case why != "" || err != nil: // err is told where the sink is checked
 	case lost != "":
@@ -29,28 +30,7 @@ func (j *Job) onceFaults(name string, shared, own *transforms.Chain) []fault {
 	if why == "" {
 		return nil
 	}
-	return []fault{{path: "sinks." + name + ".kafka.sole_writer",
+	return []fault{{path: "sinks." + name + "." + j.Sinks[name].Kind() + "." + sink.Once(),
 		message: why + ", and of a compacted topic the message of a key stays that comes last, " +
 			"whichever its version; write to a topic that is not compacted"}}
-}
-
-// repeats tells why a source may give a key more than once, or older than it is now; "": it does not.
-func (s Source) repeats() string {
-	switch {
-	case s.Cassandra != nil, s.Corpus != nil:
-		return ""
-	case s.Join != nil:
-		return s.Join.Of.repeats()
-	case s.Marked != nil:
-		return s.Marked.Of.repeats()
-	case s.Keys != nil && s.Keys.Of.Marked != nil: // a purge, whose list is its own
-		return s.Keys.Of.repeats()
-	case s.Letters != nil && s.Letters.Schema == nil:
-		return s.Letters.Of.repeats()
-	case s.Letters != nil:
-		return "records that the queue has kept may be older than what the topic has"
-	case s.Deleted != nil:
-		return "deleted rows may be older than what the topic has"
-	}
-	return "a source of kind " + s.kind() + " may hold several records of a key"
 }

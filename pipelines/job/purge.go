@@ -2,11 +2,11 @@ package job
 
 import (
 	"encoding/json"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"reprise/io/compose"
 	"reprise/io/connector"
 	"reprise/io/fileio"
 	"reprise/io/manifest"
@@ -19,41 +19,6 @@ type Purge struct {
 	Reason   string             `json:"reason" jsonschema:"required" jsonschema_description:"CEL expression on a record as it leaves the job's transforms: why it is to be deleted, as a text for the manifest."`
 	Manifest string             `json:"manifest,omitempty" jsonschema_description:"Folder of the manifests, which every worker must reach: which rows are marked, and each row that is deleted, as it was. Default: manifests/NAME."`
 	Grace    connector.Duration `json:"grace,omitempty" jsonschema_description:"Time that must pass between the end of the marking and the purge. Default: 720h."`
-}
-
-// Marked is the source of a purge: rows that hold themselves. It stands in no job file, as Deleted does not.
-type Marked struct {
-	Of *Source `json:"of"`
-}
-
-// Deleted is the source of a restore: the rows of a manifest, of which Of has none any more.
-type Deleted struct {
-	From *Source `json:"from"`
-	Of   *Source `json:"of"`
-}
-
-func (m Marked) open(need connector.Need) (connector.Source, error) {
-	of, err := m.Of.Open(need)
-	if err != nil {
-		return nil, err
-	}
-	return manifest.NewMarked(of), nil
-}
-
-func (d Deleted) open(need connector.Need) (connector.Source, error) {
-	from, err := d.From.Open(connector.Need{Run: need.Run, PageRows: need.Page(100)})
-	if err != nil {
-		return nil, err
-	}
-	of, err := d.Of.Open(need)
-	if err != nil {
-		return nil, err
-	}
-	finder, ok := of.(connector.Finder)
-	if !ok {
-		return nil, fmt.Errorf("the source cannot find single rows by their keys")
-	}
-	return manifest.NewDeleted(from, finder, need.Floor), nil
 }
 
 const defaultGrace = connector.Duration(30 * 24 * time.Hour)
@@ -79,16 +44,8 @@ func (j *Job) validatePurge() (faults []connector.Fault) {
 			add("sinks."+name, "in a purge this is the name of the manifest; choose another")
 		}
 	}
-	c := j.Source.Cassandra
-	if c == nil {
-		return faults
-	}
-	// A row is deleted up to the version that was read: it must be that of the whole row.
-	if len(c.Columns) > 0 {
-		add("source.cassandra.columns", "a purge deletes whole rows, up to the latest write time of all columns; leave columns out")
-	}
-	if c.Version != "" {
-		add("source.cassandra.version", "a purge deletes by write times; leave version out")
+	if d, ok := j.Source.SourceConfig.(connector.Deletable); ok {
+		faults = append(faults, connector.Below("source."+j.Source.Kind(), d.KeepWhole())...)
 	}
 	return faults
 }
@@ -97,17 +54,17 @@ func (j *Job) validatePurge() (faults []connector.Fault) {
 func (j *Job) MarkJob(schema *record.Schema) *Job {
 	mark := *j
 	mark.Name, mark.Purge = j.Name+"-mark", nil
-	mark.Source = Source{Marked: &Marked{Of: &j.Source}}
+	mark.Source = marked(j.Source)
 	mark.Sinks = map[string]Sink{MarkedSink: j.entries(schema)}
 	return &mark
 }
 
 // PurgeJob is the job that deletes the rows which a run of MarkJob has put down, as far as they are still there and still fulfil the
 // job's conditions, each up to the version that it has then. It puts each row down before.
-func (j *Job) PurgeJob(schema *record.Schema, marked string) *Job {
+func (j *Job) PurgeJob(schema *record.Schema, run string) *Job {
 	purge := *j
 	purge.Name, purge.Purge = j.Name+"-purge", nil
-	purge.Source = Source{Keys: &Keys{From: j.manifest(schema, marked), Of: Source{Marked: &Marked{Of: &j.Source}}, Missing: "filter"}}
+	purge.Source = connector.SourceSpec{SourceConfig: &compose.KeysConfig{From: j.manifest(schema, run), Of: marked(j.Source), Missing: compose.MissingFilter}}
 	purge.Sinks = map[string]Sink{DeletedSink: j.entries(schema)}
 	for name, s := range j.Sinks {
 		s.Transforms = slices.Concat([]transforms.Spec{plain}, s.Transforms, []transforms.Spec{spec("delete", "true")})
@@ -121,9 +78,8 @@ func (j *Job) PurgeJob(schema *record.Schema, marked string) *Job {
 func (j *Job) RestoreJob(schema *record.Schema, purged string) *Job {
 	restore := *j
 	restore.Name, restore.Purge = j.Name+"-restore", nil
-	from := j.manifest(schema, purged)
-	from.Files.Fields = append(from.Files.Fields, record.Field{Name: manifest.Record, Type: record.Of(record.Blob)})
-	restore.Source = Source{Marked: &Marked{Of: &Source{Deleted: &Deleted{From: &from, Of: &j.Source}}}}
+	from := j.manifest(schema, purged, record.Field{Name: manifest.Record, Type: record.Of(record.Blob)})
+	restore.Source = marked(connector.SourceSpec{SourceConfig: &manifest.DeletedConfig{From: from, Of: j.Source}})
 	restore.Sinks = map[string]Sink{}
 	for name, s := range j.Sinks {
 		s.Transforms = append([]transforms.Spec{plain}, s.Transforms...)
@@ -137,21 +93,26 @@ func (j *Job) RestoreJob(schema *record.Schema, purged string) *Job {
 func (j *Job) entries(schema *record.Schema) Sink {
 	keep := append(schema.KeyNames(), manifest.Reason, manifest.At, manifest.Row, manifest.Record)
 	return Sink{
-		Target: Target{Files: &fileio.SinkConfig{Path: j.Purge.Manifest, Meta: true}},
-		Transforms: []transforms.Spec{
+		SinkSpec: connector.SinkSpec{SinkConfig: &fileio.SinkConfig{Path: j.Purge.Manifest, Meta: true}},
+		Route: Route{Transforms: []transforms.Spec{
 			spec("derive", map[string]any{manifest.Reason: map[string]any{"value": j.Purge.Reason, "type": "text"}, manifest.At: map[string]any{"value": "now", "type": "timestamp"}}),
 			spec("project", map[string]any{"keep": keep}),
-		},
+		}},
 	}
 }
 
 // manifest is the source of the keys in the manifest of a run.
-func (j *Job) manifest(schema *record.Schema, run string) Source {
+func (j *Job) manifest(schema *record.Schema, run string, more ...record.Field) connector.SourceSpec {
 	var fields connector.Fields
 	for _, k := range schema.Key {
 		fields = append(fields, schema.Fields[k])
 	}
-	return Source{Files: &fileio.SourceConfig{Path: filepath.Join(j.Purge.Manifest, run+"-*.jsonl"), Key: schema.KeyNames(), Fields: fields, IgnoreUnknown: true}}
+	return connector.SourceSpec{SourceConfig: &fileio.SourceConfig{Path: filepath.Join(j.Purge.Manifest, run+"-*.jsonl"),
+		Key: schema.KeyNames(), Fields: append(fields, more...), IgnoreUnknown: true}}
+}
+
+func marked(of connector.SourceSpec) connector.SourceSpec {
+	return connector.SourceSpec{SourceConfig: &manifest.MarkedConfig{Of: of}}
 }
 
 // plain takes away what rows hold of themselves.

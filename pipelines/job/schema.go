@@ -5,18 +5,21 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"reprise/io/connector"
 	"reprise/transforms"
 )
 
-// Schema is the JSON Schema of job files, with the transforms that this binary knows. Editors complete with it.
+// Schema is the JSON Schema of job files, with the kinds and transforms that this binary knows. Editors complete with it.
 func Schema() *jsonschema.Schema {
 	r := &jsonschema.Reflector{Anonymous: true, DoNotReference: true, RequiredFromJSONSchemaTags: true}
 	r.Mapper = func(t reflect.Type) *jsonschema.Schema {
 		switch t {
-		case reflect.TypeFor[Source]():
+		case reflect.TypeFor[connector.SourceSpec]():
 			return &jsonschema.Schema{Ref: "#/$defs/source"} // a source may be made of sources
-		case reflect.TypeFor[Target]():
-			return oneOf(r, t)
+		case reflect.TypeFor[connector.SinkSpec]():
+			return one(queueSchema(r)) // only dead letters stand so
+		case reflect.TypeFor[Sink]():
+			return sinkSchema(r)
 		case reflect.TypeFor[transforms.Spec]():
 			return transformSchema(r)
 		}
@@ -24,46 +27,77 @@ func Schema() *jsonschema.Schema {
 	}
 	s := r.ReflectFromType(reflect.TypeFor[Job]())
 	s.Title = "Reprise job"
-	s.Definitions = jsonschema.Definitions{"source": oneOf(r, reflect.TypeFor[Source]())}
+	s.Definitions = jsonschema.Definitions{"source": one(sourceSchema(r))}
 	sinks, _ := s.Properties.Get("sinks")
 	sinks.MinProperties = new(uint64(1))
-	queue, _ := s.Properties.Get("dead_letters")
-	for _, kind := range []string{"cassandra", "elasticsearch", "http"} { // they cannot hold any record
-		queue.Properties.Delete(kind)
+	return s
+}
+
+// one is an object with exactly one of its properties.
+func one(s *jsonschema.Schema) *jsonschema.Schema {
+	s.MinProperties, s.MaxProperties = new(uint64(1)), new(uint64(1))
+	return s
+}
+
+// object is an object without properties, and without any others.
+func object(r *jsonschema.Reflector) *jsonschema.Schema {
+	s := r.ReflectFromType(reflect.TypeFor[struct{}]())
+	s.Version, s.Properties = "", jsonschema.NewProperties()
+	return s
+}
+
+// add describes settings as a property.
+func add(s *jsonschema.Schema, r *jsonschema.Reflector, name string, settings any, doc string) {
+	config := r.ReflectFromType(reflect.TypeOf(settings).Elem())
+	config.Version = ""
+	if config.Description == "" {
+		config.Description = doc
+	}
+	s.Properties.Set(name, config)
+}
+
+func sourceSchema(r *jsonschema.Reflector) *jsonschema.Schema {
+	s := object(r)
+	for _, k := range connector.Kinds() {
+		if k.Source != nil {
+			add(s, r, k.Name, k.Source(), k.SourceDoc)
+		}
 	}
 	return s
 }
 
-// oneOf is an object with exactly one of the properties of a struct.
-func oneOf(r *jsonschema.Reflector, t reflect.Type) *jsonschema.Schema {
-	plain := *r
-	outer := true
-	plain.Mapper = func(within reflect.Type) *jsonschema.Schema {
-		if outer {
-			outer = false
-			return nil
+func queueSchema(r *jsonschema.Reflector) *jsonschema.Schema {
+	s := object(r)
+	for _, k := range connector.Kinds() {
+		if holdsLetters(k) {
+			add(s, r, k.Name, k.Sink(), k.SinkDoc)
 		}
-		return r.Mapper(within)
 	}
-	s := plain.ReflectFromType(t)
-	s.Version = ""
-	s.MinProperties, s.MaxProperties = new(uint64(1)), new(uint64(1))
+	return s
+}
+
+// sinkSchema is an object with a kind of sink and the settings of its route.
+func sinkSchema(r *jsonschema.Reflector) *jsonschema.Schema {
+	s := object(r)
+	for _, k := range connector.Kinds() {
+		if k.Sink != nil {
+			add(s, r, k.Name, k.Sink(), k.SinkDoc)
+		}
+	}
+	route := r.ReflectFromType(reflect.TypeFor[Route]())
+	for p := route.Properties.Oldest(); p != nil; p = p.Next() {
+		s.Properties.Set(p.Key, p.Value)
+	}
 	return s
 }
 
 // transformSchema is an object with the name of one transform and its settings.
 func transformSchema(r *jsonschema.Reflector) *jsonschema.Schema {
-	s := oneOf(r, reflect.TypeFor[struct{}]())
-	s.Properties = jsonschema.NewProperties()
 	plain := *r
 	plain.Mapper = nil
+	s := object(&plain)
 	for _, t := range transforms.All() {
-		config := plain.ReflectFromType(reflect.TypeOf(t.Config).Elem())
-		config.Version = ""
-		if config.Description == "" {
-			config.Description = t.Summary
-		}
-		s.Properties.Set(t.Name, config)
+		add(s, &plain, t.Name, t.Config, t.Summary)
 	}
-	return s
+	return one(s)
 }

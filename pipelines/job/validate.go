@@ -21,34 +21,20 @@ var sinkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 func (j *Job) Validate() []connector.Fault {
 	var faults []connector.Fault
 	add := func(path string, v validator) {
-		for _, f := range v.Validate() {
-			f.Path = join(path, f.Path)
-			faults = append(faults, f)
-		}
+		faults = append(faults, connector.Below(path, v.Validate())...)
 	}
-	for name, v := range j.Source.kinds() {
-		add("source."+name, v)
-	}
-	faults = append(faults, j.Source.readable("source")...)
+	add("source", j.Source)
+	faults = append(faults, connector.Below("source", j.Source.Scans())...)
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		if !sinkName.MatchString(name) {
 			faults = append(faults, connector.Faultf("sinks."+name, "a sink's name has letters, digits and, within, any of . _ -"))
 		}
-		kinds := j.Sinks[name].kinds()
-		switch targets := slices.Sorted(maps.Keys(kinds)); len(targets) {
-		case 0:
-			faults = append(faults, connector.Faultf("sinks."+name, "one of these is needed: cassandra, elasticsearch, files, http, iceberg, kafka"))
-		case 1:
-		default:
-			faults = append(faults, connector.Faultf("sinks."+name, "only one target may stand here, not %s", strings.Join(targets, " and ")))
+		sink := j.Sinks[name]
+		add("sinks."+name, sink)
+		if p, ok := sink.SinkConfig.(connector.Partner); ok {
+			faults = append(faults, connector.Below("sinks."+name+"."+sink.Kind(), p.Suits(j.Source.SourceConfig))...)
 		}
-		for kind, v := range kinds {
-			add("sinks."+name+"."+kind, v)
-		}
-		if to, from := j.Sinks[name].Cassandra, j.Source.Cassandra; to != nil && from != nil && to.Write == "changes" && from.Version != "" {
-			faults = append(faults, connector.Faultf("sinks."+name+".cassandra.write", "changes are told by write times, which the source's version: %s hides; leave that out", from.Version))
-		}
-		for i, first := range j.Sinks[name].After {
+		for i, first := range sink.After {
 			at := fmt.Sprintf("sinks.%s.after.%d", name, i)
 			if _, ok := j.Sinks[first]; !ok {
 				faults = append(faults, connector.Faultf(at, "there is no sink %q", first))
@@ -57,11 +43,10 @@ func (j *Job) Validate() []connector.Fault {
 			}
 		}
 	}
-	for kind, v := range j.DeadLetters.kinds() {
-		add("dead_letters."+kind, v)
-	}
-	if e := j.DeadLetters.Elasticsearch; e != nil && e.Load != nil {
-		faults = append(faults, connector.Faultf("dead_letters.elasticsearch.load", "only sinks are loaded so; dead letters are few"))
+	add("dead_letters", j.DeadLetters)
+	if _, ok := j.DeadLetters.SinkConfig.(connector.Queue); !ok {
+		faults = append(faults, connector.Faultf("dead_letters", "%s cannot hold records of every kind; there are %s",
+			j.DeadLetters.Kind(), strings.Join(queues(), ", ")))
 	}
 	if j.Purge != nil {
 		faults = append(faults, j.validatePurge()...)
@@ -107,69 +92,22 @@ func (j *Job) before(first, name string, seen []string) bool {
 	})
 }
 
-func join(path, rest string) string {
-	if rest == "" {
-		return path
+// queues are the kinds of sinks that can hold dead letters.
+func queues() (names []string) {
+	for _, k := range connector.Kinds() {
+		if holdsLetters(k) {
+			names = append(names, k.Name)
+		}
 	}
-	return path + "." + rest
+	return names
 }
 
-func (s Source) kinds() map[string]validator {
-	kinds := map[string]validator{}
-	if s.Cassandra != nil {
-		kinds["cassandra"] = s.Cassandra
+func holdsLetters(k connector.Kind) bool {
+	if k.Sink == nil {
+		return false
 	}
-	if s.Files != nil {
-		kinds["files"] = s.Files
-	}
-	if s.Kafka != nil {
-		kinds["kafka"] = s.Kafka
-	}
-	if s.Iceberg != nil {
-		kinds["iceberg"] = s.Iceberg
-	}
-	if s.Elasticsearch != nil {
-		kinds["elasticsearch"] = s.Elasticsearch
-	}
-	if s.HTTP != nil {
-		kinds["http"] = s.HTTP
-	}
-	if s.Corpus != nil {
-		kinds["corpus"] = s.Corpus
-	}
-	if s.Keys != nil {
-		kinds["keys"] = s.Keys
-	}
-	if s.Union != nil {
-		kinds["union"] = s.Union
-	}
-	if s.Join != nil {
-		kinds["join"] = s.Join
-	}
-	return kinds
-}
-
-func (t Target) kinds() map[string]validator {
-	kinds := map[string]validator{}
-	if t.Cassandra != nil {
-		kinds["cassandra"] = t.Cassandra
-	}
-	if t.Elasticsearch != nil {
-		kinds["elasticsearch"] = t.Elasticsearch
-	}
-	if t.Iceberg != nil {
-		kinds["iceberg"] = t.Iceberg
-	}
-	if t.Kafka != nil {
-		kinds["kafka"] = t.Kafka
-	}
-	if t.Files != nil {
-		kinds["files"] = t.Files
-	}
-	if t.HTTP != nil {
-		kinds["http"] = t.HTTP
-	}
-	return kinds
+	_, ok := k.Sink().(connector.Queue)
+	return ok
 }
 
 // TooManyDead tells whether dead letters of a run are above the job's limit.

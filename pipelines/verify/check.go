@@ -15,7 +15,7 @@ import (
 // from target to source asks for the newer one.
 type Check struct {
 	target connector.Finder
-	view   View
+	view   connector.View
 	config Config
 	source *record.Schema // of the rows that the records were made of
 }
@@ -26,7 +26,7 @@ var (
 )
 
 // NewCheck gives the sink. source needs its key alone.
-func NewCheck(target connector.Finder, view View, c Config, source *record.Schema) *Check {
+func NewCheck(target connector.Finder, view connector.View, c Config, source *record.Schema) *Check {
 	return &Check{target: target, view: view, config: c, source: source}
 }
 

@@ -15,19 +15,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// View is how the records of a sink are found again in what is read of its target.
-type View struct {
-	Names       map[string]string `json:"names,omitempty"`         // fields of the target that are called otherwise, by those of the records
-	Leave       []string          `json:"leave,omitempty"`         // fields that the target does not hold
-	EmptyIsNull bool              `json:"empty_is_null,omitempty"` // the target keeps no empty collections
-	Versions    bool              `json:"versions,omitempty"`      // rows of the target tell their version
-	ID          string            `json:"id,omitempty"`            // template of what the key field "_id" of the target is to be; "": it has none
-	Once        bool              `json:"once,omitempty"`          // the target holds each row once
-}
-
 // comparer compares the records of a sink with the rows of its target.
 type comparer struct {
-	view   View
+	view   connector.View
 	want   *record.Schema
 	got    *record.Schema
 	fields []pair
@@ -71,7 +61,7 @@ func (m *comparer) keyFields() (names []string) {
 }
 
 // newComparer matches the fields of the records with those of the target, which must have all that are compared.
-func newComparer(want, got *record.Schema, view View, c Config) (*comparer, error) {
+func newComparer(want, got *record.Schema, view connector.View, c Config) (*comparer, error) {
 	m := &comparer{view: view, want: want, got: got}
 	for _, name := range c.Ignore {
 		if want.Index(name) < 0 {

@@ -16,7 +16,7 @@ type Sides struct {
 	Source      connector.Finder
 	Shared, Own *transforms.Chain // of the job, and of the sink alone
 	Target      connector.Finder
-	View        View
+	View        connector.View
 	Config      Config
 	Floor       int64                                                           // versions of the target below it were written by runs, and are no newer than what the source shows
 	Foreign     bool                                                            // some records do not hold the key of their row at the source in fields of the same names
@@ -119,7 +119,7 @@ func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) 
 
 // Inverse are the fields of the target that may hold the key of the source, in its order; ok is false where one is missing or of another
 // type. Whether they do hold it the records tell (Found.Foreign).
-func Inverse(source, want, got *record.Schema, view View) (names []string, ok bool) {
+func Inverse(source, want, got *record.Schema, view connector.View) (names []string, ok bool) {
 	for _, k := range source.Key {
 		f := source.Fields[k]
 		name := f.Name

@@ -1,0 +1,63 @@
+package kafkaio
+
+import (
+	"slices"
+
+	"reprise/io/connector"
+	"reprise/transforms/record"
+)
+
+func init() {
+	connector.Register(connector.Kind{
+		Name:      "kafka",
+		Source:    func() connector.SourceConfig { return new(SourceConfig) },
+		SourceDoc: "A topic of Kafka, as far as it goes when the run begins.",
+		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
+		SinkDoc:   "A topic of Kafka.",
+	})
+}
+
+// Open implements connector.SourceConfig.
+func (c SourceConfig) Open(need connector.Need) (connector.Source, error) {
+	return NewSource(c, need), nil
+}
+
+// Open implements connector.SinkConfig.
+func (c SinkConfig) Open() (connector.Sink, error) { return NewSink(c), nil }
+
+// Place implements connector.SinkConfig.
+func (c SinkConfig) Place() string { return "the topic " + c.Topic }
+
+// ReadBack implements connector.ReadBack.
+func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, connector.View, error) {
+	if topic, err := connector.ParseTemplate(c.Topic, nil); err != nil || !topic.Fixed() {
+		return nil, connector.View{}, connector.NotVerified("its records go to many topics")
+	}
+	source := c.reader(schema)
+	source.IgnoreUnknown = true
+	return source, connector.View{Versions: true}, nil
+}
+
+// ReadQueue implements connector.Queue.
+func (c SinkConfig) ReadQueue(_ string, schema *record.Schema) connector.SourceConfig {
+	return c.reader(schema)
+}
+
+func (c SinkConfig) reader(schema *record.Schema) *SourceConfig {
+	return &SourceConfig{Brokers: c.Brokers, Topic: c.Topic, Key: schema.KeyNames(), Format: c.Format,
+		Registry: c.Registry, Fields: slices.Clone(schema.Fields), SASL: c.SASL, TLS: c.TLS}
+}
+
+// Once implements connector.OnceOnly: of a compacted topic Kafka keeps the message of a key that comes last, and readers and
+// writers work side by side.
+func (c SinkConfig) Once() string {
+	if c.SoleWriter {
+		return "sole_writer"
+	}
+	return ""
+}
+
+// KeyFields implements connector.OnceOnly.
+func (c SinkConfig) KeyFields(schema *record.Schema) ([]string, error) {
+	return connector.TemplateFields(schema, c.keyTemplate())
+}
