@@ -179,6 +179,12 @@ type SinkSpec struct {
 	also []string
 }
 
+// From is a source with these settings.
+func From(c SourceConfig) SourceSpec { return SourceSpec{SourceConfig: c} }
+
+// To is a sink with these settings.
+func To(c SinkConfig) SinkSpec { return SinkSpec{SinkConfig: c} }
+
 // Kind is the name of the source's kind; "": there is none, or it is one that no job file has.
 func (s SourceSpec) Kind() string { return shown(sources[reflect.TypeOf(s.SourceConfig)]) }
 
@@ -270,15 +276,26 @@ func (s SinkSpec) Place() string {
 	return s.SinkConfig.Place()
 }
 
+// Finder opens a source that finds rows by their keys; an error where it does not.
+func (s SourceSpec) Finder(need Need) (Finder, error) {
+	source, err := s.Open(need)
+	if err != nil {
+		return nil, err
+	}
+	if finder, ok := source.(Finder); ok {
+		return finder, nil
+	}
+	source.Close()
+	return nil, fail.New(fail.Fatal, "internal.no_finder", "the source finds no rows by key")
+}
+
 // Finds tells whether single rows are found by their keys.
 func (s SourceSpec) Finds() bool {
-	opened, err := s.Open(Need{})
-	if err != nil {
-		return false
+	finder, err := s.Finder(Need{})
+	if err == nil {
+		finder.Close()
 	}
-	defer opened.Close()
-	_, ok := opened.(Finder)
-	return ok
+	return err == nil
 }
 
 // WriteTimes tells whether the versions of records are write times of rows that are read now.
@@ -304,9 +321,22 @@ func (s SourceSpec) Listed() bool {
 // Narrow is the source with nothing but its key and some other fields, where it can read less than all.
 func (s SourceSpec) Narrow(schema *record.Schema, also []string) SourceSpec {
 	if n, ok := s.SourceConfig.(Narrower); ok {
-		return SourceSpec{SourceConfig: n.Narrow(schema, also)}
+		return From(n.Narrow(schema, also))
 	}
 	return s
+}
+
+// ReadBack gives the source that reads what the sink wrote of records of a schema, and how its rows are those records.
+func (s SinkSpec) ReadBack(schema *record.Schema) (SourceSpec, View, error) {
+	r, ok := s.SinkConfig.(ReadBack)
+	if !ok {
+		return SourceSpec{}, View{}, NotVerified("nothing reads it back")
+	}
+	source, view, err := r.ReadBack(schema)
+	if err != nil {
+		return SourceSpec{}, view, err
+	}
+	return From(source), view, nil
 }
 
 // MarshalJSON gives {KIND: SETTINGS}.

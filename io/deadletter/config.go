@@ -22,6 +22,12 @@ type LettersConfig struct {
 	Schema  []byte               `json:"schema,omitempty"` // of kept records, by record.Schema's MarshalBinary; nil: rows
 }
 
+// Of is what a redrive reads; nil: the source is none of a redrive.
+func Of(s connector.SourceSpec) *LettersConfig {
+	l, _ := s.SourceConfig.(*LettersConfig)
+	return l
+}
+
 // Validate implements connector.SourceConfig.
 func (LettersConfig) Validate() []connector.Fault { return nil }
 

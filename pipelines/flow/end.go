@@ -103,7 +103,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 			return nil, err
 		}
 		var superseded int64
-		s.Committed, superseded, err = w.commit(connector.WithGate(ctx, h.pace.Gate(name)), name, w.job.Sinks[name].Target.Open, chain.Out)
+		s.Committed, superseded, err = w.commit(connector.WithGate(ctx, h.pace.Gate(name)), name, w.job.Sinks[name].Open, chain.Out)
 		if class := fail.ClassOf(err); err != nil && class != fail.Transient && class != fail.Throttled {
 			return nil, err
 		} else if err != nil { // the others do not wait for it

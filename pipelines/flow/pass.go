@@ -60,7 +60,7 @@ func (f *passFn) Setup(ctx context.Context) (err error) {
 	}
 	f.sinks = map[string]connector.Sink{}
 	for _, name := range f.worker.sinks {
-		if f.sinks[name], err = f.worker.job.Sinks[name].Target.Open(); err != nil {
+		if f.sinks[name], err = f.worker.job.Sinks[name].Open(); err != nil {
 			return err
 		}
 	}
@@ -379,7 +379,7 @@ func (p *pass) handOut(it connector.Item, where, part connector.Split) error {
 	shared := p.lanes[0]
 	for _, letter := range it.Page.Dead {
 		letter.Step, letter.Split = StepSource, name
-		if at := letter.Place; at != nil && at.Partition != part.Partition && p.job.Source.Letters == nil {
+		if at := letter.Place; at != nil && at.Partition != part.Partition && !p.job.Redrives() {
 			letter.Place = nil // of a source within this one, whose places are others
 		}
 		shared.letters = append(shared.letters, p.address(letter))

@@ -7,10 +7,24 @@ import (
 	"slices"
 	"strings"
 
+	"reprise/io/connector"
+	"reprise/io/deadletter"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
+
+// Redrives tells whether the job sends dead letters again.
+func (j *Job) Redrives() bool { return deadletter.Of(j.Source) != nil }
+
+// Queue is the source that reads the dead letters of a run of the job.
+func (j *Job) Queue(run string) connector.SourceSpec {
+	q, ok := j.DeadLetters.SinkConfig.(connector.Queue)
+	if !ok {
+		return connector.SourceSpec{}
+	}
+	return connector.From(q.ReadQueue(run, deadletter.Schema()))
+}
 
 // Place is where records that a queue holds go on in a job: behind some of its steps.
 type Place struct {

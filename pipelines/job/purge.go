@@ -64,7 +64,7 @@ func (j *Job) MarkJob(schema *record.Schema) *Job {
 func (j *Job) PurgeJob(schema *record.Schema, run string) *Job {
 	purge := *j
 	purge.Name, purge.Purge = j.Name+"-purge", nil
-	purge.Source = connector.SourceSpec{SourceConfig: &compose.KeysConfig{From: j.manifest(schema, run), Of: marked(j.Source), Missing: compose.MissingFilter}}
+	purge.Source = connector.From(&compose.KeysConfig{From: j.manifest(schema, run), Of: marked(j.Source), Missing: compose.MissingFilter})
 	purge.Sinks = map[string]Sink{DeletedSink: j.entries(schema)}
 	for name, s := range j.Sinks {
 		s.Transforms = slices.Concat([]transforms.Spec{plain}, s.Transforms, []transforms.Spec{spec("delete", "true")})
@@ -79,7 +79,7 @@ func (j *Job) RestoreJob(schema *record.Schema, purged string) *Job {
 	restore := *j
 	restore.Name, restore.Purge = j.Name+"-restore", nil
 	from := j.manifest(schema, purged, record.Field{Name: manifest.Record, Type: record.Of(record.Blob)})
-	restore.Source = marked(connector.SourceSpec{SourceConfig: &manifest.DeletedConfig{From: from, Of: j.Source}})
+	restore.Source = marked(connector.From(&manifest.DeletedConfig{From: from, Of: j.Source}))
 	restore.Sinks = map[string]Sink{}
 	for name, s := range j.Sinks {
 		s.Transforms = append([]transforms.Spec{plain}, s.Transforms...)
@@ -93,7 +93,7 @@ func (j *Job) RestoreJob(schema *record.Schema, purged string) *Job {
 func (j *Job) entries(schema *record.Schema) Sink {
 	keep := append(schema.KeyNames(), manifest.Reason, manifest.At, manifest.Row, manifest.Record)
 	return Sink{
-		SinkSpec: connector.SinkSpec{SinkConfig: &fileio.SinkConfig{Path: j.Purge.Manifest, Meta: true}},
+		SinkSpec: connector.To(&fileio.SinkConfig{Path: j.Purge.Manifest, Meta: true}),
 		Route: Route{Transforms: []transforms.Spec{
 			spec("derive", map[string]any{manifest.Reason: map[string]any{"value": j.Purge.Reason, "type": "text"}, manifest.At: map[string]any{"value": "now", "type": "timestamp"}}),
 			spec("project", map[string]any{"keep": keep}),
@@ -107,12 +107,12 @@ func (j *Job) manifest(schema *record.Schema, run string, more ...record.Field) 
 	for _, k := range schema.Key {
 		fields = append(fields, schema.Fields[k])
 	}
-	return connector.SourceSpec{SourceConfig: &fileio.SourceConfig{Path: filepath.Join(j.Purge.Manifest, run+"-*.jsonl"),
-		Key: schema.KeyNames(), Fields: append(fields, more...), IgnoreUnknown: true}}
+	return connector.From(&fileio.SourceConfig{Path: filepath.Join(j.Purge.Manifest, run+"-*.jsonl"),
+		Key: schema.KeyNames(), Fields: append(fields, more...), IgnoreUnknown: true})
 }
 
 func marked(of connector.SourceSpec) connector.SourceSpec {
-	return connector.SourceSpec{SourceConfig: &manifest.MarkedConfig{Of: of}}
+	return connector.From(&manifest.MarkedConfig{Of: of})
 }
 
 // plain takes away what rows hold of themselves.

@@ -5,7 +5,6 @@ import (
 
 	"reprise/io/connector"
 	"reprise/transforms"
-	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -70,7 +69,7 @@ func (c CheckConfig) Open() (connector.Sink, error) {
 	if c.Target == nil {
 		return NewTally(), nil
 	}
-	target, err := Finder(*c.Target)
+	target, err := c.Target.Finder(connector.Need{})
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +80,7 @@ func (c CheckConfig) Open() (connector.Sink, error) {
 	if c.Extras == nil {
 		return NewCheck(target, c.View, c.Config, schema), nil
 	}
-	source, err := Finder(c.Extras.Source)
+	source, err := c.Extras.Source.Finder(connector.Need{})
 	if err != nil {
 		return nil, err
 	}
@@ -96,17 +95,4 @@ func (c CheckConfig) Open() (connector.Sink, error) {
 	}
 	sides := &Sides{Source: source, Shared: shared, Own: own, Target: target, View: c.View, Config: c.Config}
 	return NewExtras(sides, c.Extras.Inverse, c.Segments), nil
-}
-
-// Finder opens a source that finds rows by key; an error where it is none.
-func Finder(s connector.SourceSpec) (connector.Finder, error) {
-	source, err := s.Open(connector.Need{})
-	if err != nil {
-		return nil, err
-	}
-	if finder, ok := source.(connector.Finder); ok {
-		return finder, nil
-	}
-	source.Close()
-	return nil, fail.New(fail.Fatal, "internal.no_finder", "the source finds no rows by key")
 }

@@ -112,28 +112,9 @@ func verdict(j *job.Job, r *flow.Report) error {
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {
 		return ended(fail.ExitDead, "run.dead_letters", "run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read, j.Limits.DeadLetters).
-			WithFix("look at them in %s, and with reprise dead stats %s", place(j.DeadLetters), run)
+			WithFix("look at them in %s, and with reprise dead stats %s", j.DeadLetters.Place(), run)
 	}
 	return nil
-}
-
-// place says where a target lies.
-func place(t *job.Target) string {
-	switch {
-	case t.Files != nil:
-		return "the folder " + t.Files.Path
-	case t.Kafka != nil:
-		return "the topic " + t.Kafka.Topic
-	case t.Iceberg != nil:
-		return "the table " + t.Iceberg.Table
-	case t.Elasticsearch != nil:
-		return "the index " + t.Elasticsearch.Index
-	case t.Cassandra != nil:
-		return "the table " + t.Cassandra.Keyspace + "." + t.Cassandra.Table
-	case t.HTTP != nil:
-		return "the service at " + t.HTTP.URL
-	}
-	return "nowhere"
 }
 
 func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
@@ -156,10 +137,10 @@ func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
 	fmt.Fprintln(w)
 	for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
 		sink := j.Sinks[name]
-		fmt.Fprintf(w, "%s: %s\n", name, place(&sink.Target))
+		fmt.Fprintf(w, "%s: %s\n", name, cmp.Or(sink.Place(), "nowhere"))
 	}
 	if r.DeadLetters > 0 {
-		fmt.Fprintf(w, "dead letters: %s in %s\n", grouped(r.DeadLetters), place(j.DeadLetters))
+		fmt.Fprintf(w, "dead letters: %s in %s\n", grouped(r.DeadLetters), j.DeadLetters.Place())
 	}
 	switch {
 	case r.State == journal.Complete && r.Read == 0:

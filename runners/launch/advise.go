@@ -62,8 +62,8 @@ func (p *Prepared) Advise(ctx context.Context, rows int) (map[string]*Advice, er
 	}
 	all := map[string]*Advice{}
 	for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
-		config := p.Job.Sinks[name].Elasticsearch
-		if config == nil {
+		config, ok := p.Job.Sinks[name].SinkConfig.(*elasticsearchio.SinkConfig)
+		if !ok {
 			continue
 		}
 		var documents []*record.Record

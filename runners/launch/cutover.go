@@ -45,7 +45,7 @@ func NewCutover(of *job.Job, o CutoverOptions) (*Cutover, error) {
 	if o.Sink == "" {
 		var found []string
 		for name, s := range of.Sinks {
-			if s.Elasticsearch != nil && s.Elasticsearch.Alias != "" {
+			if c, ok := s.SinkConfig.(*elasticsearchio.SinkConfig); ok && c.Alias != "" {
 				found = append(found, name)
 			}
 		}
@@ -56,7 +56,7 @@ func NewCutover(of *job.Job, o CutoverOptions) (*Cutover, error) {
 		}
 		o.Sink = found[0]
 	}
-	config := of.Sinks[o.Sink].Elasticsearch
+	config, _ := of.Sinks[o.Sink].SinkConfig.(*elasticsearchio.SinkConfig)
 	switch {
 	case config == nil:
 		return nil, fail.Job("cutover.sink", "the job has no Elasticsearch sink %q", o.Sink)

@@ -118,7 +118,7 @@ func (p *Prepared) keepsKey(ctx context.Context, name string) (bool, error) {
 	if lost != "" {
 		return false, nil
 	}
-	sink, err := p.Job.Sinks[name].Target.Open()
+	sink, err := p.Job.Sinks[name].Open()
 	if err != nil {
 		return false, err
 	}

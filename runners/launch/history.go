@@ -157,7 +157,7 @@ type located struct {
 	unknown string            // why the row cannot be located
 }
 
-func (l locators) locate(ctx context.Context, of job.Source, key string) located {
+func (l locators) locate(ctx context.Context, of connector.SourceSpec, key string) located {
 	text, err := json.Marshal(of)
 	if err != nil {
 		return located{unknown: err.Error()}
@@ -174,7 +174,7 @@ func (l locators) locate(ctx context.Context, of job.Source, key string) located
 	return at
 }
 
-func locate(ctx context.Context, of job.Source, key string) located {
+func locate(ctx context.Context, of connector.SourceSpec, key string) located {
 	source, err := of.Open(connector.Need{})
 	if err != nil {
 		return located{unknown: err.Error()}

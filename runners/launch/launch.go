@@ -68,7 +68,7 @@ func (p *Prepared) Close() { p.Source.Close() }
 func (p *Prepared) Targets(ctx context.Context, dry bool) error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
-		if err := p.target(ctx, p.Job.Sinks[name].Target, p.Compiled.Sinks[name].Out, dry); err != nil {
+		if err := p.target(ctx, p.Job.Sinks[name].SinkSpec, p.Compiled.Sinks[name].Out, dry); err != nil {
 			faults = append(faults, fmt.Errorf("sink %s: %w", name, err))
 		}
 	}
@@ -78,7 +78,7 @@ func (p *Prepared) Targets(ctx context.Context, dry bool) error {
 	return join(faults)
 }
 
-func (p *Prepared) target(ctx context.Context, t job.Target, schema *record.Schema, dry bool) error {
+func (p *Prepared) target(ctx context.Context, t connector.SinkSpec, schema *record.Schema, dry bool) error {
 	sink, err := t.Open()
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (p *Prepared) load(ctx context.Context, j journal.Journal, attempt int) (un
 		}
 	}
 	for name, s := range p.Job.Sinks {
-		sink, err := s.Target.Open()
+		sink, err := s.Open()
 		if err != nil {
 			closeAll()
 			return nil, err

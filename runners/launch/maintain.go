@@ -17,14 +17,15 @@ import (
 // lake is the Iceberg sink of a job, by its name or as the only one.
 func lake(of *job.Job, name string) (*icebergio.Sink, error) {
 	var found []string
+	var config *icebergio.SinkConfig
 	for _, sink := range slices.Sorted(maps.Keys(of.Sinks)) {
-		if of.Sinks[sink].Iceberg != nil && (name == "" || name == sink) {
-			found = append(found, sink)
+		if c, ok := of.Sinks[sink].SinkConfig.(*icebergio.SinkConfig); ok && (name == "" || name == sink) {
+			found, config = append(found, sink), c
 		}
 	}
 	switch len(found) {
 	case 1:
-		return icebergio.NewSink(*of.Sinks[found[0]].Iceberg), nil
+		return icebergio.NewSink(*config), nil
 	case 0:
 		return nil, fail.Job("cli.no_table", "the job has no Iceberg sink %s", name).WithFix("the job has the sinks %s", strings.Join(slices.Sorted(maps.Keys(of.Sinks)), ", "))
 	}
@@ -92,7 +93,7 @@ func upserts(run journal.RunInfo, table string) bool {
 		return false // it cannot be resumed
 	}
 	for _, s := range of.Sinks {
-		if s.Iceberg != nil && s.Iceberg.Table == table && s.Iceberg.Upserts() {
+		if c, ok := s.SinkConfig.(*icebergio.SinkConfig); ok && c.Table == table && c.Upserts() {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
@@ -147,17 +148,17 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
 	if r.Job != nil {
 		now = r.Job
 	}
-	letters := &job.Letters{Journal: *was.Journal, Max: r.Max}
+	letters := &deadletter.LettersConfig{Journal: *was.Journal, Max: r.Max}
 	again := *now
 	if g.Step == "" {
-		letters.Of = &now.Source
+		letters.Of = now.Source
 	} else {
 		from, schema, err := r.from(was, now, g)
 		if err != nil {
 			return nil, err
 		}
 		again = *from
-		letters.Of, letters.Schema = was.DeadLetters.Queue(r.Run.ID), schema
+		letters.Of, letters.Schema = was.Queue(r.Run.ID), schema
 	}
 	for _, c := range g.Choices {
 		if _, ok := again.Sinks[c.Sink]; c.Sink != "" && !ok {
@@ -166,7 +167,7 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
 		}
 	}
 	again.Canary = nil
-	again.Source, again.Journal = job.Source{Letters: letters}, was.Journal
+	again.Source, again.Journal = connector.From(letters), was.Journal
 	// That many fail again is no surprise.
 	again.Limits.ErrorBudget, again.Limits.DeadLetters = &job.ErrorBudget{}, ""
 	if r.Rate > 0 {
@@ -255,9 +256,10 @@ func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err
 		return r, err
 	}
 	of, err := JobOf(info)
-	if err != nil || of.Source.Letters == nil {
+	if err != nil || !of.Redrives() {
 		return r, err
 	}
+	letters := deadletter.Of(of.Source)
 	history, err := j.History(ctx, run)
 	if err != nil {
 		return r, err
@@ -273,7 +275,7 @@ func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err
 	if err != nil {
 		return r, err
 	}
-	verdict, err := deadletter.NewVerdict(ctx, j, run, of.Source.Letters.Schema != nil, of.Source.Letters.Max)
+	verdict, err := deadletter.NewVerdict(ctx, j, run, letters.Schema != nil, letters.Max)
 	if err != nil {
 		return r, err
 	}

@@ -108,7 +108,7 @@ func (r *repair) write(folder string) (name string, err error) {
 	if err := os.WriteFile(path("keys.jsonl"), keys, 0o644); err != nil {
 		return "", err
 	}
-	if r.source.Indexed != nil {
+	if _, indexed := r.source.SourceConfig.(*verify.IndexedConfig); indexed {
 		return "", nil // rows cannot be read by their keys: the job itself is the repair
 	}
 	again := *r.job
@@ -116,10 +116,8 @@ func (r *repair) write(folder string) (name string, err error) {
 	again.Sinks = map[string]job.Sink{}
 	for _, sink := range r.wrong {
 		target := r.job.Sinks[sink]
-		if target.Elasticsearch != nil {
-			there := *target.Elasticsearch
-			there.Create = nil // which would want it empty
-			target.Elasticsearch = &there
+		if a, ok := target.SinkConfig.(connector.Again); ok {
+			target.SinkSpec = connector.To(a.Again())
 		}
 		again.Sinks[sink] = target
 	}

@@ -64,14 +64,14 @@ func standings(ctx context.Context, of *job.Job, key string) []Standing {
 		case len(made[name]) == 0:
 			all = append(all, Standing{Sink: name, Unknown: "the job makes nothing of the row"})
 		default:
-			all = append(all, atSink(ctx, name, of.Sinks[name].Target, c.Sinks[name].Out, made[name])...)
+			all = append(all, atSink(ctx, name, of.Sinks[name].SinkSpec, c.Sinks[name].Out, made[name])...)
 		}
 	}
 	return all
 }
 
 // atSink looks up what a sink holds of some records that it would get.
-func atSink(ctx context.Context, name string, target job.Target, schema *record.Schema, records []*record.Record) []Standing {
+func atSink(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema, records []*record.Record) []Standing {
 	unknown := func(err error) []Standing { return []Standing{{Sink: name, Unknown: err.Error()}} }
 	source, view, err := target.ReadBack(schema)
 	if err != nil {

@@ -25,8 +25,8 @@ func Unload(ctx context.Context, of *job.Job, force bool) (told []string, err er
 		defer j.Close()
 	}
 	for _, name := range slices.Sorted(maps.Keys(of.Sinks)) {
-		config := of.Sinks[name].Elasticsearch
-		if config == nil {
+		config, ok := of.Sinks[name].SinkConfig.(*elasticsearchio.SinkConfig)
+		if !ok {
 			continue
 		}
 		sink := elasticsearchio.NewSink(*config)

@@ -60,7 +60,7 @@ type verification struct {
 	begun   bool      // its first run stands in the journal
 	main    *Prepared // the job itself
 	floors  map[string]int64
-	source  job.Source
+	source  connector.SourceSpec
 	found   connector.Finder // rows of the source
 	sinks   []*side
 }
@@ -68,9 +68,9 @@ type verification struct {
 // side is one sink and its target.
 type side struct {
 	name    string
-	target  job.Source
+	target  connector.SourceSpec
 	found   connector.Finder
-	view    verify.View
+	view    connector.View
 	dead    int64 // rows of the target that cannot be read
 	example string
 }
@@ -137,7 +137,7 @@ func (v *verification) openSides(ctx context.Context) (err error) {
 	v.source = v.job.Source
 	var isFinder bool
 	if v.found, isFinder = v.main.Source.(connector.Finder); !isFinder {
-		v.source = job.Source{Indexed: &job.Indexed{File: v.index(journal.Source)}}
+		v.source = connector.From(&verify.IndexedConfig{File: v.index(journal.Source)})
 		if _, _, err := v.build(ctx, v.main.Source, journal.Source); err != nil {
 			return err
 		}
@@ -146,12 +146,10 @@ func (v *verification) openSides(ctx context.Context) (err error) {
 	for _, name := range names {
 		s := &side{name: name}
 		v.sinks = append(v.sinks, s)
-		back, view, err := v.job.Sinks[name].ReadBack(v.main.Compiled.Sinks[name].Out)
-		if err != nil {
+		if s.target, s.view, err = v.job.Sinks[name].ReadBack(v.main.Compiled.Sinks[name].Out); err != nil {
 			return fmt.Errorf("sink %s: %w", name, err)
 		}
-		s.target, s.view = *back, view
-		source, err := back.Open(connector.Need{Run: v.id.ID})
+		source, err := s.target.Open(connector.Need{Run: v.id.ID})
 		if err != nil {
 			return err
 		}
@@ -159,7 +157,7 @@ func (v *verification) openSides(ctx context.Context) (err error) {
 		if s.found, ok = source.(connector.Finder); ok {
 			continue
 		}
-		s.target = job.Source{Indexed: &job.Indexed{File: v.index(name)}}
+		s.target = connector.From(&verify.IndexedConfig{File: v.index(name)})
 		s.dead, s.example, err = v.build(ctx, source, name)
 		source.Close()
 		if err != nil {
@@ -245,8 +243,9 @@ func (v *verification) forward(ctx context.Context) (*flow.Report, error) {
 	j.Transforms = v.job.Transforms
 	for _, s := range v.sinks {
 		of := v.job.Sinks[s.name]
-		j.Sinks[s.name] = job.Sink{Target: job.Target{Check: &job.Check{Target: &s.target, View: s.view, Config: v.config(v.main.Compiled.Sinks[s.name].Out), Source: schema}},
-			When: of.When, Transforms: of.Transforms}
+		check := &verify.CheckConfig{Target: &s.target, View: s.view, Source: schema,
+			Config: v.config(v.main.Compiled.Sinks[s.name].Out)}
+		j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(check), Route: job.Route{When: of.When, Transforms: of.Transforms}}
 	}
 	j.Pace = v.job.Pace
 	report, _, err := v.make(ctx, j)
@@ -264,12 +263,13 @@ func (v *verification) config(schema *record.Schema) verify.Config {
 }
 
 // pass is the job of a pass, without sinks. What it does not do it need not resume exactly: reading again is no harm.
-func (v *verification) pass(name string, source job.Source) *job.Job {
+func (v *verification) pass(name string, source connector.SourceSpec) *job.Job {
 	j := &job.Job{Name: v.name(name), Source: source, Sinks: map[string]job.Sink{}, Journal: v.job.Journal, Limits: v.job.Limits}
-	j.DeadLetters = &job.Target{Files: &fileio.SinkConfig{Path: "dead-letters/" + v.name("")}}
-	if files := v.job.DeadLetters.Files; files != nil {
-		j.DeadLetters.Files.Path = files.Path + ".verify"
+	folder := "dead-letters/" + v.name("")
+	if files, ok := v.job.DeadLetters.SinkConfig.(*fileio.SinkConfig); ok {
+		folder = files.Path + ".verify"
 	}
+	j.DeadLetters = job.Folder(folder)
 	j.Limits.ErrorBudget, j.Limits.DeadLetters, j.Limits.Unfinished = &job.ErrorBudget{}, "", "20000"
 	return j
 }
@@ -395,13 +395,13 @@ func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *v
 }
 
 // keys counts the keys of the target.
-func (v *verification) keys(ctx context.Context, s *side, read job.Source) (*verify.Found, error) {
+func (v *verification) keys(ctx context.Context, s *side, read connector.SourceSpec) (*verify.Found, error) {
 	if index, ok := s.found.(*verify.Index); ok {
 		t, err := index.Tally(ctx)
 		return &verify.Found{Tally: t}, err
 	}
 	j := v.pass("-keys."+s.name, read)
-	j.Sinks[s.name] = job.Sink{Target: job.Target{Check: &job.Check{}}}
+	j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(&verify.CheckConfig{})}
 	j.Pace = swapped(v.job.Pace, s.name)
 	_, run, err := v.make(ctx, j)
 	if err != nil {
@@ -424,7 +424,7 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 	if ok = ok && !many; !ok {
 		inverse = nil
 	}
-	read := *s.target.KeysOnly(got, inverse)
+	read := s.target.Narrow(got, inverse)
 	if keys, err = v.keys(ctx, s, read); err != nil {
 		return nil, nil, err
 	}
@@ -432,7 +432,7 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 	if len(segments) == 0 {
 		return keys, &verify.Found{}, nil
 	}
-	check := &job.Check{Segments: segments}
+	check := &verify.CheckConfig{Segments: segments}
 	if ok {
 		of := v.job.Sinks[s.name]
 		schema, err := v.main.Schema.MarshalBinary()
@@ -440,8 +440,8 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 			return nil, nil, err
 		}
 		check.Target, check.View, check.Config, check.Source = &s.target, s.view, sides.Config, schema
-		check.Extras = &job.Extras{Source: v.source, Transforms: v.job.Transforms, Sink: job.Sink{When: of.When, Transforms: of.Transforms},
-			Started: v.id.Started, Inverse: inverse}
+		check.Extras = &verify.ExtrasConfig{Source: v.source, Transforms: v.job.Transforms,
+			Sink: verify.Own{When: of.When, Transforms: of.Transforms}, Started: v.id.Started, Inverse: inverse}
 	} else {
 		if many {
 			read = s.target // with versions
@@ -453,7 +453,7 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 		}
 	}
 	j := v.pass("-extras."+s.name, read)
-	j.Sinks[s.name] = job.Sink{Target: job.Target{Check: check}}
+	j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(check)}
 	j.Pace = swapped(v.job.Pace, s.name)
 	_, run, err := v.make(ctx, j)
 	if err != nil {

@@ -1,0 +1,17 @@
+// Package systems lists the systems that job files can name: each registers itself where it is imported. A team's own
+// binary imports this package and its own systems.
+package systems
+
+import (
+	_ "reprise/io/cassandraio"
+	_ "reprise/io/compose"
+	_ "reprise/io/corpusio"
+	_ "reprise/io/deadletter"
+	_ "reprise/io/elasticsearchio"
+	_ "reprise/io/fileio"
+	_ "reprise/io/httpio"
+	_ "reprise/io/icebergio"
+	_ "reprise/io/kafkaio"
+	_ "reprise/io/manifest"
+	_ "reprise/pipelines/verify"
+)
