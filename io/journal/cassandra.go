@@ -358,6 +358,12 @@ func (j *cassandraJournal) Record(ctx context.Context, run string, attempt int, 
 		}
 		changes, err := j.changes(ctx, run, at.seq, b)
 		if err != nil {
+			// What is in the way may be of a later attempt.
+			delete(j.tails, run)
+			var last int
+			if j.static(ctx, run, "attempt", &last) == nil && last != attempt {
+				err = errFenced(run, attempt, last)
+			}
 			return false, err
 		}
 		applied, now, err := j.session.Apply(ctx, append(changes,

@@ -260,6 +260,21 @@ func checkFailure(t *testing.T, config journal.Config) {
 
 func checkAttempts(t *testing.T, config journal.Config) {
 	ctx, j, again := t.Context(), open(t, config), open(t, config)
+	overtaken := attempt(t, j)
+	part := func(from, to string) journal.Batch {
+		return journal.Batch{Done: []journal.Done{{Partition: "p", Start: []byte(from), End: []byte(to)}}}
+	}
+	if err := j.Record(ctx, overtaken, 1, part("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Attempt(ctx, overtaken); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Record(ctx, overtaken, 2, part("b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	checkCode(t, j.Record(ctx, overtaken, 1, part("b", "c")), "journal.fenced")
+
 	run := attempt(t, j)
 	if err := j.Finish(ctx, run, 1, journal.Stopped, nil); err != nil {
 		t.Fatal(err)

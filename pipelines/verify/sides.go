@@ -117,6 +117,21 @@ func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) 
 	return want, err
 }
 
+// KeysIn gives the key that a record has in a target, as a record that asks for its row and as a text.
+func KeysIn(want, got *record.Schema, view View) (func(*record.Record) (*record.Record, string, error), error) {
+	m, err := newComparer(want, got, view, Config{})
+	if err != nil {
+		return nil, err
+	}
+	return func(r *record.Record) (*record.Record, string, error) {
+		key, err := m.keyOf(r)
+		if err != nil {
+			return nil, "", err
+		}
+		return key, m.keyText(key), nil
+	}, nil
+}
+
 // Inverse are the fields of the target that may hold the key of the source, in its order; ok is false where one is missing or of another
 // type. Whether they do hold it the records tell (Found.Foreign).
 func Inverse(source, want, got *record.Schema, view connector.View) (names []string, ok bool) {

@@ -7,6 +7,7 @@ import (
 
 	"reprise/io/connector"
 	"reprise/pipelines/job"
+	"reprise/pipelines/verify"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -86,23 +87,21 @@ func atSink(ctx context.Context, name string, target connector.SinkSpec, schema 
 	if err != nil {
 		return unknown(err)
 	}
+	keyIn, err := verify.KeysIn(schema, there, view)
+	if err != nil {
+		return unknown(err)
+	}
 	var all []Standing
 	for _, r := range records {
-		key := &record.Record{Schema: there, Values: make([]record.Value, len(there.Fields))}
-		for i, f := range schema.Fields {
-			at := f.Name
-			if other, renamed := view.Names[at]; renamed {
-				at = other
-			}
-			if n := there.Index(at); n >= 0 && slices.Contains(there.Key, n) {
-				key.Values[n] = r.Values[i]
-			}
+		key, text, err := keyIn(r)
+		if err != nil {
+			return append(all, unknown(err)...)
 		}
 		got, err := findOne(ctx, finder, key)
 		if err != nil {
 			return append(all, unknown(err)...)
 		}
-		s := Standing{Sink: name, Key: key.KeyText(), There: got != nil}
+		s := Standing{Sink: name, Key: text, There: got != nil}
 		if got != nil && view.Versions {
 			s.Version = got.Version
 		}

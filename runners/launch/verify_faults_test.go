@@ -42,6 +42,9 @@ journal: {sqlite: "%[2]s/journal.db"}
 verify: {settle: 50ms, examples: 1000}
 `
 
+// faultKinds are what copies of a job may be wrong in; doubles need another writer.
+var faultKinds = slices.DeleteFunc(slices.Clone(verify.Kinds), func(k verify.Kind) bool { return k == verify.Double })
+
 // faults are random records, and what is wrong with them.
 type faults struct {
 	*rand.Rand
@@ -126,7 +129,7 @@ func TestVerifyFaults(t *testing.T) {
 	want := map[string]verify.Kind{}
 	for n := range rows {
 		r := f.record(n, version)
-		kinds := append(slices.Clone(verify.Kinds), make([]verify.Kind, 20)...)
+		kinds := append(slices.Clone(faultKinds), make([]verify.Kind, 20)...)
 		kind, fed := kinds[f.IntN(len(kinds))], f.IntN(2) == 0
 		if kind != "" {
 			want[r.KeyText()] = kind
@@ -207,7 +210,7 @@ func TestVerifyFaults(t *testing.T) {
 		kinds[kind]++
 	}
 	t.Logf("%d of %d rows wrong: %v", len(want), rows, kinds)
-	if len(kinds) < len(verify.Kinds) {
+	if len(kinds) < len(faultKinds) {
 		t.Errorf("not every kind of fault was made: %v", kinds)
 	}
 }
