@@ -41,7 +41,7 @@ var layers = []struct {
 	{"transforms/record", []string{"transforms/fail"}, nil},
 	{"transforms", []string{"transforms"}, nil},
 	{"io", []string{"io", "transforms/record", "transforms/fail"}, []string{"runners/services", "runners/faults"}},
-	{"pipelines", []string{"pipelines", "io", "transforms"}, []string{"runners/services", "runners/faults"}},
+	{"pipelines", []string{"pipelines", "io", "transforms"}, []string{"runners/services", "runners/faults", "runners/systems"}},
 	{"runners", []string{"runners", "pipelines", "io", "transforms"}, nil},
 }
 

@@ -170,13 +170,13 @@ func KindOf(name string) (Kind, bool) {
 // SourceSpec is a source in a job: its kind and its settings, {cassandra: {...}}. The zero value is none.
 type SourceSpec struct {
 	SourceConfig
-	also []string // further kinds, of which there may be none
+	Also []string // kinds that stand there as well: a fault
 }
 
 // SinkSpec is a sink in a job: its kind and its settings. The zero value is none.
 type SinkSpec struct {
 	SinkConfig
-	also []string
+	Also []string
 }
 
 // From is a source with these settings.
@@ -200,8 +200,8 @@ func shown(name string) string {
 
 // Validate finds what is wrong with the source, each at its path from the place where it stands.
 func (s SourceSpec) Validate() []Fault {
-	if len(s.also) > 0 {
-		return onlyOne("source", append(s.also, s.Kind()))
+	if len(s.Also) > 0 {
+		return onlyOne("source", append(s.Also, s.Kind()))
 	}
 	if s.SourceConfig == nil {
 		return needed(func(k Kind) bool { return k.Source != nil })
@@ -220,8 +220,8 @@ func (s SourceSpec) Scans() []Fault {
 
 // Validate finds what is wrong with the sink, each at its path from the place where it stands.
 func (s SinkSpec) Validate() []Fault {
-	if len(s.also) > 0 {
-		return onlyOne("target", append(s.also, s.Kind()))
+	if len(s.Also) > 0 {
+		return onlyOne("target", append(s.Also, s.Kind()))
 	}
 	if s.SinkConfig == nil {
 		return needed(func(k Kind) bool { return k.Sink != nil })
@@ -362,7 +362,7 @@ func wrap(kind string, config any) ([]byte, error) {
 // UnmarshalJSON reads {KIND: SETTINGS}.
 func (s *SourceSpec) UnmarshalJSON(text []byte) (err error) {
 	*s = SourceSpec{}
-	s.also, err = unwrap(text, "source", func(k Kind) any {
+	s.Also, err = unwrap(text, "source", func(k Kind) any {
 		if k.Source == nil {
 			return nil
 		}
@@ -375,7 +375,7 @@ func (s *SourceSpec) UnmarshalJSON(text []byte) (err error) {
 // UnmarshalJSON reads {KIND: SETTINGS}.
 func (s *SinkSpec) UnmarshalJSON(text []byte) (err error) {
 	*s = SinkSpec{}
-	s.also, err = unwrap(text, "sink", func(k Kind) any {
+	s.Also, err = unwrap(text, "sink", func(k Kind) any {
 		if k.Sink == nil {
 			return nil
 		}

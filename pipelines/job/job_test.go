@@ -19,6 +19,7 @@ import (
 
 	"reprise/io/connector"
 	"reprise/io/corpusio"
+	"reprise/io/fileio"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -64,7 +65,7 @@ func read(t testing.TB, name string) []byte {
 // assets is the schema of the corpus.
 func assets(t *testing.T) *record.Schema {
 	t.Helper()
-	j := &Job{Source: Source{Corpus: &corpusio.SourceConfig{Rows: 1}}}
+	j := &Job{Source: connector.From(&corpusio.SourceConfig{Rows: 1})}
 	source, err := j.Source.Open(j.Need(connector.Run{ID: "run"}))
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +161,7 @@ func TestAliases(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, meta := range map[string]bool{"a": false, "b": false, "c": true} {
-		if f := j.Sinks[name].Files; f.Path != "out" || f.Format != "jsonl" || f.Meta != meta {
+		if f := j.Sinks[name].SinkConfig.(*fileio.SinkConfig); f.Path != "out" || f.Format != "jsonl" || f.Meta != meta {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
@@ -180,7 +181,8 @@ func TestFaultsWithoutFile(t *testing.T) {
 }
 
 func TestSinkChain(t *testing.T) {
-	j := &Job{Sinks: map[string]Sink{"search": {When: `title != "\u0001"`, Transforms: []transforms.Spec{{Name: "cast", Config: json.RawMessage(`{"size": "text"}`)}}}}}
+	j := &Job{Sinks: map[string]Sink{"search": {Route: Route{When: `title != "\u0001"`,
+		Transforms: []transforms.Spec{{Name: "cast", Config: json.RawMessage(`{"size": "text"}`)}}}}}}
 	chain, err := j.SinkChain("search", assets(t), transforms.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -201,8 +203,8 @@ func TestDefaults(t *testing.T) {
 	}
 	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 256 << 20, Unfinished: "1%",
 		ErrorBudget: &ErrorBudget{Recent: 25, Of: 30}}
-	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" || j.DeadLetters.Files.Path != "dead-letters/a" {
-		t.Errorf("journal %+v, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.Files, diff)
+	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" || j.DeadLetters.Place() != "the folder dead-letters/a" {
+		t.Errorf("journal %+v, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.SinkConfig, diff)
 	}
 }
 

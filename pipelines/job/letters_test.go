@@ -22,7 +22,7 @@ func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 	const drop, size, title = `{"project": {"drop": ["note"]}}`, `{"cast": {"size": "bigint"}}`, `{"derive": {"title": "title.trim()"}}`
 	const other, more = `{"cast":{"size":"double"}}`, `{"set_defaults": {"size": "0"}}`
 	of := func(shared, when, own string) *Job {
-		return &Job{Transforms: steps(shared), Sinks: map[string]Sink{"search": {When: when, Transforms: steps(own)}, "lake": {}}}
+		return &Job{Transforms: steps(shared), Sinks: map[string]Sink{"search": {Route: Route{When: when, Transforms: steps(own)}}, "lake": {}}}
 	}
 	was := of(drop+","+size, "size > 1", title)
 	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "title", Type: record.Of(record.Text)},

@@ -23,7 +23,9 @@ func (j *Job) Validate() []connector.Fault {
 	add := func(path string, v validator) {
 		faults = append(faults, connector.Below(path, v.Validate())...)
 	}
-	add("source", j.Source)
+	if j.Source.SourceConfig != nil { // else the schema tells
+		add("source", j.Source)
+	}
 	faults = append(faults, connector.Below("source", j.Source.Scans())...)
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		if !sinkName.MatchString(name) {
@@ -43,10 +45,12 @@ func (j *Job) Validate() []connector.Fault {
 			}
 		}
 	}
-	add("dead_letters", j.DeadLetters)
-	if _, ok := j.DeadLetters.SinkConfig.(connector.Queue); !ok {
-		faults = append(faults, connector.Faultf("dead_letters", "%s cannot hold records of every kind; there are %s",
-			j.DeadLetters.Kind(), strings.Join(queues(), ", ")))
+	if queue := j.DeadLetters; queue.SinkConfig != nil {
+		add("dead_letters", queue)
+		if _, ok := queue.SinkConfig.(connector.Queue); !ok {
+			faults = append(faults, connector.Faultf("dead_letters", "%s cannot hold records of every kind; there are %s",
+				queue.Kind(), strings.Join(queues(), ", ")))
+		}
 	}
 	if j.Purge != nil {
 		faults = append(faults, j.validatePurge()...)

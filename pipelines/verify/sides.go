@@ -118,7 +118,7 @@ func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) 
 }
 
 // KeysIn gives the key that a record has in a target, as a record that asks for its row and as a text.
-func KeysIn(want, got *record.Schema, view View) (func(*record.Record) (*record.Record, string, error), error) {
+func KeysIn(want, got *record.Schema, view connector.View) (func(*record.Record) (*record.Record, string, error), error) {
 	m, err := newComparer(want, got, view, Config{})
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/gocql/gocql"
 	_ "modernc.org/sqlite"
 
+	"reprise/io/connector"
 	"reprise/pipelines/job"
 )
 
@@ -43,10 +44,10 @@ func (b *bench) lake(ctx context.Context) error {
 }
 
 func (b *bench) lakeOf(ctx context.Context, session *gocql.Session, keyspace string, rounds int) error {
-	j := &job.Job{Name: "bench-lake", Source: job.Source{Cassandra: b.source(keyspace)}}
+	j := &job.Job{Name: "bench-lake", Source: connector.From(b.source(keyspace))}
 	var rows int64
 	run := func(name string) (time.Duration, error) {
-		j.Sinks = map[string]job.Sink{"lake": {Target: job.Target{Iceberg: b.table(keyspace + "_" + name)}}}
+		j.Sinks = map[string]job.Sink{"lake": {SinkSpec: connector.To(b.table(keyspace + "_" + name))}}
 		f, err := b.reprise(ctx, j)
 		rows = f.report.Read
 		return f.took, err

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	_ "reprise/runners/systems"
 )
 
 // bench is the run of this program.

@@ -57,8 +57,8 @@ func (b *bench) pace(ctx context.Context) error {
 		alone = append(alone, own)
 		beside := func(name string, p pace.Config) (p99 time.Duration, rate float64, err error) {
 			time.Sleep(loadWindow)
-			j := &job.Job{Name: "bench-pace-" + name, Source: job.Source{Cassandra: b.source(skewed)},
-				Sinks: map[string]job.Sink{"lake": {Target: job.Target{Iceberg: b.table(fmt.Sprintf("pace_%s_%d", name, round))}}}, Pace: p}
+			j := &job.Job{Name: "bench-pace-" + name, Source: connector.From(b.source(skewed)),
+				Sinks: map[string]job.Sink{"lake": {SinkSpec: connector.To(b.table(fmt.Sprintf("pace_%s_%d", name, round)))}}, Pace: p}
 			limited, enough := context.WithTimeoutCause(ctx, runTime, errEnough)
 			defer enough()
 			began := time.Now()

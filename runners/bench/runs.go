@@ -12,7 +12,8 @@ import (
 	"syscall"
 	"time"
 
-	"reprise/io/fileio"
+	"reprise/io/cassandraio"
+	"reprise/io/connector"
 	"reprise/io/icebergio"
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
@@ -36,7 +37,7 @@ func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 func (b *bench) command(ctx context.Context, name string, j *job.Job, more ...string) (finished, error) {
 	file, reported := filepath.Join(b.dir, j.Name+".yaml"), filepath.Join(b.dir, j.Name+".report.json")
 	j.Journal = &journal.Config{SQLite: filepath.Join(b.dir, "journal.db")}
-	j.DeadLetters = &job.Target{Files: &fileio.SinkConfig{Path: filepath.Join(b.dir, "dead-letters")}}
+	j.DeadLetters = job.Folder(filepath.Join(b.dir, "dead-letters"))
 	text, err := json.Marshal(j)
 	if err != nil {
 		return finished{}, err
@@ -68,12 +69,12 @@ func (b *bench) mainJob(keyspace, table string) (*job.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(j.Sinks) != 1 || j.Source.Cassandra == nil {
+	if _, ok := j.Source.SourceConfig.(*cassandraio.SourceConfig); len(j.Sinks) != 1 || !ok {
 		return nil, fail.Job("bench.job", "the main job has changed: it must read Cassandra and have one sink")
 	}
-	j.Name, j.Source.Cassandra = "bench-"+keyspace, b.source(keyspace)
+	j.Name, j.Source = "bench-"+keyspace, connector.From(b.source(keyspace))
 	for name := range j.Sinks {
-		j.Sinks[name] = job.Sink{Target: job.Target{Iceberg: b.table(table)}}
+		j.Sinks[name] = job.Sink{SinkSpec: connector.To(b.table(table))}
 	}
 	return j, nil
 }

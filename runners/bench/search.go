@@ -51,8 +51,8 @@ func (b *bench) searchOf(ctx context.Context, client *elastictransport.Client, s
 			})(0)
 		})},
 		side{"Elasticsearch: Reprise", b.intoIndex(ctx, client, "job", func(index string) (time.Duration, error) {
-			f, err := b.reprise(ctx, &job.Job{Name: "bench-search", Source: job.Source{Cassandra: b.source(keyspace)},
-				Sinks: map[string]job.Sink{"search": {Target: job.Target{Elasticsearch: b.index(index)}}}})
+			f, err := b.reprise(ctx, &job.Job{Name: "bench-search", Source: connector.From(b.source(keyspace)),
+				Sinks: map[string]job.Sink{"search": {SinkSpec: connector.To(b.index(index))}}})
 			rows = f.report.Read
 			return f.took, err
 		})})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reprise/io/cassandraio"
+	"reprise/io/connector"
 	"reprise/pipelines/job"
 )
 
@@ -27,15 +28,15 @@ func (b *bench) verify(ctx context.Context) error {
 	}
 	for _, to := range []struct {
 		name   string
-		target func(round int) job.Target
+		target func(round int) connector.SinkSpec
 	}{
-		{"Cassandra", func(round int) job.Target { return job.Target{Cassandra: copied(round)} }},
-		{"Iceberg", func(round int) job.Target { return job.Target{Iceberg: b.table(fmt.Sprintf("verified_%d", round))} }},
+		{"Cassandra", func(round int) connector.SinkSpec { return connector.To(copied(round)) }},
+		{"Iceberg", func(round int) connector.SinkSpec { return connector.To(b.table(fmt.Sprintf("verified_%d", round))) }},
 	} {
 		var rows int64
 		run := func(command string) func(int) (time.Duration, error) {
 			return func(round int) (time.Duration, error) {
-				j := &job.Job{Name: "bench-verify-" + to.name, Source: job.Source{Cassandra: from}, Sinks: map[string]job.Sink{"copy": {Target: to.target(round)}}}
+				j := &job.Job{Name: "bench-verify-" + to.name, Source: connector.From(from), Sinks: map[string]job.Sink{"copy": {SinkSpec: to.target(round)}}}
 				f, err := b.command(ctx, command, j)
 				rows = f.report.Read
 				return f.took, err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reprise/runners/cli"
+	_ "reprise/runners/systems"
 	"reprise/transforms"
 	"reprise/transforms/record"
 )
@@ -19,7 +20,7 @@ type shelfConfig struct {
 	Moved time.Time `json:"moved" jsonschema:"required" jsonschema_description:"From then on shelves have their new names."`
 }
 
-// A team's own main package registers its transforms and calls cli.Main:
+// A team's own main package imports the systems it needs, registers its transforms and calls cli.Main:
 //
 //	func main() { os.Exit(cli.Main(os.Args[1:])) }
 func init() {

@@ -82,8 +82,8 @@ func (c Corpus) sink(table string) *cassandraio.SinkConfig {
 }
 
 func (c Corpus) job() *job.Job {
-	j := &job.Job{Name: "load-corpus", Journal: &journal.Config{SQLite: c.Journal}, Source: job.Source{Corpus: &c.Source},
-		Sinks: map[string]job.Sink{"assets": {Target: job.Target{Cassandra: c.sink("assets")}}}}
+	j := &job.Job{Name: "load-corpus", Journal: &journal.Config{SQLite: c.Journal}, Source: connector.From(&c.Source),
+		Sinks: map[string]job.Sink{"assets": {SinkSpec: connector.To(c.sink("assets"))}}}
 	j.SetDefaults()
 	return j
 }

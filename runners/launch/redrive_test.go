@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
@@ -222,7 +223,7 @@ func TestSettleAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	text, err := json.Marshal(job.Job{Source: job.Source{Letters: &job.Letters{Max: 3, Of: &job.Source{}}}})
+	text, err := json.Marshal(job.Job{Source: connector.From(&deadletter.LettersConfig{Max: 3})})
 	if err != nil {
 		t.Fatal(err)
 	}

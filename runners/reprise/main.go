@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"reprise/runners/cli"
+	_ "reprise/runners/systems"
 )
 
 func main() { os.Exit(cli.Main(os.Args[1:])) }

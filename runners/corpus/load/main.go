@@ -14,6 +14,7 @@ import (
 	"reprise/io/corpusio"
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
+	_ "reprise/runners/systems"
 )
 
 func main() {

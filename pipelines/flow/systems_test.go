@@ -1,0 +1,3 @@
+package flow
+
+import _ "reprise/runners/systems"

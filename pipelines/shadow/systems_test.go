@@ -1,0 +1,3 @@
+package shadow
+
+import _ "reprise/runners/systems"

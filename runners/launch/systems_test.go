@@ -1,0 +1,3 @@
+package launch_test
+
+import _ "reprise/runners/systems"

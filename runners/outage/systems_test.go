@@ -1,0 +1,3 @@
+package outage
+
+import _ "reprise/runners/systems"

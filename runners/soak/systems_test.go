@@ -1,0 +1,3 @@
+package soak
+
+import _ "reprise/runners/systems"

@@ -1,0 +1,3 @@
+package usecases
+
+import _ "reprise/runners/systems"
