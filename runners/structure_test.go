@@ -109,6 +109,31 @@ func TestHomes(t *testing.T) {
 	})
 }
 
+// TestSystemsAreListedOnce: whoever knows kinds knows no systems, so that a new one needs no change but in the list.
+func TestSystemsAreListedOnce(t *testing.T) {
+	const list = "runners/systems"
+	importers := map[string]map[string]bool{}
+	eachImport(t, func(_, dir, path string, test bool) {
+		if system, ok := strings.CutPrefix(path, "reprise/io/"); ok && !test && strings.HasSuffix(system, "io") {
+			if importers[dir] == nil {
+				importers[dir] = map[string]bool{}
+			}
+			importers[dir][system] = true
+		}
+	})
+	all := len(importers[list])
+	for dir, systems := range importers {
+		if dir != list && len(systems) > all/2+1 {
+			t.Errorf("%s imports %d of %d systems; only %s lists them", dir, len(systems), all, list)
+		}
+	}
+	for _, dir := range []string{"pipelines/flow", "pipelines/verify"} {
+		if len(importers[dir]) > 0 {
+			t.Errorf("%s imports systems: %v", dir, importers[dir])
+		}
+	}
+}
+
 func within(path, part string) bool { return path == part || strings.HasPrefix(path, part+"/") }
 
 // eachImport calls f for every import of every Go file.
