@@ -12,6 +12,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -368,7 +369,7 @@ func ordered(t record.Type, v record.Value) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendOrdered(nil, t.Kind, raw)
+	return plan.AppendOrdered(nil, t.Kind, raw)
 }
 
 // limit is where the settings let the rows of every partition begin, or end.
@@ -418,7 +419,7 @@ func (t *table) idBounds(ids *Interval, need connector.Need) (lower, upper limit
 
 // prefix is how the positions of rows begin whose first clustering column is v.
 func (t *table) prefix(v []byte) []byte {
-	b, _ := t.order[:1].append(nil, [][]byte{v}) // idLimit has made v for this column
+	b, _ := t.order[:1].Append(nil, [][]byte{v}) // idLimit has made v for this column
 	return b
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/gocql/gocql"
 	"golang.org/x/sync/errgroup"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/io/iotest"
 	"reprise/runners/services"
@@ -130,7 +131,7 @@ func TestGateGivesUp(t *testing.T) {
 	s := NewSource(c, connector.Need{})
 	defer s.Close()
 	gate := &givesUp{left: 3}
-	err := s.Read(connector.WithGate(t.Context(), gate), connector.Split{Partition: ringName}, func(connector.Page) error { return nil })
+	err := s.Read(connector.WithGate(t.Context(), gate), connector.Split{Partition: plan.RingName}, func(connector.Page) error { return nil })
 	if fail.CodeOf(err) != "cassandra.unreachable" || gate.left != 0 {
 		t.Errorf("%d tries are left, the error is %v", gate.left, err)
 	}

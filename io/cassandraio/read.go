@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -288,13 +289,10 @@ func (r *reader) past(until []byte) []byte {
 	case until != nil:
 		return until
 	case r.key == nil:
-		return append(appendToken(nil, math.MaxInt64), ringDone)
+		return plan.AfterToken(math.MaxInt64)
 	}
-	return pastAll
+	return plan.PastAll
 }
-
-// pastAll is behind all rows of a partition.
-var pastAll = bytes.Repeat([]byte{0xff}, 256)
 
 // passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and again not
 // the row itself, it becomes a dead letter.
@@ -404,7 +402,7 @@ func (b *batch) add(d *rowDecoder, now int64) error {
 	if !b.exact || b.static {
 		token := d.rowToken()
 		if b.rows > 0 && token != b.token && (!b.exact || b.waits) {
-			b.mark(append(appendToken(nil, b.token), ringDone))
+			b.mark(plan.AfterToken(b.token))
 		}
 		b.token = token
 	}
@@ -416,7 +414,7 @@ func (b *batch) add(d *rowDecoder, now int64) error {
 		case err == nil:
 			b.at, b.waits = at, false
 			b.mark(at)
-		case errors.Is(err, errNoPosition):
+		case errors.Is(err, plan.ErrNoPosition):
 			b.waits = true
 		default:
 			return err
@@ -508,25 +506,25 @@ func (r *reader) scans(ctx context.Context, from, to []byte) ([]scan, error) {
 // bucketScans read a partition between two positions, as far as the settings let it be read.
 func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error) {
 	switch {
-	case len(o.table.clustering) == 0 && from != nil, bytes.Equal(from, pastAll):
+	case len(o.table.clustering) == 0 && from != nil, bytes.Equal(from, plan.PastAll):
 		return nil, nil
 	case len(o.table.clustering) == 0:
 		return o.table.partitionScans(key, nil, nil), nil
 	}
-	if bytes.Equal(to, pastAll) {
+	if bytes.Equal(to, plan.PastAll) {
 		to = nil
 	}
 	lower, upper := o.lower.edge, o.upper.edge
 	low, high := o.lower.at, o.upper.at
 	if from != nil && bytes.Compare(from, low) >= 0 {
-		values, err := o.table.order.values(from)
+		values, err := o.table.order.Values(from)
 		if err != nil {
 			return nil, err
 		}
 		lower, low = &edge{values: values}, from
 	}
 	if to != nil && (high == nil || bytes.Compare(to, high) < 0) {
-		values, err := o.table.order.values(to)
+		values, err := o.table.order.Values(to)
 		if err != nil {
 			return nil, err
 		}
@@ -541,36 +539,36 @@ func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error)
 // ringScans read the ring between two positions. Where one lies within a partition, or behind it, the partitions of that token are
 // looked up and read one by one.
 func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, error) {
-	start, end := ringPosition{token: math.MinInt64}, ringPosition{token: math.MaxInt64, tag: ringDone}
+	start, end := plan.RingPosition{Token: math.MinInt64}, plan.RingPosition{Token: math.MaxInt64, Tag: plan.RingDone}
 	var err error
 	if from != nil {
-		if start, err = o.table.ringPosition(from); err != nil {
+		if start, err = o.table.order.RingPosition(from); err != nil {
 			return nil, err
 		}
 	}
 	if to != nil {
-		if end, err = o.table.ringPosition(to); err != nil {
+		if end, err = o.table.order.RingPosition(to); err != nil {
 			return nil, err
 		}
 	}
 	var scans []scan
-	low, high := start.token, end.token
-	if start.tag == ringRow {
+	low, high := start.Token, end.Token
+	if start.Tag == plan.RingRow {
 		border := &end
-		if end.token != start.token || end.tag != ringRow {
+		if end.Token != start.Token || end.Tag != plan.RingRow {
 			border = nil
 		}
-		if scans, err = o.borderScans(ctx, start.token, &start, border); err != nil || border != nil {
+		if scans, err = o.borderScans(ctx, start.Token, &start, border); err != nil || border != nil {
 			return scans, err
 		}
 	}
-	if start.tag != 0 {
+	if start.Tag != 0 {
 		if low == math.MaxInt64 {
 			return scans, nil
 		}
 		low++
 	}
-	if end.tag != ringDone {
+	if end.Tag != plan.RingDone {
 		if high == math.MinInt64 {
 			return scans, nil
 		}
@@ -579,15 +577,15 @@ func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, e
 	if low <= high {
 		scans = append(scans, o.table.tokenScan(low, high))
 	}
-	if end.tag == ringRow {
-		last, err := o.borderScans(ctx, end.token, nil, &end)
+	if end.Tag == plan.RingRow {
+		last, err := o.borderScans(ctx, end.Token, nil, &end)
 		return append(scans, last...), err
 	}
 	return scans, nil
 }
 
 // borderScans read the partitions of one token after one row and up to another, either of them nil for none.
-func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *ringPosition) ([]scan, error) {
+func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *plan.RingPosition) ([]scan, error) {
 	var scans []scan
 	values := make([]slot, len(o.table.partition))
 	dest := make([]any, len(values))
@@ -605,23 +603,23 @@ func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *ri
 	return scans, err
 }
 
-func (o *tableSource) borderScan(key [][]byte, from, to *ringPosition) []scan {
-	serialized := serializeKey(key)
+func (o *tableSource) borderScan(key [][]byte, from, to *plan.RingPosition) []scan {
+	serialized := plan.SerializeKey(key)
 	var lower, upper *edge
 	if from != nil {
-		switch c := bytes.Compare(serialized, from.key); {
+		switch c := bytes.Compare(serialized, from.Key); {
 		case c < 0, c == 0 && len(o.table.clustering) == 0:
 			return nil
 		case c == 0:
-			lower = &edge{values: from.row}
+			lower = &edge{values: from.Row}
 		}
 	}
 	if to != nil {
-		switch c := bytes.Compare(serialized, to.key); {
+		switch c := bytes.Compare(serialized, to.Key); {
 		case c > 0:
 			return nil
 		case c == 0 && len(o.table.clustering) > 0:
-			upper = &edge{values: to.row, included: true}
+			upper = &edge{values: to.Row, included: true}
 		}
 	}
 	return o.table.partitionScans(key, lower, upper)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -199,23 +200,23 @@ func (d *rowDecoder) rowToken() int64 {
 }
 
 // position appends to b where the row stands in its split. A row with an empty value of a type that needs bytes has no position
-// (errNoPosition); nor has a partition that has static columns alone.
+// (plan.ErrNoPosition); nor has a partition that has static columns alone.
 func (d *rowDecoder) position(b []byte) ([]byte, error) {
 	var of [16][]byte
 	row := d.clustering(of[:0])
 	switch {
 	case !d.isRow():
-		return b, errNoPosition
+		return b, plan.ErrNoPosition
 	case d.fixed != nil && len(row) == 0:
 		return append(b, onlyRow...), nil
 	case d.fixed != nil:
-		return d.table.order.append(b, row)
+		return d.table.order.Append(b, row)
 	}
 	key := of[len(row):len(row)]
 	for i := range d.table.partition {
 		key = append(key, d.raw(i))
 	}
-	return d.table.appendRingRow(b, d.rowToken(), key, row)
+	return d.table.order.AppendRingRow(b, d.rowToken(), key, row)
 }
 
 // onlyRow is the position of the row of a partition without clustering columns.
@@ -312,7 +313,7 @@ func (d *rowDecoder) decode(r *record.Record, now int64) error {
 
 // own is a copy of data in the group's memory, where a value of the kind would alias it.
 func (d *rowDecoder) own(k record.Kind, data []byte) []byte {
-	if len(data) == 0 || (fixedSize(k) > 0 && k != record.UUID && k != record.TimeUUID) {
+	if len(data) == 0 || (plan.Size(k) > 0 && k != record.UUID && k != record.TimeUUID) {
 		return data
 	}
 	if len(data) > groupBytes/4 {
@@ -445,10 +446,10 @@ func (d *rowDecoder) staticOnly(r *record.Record) *record.DeadLetter {
 		WithFix("copy them by hand, or insert a row into the partition and redrive; leave the static columns out if they do not matter")
 	letter := &record.DeadLetter{Raw: r.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
 	if d.fixed != nil {
-		letter.Place = &record.Place{Partition: d.table.partitionName(d.fixed), End: pastAll}
+		letter.Place = &record.Place{Partition: d.table.partitionName(d.fixed), End: plan.PastAll}
 	} else {
-		token := appendToken(nil, d.rowToken())
-		letter.Place = &record.Place{Partition: ringName, Start: token, End: append(slices.Clip(token), ringDone)}
+		token := plan.AppendToken(nil, d.rowToken())
+		letter.Place = &record.Place{Partition: plan.RingName, Start: token, End: append(slices.Clip(token), plan.RingDone)}
 	}
 	return letter
 }

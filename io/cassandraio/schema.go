@@ -9,6 +9,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -21,7 +22,7 @@ type table struct {
 	schema     *record.Schema // a field for each of columns, in order
 	partition  []column       // the partition key; the first columns
 	clustering []column       // the clustering columns; those that follow
-	order      keyOrder       // of the rows of a partition
+	order      plan.Order     // of the rows of a partition
 	static     bool           // it has static columns, so that a partition may exist without rows
 	version    *column        // the user's; nil: the latest write time of timed
 	timed      []column       // whose write times and expiries are read
@@ -171,7 +172,7 @@ func (t *table) choose(c SourceConfig, all []tableColumn) error {
 			t.partition = append(t.partition, col)
 		} else {
 			t.clustering = append(t.clustering, col)
-			t.order = append(t.order, keyPart{name: col.name, kind: col.typ.Kind, desc: col.desc})
+			t.order = append(t.order, plan.Part{Name: col.name, Kind: col.typ.Kind, Desc: col.desc})
 		}
 		t.columns = append(t.columns, col)
 	}

@@ -107,7 +107,7 @@ func openTable(ctx context.Context, session *gocql.Session, c SourceConfig, need
 	}
 	o := &tableSource{config: c, pageRows: need.Page(mostRows), session: session, table: t, level: level, layout: newLayout(t, c.Buckets == nil)}
 	isTuple := func(c column) bool { return c.typ.Kind.Nested() }
-	notOrdered := t.order.check()
+	notOrdered := t.order.Check()
 	o.exact = notOrdered == nil && !slices.ContainsFunc(t.partition, isTuple)
 	if c.Buckets == nil {
 		return o, nil
