@@ -19,6 +19,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/runners/services"
 	"reprise/transforms/record"
 )
@@ -291,7 +292,7 @@ func BenchmarkMerge(b *testing.B) {
 				}
 				b.StopTimer()
 				sizes := map[bool]int64{}
-				tasks, err := planFiles(b.Context(), current(b, s), connector.DefaultRetry)
+				tasks, err := tables.PlanFiles(b.Context(), current(b, s), connector.DefaultRetry)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -364,7 +365,7 @@ func BenchmarkUpsertWays(b *testing.B) {
 				b.ReportMetric(time.Since(began).Seconds(), "s/commit")
 				b.ReportMetric((cpuTime(b) - cpu).Seconds(), "CPU-s/commit")
 
-				tasks, err := planFiles(b.Context(), current(b, s), connector.DefaultRetry)
+				tasks, err := tables.PlanFiles(b.Context(), current(b, s), connector.DefaultRetry)
 				if err != nil {
 					b.Fatal(err)
 				}

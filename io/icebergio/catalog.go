@@ -22,6 +22,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	_ "modernc.org/sqlite"
 
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 )
 
@@ -94,10 +95,10 @@ func (c CatalogConfig) openREST(ctx context.Context, props iceberg.Properties) (
 	cat, err := rest.NewCatalog(ctx, defaultCatalogName, c.REST, opts...)
 	if err != nil {
 		var unanswered *url.Error // its text has the warehouse's name, too
-		if !errors.As(err, &unanswered) && (errors.Is(err, rest.ErrBadRequest) || containsAny(err, "NoSuchWarehouse", "arehouse")) {
+		if !errors.As(err, &unanswered) && (errors.Is(err, rest.ErrBadRequest) || tables.ContainsAny(err, "NoSuchWarehouse", "arehouse")) {
 			return nil, fail.Job("iceberg.warehouse", "%s: %w", doing, err).WithFix("check catalog.warehouse")
 		}
-		return nil, classify(err, doing)
+		return nil, tables.Classify(err, doing)
 	}
 	return &opened{Catalog: cat}, nil
 }
@@ -108,19 +109,19 @@ func (c CatalogConfig) openSQLite(props iceberg.Properties, a access) (*opened, 
 	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: c.SQLite}).EscapedPath(), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"}
 	switch _, err := os.Stat(c.SQLite); {
 	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return nil, classify(err, doing)
+		return nil, tables.Classify(err, doing)
 	case err != nil && a != create:
 		return nil, fail.Job("iceberg.no_catalog", "%s is not there", doing).WithFix("set create: true, or check catalog.sqlite")
 	case a == create:
 		if err := os.MkdirAll(filepath.Dir(c.SQLite), 0o755); err != nil {
-			return nil, classify(err, doing)
+			return nil, tables.Classify(err, doing)
 		}
 	case a == readOnly:
 		uri.RawQuery = "mode=ro&_pragma=busy_timeout(10000)"
 	}
 	db, err := sql.Open("sqlite", uri.String())
 	if err != nil {
-		return nil, classify(err, doing)
+		return nil, tables.Classify(err, doing)
 	}
 	warehouse, err := c.warehouse()
 	if err != nil {

@@ -5,19 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
 // What the summary of a snapshot says about the run that made it.
 const (
-	runProperty     = "reprise.run-id"
 	jobProperty     = "reprise.job"
 	recordsProperty = "reprise.records" // of the run up to this snapshot
 	filesProperty   = "reprise.files"   // digest of the paths of these records' data files
@@ -25,23 +24,6 @@ const (
 	supersededProperty = "reprise.superseded"
 	lateProperty       = "reprise.superseded-deletes"
 )
-
-// How long the catalog is tried: against others who append, and while it does not answer.
-const (
-	firstPause      = 50 * time.Millisecond
-	longestPause    = 5 * time.Second
-	defaultDeadline = 2 * time.Minute
-)
-
-// request does what asks the catalog, through the gate, and again as long as it may pass; without a gate until the deadline.
-func request[T any](ctx context.Context, deadline time.Duration, do func() (T, error)) (v T, err error) {
-	retry := connector.Retry{First: firstPause, Max: longestPause, Deadline: deadline}
-	err = connector.Request(ctx, retry, func() (_ int, _ int64, err error) {
-		v, err = do()
-		return 0, 0, err
-	})
-	return v, err
-}
 
 // Commit implements connector.Committer. A run that wrote nothing makes no snapshot; one that goes on after a commit and commits again makes another
 // snapshot, of the files that are new.
@@ -58,7 +40,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, schema *record.Sch
 	if s.config.Upserts() {
 		n, err = s.merge(ctx, run, schema, parts)
 	} else {
-		n, err = request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
+		n, err = tables.Request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
 	}
 	if err == nil {
 		return n, nil
@@ -91,28 +73,28 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 		return 0, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
 	}
 	if err := tx.AddDataFiles(ctx, missing, staged.summary(run)); err != nil {
-		if containsAny(err, "already referenced") {
+		if tables.ContainsAny(err, "already referenced") {
 			return 0, fail.New(fail.Fatal, "iceberg.run_committed", "run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
 				WithFix("the records are there; start a new run for more")
 		}
-		return 0, classify(err, "committing to table "+s.config.Table)
+		return 0, tables.Classify(err, "committing to table "+s.config.Table)
 	}
 	if _, err := tx.Commit(ctx); err != nil {
-		return 0, classify(err, "committing to table "+s.config.Table)
+		return 0, tables.Classify(err, "committing to table "+s.config.Table)
 	}
 	return staged.records, nil
 }
 
 // summary is what the snapshot says.
 func (s *staged) summary(run connector.Run) iceberg.Properties {
-	return iceberg.Properties{runProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
+	return iceberg.Properties{tables.RunProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
 }
 
 // notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's latest snapshot; nil: there is none.
 func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run, staged *staged) (files []iceberg.DataFile, last iceberg.Properties, err error) {
 	var snapshots []table.Snapshot
 	for _, snapshot := range t.Metadata().Snapshots() {
-		if snapshot.Summary == nil || snapshot.Summary.Properties[runProperty] != run.ID {
+		if snapshot.Summary == nil || snapshot.Summary.Properties[tables.RunProperty] != run.ID {
 			continue
 		}
 		last = snapshot.Summary.Properties
@@ -126,7 +108,7 @@ func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.R
 	}
 	done, err := addedFiles(ctx, t, snapshots)
 	if err != nil {
-		return nil, nil, classify(err, "reading the snapshots of table "+s.config.Table)
+		return nil, nil, tables.Classify(err, "reading the snapshots of table "+s.config.Table)
 	}
 	var missing []iceberg.DataFile
 	for _, df := range staged.files {

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
 )
@@ -177,7 +178,7 @@ func TestCommitSummary(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(current(t, s).Location(), "data", "*-"+FilePrefix("run-7")+"-*.parquet"))
+	files, err := filepath.Glob(filepath.Join(current(t, s).Location(), "data", "*-"+tables.FilePrefix("run-7")+"-*.parquet"))
 	if err != nil || len(files) != 2 {
 		t.Errorf("files of the run by their names: %v, %v", files, err)
 	}
@@ -219,7 +220,7 @@ func TestCommitAgainWithMore(t *testing.T) {
 	}
 	var counts []string
 	for _, snapshot := range services.IcebergSnapshots(t, reader(c)) {
-		if snapshot.Summary[runProperty] != "" {
+		if snapshot.Summary[tables.RunProperty] != "" {
 			counts = append(counts, snapshot.Summary[recordsProperty]+" "+snapshot.Summary["added-records"])
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -53,7 +54,7 @@ func (s *Sink) evolve(ctx context.Context, t *table.Table, schema *record.Schema
 	}
 	staged, err := tx.StagedTable()
 	if err != nil {
-		return nil, classify(err, "changing table "+s.config.Table)
+		return nil, tables.Classify(err, "changing table "+s.config.Table)
 	}
 	// What is still in the way is told before anything is changed.
 	if _, err := newLayout(staged.Table, schema, s.config, run); err != nil || dry {
@@ -63,7 +64,7 @@ func (s *Sink) evolve(ctx context.Context, t *table.Table, schema *record.Schema
 		return staged.Table, err
 	}
 	if t, err = tx.Commit(ctx); err != nil {
-		return nil, classify(err, "changing table "+s.config.Table)
+		return nil, tables.Classify(err, "changing table "+s.config.Table)
 	}
 	slog.InfoContext(ctx, "the table is changed", "table", s.config.Table, "changes", strings.Join(e.changes, "; "))
 	return t, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/merge"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -101,7 +102,7 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 	}
 	if l.upserts {
 		for _, at := range schema.Key {
-			if f, ok := columns.FindFieldByName(schema.Fields[at].Name); ok && !keyable(f.Type) {
+			if f, ok := columns.FindFieldByName(schema.Fields[at].Name); ok && !merge.Keyable(f.Type) {
 				problem("column %s is %s, by which rows cannot be told apart", f.Name, f.Type)
 			}
 		}

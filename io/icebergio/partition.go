@@ -3,7 +3,6 @@ package icebergio
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -188,7 +188,7 @@ func (l *layout) partitionKey(b []byte, r *record.Record) ([]byte, error) {
 			b = append(binary.AppendUvarint(append(b, 1), uint64(len(v.Str()))), v.Str()...)
 			continue
 		}
-		b = appendPartitionValue(append(b, 1), k.transform(k.value(v)))
+		b = tables.AppendPartitionValue(append(b, 1), k.transform(k.value(v)))
 	}
 	return b, nil
 }
@@ -213,36 +213,6 @@ func (l *layout) partitionFits(r *record.Record) error {
 		}
 	}
 	return nil
-}
-
-func appendPartitionValue(b []byte, v any) []byte {
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return append(b, 1)
-		}
-		return append(b, 0)
-	case int32:
-		return binary.AppendVarint(b, int64(v))
-	case int64:
-		return binary.AppendVarint(b, v)
-	case iceberg.Date:
-		return binary.AppendVarint(b, int64(v))
-	case iceberg.Timestamp:
-		return binary.AppendVarint(b, int64(v))
-	case float32:
-		return binary.BigEndian.AppendUint32(b, math.Float32bits(v))
-	case float64:
-		return binary.BigEndian.AppendUint64(b, math.Float64bits(v))
-	case string:
-		return append(binary.AppendUvarint(b, uint64(len(v))), v...)
-	case []byte:
-		return append(binary.AppendUvarint(b, uint64(len(v))), v...)
-	case iceberg.Decimal:
-		b = binary.BigEndian.AppendUint64(b, uint64(v.Val.HighBits()))
-		return binary.BigEndian.AppendUint64(b, v.Val.LowBits())
-	}
-	return fmt.Appendf(b, "%v", v)
 }
 
 // bindTransform is what a transform does to the values of a type.

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/merge"
 	"reprise/transforms/record"
 )
 
@@ -63,12 +65,13 @@ func TestUpsertReadsOnlyWhatMayMatter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, err := planFiles(t.Context(), now, connector.DefaultRetry)
+			all, err := tables.PlanFiles(t.Context(), now, connector.DefaultRetry)
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &merge{reach: newReach(now, []string{"id"}, staged), retry: connector.DefaultRetry}
-			read, err := m.plan(t.Context(), now)
+			reach := merge.NewReach(now, []string{"id"}, staged.bounds, staged.files, len(staged.deletes) > 0)
+			m := merge.New(merge.Options{Reach: reach, Retry: connector.DefaultRetry})
+			read, err := m.Plan(t.Context(), now)
 			if err != nil || len(read) != test.read {
 				t.Errorf("%d files of %d would be read (%v), want %d", len(read), len(all), err, test.read)
 			}

@@ -18,6 +18,7 @@ import (
 
 	"reprise/io/columns"
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -96,7 +97,7 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 
 // request sends a request to the catalog or to the store of the files.
 func (s *Source) request(ctx context.Context, doing string, do func() error) error {
-	return connector.Request(ctx, s.retry, func() (int, int64, error) { return 0, 0, classify(do(), doing+" of table "+s.c.Table) })
+	return connector.Request(ctx, s.retry, func() (int, int64, error) { return 0, 0, tables.Classify(do(), doing+" of table "+s.c.Table) })
 }
 
 // load connects and looks at the table, the first time. The caller holds mu.
@@ -387,7 +388,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 			last = end[1]
 		}
 		task.Start, task.Length = part, partEnd(parts, i, task.File.FileSizeBytes())-part
-		rows := &rowReader{table: from.table, options: []table.ScanOption{table.WithSnapshotID(from.id)}, retry: s.retry, task: task, next: next, size: min(decodedRows, int(p.rows))}
+		rows := &tables.RowReader{Table: from.table, Options: []table.ScanOption{table.WithSnapshotID(from.id)}, Retry: s.retry,
+			Task: task, Next: next, Size: min(decodedRows, int(p.rows))}
 		if err := p.readPart(ctx, rows, part, last); err != nil {
 			return err
 		}
@@ -396,17 +398,17 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 }
 
 // readPart reads what is left of a part up to a row.
-func (p *pager) readPart(ctx context.Context, rows *rowReader, part, last int64) error {
-	defer rows.close()
+func (p *pager) readPart(ctx context.Context, rows *tables.RowReader, part, last int64) error {
+	defer rows.Close()
 	for {
-		first := rows.next
-		batch, err := rows.read(ctx)
+		first := rows.Next
+		batch, err := rows.Read(ctx)
 		if err != nil || batch == nil {
 			return err
 		}
-		err = p.batch(ctx, batch, rows.columns, part, first, last)
+		err = p.batch(ctx, batch, rows.Columns, part, first, last)
 		batch.Release()
-		if err != nil || rows.next > last {
+		if err != nil || rows.Next > last {
 			return err
 		}
 	}

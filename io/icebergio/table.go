@@ -21,7 +21,6 @@ import (
 const (
 	pageSize       = 128 << 10
 	dictionarySize = 256 << 10
-	queuedBatches  = 1
 	// Against the default level: 2 % larger files, a quarter less time, half of the encoder's 16 MiB.
 	zstdLevel = "1"
 )
@@ -36,7 +35,7 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 	if open > 1 {
 		page, dictionary = page/2, dictionary/2
 	}
-	fileSize := c.FileSize.Or(int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, defaultFileSize)))
+	fileSize := c.fileSize(t)
 	props := iceberg.Properties{
 		table.WriteFormatDefaultKey:       "parquet",
 		table.WriteTargetFileSizeBytesKey: strconv.FormatInt(fileSize, 10),
@@ -92,6 +91,11 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 		return watchedFiles{WriteFileIO: w, watched: watched}, nil
 	}
 	return table.New(t.Identifier(), meta, t.MetadataLocation(), files, nil), watched, nil
+}
+
+// fileSize is the size of a table's data files in bytes.
+func (c SinkConfig) fileSize(t *table.Table) int64 {
+	return c.FileSize.Or(int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, defaultFileSize)))
 }
 
 // patient has requests to S3 tried again for about as long as others: what was handed to a data file cannot be written again.

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/upkeep"
 	"reprise/io/iotest"
 	"reprise/runners/services"
 	"reprise/transforms/record"
@@ -289,7 +291,7 @@ func foreignRow(t testing.TB, s *Sink, r *record.Record) {
 func compactAll(t testing.TB, s *Sink) {
 	t.Helper()
 	now := current(t, s)
-	tasks, err := planFiles(t.Context(), now, connector.DefaultRetry)
+	tasks, err := tables.PlanFiles(t.Context(), now, connector.DefaultRetry)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +387,7 @@ func TestUpsertWithoutHistory(t *testing.T) {
 	parts, _ := stage(t, s, run, version(schema, 1, 200))
 	deleteEqual(t, s, 1)
 	foreignRow(t, s, version(schema, 2, 100))
-	if err := s.Expire(t.Context(), Expiry{OlderThan: 0, Keep: 1}, false, func(text string) { t.Log(text) }); err != nil {
+	if err := s.Expire(t.Context(), upkeep.Expiry{OlderThan: 0, Keep: 1}, false, func(text string) { t.Log(text) }); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Commit(t.Context(), run, schema, parts)

@@ -1,4 +1,4 @@
-package icebergio
+package tables
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// classify gives an error of the catalog or the file system its class and code. doing tells what failed.
-func classify(err error, doing string) error {
+// Classify gives an error of the catalog or the file system its class and code. doing tells what failed.
+func Classify(err error, doing string) error {
 	var known *fail.Error
 	var network net.Error
 	var request *url.Error
@@ -30,12 +30,12 @@ func classify(err error, doing string) error {
 	case errors.Is(err, rest.ErrUnauthorized), errors.Is(err, rest.ErrForbidden), errors.Is(err, rest.ErrOAuthError),
 		errors.Is(err, rest.ErrAuthorizationExpired):
 		return fail.Unreachable("iceberg.denied", "%s: the catalog refuses: %w", doing, err).WithFix("check catalog.token or catalog.credential")
-	case containsAny(err, "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "StatusCode: 403"):
+	case ContainsAny(err, "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "StatusCode: 403"):
 		return fail.Unreachable("iceberg.denied", "%s: S3 refuses: %w", doing, err).WithFix("check s3.access_key and s3.secret_key")
-	case containsAny(err, "no such table: iceberg_"):
+	case ContainsAny(err, "no such table: iceberg_"):
 		// Whoever made the file was killed before it made the tables.
 		return fail.Job("iceberg.no_catalog", "%s: the SQLite file holds no catalog: %w", doing, err).WithFix("set create: true, or check catalog.sqlite")
-	case containsAny(err, "NoSuchBucket"):
+	case ContainsAny(err, "NoSuchBucket"):
 		return fail.Job("iceberg.warehouse", "%s: %w", doing, err).WithFix("make the bucket, or name another one as the warehouse")
 	case errors.As(err, &network), errors.As(err, &request), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, rest.ErrServiceUnavailable):
@@ -47,10 +47,10 @@ func classify(err error, doing string) error {
 // fullDisk tells whether a write failed because nothing more goes there: no space, a quota, a size limit.
 func fullDisk(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) ||
-		containsAny(err, "no space left on device", "database or disk is full")
+		ContainsAny(err, "no space left on device", "database or disk is full")
 }
 
-func containsAny(err error, texts ...string) bool {
+func ContainsAny(err error, texts ...string) bool {
 	message := err.Error()
 	for _, t := range texts {
 		if strings.Contains(message, t) {
