@@ -38,9 +38,11 @@ var layers = []struct {
 	inTests []string
 }{
 	{"transforms/fail", nil, nil},
-	{"transforms/record", []string{"transforms/fail"}, nil},
+	{"transforms/secret", nil, nil},
+	{"transforms/record", []string{"transforms/fail"}, []string{"transforms/golden"}},
 	{"transforms", []string{"transforms"}, nil},
-	{"io", []string{"io", "transforms/record", "transforms/fail"}, []string{"runners/services", "runners/faults"}},
+	{"io", []string{"io", "transforms/record", "transforms/fail", "transforms/secret"},
+		[]string{"runners/services", "runners/faults", "transforms/golden"}},
 	{"pipelines", []string{"pipelines", "io", "transforms"}, []string{"runners/services", "runners/faults"}},
 	{"runners", []string{"runners", "pipelines", "io", "transforms"}, nil},
 }

@@ -1,9 +1,6 @@
 package cassandraio
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +9,7 @@ import (
 	"reprise/io/connector"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
 
@@ -39,7 +37,7 @@ func TestPrepareNamesEveryMismatch(t *testing.T) {
 	if fail.ExitOf(err) != fail.ExitJob {
 		t.Errorf("the run ends with %d", fail.ExitOf(err))
 	}
-	golden(t, "mismatch.txt", strings.ReplaceAll(err.Error(), db.keyspace, "KEYSPACE"))
+	golden.Compare(t, "testdata/mismatch.txt", strings.ReplaceAll(err.Error(), db.keyspace, "KEYSPACE"))
 }
 
 func TestPrepareWithoutTable(t *testing.T) {
@@ -77,7 +75,7 @@ func TestPrepareCreates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "create.cql", strings.ReplaceAll(strings.Join(statements, ";\n")+";\n", db.keyspace, "KEYSPACE"))
+	golden.Compare(t, "testdata/create.cql", strings.ReplaceAll(strings.Join(statements, ";\n")+";\n", db.keyspace, "KEYSPACE"))
 
 	s := NewSink(config)
 	defer s.Close()
@@ -129,27 +127,5 @@ func TestSinkConfigFaults(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.config, diff)
 		}
-	}
-}
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"reprise/io/iotest"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
 
@@ -71,7 +72,7 @@ func TestBody(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "bodies.txt", got)
+	golden.Compare(t, "testdata/bodies.txt", string(got))
 }
 
 func TestFormatRefuses(t *testing.T) {

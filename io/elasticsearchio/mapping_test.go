@@ -3,37 +3,13 @@ package elasticsearchio
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares text with a file of testdata.
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	path := "testdata/" + file
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Error(diff)
-	}
-}
 
 // everything is a schema with a field of every kind.
 func everything(t testing.TB) *record.Schema {
@@ -61,7 +37,7 @@ func TestDerive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "mappings.json", append(got, '\n'))
+	golden.Compare(t, "testdata/mappings.json", string(got)+"\n")
 }
 
 // What is derived from a schema fits the schema.

@@ -1,45 +1,20 @@
 package icebergio
 
 import (
-	"flag"
 	"math"
 	"math/big"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"reprise/io/connector"
 	"reprise/runners/services"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "write golden files anew")
-
-func golden(t *testing.T, name string, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
 
 func value(t *testing.T, typ, text string) record.Value {
 	t.Helper()
@@ -157,7 +132,7 @@ func TestTypes(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "types.golden", strings.Join(lines, "\n")+"\n"+withoutLocation(services.IcebergSchema(t, reader(c))))
+	golden.Compare(t, "testdata/types.golden", strings.Join(lines, "\n")+"\n"+withoutLocation(services.IcebergSchema(t, reader(c))))
 }
 
 func letters(r rune) rune {
