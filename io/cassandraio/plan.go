@@ -24,10 +24,12 @@ const (
 )
 
 // planBuckets gives the splits of all buckets.
-func (o *tableSource) planBuckets(ctx context.Context, opts connector.PlanOptions, split func(connector.Split) error) error {
+func (o *tableSource) planBuckets(ctx context.Context, opts connector.PlanOptions,
+	split func(connector.Split) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(planners)
-	p := &bucketPlan{tableSource: o, opts: opts, split: split, keys: newLayout(o.table.keysOnly(), false), slots: make(chan struct{}, planners)}
+	p := &bucketPlan{tableSource: o, opts: opts, split: split, keys: newLayout(o.table.keysOnly(), false),
+		slots: make(chan struct{}, planners)}
 	err := o.eachBucket(ctx, func(name string) error {
 		group.Go(func() error { return p.bucket(ctx, name) })
 		return ctx.Err()
@@ -111,8 +113,8 @@ func (p *bucketPlan) rowBytes(ctx context.Context, name string, fixed []record.V
 	return max(1, p.bytes/p.rows), nil
 }
 
-// sample reads the first rows of a scan, fewer where they do not come, and gives their number and size. Where not even one comes it
-// gives none: reading will tell what is wrong.
+// sample reads the first rows of a scan, fewer where they do not come, and gives their number and size. Where not even
+// one comes it gives none: reading will tell what is wrong.
 func (o *tableSource) sample(ctx context.Context, d *rowDecoder, s scan) (rows, bytes int64, err error) {
 	s.tail = " LIMIT ?"
 	args := s.args
@@ -145,9 +147,10 @@ func (o *tableSource) measure(ctx context.Context, d *rowDecoder, s scan) (rows,
 	return rows, bytes, classify(iter.Close())
 }
 
-// positions are those of the first rows of a partition after a position, or of its last rows, ascending. Rows without one are passed over: unplaced
-// tells whether there are some, and the rows beside them where.
-func (p *bucketPlan) positions(ctx context.Context, key [][]byte, after []byte, limit int, backwards bool) (found [][]byte, unplaced bool, err error) {
+// positions are those of the first rows of a partition after a position, or of its last rows, ascending. Rows without
+// one are passed over: unplaced tells whether there are some, and the rows beside them where.
+func (p *bucketPlan) positions(ctx context.Context, key [][]byte, after []byte, limit int,
+	backwards bool) (found [][]byte, unplaced bool, err error) {
 	scans, err := p.bucketScans(key, after, nil)
 	if err != nil {
 		return nil, false, err

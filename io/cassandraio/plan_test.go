@@ -18,7 +18,8 @@ import (
 func TestPlanOfASkewedTable(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
-	db.exec(t, "CREATE TABLE %s (asset_type text, bucket int, id timeuuid, title text, PRIMARY KEY ((asset_type, bucket), id)) WITH CLUSTERING ORDER BY (id DESC)")
+	db.exec(t, "CREATE TABLE %s (asset_type text, bucket int, id timeuuid, title text, PRIMARY KEY ((asset_type, "+
+		"bucket), id)) WITH CLUSTERING ORDER BY (id DESC)")
 	const total, target = 24_000, 2000
 	r := rand.New(rand.NewPCG(1, 1))
 	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -39,7 +40,8 @@ func TestPlanOfASkewedTable(t *testing.T) {
 		for chunk := range slices.Chunk(rows, 200) {
 			b := db.session.NewBatch(gocql.UnloggedBatch)
 			for _, args := range chunk {
-				b.Query("INSERT INTO "+db.keyspace+"."+db.table+" (asset_type, bucket, id, title) VALUES (?, ?, ?, ?)", args...)
+				b.Query("INSERT INTO "+db.keyspace+"."+db.table+" (asset_type, bucket, id, title) VALUES (?, ?, ?, ?)",
+					args...)
 			}
 			if err := db.session.ExecuteBatch(b); err != nil {
 				t.Fatal(err)

@@ -68,10 +68,12 @@ var clusterings = []struct{ typ, values string }{
 	{"timestamp", "-9223372036854775808 -1 0 1700000000000 9223372036854775807"},
 	{"date", "'-5877641-06-23' '1969-12-31' '1970-01-01' '2024-05-01' '9999-12-31'"},
 	{"time", "'00:00:00' '12:00:00.000000001' '23:59:59.999999999'"},
-	{"inet", "'0.0.0.0' '127.0.0.1' '255.255.255.255' '::' '::1' '7fff::' '2001:db8::1' 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'"},
+	{"inet", "'0.0.0.0' '127.0.0.1' '255.255.255.255' '::' '::1' '7fff::' '2001:db8::1' " +
+		"'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'"},
 }
 
-// The server's order of each type, both ways, is that of the positions; and reading between any two of them gives what lies between.
+// The server's order of each type, both ways, is that of the positions; and reading between any two
+// of them gives what lies between.
 func TestPositionsAgreeWithTheServer(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
@@ -82,7 +84,8 @@ func TestPositionsAgreeWithTheServer(t *testing.T) {
 				t.Parallel()
 				one := *db
 				one.table = name
-				one.exec(t, "CREATE TABLE %s (p int, c "+c.typ+", v int, PRIMARY KEY (p, c)) WITH CLUSTERING ORDER BY (c "+order+")")
+				one.exec(t, "CREATE TABLE %s (p int, c "+c.typ+
+					", v int, PRIMARY KEY (p, c)) WITH CLUSTERING ORDER BY (c "+order+")")
 				n := 0
 				for v := range strings.FieldsSeq(c.values) {
 					one.exec(t, fmt.Sprintf("INSERT INTO %%s (p, c, v) VALUES (1, %s, %d)", v, n))
@@ -100,17 +103,20 @@ func TestPositionsAgreeWithTheServer(t *testing.T) {
 func TestCompositePositionsAgreeWithTheServer(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
-	for i, order := range []string{"a ASC, b ASC, c ASC", "a DESC, b DESC, c DESC", "a ASC, b DESC, c ASC", "a DESC, b ASC, c DESC"} {
+	for i, order := range []string{"a ASC, b ASC, c ASC", "a DESC, b DESC, c DESC", "a ASC, b DESC, c ASC",
+		"a DESC, b ASC, c DESC"} {
 		t.Run(order, func(t *testing.T) {
 			t.Parallel()
 			one := *db
 			one.table = fmt.Sprint("t", i)
-			one.exec(t, "CREATE TABLE %s (p text, q int, a int, b text, c timestamp, s int static, v int, PRIMARY KEY ((p, q), a, b, c)) WITH CLUSTERING ORDER BY ("+order+")")
+			one.exec(t, "CREATE TABLE %s (p text, q int, a int, b text, c timestamp, s int static, v int, PRIMARY "+
+				"KEY ((p, q), a, b, c)) WITH CLUSTERING ORDER BY ("+order+")")
 			n := 0
 			for a := range 3 {
 				for _, b := range []string{"", "x", "xy"} {
 					for c := range 2 {
-						one.exec(t, fmt.Sprintf("INSERT INTO %%s (p, q, a, b, c, v) VALUES ('p/', -1, %d, '%s', %d, %d)", a-1, b, c, n))
+						one.exec(t, fmt.Sprintf("INSERT INTO %%s (p, q, a, b, c, v) VALUES ('p/', -1, %d, '%s', "+
+							"%d, %d)", a-1, b, c, n))
 						n++
 					}
 				}
@@ -138,7 +144,8 @@ func TestCutsOfAnIDInterval(t *testing.T) {
 		for _, c := range []struct {
 			ids  Interval
 			rows int
-		}{{Interval{From: "1", To: "4"}, 9}, {Interval{From: "4"}, 3}, {Interval{To: "1"}, 3}, {Interval{From: "5"}, 0}} {
+		}{{Interval{From: "1", To: "4"}, 9}, {Interval{From: "4"}, 3}, {Interval{To: "1"}, 3},
+			{Interval{From: "5"}, 0}} {
 			s := one.source(t, func(sc *SourceConfig) { discover(sc); sc.IDs = &c.ids })
 			checkCuts(t, s, connector.Split{Partition: "1"}, c.rows)
 			// A split of a whole run, cut elsewhere, is bounded by the settings as well.
@@ -155,7 +162,8 @@ func TestCutsOfAnIDInterval(t *testing.T) {
 				n := 0
 				done, rest := connector.Split{Partition: "1"}.Cut(at)
 				for _, part := range []connector.Split{done, rest} {
-					if err := s.Read(t.Context(), part, func(p connector.Page) error { n += len(p.Records); return nil }); err != nil {
+					if err := s.Read(t.Context(), part,
+						func(p connector.Page) error { n += len(p.Records); return nil }); err != nil {
 						t.Fatal(err)
 					}
 				}

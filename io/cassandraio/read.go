@@ -18,7 +18,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// reader reads one split. One goroutine asks for the next page while the caller's decodes the one before and hands it on.
+// reader reads one split. One goroutine asks for the next page while the caller's decodes
+// the one before and hands it on.
 type reader struct {
 	*tableSource
 	split   connector.Split
@@ -219,10 +220,12 @@ func pass(ctx context.Context, send func() (came, error)) (gated, passed bool, e
 	return gated, true, err
 }
 
-// retry sends a request until it passes or fails for good. Behind a gate it is the gate that ends it, without one the deadline.
+// retry sends a request until it passes or fails for good. Behind a gate it is the gate that
+// ends it, without one the deadline.
 func retry(ctx context.Context, deadline time.Duration, send func() (came, error)) error {
 	limits := connector.DefaultRetry
-	pause := &backoff.ExponentialBackOff{InitialInterval: limits.First, MaxInterval: limits.Max, Multiplier: 2, RandomizationFactor: 1}
+	pause := &backoff.ExponentialBackOff{InitialInterval: limits.First, MaxInterval: limits.Max,
+		Multiplier: 2, RandomizationFactor: 1}
 	pause.Reset()
 	for began := time.Now(); ; {
 		gated, passed, err := pass(ctx, send)
@@ -294,11 +297,13 @@ func (r *reader) past(until []byte) []byte {
 	return plan.PastAll
 }
 
-// passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and again not
-// the row itself, it becomes a dead letter.
+// passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and
+// again not the row itself, it becomes a dead letter.
 func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error) error {
 	if !r.exact {
-		return fail.Job("cassandra.row_unreadable", "a row after token position %x cannot be read, and the types of the clustering columns do not let it be passed over", r.last).
+		return fail.Job("cassandra.row_unreadable",
+			"a row after token position %x cannot be read, and the types of the clustering columns do not let it be "+
+				"passed over", r.last).
 			WithFix("it may be too large for the server; leave its large columns out, or raise timeout")
 	}
 	keys := newLayout(r.table.keysOnly(), r.key == nil)
@@ -376,7 +381,8 @@ func (r *reader) rowScan(decoder *rowDecoder) scan {
 	return s
 }
 
-// batch collects what has been decoded and not handed on. A page ends at a border: a place from which reading can go on.
+// batch collects what has been decoded and not handed on. A page ends at a border: a
+// place from which reading can go on.
 type batch struct {
 	exact  bool // there is one behind any row whose key has a position; else only where the token changes
 	static bool // partitions that have static columns alone may come: behind one the next token is waited for
@@ -421,7 +427,8 @@ func (b *batch) add(d *rowDecoder, now int64) error {
 		}
 	}
 	if held := b.page.Bytes - b.border.bytes; held > maxHeld {
-		return fail.Job("cassandra.wide_partition", "a partition is larger than %s, and the types of its key do not let it be read in parts",
+		return fail.Job("cassandra.wide_partition",
+			"a partition is larger than %s, and the types of its key do not let it be read in parts",
 			connector.HumanBytes(maxHeld)).WithFix("leave its large columns out")
 	}
 	return nil
@@ -441,12 +448,14 @@ func (b *batch) take(end bool, past []byte) connector.Page {
 	if b.border.records+b.border.dead == 0 {
 		return connector.Page{}
 	}
-	done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records], Dead: b.page.Dead[:b.border.dead:b.border.dead],
+	done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records],
+		Dead:  b.page.Dead[:b.border.dead:b.border.dead],
 		Bytes: b.border.bytes, Asked: b.asked, Last: bytes.Clone(b.border.last)}
 	if len(b.page.Records) == b.border.records {
 		b.asked = time.Time{}
 	}
-	b.page.Records, b.page.Dead = slices.Clip(b.page.Records[b.border.records:]), slices.Clip(b.page.Dead[b.border.dead:])
+	b.page.Records, b.page.Dead = slices.Clip(b.page.Records[b.border.records:]),
+		slices.Clip(b.page.Dead[b.border.dead:])
 	b.page.Bytes -= b.border.bytes
 	b.border.records, b.border.dead, b.border.bytes = 0, 0, 0
 	return done
@@ -536,8 +545,8 @@ func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error)
 	return o.table.partitionScans(key, lower, upper), nil
 }
 
-// ringScans read the ring between two positions. Where one lies within a partition, or behind it, the partitions of that token are
-// looked up and read one by one.
+// ringScans read the ring between two positions. Where one lies within a partition, or behind it, the partitions of
+// that token are looked up and read one by one.
 func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, error) {
 	start, end := plan.RingPosition{Token: math.MinInt64}, plan.RingPosition{Token: math.MaxInt64, Tag: plan.RingDone}
 	var err error
@@ -592,14 +601,15 @@ func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *pl
 	for i := range values {
 		dest[i] = &values[i]
 	}
-	err := o.eachRow(ctx, "DISTINCT "+quotedList(o.table.partition), o.table.tokenScan(token, token), dest, func() error {
-		key := make([][]byte, len(values))
-		for i := range values {
-			key[i] = bytes.Clone(values[i].data)
-		}
-		scans = append(scans, o.borderScan(key, from, to)...)
-		return nil
-	})
+	err := o.eachRow(ctx, "DISTINCT "+quotedList(o.table.partition),
+		o.table.tokenScan(token, token), dest, func() error {
+			key := make([][]byte, len(values))
+			for i := range values {
+				key[i] = bytes.Clone(values[i].data)
+			}
+			scans = append(scans, o.borderScan(key, from, to)...)
+			return nil
+		})
 	return scans, err
 }
 

@@ -23,7 +23,8 @@ const (
 )
 
 // planRing cuts the ring by what samples tell of the table. A partition is never cut here.
-func (o *tableSource) planRing(ctx context.Context, opts connector.PlanOptions, split func(connector.Split) error) error {
+func (o *tableSource) planRing(ctx context.Context, opts connector.PlanOptions,
+	split func(connector.Split) error) error {
 	rows, rowBytes, err := o.sizeOfRing(ctx)
 	if err != nil || rows == 0 {
 		return err
@@ -51,7 +52,8 @@ func (o *tableSource) ringTokens(ctx context.Context) ([]int64, error) {
 					token, err := strconv.ParseInt(text, 10, 64)
 					if err != nil {
 						iter.Close()
-						return came{}, fail.Job("cassandra.partitioner", "the cluster has a token %q, which Murmur3Partitioner does not make", text).
+						return came{}, fail.Job("cassandra.partitioner",
+							"the cluster has a token %q, which Murmur3Partitioner does not make", text).
 							WithFix("read the table by buckets")
 					}
 					all = append(all, token)
@@ -66,8 +68,8 @@ func (o *tableSource) ringTokens(ctx context.Context) ([]int64, error) {
 	return all, nil
 }
 
-// sizeOfRing is about the number of rows of the table and the bytes of each. Small tables are counted, others estimated by
-// plan.EstimateRows.
+// sizeOfRing is about the number of rows of the table and the bytes of each. Small tables are counted, others
+// estimated by plan.EstimateRows.
 func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err error) {
 	keys := newLayout(o.table.keysOnly(), true)
 	head, err := o.lookRing(ctx, keys, math.MinInt64, smallTable)
@@ -84,7 +86,8 @@ func (o *tableSource) sizeOfRing(ctx context.Context) (rows, rowBytes int64, err
 	for i := range looks {
 		group.Go(func() error {
 			from := plan.LookAt(i, ringLooks)
-			n, size, err := o.sample(ctx, newRowDecoder(o.layout, "", nil, math.MaxInt64), o.table.tokenScan(from, math.MaxInt64))
+			n, size, err := o.sample(ctx, newRowDecoder(o.layout, "", nil, math.MaxInt64),
+				o.table.tokenScan(from, math.MaxInt64))
 			sampled.Add(n)
 			bytes.Add(size)
 			if err != nil || head.Rows < smallTable {

@@ -29,7 +29,8 @@ type edge struct {
 }
 
 // partitionScans read the rows of a partition between two edges, the first before the second and either of them nil for
-// none, in the order of the table. Each scan fixes some clustering columns and bounds the next: the form that fits every mixture of ascending and descending columns.
+// none, in the order of the table. Each scan fixes some clustering columns and bounds the next: the form that fits
+// every mixture of ascending and descending columns.
 func (t *table) partitionScans(key [][]byte, from, to *edge) []scan {
 	base := scan{}
 	for i, c := range t.partition {

@@ -14,8 +14,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// Deleted rows are read by the servers until they are compacted away, and a request that meets too many fails (tombstone_failure_threshold, 100,000 of one
-// partition and more). What lies among them is read in parts that are halved until each is answered: by tokens down to one partition, then by clustering keys.
+// Deleted rows are read by the servers until they are compacted away, and a request that meets too many fails
+// (tombstone_failure_threshold, 100,000 of one partition and more). What lies among them is read in parts that are
+// halved until each is answered: by tokens down to one partition, then by clustering keys.
 
 // narrowing are the ends of the parts that are still to be read, the next one last. A nil end is that of everything.
 type narrowing [][]byte
@@ -29,10 +30,13 @@ func (n *narrowing) pop() bool {
 }
 
 // passTombstones makes smaller parts of the one that failed. One that cannot be cut becomes a dead letter.
-func (r *reader) passTombstones(ctx context.Context, n *narrowing, cause error, page func(connector.Page) error) (more bool, err error) {
+func (r *reader) passTombstones(ctx context.Context, n *narrowing, cause error,
+	page func(connector.Page) error) (more bool, err error) {
 	until := n.next()
 	if len(*n) == 1 {
-		slog.WarnContext(ctx, "rows lie among more deleted ones than the servers read at once: they are read in smaller parts", "table", r.table.name, "partition", r.split.Partition,
+		slog.WarnContext(ctx,
+			"rows lie among more deleted ones than the servers read at once: they are read in smaller parts", "table",
+			r.table.name, "partition", r.split.Partition,
 			"fix", "lower gc_grace_seconds for a time and run nodetool compact, or raise tombstone_failure_threshold")
 	}
 	if middle := r.middle(r.last, until); middle != nil {
@@ -74,9 +78,10 @@ func (r *reader) middle(from, to []byte) []byte {
 	return plan.Between(r.table.order, from, to)
 }
 
-// throughToken reads the rows of one token behind r.last, in parts of their clustering keys: of a partition whose key nobody can tell before one of its rows is
-// found. passed is false where a part cannot be cut.
-func (r *reader) throughToken(ctx context.Context, until []byte, page func(connector.Page) error) (passed bool, err error) {
+// throughToken reads the rows of one token behind r.last, in parts of their clustering keys: of a partition whose key
+// nobody can tell before one of its rows is found. passed is false where a part cannot be cut.
+func (r *reader) throughToken(ctx context.Context, until []byte,
+	page func(connector.Page) error) (passed bool, err error) {
 	token, _, err := r.table.order.Tokens(r.last, until)
 	if err != nil {
 		return false, err
@@ -92,8 +97,11 @@ func (r *reader) throughToken(ctx context.Context, until []byte, page func(conne
 			return err
 		}
 		if at.Tag != plan.RingRow || found != nil && !bytes.Equal(found, at.Key) {
-			return fail.Job(codeTombstones, "rows of the token %d of %s lie among more deleted ones than the servers read at once, and their keys have no order", token, r.table.name).
-				WithFix("lower gc_grace_seconds for a time and run nodetool compact, or raise tombstone_failure_threshold")
+			return fail.Job(codeTombstones,
+				"rows of the token %d of %s lie among more deleted ones than the servers read at once, and their "+
+					"keys have no order", token, r.table.name).
+				WithFix("lower gc_grace_seconds for a time and run nodetool compact, or raise " +
+					"tombstone_failure_threshold")
 		}
 		found = at.Key
 		return page(p)
@@ -119,7 +127,8 @@ func (r *reader) throughToken(ctx context.Context, until []byte, page func(conne
 	return found != nil || !r.readsStatic(), nil
 }
 
-// rowBounds are r.last and another position in the ring as positions in the one partition of a token; nil: its beginning, its end.
+// rowBounds are r.last and another position in the ring as positions in the one partition of a
+// token; nil: its beginning, its end.
 func (r *reader) rowBounds(token int64, until []byte) (from, to []byte, err error) {
 	for pos, at := range map[*[]byte][]byte{&from: r.last, &to: until} {
 		if at == nil {
@@ -204,7 +213,9 @@ func (o *tableSource) eachPartition(ctx context.Context, each func(key [][]byte)
 			return err
 		case low < high:
 			if len(ends) == 1 {
-				slog.WarnContext(ctx, "partitions lie among more deleted rows than the servers read at once: they are looked for in smaller parts", "table", o.table.name)
+				slog.WarnContext(ctx,
+					"partitions lie among more deleted rows than the servers read at once: they are looked for in "+
+						"smaller parts", "table", o.table.name)
 			}
 			ends = append(ends, low+int64((uint64(high)-uint64(low))/2))
 		default:
@@ -249,8 +260,12 @@ func (o *tableSource) partitionOf(ctx context.Context, token int64, dest []any, 
 		}
 	}
 	if o.readsStatic() { // which may be all that there is
-		return fail.Job(codeTombstones, "a partition of %s, of the token %d, has more deleted rows than the servers read at once and no others, so that its key is not known: %w",
-			o.table.name, token, cause).WithFix("leave buckets out, so that the table is read by token ranges; or lower gc_grace_seconds for a time and run nodetool compact")
+		return fail.Job(codeTombstones,
+			"a partition of %s, of the token %d, has more deleted rows than the servers read at once and no others, "+
+				"so that its key is not known: %w",
+			o.table.name, token, cause).
+			WithFix("leave buckets out, so that the table is read by token ranges; or lower gc_grace_seconds for " +
+				"a time and run nodetool compact")
 	}
 	return nil
 }

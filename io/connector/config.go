@@ -160,7 +160,8 @@ func (b *Bytes) UnmarshalJSON(text []byte) error {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Bytes) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Pattern: bytesForm.String()}, {Type: "integer", Minimum: "0"}},
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Pattern: bytesForm.String()},
+		{Type: "integer", Minimum: "0"}},
 		Examples: []any{"64MiB"}, Description: "A number of bytes, such as 64MiB."}
 }
 

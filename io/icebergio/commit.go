@@ -25,12 +25,12 @@ const (
 	lateProperty       = "reprise.superseded-deletes"
 )
 
-// Commit implements connector.Committer. A run that wrote nothing makes no snapshot; one that goes on after a commit and commits again makes another
-// snapshot, of the files that are new.
+// Commit implements connector.Committer. A run that wrote nothing makes no snapshot; one that goes on after a commit
+// and commits again makes another snapshot, of the files that are new.
 //
-// Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded again and
-// searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts the snapshot that it found,
-// so of all of them the catalog accepts one. Data files are never deleted here.
+// Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded
+// again and searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts
+// the snapshot that it found, so of all of them the catalog accepts one. Data files are never deleted here.
 func (s *Sink) Commit(ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte) (int64, error) {
 	if len(parts) == 0 {
 		return 0, nil
@@ -74,7 +74,8 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 	}
 	if err := tx.AddDataFiles(ctx, missing, staged.summary(run)); err != nil {
 		if tables.ContainsAny(err, "already referenced") {
-			return 0, fail.New(fail.Fatal, "iceberg.run_committed", "run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
+			return 0, fail.New(fail.Fatal, "iceberg.run_committed",
+				"run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
 				WithFix("the records are there; start a new run for more")
 		}
 		return 0, tables.Classify(err, "committing to table "+s.config.Table)
@@ -87,11 +88,14 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 
 // summary is what the snapshot says.
 func (s *staged) summary(run connector.Run) iceberg.Properties {
-	return iceberg.Properties{tables.RunProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
+	return iceberg.Properties{tables.RunProperty: run.ID, jobProperty: run.Job,
+		recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
 }
 
-// notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's latest snapshot; nil: there is none.
-func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run, staged *staged) (files []iceberg.DataFile, last iceberg.Properties, err error) {
+// notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's
+// latest snapshot; nil: there is none.
+func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run,
+	staged *staged) (files []iceberg.DataFile, last iceberg.Properties, err error) {
 	var snapshots []table.Snapshot
 	for _, snapshot := range t.Metadata().Snapshots() {
 		if snapshot.Summary == nil || snapshot.Summary.Properties[tables.RunProperty] != run.ID {
@@ -119,7 +123,8 @@ func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.R
 		}
 	}
 	if len(done) > 0 {
-		return nil, nil, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s", run.ID, s.config.Table).
+		return nil, nil, fail.New(fail.Fatal, "iceberg.run_committed",
+			"run %s has already committed other files to table %s", run.ID, s.config.Table).
 			WithFix("give each sink of a job a table of its own, and each run its own id")
 	}
 	return missing, last, nil

@@ -9,26 +9,28 @@
 //
 //	SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY _version DESC) AS n FROM assets) WHERE n = 1
 //
-// In mode upsert each key that the run writes has one row when the run is committed, the newest, whoever wrote it and whenever,
-// and records that are deletes remove the row of their key unless it is newer. Between equal versions a delete wins, then the
-// run: to write again with better transforms replaces. The commit compares keys and versions and deletes what loses by position
-// (package merge, which says how and what it costs). Whoever commits first meanwhile is caught up with. Records that lose are
-// superseded in the report. The table remembers the run's deletes (property reprise.deletes.RUN, 24 bytes of each), so that no
-// older row comes after them, until they expire. A row that somebody appends after the run is his: Compact keeps the newest of
-// each key in the whole table.
+// In mode upsert each key that the run writes has one row when the run is committed, the newest, whoever wrote it and
+// whenever, and records that are deletes remove the row of their key unless it is newer. Between equal versions a
+// delete wins, then the run: to write again with better transforms replaces. The commit compares keys and versions and
+// deletes what loses by position (package merge, which says how and what it costs). Whoever commits first meanwhile is
+// caught up with. Records that lose are superseded in the report. The table remembers the run's deletes (property
+// reprise.deletes.RUN, 24 bytes of each), so that no older row comes after them, until they expire. A row that somebody
+// appends after the run is his: Compact keeps the newest of each key in the whole table.
 //
-// A key that other engines have deleted since the run began, and that has no row again, stays deleted, whatever the run has read
-// before. The commit reads that from the snapshots in between, and fails where they have expired (iceberg.expired).
+// A key that other engines have deleted since the run began, and that has no row again, stays deleted,
+// whatever the run has read before. The commit reads that from the snapshots in between, and fails where they
+// have expired (iceberg.expired).
 //
-// A record is settled as written once its batch is with the file's writer, so that a bundle of any length takes little memory;
-// a file that fails after that fails the Flush, and with it the whole bundle. Expiry times are not kept: Iceberg has none.
+// A record is settled as written once its batch is with the file's writer, so that a bundle of any length
+// takes little memory; a file that fails after that fails the Flush, and with it the whole bundle. Expiry
+// times are not kept: Iceberg has none.
 //
-// A table whose columns are not those of the records is an error that lists the differences (schema: fail), gets the columns
-// (add: also wider types and configured renames, as Iceberg can without touching files), or lacks the fields (ignore, with a
-// warning). Columns that no field fills are null. What would lose values always fails.
+// A table whose columns are not those of the records is an error that lists the differences (schema: fail), gets the
+// columns (add: also wider types and configured renames, as Iceberg can without touching files), or lacks the fields
+// (ignore, with a warning). Columns that no field fills are null. What would lose values always fails.
 //
-// Files that belong to no snapshot stay behind when a run is given up. Their names tell that a run of this project wrote them:
-// Expire and the remove_orphan_files of any engine delete them.
+// Files that belong to no snapshot stay behind when a run is given up. Their names tell that a run of this project
+// wrote them: Expire and the remove_orphan_files of any engine delete them.
 //
 // New tables have these types, by the types of CQL:
 //
@@ -50,9 +52,9 @@
 //
 // Where such a type alone does not tell the field's, the column's doc does: "CQL set<uuid>".
 //
-// The source reads one snapshot, each row as a record, also where several have the same key. A split is some row groups of a
-// data file of the snapshot that was current when the run was planned; it is read from that snapshot whatever is committed
-// meanwhile, and fails once the snapshot has been expired. Rows deleted by position, by equality or by deletion vectors are left
-// out. What the sink wrote is read as it was, but for unset fields, which are null. Timestamps with parts of a millisecond are
-// dead letters unless fields makes them a bigint.
+// The source reads one snapshot, each row as a record, also where several have the same key. A split is some row groups
+// of a data file of the snapshot that was current when the run was planned; it is read from that snapshot whatever is
+// committed meanwhile, and fails once the snapshot has been expired. Rows deleted by position, by equality or by
+// deletion vectors are left out. What the sink wrote is read as it was, but for unset fields, which are null.
+// Timestamps with parts of a millisecond are dead letters unless fields makes them a bigint.
 package icebergio

@@ -61,7 +61,8 @@ func (f *file) ended() error {
 
 func (w *writer) newFile() *file {
 	f := &file{in: make(chan []*record.Record), done: make(chan struct{})}
-	opts := []table.WriteRecordOption{table.WithWriteUUID(tables.FileID(w.run.ID)), table.WithRecordBatchBufferSize(tables.QueuedBatches)}
+	opts := []table.WriteRecordOption{table.WithWriteUUID(tables.FileID(w.run.ID)),
+		table.WithRecordBatchBufferSize(tables.QueuedBatches)}
 	if len(w.layout.partitions) > 0 {
 		opts = append(opts, table.WithClusteredWrite())
 	}

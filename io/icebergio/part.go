@@ -41,7 +41,8 @@ var _ [1<<20 - batchRows*merge.DeleteBytes*4/3 - 1<<10]struct{}
 
 func encodeDeletes(t *table.Table, d deletes) ([]byte, error) {
 	m := t.Metadata()
-	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Since: m.LastSequenceNumber(), Deletes: d.list, Bounds: d.bounds})
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Since: m.LastSequenceNumber(),
+		Deletes: d.list, Bounds: d.bounds})
 }
 
 func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
@@ -51,7 +52,8 @@ func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(), Format: m.Version(), Since: m.LastSequenceNumber(), File: encoded})
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(),
+		Format: m.Version(), Since: m.LastSequenceNumber(), File: encoded})
 }
 
 // staged is what a run has written: data files, each once, and lists of deletes.
@@ -72,7 +74,8 @@ func (s *staged) add(t *table.Table, b []byte, key []string) error {
 	}
 	m := t.Metadata()
 	if p.Table != m.TableUUID().String() {
-		return fail.Job("iceberg.other_table", "table %s is another one than that which the data files were written for", tables.Name(t)).
+		return fail.Job("iceberg.other_table",
+			"table %s is another one than that which the data files were written for", tables.Name(t)).
 			WithFix("it was dropped and made again while the job ran: run the job again")
 	}
 	if s.since < 0 || p.Since < s.since {
@@ -94,7 +97,8 @@ func (s *staged) add(t *table.Table, b []byte, key []string) error {
 	}
 	spec := m.PartitionSpecByID(p.Spec)
 	if spec == nil || at < 0 {
-		return fail.Job("iceberg.other_table", "table %s has lost the schema or the partition spec which the data files were written by", tables.Name(t)).
+		return fail.Job("iceberg.other_table",
+			"table %s has lost the schema or the partition spec which the data files were written by", tables.Name(t)).
 			WithFix("run the job again")
 	}
 	df, err := codec.DecodeDataFile(p.File, *spec, m.Schemas()[at], p.Format)

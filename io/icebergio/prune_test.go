@@ -15,8 +15,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// The commit of an upsert reads no data file that can hold none of the run's keys, by partition or by bounds: it succeeds although they are not
-// there while it goes on.
+// The commit of an upsert reads no data file that can hold none of the run's keys, by partition or by bounds: it
+// succeeds although they are not there while it goes on.
 func TestUpsertReadsOnlyWhatMayMatter(t *testing.T) {
 	t.Parallel()
 	const puts, each = 8, 50
@@ -97,7 +97,8 @@ func TestUpsertReadsOnlyWhatMayMatter(t *testing.T) {
 					}
 				}
 			}
-			if len(test.deleted) == 0 && test.partition == nil { // each reading by the independent reader starts a Java machine
+			// Each reading by the independent reader starts a Java machine
+			if len(test.deleted) == 0 && test.partition == nil {
 				if n, err := countRows(t, current(t, s)); n != len(want) || err != nil {
 					t.Errorf("%d rows (%v), want %d", n, err, len(want))
 				}

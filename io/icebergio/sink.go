@@ -39,7 +39,8 @@ const defaultDeadline = 2 * time.Minute
 
 // NewSink gives a sink for the settings.
 func NewSink(c SinkConfig) *Sink {
-	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline, superseded: map[string]int64{}}
+	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline,
+		superseded: map[string]int64{}}
 }
 
 // Table is the table with its namespace.
@@ -166,7 +167,8 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 	}
 	defer c.close()
 	doing := "creating table " + s.config.Table
-	if there, err := c.CheckTableExists(ctx, s.ident); err != nil && !errors.Is(err, catalog.ErrNoSuchNamespace) || there {
+	if there, err := c.CheckTableExists(ctx, s.ident); err != nil && !errors.Is(err, catalog.ErrNoSuchNamespace) ||
+		there {
 		return tables.Classify(err, doing)
 	}
 	namespace := catalog.NamespaceFromIdent(s.ident)
@@ -185,7 +187,8 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 }
 
 // Open implements connector.Sink.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	t, err := tables.Request(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
 	if err != nil {
 		return nil, err

@@ -15,7 +15,8 @@ func (s *Sink) upkeep() upkeep.Table {
 			return t, err
 		},
 		FileSize: s.config.fileSize,
-		Upserts:  s.config.Upserts(), VersionColumn: s.config.versionColumn(), Memory: s.config.MergeMemory.Or(defaultMergeMemory)}
+		Upserts:  s.config.Upserts(), VersionColumn: s.config.versionColumn(),
+		Memory: s.config.MergeMemory.Or(defaultMergeMemory)}
 }
 
 // Compact is upkeep's, of the sink's table.

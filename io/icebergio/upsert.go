@@ -24,8 +24,8 @@ func (s *Sink) Superseded(_ context.Context, run connector.Run) (int64, error) {
 	return s.superseded[run.ID], nil
 }
 
-// merge commits an upsert. Whoever commits first meanwhile is caught up with: only what they added is read, only keys that they touched
-// are compared again.
+// merge commits an upsert. Whoever commits first meanwhile is caught up with: only what they added is read, only keys
+// that they touched are compared again.
 func (s *Sink) merge(ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte) (int64, error) {
 	c := &mergeCommit{sink: s, run: run, columns: merge.Columns{Version: s.config.versionColumn()}}
 	for _, at := range schema.Key {
@@ -36,7 +36,8 @@ func (s *Sink) merge(ctx context.Context, run connector.Run, schema *record.Sche
 			c.merge.Close()
 		}
 	}()
-	pause := &backoff.ExponentialBackOff{InitialInterval: tables.FirstPause, MaxInterval: tables.LongestPause, Multiplier: 2, RandomizationFactor: 1}
+	pause := &backoff.ExponentialBackOff{InitialInterval: tables.FirstPause, MaxInterval: tables.LongestPause,
+		Multiplier: 2, RandomizationFactor: 1}
 	for {
 		t, err := tables.Request(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
 		if err != nil {
@@ -146,10 +147,12 @@ func (c *mergeCommit) begin(ctx context.Context, t *table.Table) error {
 	if now := t.CurrentSnapshot(); now != nil && now.Summary != nil {
 		rows, _ = strconv.ParseInt(now.Summary.Properties["total-records"], 10, 64)
 	}
-	c.merge = merge.New(merge.Options{Table: c.sink.config.Table, Run: c.run.ID, Columns: c.columns, Retry: connector.DefaultRetry,
+	c.merge = merge.New(merge.Options{Table: c.sink.config.Table, Run: c.run.ID, Columns: c.columns,
+		Retry: connector.DefaultRetry,
 		Floor: c.run.Floor, Since: c.staged.since,
 		Reach:  merge.NewReach(t, c.columns.Key, c.staged.bounds, c.staged.files, len(c.staged.deletes) > 0),
-		Staged: c.missing, Deletes: c.staged.deleted(), Rows: rows, Memory: c.sink.config.MergeMemory.Or(defaultMergeMemory)})
+		Staged: c.missing, Deletes: c.staged.deleted(), Rows: rows,
+		Memory: c.sink.config.MergeMemory.Or(defaultMergeMemory)})
 	number := 0
 	for _, list := range c.staged.deletes {
 		err := merge.EachDelete(list, func(k merge.Key, version int64) error {
@@ -189,7 +192,8 @@ func (c *mergeCommit) commit(ctx context.Context) (bool, error) {
 	}
 	if len(c.missing)+len(c.deletes) > 0 {
 		summary := c.staged.summary(c.run)
-		summary[supersededProperty], summary[lateProperty] = strconv.FormatInt(c.superseded, 10), strconv.FormatInt(c.late, 10)
+		summary[supersededProperty], summary[lateProperty] = strconv.FormatInt(c.superseded, 10),
+			strconv.FormatInt(c.late, 10)
 		if err := tx.NewRowDelta(summary).AddRows(c.missing...).AddDeletes(c.deletes...).Commit(ctx); err != nil {
 			return false, tables.Classify(err, doing)
 		}

@@ -1,5 +1,5 @@
-// Package golden compares what tests make with files that were looked at once: golden files. `go test ./PACKAGE -update` writes
-// them anew; the diff of the commit shows what has changed.
+// Package golden compares what tests make with files that were looked at once: golden files. `go test ./PACKAGE
+// -update` writes them anew; the diff of the commit shows what has changed.
 package golden
 
 import (

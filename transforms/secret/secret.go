@@ -10,8 +10,8 @@ import (
 	"github.com/invopop/jsonschema"
 )
 
-// Secret refers to a secret: "env:NAME" (an environment variable), "file:PATH" (the content of a file), or "" for none. It is
-// looked up by the worker that needs it.
+// Secret refers to a secret: "env:NAME" (an environment variable), "file:PATH" (the content of a file), or "" for none.
+// It is looked up by the worker that needs it.
 type Secret string
 
 var form = regexp.MustCompile(`^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$`)
@@ -41,6 +41,7 @@ func (s Secret) Resolve() (string, error) {
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Secret) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Pattern: form.String(), Examples: []any{"env:NAME", "file:PATH"},
-		Description: "A secret, by reference: env:NAME (an environment variable) or file:PATH (the content of a file), " +
+		Description: "A secret, by reference: env:NAME (an environment variable) or file:PATH (the content of a " +
+			"file), " +
 			"looked up on the worker."}
 }

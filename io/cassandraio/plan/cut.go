@@ -19,21 +19,21 @@ type Piece struct {
 	Rows int64  // estimate
 }
 
-// Probe gives the positions of the first rows of a partition after a position (nil: its beginning), at most limit of them, or
-// with backwards those of its last rows; ascending in any case. It is called by several goroutines at once.
+// Probe gives the positions of the first rows of a partition after a position (nil: its beginning), at most limit of
+// them, or with backwards those of its last rows; ascending in any case. It is called by several goroutines at once.
 type Probe func(ctx context.Context, after []byte, limit int, backwards bool) ([][]byte, error)
 
 // Cut cuts a partition into pieces of at most about target rows each. There are none where there are no rows.
 //
-// A partition of fewer than 200 rows is counted. In a wide one Cut looks at 16 rows after some positions, which gives the
-// density there (rows for each unit of a scale over the keys), and looks again
+// A partition of fewer than 200 rows is counted. In a wide one Cut looks at 16 rows after some positions, which gives
+// the density there (rows for each unit of a scale over the keys), and looks again
 //   - within what may hold more than a quarter of a piece by the greater of the densities at its ends,
 //   - in search of bursts, within the widest rest: some hundred times, which costs a few hundredths of reading the
 //     partition, and more often where it may hold more than half of a piece by the greatest density seen anywhere.
 //
-// A burst so short that no look falls into it stays unknown, and makes its piece larger than wanted. Cassandra itself tells
-// nothing that could replace the looks: its statistics know partitions and bytes, not where in a partition the rows lie, and
-// its index of a partition's rows (column_index_size) cannot be read by a client.
+// A burst so short that no look falls into it stays unknown, and makes its piece larger than wanted. Cassandra itself
+// tells nothing that could replace the looks: its statistics know partitions and bytes, not where in a partition the
+// rows lie, and its index of a partition's rows (column_index_size) cannot be read by a client.
 func Cut(ctx context.Context, order Order, target int64, probe Probe) ([]Piece, error) {
 	c := &cutter{target: target, order: order, probe: probe}
 	return c.cut(ctx)
@@ -50,7 +50,8 @@ func Splits(partition string, pieces []Piece, rowBytes int64) []connector.Split 
 	all := make([]connector.Split, 0, len(pieces))
 	var start []byte
 	for _, p := range pieces {
-		all = append(all, connector.Split{Partition: partition, Start: start, End: p.End, Rows: p.Rows, Bytes: p.Rows * rowBytes})
+		all = append(all, connector.Split{Partition: partition, Start: start, End: p.End, Rows: p.Rows,
+			Bytes: p.Rows * rowBytes})
 		start = p.End
 	}
 	return all
@@ -170,7 +171,8 @@ func (c *cutter) walk(ctx context.Context, rows [][]byte) ([]Piece, error) {
 	return append(all, Piece{Rows: count}), nil
 }
 
-// learn adds what the rows after a position tell: where the next stretch begins at until, the rows beyond belong to that.
+// learn adds what the rows after a position tell: where the next stretch begins at until,
+// the rows beyond belong to that.
 func (c *cutter) learn(from []byte, rows [][]byte, complete bool, until []byte) {
 	s := stretch{from: from, to: until, density: c.scale.density(rows)}
 	for _, at := range rows {

@@ -168,7 +168,8 @@ func TestWideBucketsAreCutFinely(t *testing.T) {
 					if len(sizes) > 5*len(rows)/target {
 						t.Errorf("%d pieces for %d rows", len(sizes), len(rows))
 					}
-					t.Logf("%d pieces, the largest %d; %d keys in %d looks", len(sizes), slices.Max(sizes), b.looked, b.looks)
+					t.Logf("%d pieces, the largest %d; %d keys in %d looks", len(sizes),
+						slices.Max(sizes), b.looked, b.looks)
 					if b.looked > len(rows)*2/3 {
 						t.Errorf("%d of %d keys were looked at", b.looked, len(rows))
 					}
@@ -181,13 +182,15 @@ func TestWideBucketsAreCutFinely(t *testing.T) {
 func TestEveryRowIsInOnePiece(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		order := Order{{Kind: rapid.SampledFrom(orderedKinds).Draw(t, "kind"), Desc: rapid.Bool().Draw(t, "desc")},
-			{Kind: rapid.SampledFrom([]record.Kind{record.Int, record.Text, record.TimeUUID}).Draw(t, "second"), Desc: rapid.Bool().Draw(t, "desc2")}}
+			{Kind: rapid.SampledFrom([]record.Kind{record.Int, record.Text, record.TimeUUID}).Draw(t, "second"),
+				Desc: rapid.Bool().Draw(t, "desc2")}}
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		few := rapid.IntRange(1, 4).Draw(t, "few")
 		rows := make([][]byte, rapid.SampledFrom([]int{0, 1, 999, 1000, 1001, 1100, 3000}).Draw(t, "rows"))
 		for i := range rows {
 			var err error
-			if rows[i], err = order.Append(nil, [][]byte{randomRaw(r, order[0].Kind, few), randomRaw(r, order[1].Kind, 4)}); err != nil {
+			if rows[i], err = order.Append(nil, [][]byte{randomRaw(r, order[0].Kind, few),
+				randomRaw(r, order[1].Kind, 4)}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -11,12 +11,12 @@ import (
 	"reprise/transforms/record"
 )
 
-// Order is the key columns by which Cassandra orders rows. It turns their values, in the binary form of the protocol, into
-// a position and back: bytes.Compare of two positions is the order in which Cassandra returns the rows. No position is the
-// beginning of another one.
+// Order is the key columns by which Cassandra orders rows. It turns their values, in the binary form of the protocol,
+// into a position and back: bytes.Compare of two positions is the order in which Cassandra returns the rows. No
+// position is the beginning of another one.
 //
-// The orders are those of the server's comparators (org.apache.cassandra.db.marshal: TimeUUIDType, UUIDType, IntegerType,
-// DoubleType...); TestPositionsAgreeWithTheServer compares them on a real one.
+// The orders are those of the server's comparators (org.apache.cassandra.db.marshal: TimeUUIDType, UUIDType,
+// IntegerType, DoubleType...); TestPositionsAgreeWithTheServer compares them on a real one.
 type Order []Part
 
 // Part is one column of a key.
@@ -64,8 +64,8 @@ func Size(k record.Kind) int {
 	return 0
 }
 
-// Append appends the position of a row, whose values are those of the columns in order. A value of fixed size that is empty,
-// which Cassandra allows, is ErrNoPosition.
+// Append appends the position of a row, whose values are those of the columns in order. A value of fixed size that is
+// empty, which Cassandra allows, is ErrNoPosition.
 func (k Order) Append(b []byte, values [][]byte) ([]byte, error) {
 	for i, p := range k {
 		from := len(b)
@@ -322,8 +322,8 @@ func unorderFloat64(u uint64) uint64 {
 	return u &^ (1 << 63)
 }
 
-// Cassandra orders timeuuids by their time, then by the other eight bytes, each with a sign; other UUIDs by their version,
-// then version 1 by its time and the others by their first eight bytes, then by the rest without signs.
+// Cassandra orders timeuuids by their time, then by the other eight bytes, each with a sign; other UUIDs by their
+// version, then version 1 by its time and the others by their first eight bytes, then by the rest without signs.
 
 const signBits = 0x8080808080808080
 

@@ -14,8 +14,10 @@ import (
 	"reprise/transforms/record"
 )
 
-var orderedKinds = []record.Kind{record.Boolean, record.TinyInt, record.SmallInt, record.Int, record.BigInt, record.Varint, record.Float,
-	record.Double, record.Text, record.Blob, record.UUID, record.TimeUUID, record.Inet, record.Timestamp, record.Date, record.Time}
+var orderedKinds = []record.Kind{record.Boolean, record.TinyInt, record.SmallInt, record.Int, record.BigInt,
+	record.Varint, record.Float,
+	record.Double, record.Text, record.Blob, record.UUID, record.TimeUUID, record.Inet, record.Timestamp,
+	record.Date, record.Time}
 
 // compareRaw is Cassandra's order of two values in binary form, written down after the comparators of its types.
 func compareRaw(k record.Kind, a, b []byte) int {
@@ -81,7 +83,8 @@ func btoi(b bool) int {
 }
 
 func ticks(u []byte) uint64 {
-	return uint64(binary.BigEndian.Uint16(u[6:])&0xfff)<<48 | uint64(binary.BigEndian.Uint16(u[4:]))<<32 | uint64(binary.BigEndian.Uint32(u))
+	return uint64(binary.BigEndian.Uint16(u[6:])&0xfff)<<48 | uint64(binary.BigEndian.Uint16(u[4:]))<<32 | uint64(
+		binary.BigEndian.Uint32(u))
 }
 
 // drawRaw draws a value, often one of those at an edge.
@@ -135,7 +138,8 @@ func checkOrder(t *rapid.T, one record.Kind) {
 	want := 0
 	chosen := rapid.IntRange(0, parts-1).Draw(t, "chosen")
 	for i := range order {
-		order[i] = Part{Name: fmt.Sprint("c", i), Kind: rapid.SampledFrom(orderedKinds).Draw(t, "kind"), Desc: rapid.Bool().Draw(t, "desc")}
+		order[i] = Part{Name: fmt.Sprint("c", i), Kind: rapid.SampledFrom(orderedKinds).Draw(t, "kind"),
+			Desc: rapid.Bool().Draw(t, "desc")}
 		if i == chosen {
 			order[i].Kind = one
 		}

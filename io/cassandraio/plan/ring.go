@@ -6,8 +6,8 @@ import (
 	"math/bits"
 )
 
-// A position in the ring is a token, in the order of tokens: 8 bytes. Alone it stands before all partitions of that token;
-// followed by RingDone after them; followed by RingRow, the partition key and the clustering columns at a row.
+// A position in the ring is a token, in the order of tokens: 8 bytes. Alone it stands before all partitions of that
+// token; followed by RingDone after them; followed by RingRow, the partition key and the clustering columns at a row.
 const (
 	RingRow  = 1
 	RingDone = 2
@@ -29,7 +29,8 @@ func AppendToken(b []byte, token int64) []byte {
 // AfterToken is the position after all partitions of a token.
 func AfterToken(token int64) []byte { return append(AppendToken(nil, token), RingDone) }
 
-// AppendRingRow appends the position of a row: its token, the values of its partition key and of its clustering columns.
+// AppendRingRow appends the position of a row: its token, the values of its partition key
+// and of its clustering columns.
 func (k Order) AppendRingRow(b []byte, token int64, partition, row [][]byte) ([]byte, error) {
 	b = append(AppendToken(b, token), RingRow)
 	b = appendEscaped(b, SerializeKey(partition))
@@ -85,7 +86,8 @@ func (k Order) Tokens(from, to []byte) (low, high int64, err error) {
 	return low, high, nil
 }
 
-// BetweenTokens is the beginning of the token halfway between two positions in the ring; nil where both are of one token.
+// BetweenTokens is the beginning of the token halfway between two positions in the ring;
+// nil where both are of one token.
 func BetweenTokens(order Order, from, to []byte) []byte {
 	low, high, err := order.Tokens(from, to)
 	if err != nil || low >= high {
@@ -108,8 +110,8 @@ func SerializeKey(values [][]byte) []byte {
 	return b
 }
 
-// Token is the token of a serialized partition key by Cassandra's Murmur3Partitioner: the first half of MurmurHash3 x64 128
-// by Austin Appleby, but for the bytes of an unfinished block, which Cassandra takes as signed
+// Token is the token of a serialized partition key by Cassandra's Murmur3Partitioner: the first half of MurmurHash3 x64
+// 128 by Austin Appleby, but for the bytes of an unfinished block, which Cassandra takes as signed
 // (org.apache.cassandra.utils.MurmurHash; drivers do the same, such as gocql in internal/murmur).
 func Token(key []byte) int64 {
 	const c1, c2 = 0x87c37b91114253d5, 0x4cf5ad432745937f

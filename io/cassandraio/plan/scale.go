@@ -8,9 +8,10 @@ import (
 	"reprise/transforms/record"
 )
 
-// scale makes numbers of positions, so that there are positions between two others, and distances. What all have in common
-// at their beginning is left out; text is read as digits, of which there are as many as different bytes have been seen.
-// (Hadoop's org.apache.hadoop.mapreduce.lib.db.TextSplitter does so too, but always with 65536 digits, of which keys use few.)
+// scale makes numbers of positions, so that there are positions between two others, and distances. What all have
+// in common at their beginning is left out; text is read as digits, of which there are as many as different bytes
+// have been seen. (Hadoop's org.apache.hadoop.mapreduce.lib.db.TextSplitter does so too, but always with 65536
+// digits, of which keys use few.)
 type scale struct {
 	prefix []byte // of all positions
 	digits []byte // sorted; nil: all 256
@@ -119,8 +120,8 @@ func (s scale) density(rows [][]byte) float64 {
 	return float64(len(rows)-1) / max(f, 1)
 }
 
-// Between is a position about halfway between two of a partition; nil stands for its beginning and its end. It is nil where
-// there is none.
+// Between is a position about halfway between two of a partition; nil stands for its beginning and its end.
+// It is nil where there is none.
 func Between(order Order, from, to []byte) []byte {
 	if len(order) == 0 {
 		return nil

@@ -18,8 +18,9 @@ type Ring struct {
 	Tokens   []int64 // of all nodes, in any order: a node owns the tokens from the one before, exclusive, up to its own
 }
 
-// Splits cuts the ring into splits of equal width. Tokens are hashes, so partitions are spread evenly, and a partition is
-// never cut; where there are enough splits none reaches over the border of two nodes, whose rows lie on other replicas.
+// Splits cuts the ring into splits of equal width. Tokens are hashes, so partitions are spread evenly,
+// and a partition is never cut; where there are enough splits none reaches over the border of two nodes,
+// whose rows lie on other replicas.
 func (r Ring) Splits(o connector.PlanOptions) []connector.Split {
 	target := fill * float64(max(1, min(o.Rows, o.Bytes/r.RowBytes)))
 	cuts := cutRing(r.Tokens, int(min(math.Ceil(float64(r.Rows)/target), 1<<20)))
@@ -48,12 +49,13 @@ type Look struct {
 func LookAt(i, n int) int64 { return int64(fraction(0, uint64(i), uint64(n)) ^ 1<<63) }
 
 // EstimateRows is about the number of rows of a table by looks at places that are evenly spread over the ring: the mean
-// number of partitions for each of its 2^64 tokens, times the mean number of rows of a partition. Of a partition that has
-// more rows than a look counts the rest is not seen: tables of such are better read by buckets.
+// number of partitions for each of its 2^64 tokens, times the mean number of rows of a partition. Of a partition that
+// has more rows than a look counts the rest is not seen: tables of such are better read by buckets.
 //
-// The server's own system.size_estimates (CASSANDRA-7688) would not do: they are of one node's primary ranges alone, know
-// partitions and bytes but no rows, are recorded every few minutes, and leave out what is not flushed yet. Scaling them up
-// to the ring went wrong elsewhere: SPARKC-492 (apache/cassandra-spark-connector#1111), apache/flink-connector-cassandra#24.
+// The server's own system.size_estimates (CASSANDRA-7688) would not do: they are of one node's primary ranges alone,
+// know partitions and bytes but no rows, are recorded every few minutes, and leave out what is not flushed yet. Scaling
+// them up to the ring went wrong elsewhere: SPARKC-492 (apache/cassandra-spark-connector#1111),
+// apache/flink-connector-cassandra#24.
 func EstimateRows(looks []Look) int64 {
 	rows, partitions, density := int64(0), int64(0), 0.0
 	for _, l := range looks {
@@ -72,9 +74,9 @@ func share(n int64, width uint64) int64 {
 	return int64(high)
 }
 
-// cutRing gives the places, ascending, at which to cut a ring into about n parts of equal width. Places are tokens counted from the
-// least one. Where there are enough parts, none reaches over the border between the tokens of two nodes, whose rows
-// lie on other replicas.
+// cutRing gives the places, ascending, at which to cut a ring into about n parts of equal width. Places are tokens
+// counted from the least one. Where there are enough parts, none reaches over the border between the tokens of two
+// nodes, whose rows lie on other replicas.
 func cutRing(ring []int64, n int) []uint64 {
 	if n <= 1 {
 		return nil

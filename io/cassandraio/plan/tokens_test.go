@@ -80,7 +80,8 @@ func TestRingSplitsShareTheRows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := Ring{Rows: rapid.Int64Range(1, 1e9).Draw(t, "rows"), RowBytes: rapid.Int64Range(1, 1e6).Draw(t, "bytes"),
 			Tokens: rapid.SliceOfN(rapid.Int64(), 1, 20).Draw(t, "tokens")}
-		o := connector.PlanOptions{Rows: rapid.Int64Range(max(1, r.Rows/1000), 2e9).Draw(t, "most"), Bytes: math.MaxInt64}
+		o := connector.PlanOptions{Rows: rapid.Int64Range(max(1, r.Rows/1000), 2e9).Draw(t, "most"),
+			Bytes: math.MaxInt64}
 		rows := int64(0)
 		var end []byte
 		splits := r.Splits(o)
@@ -114,10 +115,12 @@ func TestEstimateRows(t *testing.T) {
 	}
 }
 
-// What cqlsh tells of ints: SELECT token(k). TestLocate compares the tokens of texts, with bytes taken as signed, with a server.
+// What cqlsh tells of ints: SELECT token(k). TestLocate compares the tokens of texts, with bytes
+// taken as signed, with a server.
 func TestTokensAreCassandras(t *testing.T) {
 	for key, want := range map[string]int64{
-		"\x00\x00\x00\x00": -3485513579396041028, "\x00\x00\x00\x01": -4069959284402364209, "\x00\x00\x00\x03": 9010454139840013625,
+		"\x00\x00\x00\x00": -3485513579396041028, "\x00\x00\x00\x01": -4069959284402364209,
+		"\x00\x00\x00\x03": 9010454139840013625,
 	} {
 		if is := Token([]byte(key)); is != want {
 			t.Errorf("the token of %x is %d, want %d", key, is, want)

@@ -21,8 +21,8 @@ import (
 	"reprise/io/icebergio/internal/tables"
 )
 
-// DeletesProperty begins the names of table properties that remember a run's deletes, so that no older row comes after them:
-// the run's id follows, the value is the path of a file of them.
+// DeletesProperty begins the names of table properties that remember a run's deletes, so that no older row comes after
+// them: the run's id follows, the value is the path of a file of them.
 const DeletesProperty = "reprise.deletes."
 
 // deletesFile begins the name of such a file; the milliseconds since 1970 follow.
@@ -66,7 +66,8 @@ func WriteDeletes(ctx context.Context, t *table.Table, lists [][]byte) (string, 
 	return path, to.WriteFile(path, bytes.Join(lists, nil))
 }
 
-// readEarlier adds the deletes that earlier runs left in the table. A file of them that somebody has cleaned away is as good as expired.
+// readEarlier adds the deletes that earlier runs left in the table. A file of them that somebody has
+// cleaned away is as good as expired.
 func (m *Merge) readEarlier(ctx context.Context, t *table.Table, touched filter) error {
 	for name, path := range t.Properties() {
 		if !strings.HasPrefix(name, DeletesProperty) || name == DeletesProperty+m.Run || m.deletes[path] {

@@ -70,12 +70,15 @@ func (m *Merge) foreign(t *table.Table) (found []table.Snapshot, err error) {
 }
 
 func (m *Merge) expired() error {
-	return fail.New(fail.Fatal, "iceberg.expired", "snapshots of table %s that others committed since the run began are not there any more, so what they have deleted cannot be told", m.Table).
+	return fail.New(fail.Fatal, "iceberg.expired",
+		"snapshots of table %s that others committed since the run began are not there any more, so what they have "+
+			"deleted cannot be told", m.Table).
 		WithFix("keep snapshots for longer than a run takes, and start a new run")
 }
 
 // addedDeletes are the equality deletes that a snapshot added, and whether it added position deletes.
-func addedDeletes(ctx context.Context, t *table.Table, s table.Snapshot) (equality []iceberg.DataFile, positions bool, err error) {
+func addedDeletes(ctx context.Context, t *table.Table,
+	s table.Snapshot) (equality []iceberg.DataFile, positions bool, err error) {
 	files, err := t.FS(ctx)
 	if err != nil {
 		return nil, false, err
@@ -103,8 +106,8 @@ func addedDeletes(ctx context.Context, t *table.Table, s table.Snapshot) (equali
 	return equality, positions, nil
 }
 
-// strikeRows gives the keys of the files from which a snapshot took rows by position or by writing them anew: all that they had, since a key that
-// still has a row anywhere is not deleted.
+// strikeRows gives the keys of the files from which a snapshot took rows by position or by writing them anew: all that
+// they had, since a key that still has a row anywhere is not deleted.
 func (m *Merge) strikeRows(ctx context.Context, t *table.Table, s table.Snapshot, struck func(Key) error) error {
 	plan := func(id int64) (map[string]table.FileScanTask, error) {
 		tasks, err := m.Plan(ctx, t, table.WithSnapshotID(id))
@@ -160,8 +163,10 @@ func positionsOf(task table.FileScanTask) []string {
 // equalityRows bounds the equality deletes that are held at once.
 const equalityRows = 200_000
 
-// strikeEqual gives the keys of the staged rows that equality deletes would have removed, had the rows been there before.
-func (m *Merge) strikeEqual(ctx context.Context, t *table.Table, equality []iceberg.DataFile, struck func(Key) error) error {
+// strikeEqual gives the keys of the staged rows that equality deletes would have removed,
+// had the rows been there before.
+func (m *Merge) strikeEqual(ctx context.Context, t *table.Table, equality []iceberg.DataFile,
+	struck func(Key) error) error {
 	for len(equality) > 0 {
 		n, held := 1, equality[0].Count()
 		for n < len(equality) && held+equality[n].Count() <= equalityRows {

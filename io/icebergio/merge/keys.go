@@ -28,7 +28,8 @@ func KeyOf(cells []byte) Key {
 	return Key{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])}
 }
 
-// AppendCell appends a cell such that different values differ, and the same ones are equal also after their column's type was promoted.
+// AppendCell appends a cell such that different values differ, and the same ones are equal also after
+// their column's type was promoted.
 func AppendCell(b []byte, column arrow.Array, i int) []byte {
 	if column.IsNull(i) {
 		return append(b, 0)
@@ -71,7 +72,8 @@ func AppendCell(b []byte, column arrow.Array, i int) []byte {
 // Keyable tells whether rows can be told apart by a column.
 func Keyable(t iceberg.Type) bool {
 	switch t.(type) {
-	case iceberg.Int32Type, iceberg.Int64Type, iceberg.DateType, iceberg.TimestampTzType, iceberg.TimestampType, iceberg.StringType, iceberg.BinaryType,
+	case iceberg.Int32Type, iceberg.Int64Type, iceberg.DateType, iceberg.TimestampTzType, iceberg.TimestampType,
+		iceberg.StringType, iceberg.BinaryType,
 		iceberg.BooleanType, iceberg.DecimalType:
 		return true
 	}
@@ -95,7 +97,8 @@ type row struct {
 }
 
 // rows reads the keys of a data file, deleted rows too, unless by the deletes of the task.
-func (k Columns) rows(ctx context.Context, t *table.Table, retry connector.Retry, task table.FileScanTask) iter.Seq2[row, error] {
+func (k Columns) rows(ctx context.Context, t *table.Table, retry connector.Retry,
+	task table.FileScanTask) iter.Seq2[row, error] {
 	const batchRows = 16 << 10
 	task.Start, task.Length = 0, task.File.FileSizeBytes()
 	return func(yield func(row, error) bool) {
@@ -138,7 +141,8 @@ func (k Columns) rows(ctx context.Context, t *table.Table, retry connector.Retry
 }
 
 // columns are the arrays of a batch, those of the key in their order.
-func (k Columns) columns(batch arrow.RecordBatch, fields []iceberg.NestedField) (key []arrow.Array, version *array.Int64, err error) {
+func (k Columns) columns(batch arrow.RecordBatch,
+	fields []iceberg.NestedField) (key []arrow.Array, version *array.Int64, err error) {
 	key = make([]arrow.Array, len(k.Key))
 	for i, f := range fields {
 		if f.Name == k.Version {
@@ -149,7 +153,8 @@ func (k Columns) columns(batch arrow.RecordBatch, fields []iceberg.NestedField) 
 		}
 	}
 	if version == nil || slices.Contains(key, nil) {
-		return nil, nil, fail.New(fail.Fatal, "iceberg.key_columns", "the columns of the key and the version are not all there: %v, %s", k.Key, k.Version)
+		return nil, nil, fail.New(fail.Fatal, "iceberg.key_columns",
+			"the columns of the key and the version are not all there: %v, %s", k.Key, k.Version)
 	}
 	return key, version, nil
 }

@@ -22,8 +22,9 @@ import (
 	"reprise/transforms/fail"
 )
 
-// Merge finds, among the rows of a table and those of data files that are to be added, the ones that newer rows or deletes of
-// the same key leave no place. It holds a bit for each row of the files, and keys in as much memory as it may take.
+// Merge finds, among the rows of a table and those of data files that are to be added, the ones that
+// newer rows or deletes of the same key leave no place. It holds a bit for each row of the files, and
+// keys in as much memory as it may take.
 //
 // Use: New, Delete for each delete of the run, Stage, then CatchUp and Positions before each try to commit, and Close.
 type Merge struct {
@@ -79,7 +80,8 @@ type keyed struct {
 
 // New begins a merge.
 func New(o Options) *Merge {
-	m := &Merge{Options: o, staged: len(o.Staged), since: o.Since, numbers: map[string]int32{}, deletes: map[string]bool{}}
+	m := &Merge{Options: o, staged: len(o.Staged), since: o.Since, numbers: map[string]int32{},
+		deletes: map[string]bool{}}
 	mine := o.Deletes
 	for _, df := range o.Staged {
 		m.number(df)
@@ -139,7 +141,8 @@ func (m *Merge) CatchUp(ctx context.Context, t *table.Table) error {
 		there[path] = true
 		number, known := m.numbers[path]
 		if known && int(number) < m.staged {
-			return fail.New(fail.Fatal, "iceberg.run_committed", "table %s holds %s already, but no snapshot tells of it any more", m.Table, path).
+			return fail.New(fail.Fatal, "iceberg.run_committed",
+				"table %s holds %s already, but no snapshot tells of it any more", m.Table, path).
 				WithFix("the records are there; start a new run for more")
 		}
 		switch {
@@ -212,12 +215,15 @@ func (m *Merge) read(ctx context.Context, t *table.Table, task table.FileScanTas
 		if touched != nil {
 			touched.add(r.key)
 		}
-		return tables.Classify(m.spill.add(entry{r.key, r.version, number, uint32(r.at)}), "comparing keys with table "+m.Table)
+		return tables.Classify(m.spill.add(entry{r.key, r.version, number, uint32(r.at)}),
+			"comparing keys with table "+m.Table)
 	})
 }
 
-// each gives the rows of a data file, those too that are deleted by position, and whether an equality delete of the task removes them.
-func (m *Merge) each(ctx context.Context, t *table.Table, task table.FileScanTask, do func(r row, dead bool) error) error {
+// each gives the rows of a data file, those too that are deleted by position, and whether an equality
+// delete of the task removes them.
+func (m *Merge) each(ctx context.Context, t *table.Table, task table.FileScanTask,
+	do func(r row, dead bool) error) error {
 	equality := task.EqualityDeleteFiles
 	task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles = nil, nil, nil
 	// What an equality delete removes is told by what it leaves.
@@ -251,7 +257,8 @@ func (m *Merge) each(ctx context.Context, t *table.Table, task table.FileScanTas
 // readDeletes notes the rows that are deleted already by position.
 func (m *Merge) readDeletes(ctx context.Context, t *table.Table, task table.FileScanTask) error {
 	if len(task.DeletionVectorFiles) > 0 {
-		return fail.New(fail.Fatal, "iceberg.unreadable", "table %s has deletion vectors, beside which rows cannot be replaced", m.Table).WithFix("use mode: append")
+		return fail.New(fail.Fatal, "iceberg.unreadable",
+			"table %s has deletion vectors, beside which rows cannot be replaced", m.Table).WithFix("use mode: append")
 	}
 	for _, df := range task.DeleteFiles {
 		if m.deletes[df.FilePath()] {
@@ -276,7 +283,8 @@ func (m *Merge) readDeletes(ctx context.Context, t *table.Table, task table.File
 // positionDeletes reads a file of position deletes.
 func positionDeletes(ctx context.Context, t *table.Table, df iceberg.DataFile, each func(path string, at int64)) error {
 	if df.FileFormat() != iceberg.ParquetFile {
-		return fail.New(fail.Fatal, "iceberg.unreadable", "%s is of format %s; only Parquet can be read", df.FilePath(), df.FileFormat()).
+		return fail.New(fail.Fatal, "iceberg.unreadable", "%s is of format %s; only Parquet can be read",
+			df.FilePath(), df.FileFormat()).
 			WithFix("let an engine write the table anew (rewrite_data_files)")
 	}
 	files, err := t.FS(ctx)
@@ -354,7 +362,8 @@ func (m *Merge) settle(touched filter) error {
 // settleKey settles the entries of a key, the newest first.
 func (m *Merge) settleKey(all []entry) {
 	foreign := func(e entry) bool { return e.file == foreignEntry }
-	deleted := slices.ContainsFunc(all, foreign) && !slices.ContainsFunc(all, func(e entry) bool { return int(e.file) >= m.staged })
+	deleted := slices.ContainsFunc(all, foreign) &&
+		!slices.ContainsFunc(all, func(e entry) bool { return int(e.file) >= m.staged })
 	all = slices.DeleteFunc(all, foreign)
 	switch {
 	case len(all) == 0:
@@ -382,7 +391,8 @@ func (m *Merge) lose(winner entry, others []entry) {
 	}
 }
 
-// order puts entries of a key together, the winner first: the newest; a delete before a row that is no newer, a staged row before those of the table.
+// order puts entries of a key together, the winner first: the newest; a delete before a row that is no newer, a staged
+// row before those of the table.
 func (m *Merge) order(a, b entry) int {
 	less := func(is bool) int {
 		if is {
@@ -467,8 +477,8 @@ func (f *keyed) losing(yield func(int64) bool) {
 	}
 }
 
-// Positions writes the deletes of all rows that lose, a file for each data file: then a data file that a compaction takes away
-// meanwhile takes its deletes with it. run goes into the names of the files.
+// Positions writes the deletes of all rows that lose, a file for each data file: then a data file that a compaction
+// takes away meanwhile takes its deletes with it. run goes into the names of the files.
 func (m *Merge) Positions(ctx context.Context, t *table.Table, run string) (all []iceberg.DataFile, err error) {
 	for i, f := range m.files {
 		if f.gone {
@@ -499,7 +509,8 @@ const (
 	positionColumn = 2147483545
 )
 
-func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, count int64, run string) (iceberg.DataFile, error) {
+func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, count int64,
+	run string) (iceberg.DataFile, error) {
 	files, err := t.FS(ctx)
 	if err != nil {
 		return nil, err
@@ -518,7 +529,8 @@ func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, 
 		return nil, err
 	}
 	counting := &counter{out: out}
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryDefault(false), parquet.WithDictionaryFor("file_path", true))
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd),
+		parquet.WithDictionaryDefault(false), parquet.WithDictionaryFor("file_path", true))
 	w, err := pqarrow.NewFileWriter(table.PositionalDeleteArrowSchema, counting, props, pqarrow.DefaultWriterProps())
 	if err != nil {
 		out.Close()
@@ -557,20 +569,25 @@ func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, 
 	}
 	spec := t.Metadata().PartitionSpecByID(int(f.file.SpecID()))
 	if spec == nil {
-		return nil, fail.New(fail.Fatal, "iceberg.other_table", "table %s has lost the partition spec of %s", tables.Name(t), name)
+		return nil, fail.New(fail.Fatal, "iceberg.other_table",
+			"table %s has lost the partition spec of %s", tables.Name(t), name)
 	}
-	d, err := iceberg.NewDataFileBuilder(*spec, iceberg.EntryContentPosDeletes, path, iceberg.ParquetFile, f.file.Partition(), nil, nil, count, counting.bytes)
+	d, err := iceberg.NewDataFileBuilder(*spec, iceberg.EntryContentPosDeletes, path, iceberg.ParquetFile,
+		f.file.Partition(), nil, nil, count, counting.bytes)
 	if err != nil {
 		return nil, err
 	}
 	Bounds := func(at int64) map[int][]byte {
-		return map[int][]byte{pathColumn: []byte(name), positionColumn: binary.LittleEndian.AppendUint64(nil, uint64(at))}
+		return map[int][]byte{pathColumn: []byte(name),
+			positionColumn: binary.LittleEndian.AppendUint64(nil, uint64(at))}
 	}
 	if !staged {
 		// Of a file of the same commit iceberg-go would say that the table lacks it. The bounds tell readers as much.
 		d.ReferencedDataFile(name)
 	}
-	return d.LowerBoundValues(Bounds(least)).UpperBoundValues(Bounds(most)).ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
+	return d.LowerBoundValues(Bounds(least)).UpperBoundValues(Bounds(most)).
+		ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).
+		NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
 }
 
 // counter counts the bytes that are written.

@@ -17,7 +17,8 @@ func drawEntries(t *rapid.T, most int) []entry {
 	all := make([]entry, n)
 	for i := range all {
 		key := KeyOf([]byte{byte(rapid.IntRange(0, 9).Draw(t, "key"))})
-		all[i] = entry{key: key, version: rapid.Int64Range(0, 4).Draw(t, "version"), file: int32(rapid.IntRange(-2, 3).Draw(t, "file")), row: uint32(i)}
+		all[i] = entry{key: key, version: rapid.Int64Range(0, 4).Draw(t, "version"),
+			file: int32(rapid.IntRange(-2, 3).Draw(t, "file")), row: uint32(i)}
 	}
 	return all
 }
@@ -29,7 +30,8 @@ func TestSpillKeepsAll(t *testing.T) {
 		s := newSpill(int64(n)*4, 0)
 		want := map[entry]bool{}
 		for i := range n {
-			e := entry{key: KeyOf([]byte{byte(i), byte(i >> 8)}), version: int64(i) - 3, file: int32(i%5) - 3, row: uint32(i)}
+			e := entry{key: KeyOf([]byte{byte(i), byte(i >> 8)}), version: int64(i) - 3,
+				file: int32(i%5) - 3, row: uint32(i)}
 			if err := s.add(e); err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +115,8 @@ func TestTheNewestOfEachKeyStays(t *testing.T) {
 			byKey[e.key] = append(byKey[e.key], e)
 		}
 		for _, of := range byKey {
-			mine := slices.ContainsFunc(of, func(e entry) bool { return e.file == deleteEntry || e.file >= 0 && e.file < staged })
+			mine := slices.ContainsFunc(of,
+				func(e entry) bool { return e.file == deleteEntry || e.file >= 0 && e.file < staged })
 			best := slices.MaxFunc(of, func(a, b entry) int {
 				return cmp.Or(cmp.Compare(a.version, b.version), cmp.Compare(rank(a), rank(b)))
 			})

@@ -45,8 +45,8 @@ type Reach struct {
 	held   map[string]bool           // values of these fields; nil: any
 }
 
-// NewReach tells where the keys of a run lie: areas are the bounds of its staged files and lists of deletes, files the staged
-// files, which alone have keys unless there are deletes.
+// NewReach tells where the keys of a run lie: areas are the bounds of its staged files and lists of deletes, files the
+// staged files, which alone have keys unless there are deletes.
 func NewReach(t *table.Table, key []string, areas []Bounds, files []iceberg.DataFile, deletes bool) *Reach {
 	r := &Reach{}
 	all := slices.Clone(areas)
@@ -199,7 +199,8 @@ func (b Bounds) expression(key []string) iceberg.BooleanExpression {
 	var all iceberg.BooleanExpression = iceberg.AlwaysTrue{}
 	for _, name := range key {
 		if is, ok := b[name]; ok {
-			all = iceberg.NewAnd(all, iceberg.LiteralPredicate(iceberg.OpGTEQ, iceberg.Reference(name), is[0]), iceberg.LiteralPredicate(iceberg.OpLTEQ, iceberg.Reference(name), is[1]))
+			all = iceberg.NewAnd(all, iceberg.LiteralPredicate(iceberg.OpGTEQ, iceberg.Reference(name), is[0]),
+				iceberg.LiteralPredicate(iceberg.OpLTEQ, iceberg.Reference(name), is[1]))
 		}
 	}
 	return all

@@ -39,7 +39,8 @@ func newSpill(entries, memory int64) *spill {
 	for int64(n)*most < entries && n < mostBuckets {
 		n *= 2
 	}
-	return &spill{buckets: make([][]entry, n), files: make([]*os.File, n), shift: 64 - bits.TrailingZeros(uint(n)), most: int(most)}
+	return &spill{buckets: make([][]entry, n), files: make([]*os.File, n),
+		shift: 64 - bits.TrailingZeros(uint(n)), most: int(most)}
 }
 
 func (s *spill) add(e entry) error {
@@ -102,7 +103,8 @@ func (s *spill) load(bucket int, want func(entry) bool) ([]entry, error) {
 				return nil, err
 			}
 			e := entry{key: Key{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
-				version: int64(binary.LittleEndian.Uint64(b[16:])), file: int32(binary.LittleEndian.Uint32(b[24:])), row: binary.LittleEndian.Uint32(b[28:])}
+				version: int64(binary.LittleEndian.Uint64(b[16:])), file: int32(binary.LittleEndian.Uint32(b[24:])),
+				row: binary.LittleEndian.Uint32(b[28:])}
 			if want(e) {
 				found = append(found, e)
 			}
@@ -128,8 +130,8 @@ func (s *spill) close() {
 	}
 }
 
-// filter tells which keys are certainly not among those added to it: a Bloom filter whose four bits come of two halves of the
-// key's hash (Kirsch and Mitzenmacher, "Less Hashing, Same Performance", 2006).
+// filter tells which keys are certainly not among those added to it: a Bloom filter whose four bits come of two halves
+// of the key's hash (Kirsch and Mitzenmacher, "Less Hashing, Same Performance", 2006).
 type filter []uint64
 
 // newFilter is for about a number of keys: 16 bits of each, as far as the memory reaches.

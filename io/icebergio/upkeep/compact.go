@@ -17,13 +17,15 @@ import (
 	"reprise/transforms/fail"
 )
 
-// Compact keeps the newest row of each key, where the table is upserted, and puts small files, and files of which much is
-// deleted, together into larger ones. Each group of files is a commit of its own; a group that somebody else changes meanwhile
-// is left for the next time. Memory is that of one file that is written. tell gets what has been done, or with dry what would be.
+// Compact keeps the newest row of each key, where the table is upserted, and puts small files, and files of which much
+// is deleted, together into larger ones. Each group of files is a commit of its own; a group that somebody else
+// changes meanwhile is left for the next time. Memory is that of one file that is written. tell gets what has been
+// done, or with dry what would be.
 //
-// A group is replaced by a snapshot of operation replace (spec: Snapshots, "operation"), so no reader takes its rows for new
-// ones. That nobody has deleted of a file since it was read is told by the files of deletes that apply to it: a position delete
-// names the file that it is of, so one that came meanwhile would be lost with it (spec: Position Delete Files).
+// A group is replaced by a snapshot of operation replace (spec: Snapshots, "operation"), so no reader takes its
+// rows for new ones. That nobody has deleted of a file since it was read is told by the files of deletes that
+// apply to it: a position delete names the file that it is of, so one that came meanwhile would be lost with it
+// (spec: Position Delete Files).
 func (u Table) Compact(ctx context.Context, dry bool, tell func(string)) error {
 	if err := u.dedupe(ctx, dry, tell); err != nil {
 		return err
@@ -48,11 +50,13 @@ func (u Table) Compact(ctx context.Context, dry bool, tell func(string)) error {
 		for _, g := range plan.Groups {
 			files += len(g.Tasks)
 		}
-		tell(fmt.Sprintf("%d of %d data files would be put together, in %d groups", files, len(tasks), len(plan.Groups)))
+		tell(fmt.Sprintf("%d of %d data files would be put together, in %d groups", files,
+			len(tasks), len(plan.Groups)))
 		return nil
 	}
 	for _, g := range plan.Groups {
-		what, err := u.compact(ctx, table.CompactionTaskGroup{PartitionKey: g.PartitionKey, Tasks: g.Tasks, TotalSizeBytes: g.TotalSizeBytes})
+		what, err := u.compact(ctx, table.CompactionTaskGroup{PartitionKey: g.PartitionKey, Tasks: g.Tasks,
+			TotalSizeBytes: g.TotalSizeBytes})
 		if err != nil {
 			return err
 		}
@@ -74,7 +78,8 @@ func (u Table) compact(ctx context.Context, group table.CompactionTaskGroup) (st
 	if err != nil {
 		return "", tables.Classify(err, "writing to table "+u.Name)
 	}
-	written, err := table.ExecuteCompactionGroup(ctx, to, group, table.WithCompactionScanConcurrency(1), table.WithCompactionArrowBatchSize(4096),
+	written, err := table.ExecuteCompactionGroup(ctx, to, group, table.WithCompactionScanConcurrency(1),
+		table.WithCompactionArrowBatchSize(4096),
 		table.WithCompactionRecordBatchBufferSize(tables.QueuedBatches))
 	if err != nil {
 		return "", tables.Classify(err, "compacting table "+u.Name)
@@ -96,7 +101,8 @@ func (u Table) compact(ctx context.Context, group table.CompactionTaskGroup) (st
 			if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
 				return false, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", u.Name, err)
 			}
-			if err := tx.NewRewrite(iceberg.Properties{tables.CompactionProperty: strconv.Itoa(len(group.Tasks))}).ApplyResult(written).Commit(ctx); err != nil {
+			if err := tx.NewRewrite(iceberg.Properties{tables.CompactionProperty: strconv.Itoa(len(group.Tasks))}).
+				ApplyResult(written).Commit(ctx); err != nil {
 				return false, tables.Classify(err, "compacting table "+u.Name)
 			}
 			if _, err := tx.Commit(ctx); err == nil {
@@ -117,7 +123,8 @@ func (u Table) compact(ctx context.Context, group table.CompactionTaskGroup) (st
 		}
 		return fmt.Sprintf("%d files were changed meanwhile, and are left for the next time", len(group.Tasks)), nil
 	}
-	return fmt.Sprintf("%d files of %d bytes are now %d of %d bytes", len(group.Tasks), written.BytesBefore, len(written.NewDataFiles), written.BytesAfter), nil
+	return fmt.Sprintf("%d files of %d bytes are now %d of %d bytes", len(group.Tasks), written.BytesBefore,
+		len(written.NewDataFiles), written.BytesAfter), nil
 }
 
 // What became of a group of files that was read.
@@ -129,7 +136,8 @@ const (
 	changed                 // by somebody else
 )
 
-func (u Table) compacted(ctx context.Context, t *table.Table, group table.CompactionTaskGroup, written table.CompactionGroupResult) (became, error) {
+func (u Table) compacted(ctx context.Context, t *table.Table, group table.CompactionTaskGroup,
+	written table.CompactionGroupResult) (became, error) {
 	tasks, err := t.Scan(table.WithScanPlanningMode(table.ScanPlanningLocal)).PlanFiles(ctx)
 	if err != nil {
 		return changed, tables.Classify(err, "reading the manifests of table "+u.Name)
@@ -169,14 +177,16 @@ func (u Table) dedupe(ctx context.Context, dry bool, tell func(string)) error {
 				columns.Key = append(columns.Key, name)
 			}
 			if len(columns.Key) == 0 {
-				return fail.Job("iceberg.no_key", "table %s has no identifier fields, by which rows of the same key are told", u.Name).
+				return fail.Job("iceberg.no_key",
+					"table %s has no identifier fields, by which rows of the same key are told", u.Name).
 					WithFix("set them (ALTER TABLE ... SET IDENTIFIER FIELDS)")
 			}
 			rows := int64(0)
 			if now := t.CurrentSnapshot(); now != nil && now.Summary != nil {
 				rows, _ = strconv.ParseInt(now.Summary.Properties["total-records"], 10, 64)
 			}
-			m = merge.New(merge.Options{Table: u.Name, Columns: columns, Retry: connector.DefaultRetry, All: true, Rows: rows, Memory: u.Memory})
+			m = merge.New(merge.Options{Table: u.Name, Columns: columns, Retry: connector.DefaultRetry, All: true,
+				Rows: rows, Memory: u.Memory})
 			defer m.Close()
 		}
 		to, err := u.Writable(t)
@@ -205,7 +215,8 @@ func (u Table) dedupe(ctx context.Context, dry bool, tell func(string)) error {
 			if err := tx.AssertRefSnapshotID(table.MainBranch); err != nil {
 				return false, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", u.Name, err)
 			}
-			if err := tx.NewRowDelta(iceberg.Properties{tables.CompactionProperty: "keys"}).AddDeletes(deletes...).Commit(ctx); err != nil {
+			if err := tx.NewRowDelta(iceberg.Properties{tables.CompactionProperty: "keys"}).AddDeletes(deletes...).
+				Commit(ctx); err != nil {
 				return false, tables.Classify(err, "compacting table "+u.Name)
 			}
 			if _, err = tx.Commit(ctx); errors.Is(err, table.ErrCommitFailed) {

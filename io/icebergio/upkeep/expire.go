@@ -22,13 +22,15 @@ type Expiry struct {
 	Orphans   time.Duration    // files of this sink that no snapshot holds go when they are older; 0: they stay
 	Snapshots map[int64]string // that somebody still reads, and who: they and all later ones stay
 	Runs      []string         // that are not over: their files stay
-	Began     time.Time        // when the first run began that is not over and upserts: what there was then stays, and what came after; zero: there is none
+	// When the first run began that is not over and upserts: what there was then stays, and what
+	// came after; zero: there is none
+	Began time.Time
 }
 
 // Expire forgets old snapshots with the files that they alone hold (spec: Snapshot Retention Policy), deletes that are
-// remembered for longer than that, and files of runs that were given up. Only files whose names tell that a sink of this
-// project wrote them are taken for such: files of an engine that has not committed yet look like orphans, too. tell gets what
-// has been done, or with dry what would be.
+// remembered for longer than that, and files of runs that were given up. Only files whose names tell that a sink of
+// this project wrote them are taken for such: files of an engine that has not committed yet look like orphans, too.
+// tell gets what has been done, or with dry what would be.
 func (u Table) Expire(ctx context.Context, e Expiry, dry bool, tell func(string)) error {
 	t, err := tables.Request(ctx, u.Deadline, func() (*table.Table, error) { return u.Find(ctx) })
 	if err != nil {
@@ -56,7 +58,8 @@ func (u Table) Expire(ctx context.Context, e Expiry, dry bool, tell func(string)
 		}
 		if is := now.Sub(current) + time.Minute; is > age {
 			age = is
-			tell(fmt.Sprintf("snapshots since %s stay: an upsert that began then is not over", e.Began.Local().Format(time.DateTime)))
+			tell(fmt.Sprintf("snapshots since %s stay: an upsert that began then is not over",
+				e.Began.Local().Format(time.DateTime)))
 		}
 	}
 	gone, err := tables.Request(ctx, u.Deadline, func() (int, error) { return u.expire(ctx, age, e.Keep, now, dry) })

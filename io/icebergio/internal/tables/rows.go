@@ -56,8 +56,10 @@ func (r *RowReader) failed(err error) error {
 		return fail.New(fail.Fatal, "iceberg.expired", "%s: the file is not there any more: %w", doing, err).
 			WithFix("keep snapshots for longer than a run takes, and start a new run")
 	}
-	if errors.Is(err, iceberg.ErrNotImplemented) || errors.Is(err, iceberg.ErrInvalidSchema) || errors.Is(err, iceberg.ErrInvalidArgument) {
-		return fail.New(fail.Fatal, "iceberg.unreadable", "%s: %w", doing, err).WithFix("let an engine write the table anew (rewrite_data_files)")
+	if errors.Is(err, iceberg.ErrNotImplemented) || errors.Is(err, iceberg.ErrInvalidSchema) ||
+		errors.Is(err, iceberg.ErrInvalidArgument) {
+		return fail.New(fail.Fatal, "iceberg.unreadable", "%s: %w", doing, err).
+			WithFix("let an engine write the table anew (rewrite_data_files)")
 	}
 	return Classify(err, doing)
 }
@@ -91,7 +93,8 @@ func (r *RowReader) fetch(ctx context.Context) (arrow.RecordBatch, error) {
 
 func (r *RowReader) open(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	scan := r.Table.Scan(append(slices.Clone(r.Options), table.WithMaxConcurrency(1), table.WithArrowBatchSize(r.Size))...)
+	scan := r.Table.Scan(append(slices.Clone(r.Options), table.WithMaxConcurrency(1),
+		table.WithArrowBatchSize(r.Size))...)
 	columns, err := scan.Projection()
 	if err != nil {
 		cancel()

@@ -1,5 +1,5 @@
-// Package tables has what writing, merging and upkeep of Iceberg tables share: what files and properties are called, which files
-// a snapshot has and how they are read, and what the errors of catalogs and stores mean.
+// Package tables has what writing, merging and upkeep of Iceberg tables share: what files and properties are called,
+// which files a snapshot has and how they are read, and what the errors of catalogs and stores mean.
 package tables
 
 import (
@@ -20,8 +20,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// What the summary of a snapshot says about who made it ("summary" in the spec's section Snapshots, which lets writers add
-// properties of their own).
+// What the summary of a snapshot says about who made it ("summary" in the spec's section Snapshots, which lets
+// writers add properties of their own).
 const (
 	RunProperty        = "reprise.run-id"
 	CompactionProperty = "reprise.compaction" // what a snapshot of upkeep put together
@@ -41,8 +41,8 @@ func Head(t *table.Table) int64 {
 	return 0
 }
 
-// FilePrefix is how the part of data files' names begins that tells the run: in 00000-0-XXXXXXXX-XXXX-8XXX-...-00001.parquet it is
-// the twelve digits after the second hyphen.
+// FilePrefix is how the part of data files' names begins that tells the run: in
+// 00000-0-XXXXXXXX-XXXX-8XXX-...-00001.parquet it is the twelve digits after the second hyphen.
 func FilePrefix(run string) string {
 	id := FileID(run)
 	return id.String()[:13]
@@ -63,7 +63,8 @@ const (
 	LongestPause = 5 * time.Second
 )
 
-// Request does what asks the catalog, through the gate, and again as long as it may pass; without a gate until the deadline.
+// Request does what asks the catalog, through the gate, and again as long as it may pass;
+// without a gate until the deadline.
 func Request[T any](ctx context.Context, deadline time.Duration, do func() (T, error)) (v T, err error) {
 	retry := connector.Retry{First: FirstPause, Max: LongestPause, Deadline: deadline}
 	err = connector.Request(ctx, retry, func() (_ int, _ int64, err error) {
@@ -74,7 +75,8 @@ func Request[T any](ctx context.Context, deadline time.Duration, do func() (T, e
 }
 
 // PlanFiles gives the data files of the current snapshot, or of that of an option, with the deletes that concern them.
-func PlanFiles(ctx context.Context, t *table.Table, retry connector.Retry, options ...table.ScanOption) (tasks []table.FileScanTask, err error) {
+func PlanFiles(ctx context.Context, t *table.Table, retry connector.Retry,
+	options ...table.ScanOption) (tasks []table.FileScanTask, err error) {
 	if t.CurrentSnapshot() == nil {
 		return nil, nil
 	}
@@ -84,7 +86,8 @@ func PlanFiles(ctx context.Context, t *table.Table, retry connector.Retry, optio
 	})
 	for _, task := range tasks {
 		if format := task.File.FileFormat(); format != iceberg.ParquetFile {
-			return nil, fail.Job("iceberg.unreadable", "table %s has files of format %s; only Parquet can be read", Name(t), format).
+			return nil, fail.Job("iceberg.unreadable",
+				"table %s has files of format %s; only Parquet can be read", Name(t), format).
 				WithFix("let an engine write the table anew (rewrite_data_files)")
 		}
 	}
