@@ -8,6 +8,8 @@ ROWS     ?= 200000
 .PHONY: help
 help: ## Print this message
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Golden files of tests (testdata/) are written anew by go test ./PACKAGE -update; look at the diff before you commit."
 
 .PHONY: build
 build: ## Build bin/reprise

@@ -87,7 +87,7 @@ func typeFault(text string, err error) string {
 	if !strings.Contains(err.Error(), "unknown type") {
 		return err.Error()
 	}
-	return err.Error() + "; " + suggest(text, typeNames)
+	return err.Error() + "; " + fail.Suggest(text, typeNames)
 }
 
 var typeNames = func() []string {

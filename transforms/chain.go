@@ -87,7 +87,7 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 			for _, t := range All() {
 				known = append(known, t.Name)
 			}
-			found.add(&FaultError{Index: i, Path: spec.Name, Message: "there is no such transform; " + suggest(spec.Name, known)})
+			found.add(&FaultError{Index: i, Path: spec.Name, Message: "there is no such transform; " + fail.Suggest(spec.Name, known)})
 			continue
 		}
 		if len(found) > ofWhen {

@@ -14,6 +14,7 @@ import (
 
 	"reprise/transforms"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
 
@@ -303,7 +304,7 @@ func TestDescribe(t *testing.T) {
 		}
 		b.WriteString("\n")
 	}
-	golden(t, "testdata/reference.golden", b.String())
+	golden.Compare(t, "testdata/reference.golden", b.String())
 }
 
 func TestDescribeBadExample(t *testing.T) {

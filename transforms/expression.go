@@ -231,7 +231,7 @@ func (s *scope) checkPart(f *faults, path, text string, tree *ast.AST, e ast.Exp
 	t, ok := s.pathType(whole)
 	if ok && t.Kind == record.UDT && !slices.Contains(t.Names, part) {
 		at := tree.SourceInfo().GetStartLocation(e.ID())
-		f.addf(path, "%s", s.explain(text, at.Line(), at.Column(), fmt.Sprintf("there is no %q; %s", part, suggest(part, t.Names))))
+		f.addf(path, "%s", s.explain(text, at.Line(), at.Column(), fmt.Sprintf("there is no %q; %s", part, fail.Suggest(part, t.Names))))
 	}
 }
 
@@ -252,7 +252,7 @@ func (s *scope) explain(text string, line, column int, message string) string {
 		name := undeclared.FindStringSubmatch(message)[1]
 		message = fmt.Sprintf("there is no field or function %q", name)
 		if hint = "the fields are " + strings.Join(s.in.Names(), ", "); fail.Nearest(name, s.known()) != "" {
-			hint = suggest(name, s.known())
+			hint = fail.Suggest(name, s.known())
 		}
 	case strings.Contains(message, "null)'") || strings.Contains(message, "'(null, "):
 		hint = "a list, set, map or UDT is never null here but empty: compare its size() with 0"

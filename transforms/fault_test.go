@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"reprise/transforms"
+	"reprise/transforms/golden"
 )
 
 var faultFields = []string{"id text", "title text", "size bigint", "price decimal", "score double", "created timestamp", "tags set<text>", "attrs map<text, text>",
@@ -110,5 +111,5 @@ func TestFaults(t *testing.T) {
 			fmt.Fprintf(&b, "    [%d] %s: %s\n", f.Index, f.Path, strings.ReplaceAll(f.Message, "\n", "\n        "))
 		}
 	}
-	golden(t, "testdata/faults.golden", b.String())
+	golden.Compare(t, "testdata/faults.golden", b.String())
 }

@@ -3,9 +3,7 @@ package transforms_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +15,6 @@ import (
 	"reprise/transforms"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 var now = transforms.Options{Now: time.Date(2024, 6, 1, 12, 0, 0, 0, time.UTC)}
 
@@ -132,23 +128,6 @@ func outcomes(t testing.TB, chain *transforms.Chain, r *record.Record) (got []st
 }
 
 var sameRecord = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b *record.Schema) bool { return a.Same(b) })}
-
-// golden compares with a file, or rewrites it with -update.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: want -, got + (rewrite with -update):\n%s", file, diff)
-	}
-}
 
 // show prints a transform's example, as `reprise transforms NAME` does.
 func show(name string) {

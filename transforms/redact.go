@@ -11,14 +11,15 @@ import (
 
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
+	"reprise/transforms/secret"
 )
 
 // RedactConfig names fields whose content must not go on.
 type RedactConfig struct {
-	Fields   []string `json:"fields" jsonschema:"required,minItems=1" jsonschema_description:"The fields."`
-	With     string   `json:"with" jsonschema:"required,enum=remove,enum=mask,enum=hash" jsonschema_description:"remove: null. mask: ****, however long the text was. hash: HMAC-SHA256 with a secret, so that equal values stay equal and nobody without the secret can try values out (text: 64 hex digits, blob: 32 bytes, uuid: a UUID of version 8)."`
-	KeepLast int      `json:"keep_last,omitempty" jsonschema:"minimum=0,maximum=16" jsonschema_description:"mask: this many characters at the end stay, if the text is at least three times as long. Default: 0."`
-	Secret   Secret   `json:"secret,omitempty" jsonschema_description:"hash: the secret, env:NAME or file:PATH. The same secret gives the same hashes in every run."`
+	Fields   []string      `json:"fields" jsonschema:"required,minItems=1" jsonschema_description:"The fields."`
+	With     string        `json:"with" jsonschema:"required,enum=remove,enum=mask,enum=hash" jsonschema_description:"remove: null. mask: ****, however long the text was. hash: HMAC-SHA256 with a secret, so that equal values stay equal and nobody without the secret can try values out (text: 64 hex digits, blob: 32 bytes, uuid: a UUID of version 8)."`
+	KeepLast int           `json:"keep_last,omitempty" jsonschema:"minimum=0,maximum=16" jsonschema_description:"mask: this many characters at the end stay, if the text is at least three times as long. Default: 0."`
+	Secret   secret.Secret `json:"secret,omitempty" jsonschema_description:"hash: the secret, env:NAME or file:PATH. The same secret gives the same hashes in every run."`
 }
 
 var redact = Transform{
@@ -51,7 +52,7 @@ func compileRedact(c RedactConfig, in *record.Schema, _ Options) (Step, *record.
 	default:
 		f.addf("with", "%q is none of remove, mask and hash", c.With)
 	}
-	if c.With == "hash" && !secretForm.MatchString(string(c.Secret)) {
+	if c.With == "hash" && !c.Secret.Valid() {
 		f.addf("secret", "hash needs a secret as env:NAME or file:PATH")
 	}
 	if c.With != "hash" && c.Secret != "" {
@@ -96,11 +97,14 @@ func (s *redactStep) redacted(v record.Value) (record.Value, error) {
 		return record.String(mask(v.Str(), s.config.KeepLast)), nil
 	}
 	if s.mac == nil {
-		secret, err := s.config.Secret.Resolve()
+		key, err := s.config.Secret.Resolve()
+		if err == nil && key == "" { // whose hashes anybody could make
+			err = fmt.Errorf("the secret %s is empty", s.config.Secret)
+		}
 		if err != nil {
 			return v, fail.Job("transform.secret", "redact: %w", err).WithFix("set it on every worker")
 		}
-		s.mac = hmac.New(sha256.New, []byte(secret))
+		s.mac = hmac.New(sha256.New, []byte(key))
 	}
 	s.mac.Reset()
 	s.mac.Write([]byte(v.Str()))

@@ -118,7 +118,7 @@ func (f faults) err() error { return errors.Join(f...) }
 func (f *faults) field(in *record.Schema, path, name string) int {
 	i := in.Index(name)
 	if i < 0 {
-		f.addf(path, "there is no field %q; %s", name, suggest(name, in.Names()))
+		f.addf(path, "there is no field %q; %s", name, fail.Suggest(name, in.Names()))
 	}
 	return i
 }
@@ -150,14 +150,6 @@ func (f *faults) schema(fields []record.Field, key []string) *record.Schema {
 	return out
 }
 
-// suggest names the word that was meant, or the words that there are.
-func suggest(word string, known []string) string {
-	if near := fail.Nearest(word, known); near != "" {
-		return fmt.Sprintf("did you mean %q?", near)
-	}
-	return "there are " + strings.Join(known, ", ")
-}
-
 // decode reads settings strictly.
 func decode[C any](config json.RawMessage) (c C, err error) {
 	d := json.NewDecoder(bytes.NewReader(config))
@@ -175,7 +167,7 @@ func decode[C any](config json.RawMessage) (c C, err error) {
 	message := strings.TrimPrefix(err.Error(), "json: ")
 	if name, unknown := strings.CutPrefix(message, "unknown field "); unknown {
 		name = strings.Trim(name, `"`)
-		message = fmt.Sprintf("there is no setting %q; %s", name, suggest(name, settings(reflect.TypeFor[C]())))
+		message = fmt.Sprintf("there is no setting %q; %s", name, fail.Suggest(name, settings(reflect.TypeFor[C]())))
 	}
 	return c, &FaultError{Message: message}
 }

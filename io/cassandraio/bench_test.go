@@ -24,7 +24,8 @@ func BenchmarkRead(b *testing.B) {
 			for i := from; i < from+100; i++ {
 				batch.Query("INSERT INTO "+db.keyspace+"."+db.table+` (asset_type, bucket, id, title, status, size, width, height, score, created, owner, tags, attrs)
 					VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, "image", fmt.Sprintf("2024-%02d", bucket+1), gocql.UUIDFromTime(start.Add(time.Duration(i)*time.Second)),
-					fmt.Sprintf("title of the asset number %d", i), "active", int64(i), 1920, 1080, 0.5, start, gocql.TimeUUID(),
+					fmt.Sprintf("title of the asset number %d", i), "active", int64(i), 1920, 1080, 0.5,
+					start, gocql.TimeUUID(),
 					[]string{"red", "green", "blue"}, map[string]string{"camera": "x100", "lens": "35mm", "iso": "400"})
 			}
 			if err := db.session.ExecuteBatch(batch); err != nil {
@@ -42,14 +43,16 @@ func BenchmarkRead(b *testing.B) {
 		return func(b *testing.B) {
 			s := db.source(b, change)
 			var splits []connector.Split
-			if err := s.Plan(b.Context(), connector.PlanOptions{Rows: 20_000}, func(sp connector.Split) error { splits = append(splits, sp); return nil }); err != nil {
+			if err := s.Plan(b.Context(), connector.PlanOptions{Rows: 20_000},
+				func(sp connector.Split) error { splits = append(splits, sp); return nil }); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
 			rows := 0
 			for b.Loop() {
 				for _, sp := range splits {
-					if err := s.Read(b.Context(), sp, func(p connector.Page) error { rows += len(p.Records); return nil }); err != nil {
+					if err := s.Read(b.Context(), sp,
+						func(p connector.Page) error { rows += len(p.Records); return nil }); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -63,7 +66,8 @@ func BenchmarkRead(b *testing.B) {
 			rows := 0
 			for b.Loop() {
 				for bucket := range buckets {
-					iter := db.session.Query("SELECT id, title, status, size, width, height, score, created, owner, tags, attrs"+extra+" FROM "+db.keyspace+"."+db.table+
+					iter := db.session.Query("SELECT id, title, status, size, width, height, score, created, owner, "+
+						"tags, attrs"+extra+" FROM "+db.keyspace+"."+db.table+
 						" WHERE asset_type = ? AND bucket = ?", "image", fmt.Sprintf("2024-%02d", bucket+1)).Iter()
 					var (
 						id, owner     gocql.UUID
@@ -92,7 +96,8 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 	times := ""
-	for _, c := range []string{"title", "status", "size", "width", "height", "score", "created", "owner", "tags", "attrs"} {
+	for _, c := range []string{"title", "status", "size", "width", "height", "score", "created",
+		"owner", "tags", "attrs"} {
 		times += ", MAXWRITETIME(" + c + ")"
 	}
 	for _, bench := range []struct {
@@ -102,7 +107,8 @@ func BenchmarkRead(b *testing.B) {
 		{"loop", loop("", 0)},
 		{"loop with write times", loop(times, 10)},
 		{"source", read(discover)},
-		{"source, version from a column", read(func(c *SourceConfig) { c.Buckets, c.Version = &Buckets{Discover: true}, "created" })},
+		{"source, version from a column",
+			read(func(c *SourceConfig) { c.Buckets, c.Version = &Buckets{Discover: true}, "created" })},
 		{"source, with expiry", read(func(c *SourceConfig) { c.Buckets, c.Expiry = &Buckets{Discover: true}, true })},
 		{"source, ring", read(nil)},
 	} {

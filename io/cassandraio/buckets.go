@@ -12,6 +12,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -77,8 +78,10 @@ func (o *tableSource) eachBucket(ctx context.Context, each func(name string) err
 		if seen[name] {
 			return nil
 		}
-		if back, _, err := o.table.parsePartition(name); err != nil || !slices.EqualFunc(back, values, record.Value.Equal) {
-			return fail.Job("cassandra.no_position", "the partition %s has a key that cannot be written as text and read again", name).
+		if back, _, err := o.table.parsePartition(name); err != nil ||
+			!slices.EqualFunc(back, values, record.Value.Equal) {
+			return fail.Job("cassandra.no_position",
+				"the partition %s has a key that cannot be written as text and read again", name).
 				WithFix("read the table by token ranges")
 		}
 		if !o.config.Buckets.Discover { // which gives each once, and may give many
@@ -94,7 +97,8 @@ func (o *tableSource) eachBucket(ctx context.Context, each func(name string) err
 			for i, c := range o.table.partition {
 				var err error
 				if values[i], err = decodeValue(c.typ, key[i]); err != nil {
-					return fail.Job("cassandra.bad_value", "column %q of a partition key: %w", c.name, err).WithFix("read the table by token ranges")
+					return fail.Job("cassandra.bad_value", "column %q of a partition key: %w", c.name, err).
+						WithFix("read the table by token ranges")
 				}
 			}
 			return take(values)
@@ -134,7 +138,8 @@ func (o *tableSource) queriedBuckets(ctx context.Context, cql string, take func(
 	for state := []byte(nil); ; {
 		a, err := o.request(ctx, "", scan{cql: cql}, state, size)
 		if fail.CodeOf(err) == "cassandra.refused" {
-			return fail.Job("cassandra.buckets_query", "Cassandra refuses the query for the partitions, %s: %w", cql, err).WithFix("check buckets")
+			return fail.Job("cassandra.buckets_query", "Cassandra refuses the query for the partitions, %s: %w", cql,
+				err).WithFix("check buckets")
 		}
 		if err != nil {
 			return err
@@ -161,7 +166,8 @@ func (o *tableSource) takeBuckets(iter *gocql.Iter, take func([]record.Value) er
 		if at[i] < 0 {
 			iter.Close()
 			return fail.Job("cassandra.buckets_query", "the query for the partitions gives no column %q", c.name).
-				WithFix("select every column of the partition key, %s, with AS where it is called otherwise", quotedList(o.table.partition))
+				WithFix("select every column of the partition key, %s, with AS where it is called otherwise",
+					quotedList(o.table.partition))
 		}
 	}
 	for iter.Scan(dest...) {
@@ -173,7 +179,8 @@ func (o *tableSource) takeBuckets(iter *gocql.Iter, take func([]record.Value) er
 			}
 			if err != nil {
 				iter.Close()
-				return fail.Job("cassandra.buckets_query", "the query for the partitions gives a column %q that is no %s: %w", c.name, c.typ, err).
+				return fail.Job("cassandra.buckets_query",
+					"the query for the partitions gives a column %q that is no %s: %w", c.name, c.typ, err).
 					WithFix("check buckets")
 			}
 			values[i] = v
@@ -188,7 +195,8 @@ func (o *tableSource) takeBuckets(iter *gocql.Iter, take func([]record.Value) er
 
 func (t *table) bucketValues(b Bucket) ([]record.Value, error) {
 	if b.Named == nil && len(b.Values) != len(t.partition) {
-		return nil, fmt.Errorf("%d values, the partition key has %d columns: %s", len(b.Values), len(t.partition), quotedList(t.partition))
+		return nil, fmt.Errorf("%d values, the partition key has %d columns: %s", len(b.Values), len(t.partition),
+			quotedList(t.partition))
 	}
 	values := make([]record.Value, len(t.partition))
 	for i, c := range t.partition {
@@ -280,7 +288,8 @@ func (t *table) rangeBuckets(r Range, take func([]record.Value) error) error {
 	return r.periods(func(start time.Time) error {
 		v, err := r.value(start, t.partition[period].typ)
 		if err != nil {
-			return fail.Job("cassandra.bucket", "buckets.range: column %q: %w", r.Column, err).WithFix("give a format that fits the column")
+			return fail.Job("cassandra.bucket", "buckets.range: column %q: %w", r.Column, err).
+				WithFix("give a format that fits the column")
 		}
 		choices[period] = []record.Value{v}
 		return combine(choices, nil, take)
@@ -359,7 +368,8 @@ func (m match) holds(t record.Type, v record.Value) bool {
 		return true
 	}
 	at, err := ordered(t, v)
-	return err == nil && (m.from == nil || bytes.Compare(at, m.from) >= 0) && (m.to == nil || bytes.Compare(at, m.to) <= 0)
+	return err == nil && (m.from == nil || bytes.Compare(at, m.from) >= 0) &&
+		(m.to == nil || bytes.Compare(at, m.to) <= 0)
 }
 
 // ordered is a value as a part of an ascending position.
@@ -368,13 +378,14 @@ func ordered(t record.Type, v record.Value) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendOrdered(nil, t.Kind, raw)
+	return plan.AppendOrdered(nil, t.Kind, raw)
 }
 
 // limit is where the settings let the rows of every partition begin, or end.
 type limit struct {
-	edge *edge  // nil: no limit
-	at   []byte // a lower limit: no position that is in lies before it; an upper one: none that is in lies at or after it
+	edge *edge // nil: no limit
+	// Of a lower limit: no position that is in lies before it; of an upper one: none that is in lies at or after it.
+	at []byte
 }
 
 // idBounds are the limits of the clustering keys, in the order of reading.
@@ -418,7 +429,7 @@ func (t *table) idBounds(ids *Interval, need connector.Need) (lower, upper limit
 
 // prefix is how the positions of rows begin whose first clustering column is v.
 func (t *table) prefix(v []byte) []byte {
-	b, _ := t.order[:1].append(nil, [][]byte{v}) // idLimit has made v for this column
+	b, _ := t.order[:1].Append(nil, [][]byte{v}) // idLimit has made v for this column
 	return b
 }
 

@@ -16,18 +16,21 @@ import (
 
 // changes is how rows are compared with the table before they are written (write: changes).
 //
-// What differs is written at the write time of the cell that it replaces and a microsecond, and keeps that cell's expiry; into an empty
-// column, at the record's version and a microsecond, with the record's expiry. So it wins over what was read, and loses to everything
-// that is written after, also to a delete of the row: a tombstone is as late as the row's last write and a microsecond at least, and
-// hides what is not later. Only UPDATEs are sent, which do not make a row exist. Therefore:
+// What differs is written at the write time of the cell that it replaces and a microsecond, and keeps that cell's
+// expiry; into an empty column, at the record's version and a microsecond, with the record's expiry. So it wins over
+// what was read, and loses to everything that is written after, also to a delete of the row: a tombstone is as late
+// as the row's last write and a microsecond at least, and hides what is not later. Only UPDATEs are sent, which do
+// not make a row exist. Therefore:
 //
 //   - a row that is not there (any more) is left alone: superseded;
-//   - a column whose cell is later than the record's stays as it is; where nothing else differs the record is superseded;
-//   - a row in which such a column stands beside others that would be written was changed after it was read, and what was made of it
-//     may be out of date: a dead letter of the code cassandra.row_changed, for which a redrive reads the row again.
+//   - a column whose cell is later than the record's stays as it is; where nothing else
+//     differs the record is superseded;
+//   - a row in which such a column stands beside others that would be written was changed after it was read,
+//     and what was made of it may be out of date: a dead letter of the code cassandra.row_changed, for which
+//     a redrive reads the row again.
 //
-// A column that was cleared later than anything else in its row was written stays empty, although the record counts as written: Cassandra does
-// not tell when a value was deleted.
+// A column that was cleared later than anything else in its row was written stays empty, although the record counts as
+// written: Cassandra does not tell when a value was deleted.
 type changes struct {
 	layout     layout
 	cql        string // reads rows of one partition
@@ -44,7 +47,8 @@ func newChanges(ctx context.Context, session *gocql.Session, c SinkConfig, t *ta
 	for f, col := range t.columns {
 		names[f] = col.name
 	}
-	read, err := loadSource(ctx, session, SourceConfig{Keyspace: c.Keyspace, Table: c.Table, Columns: names}, connector.Need{Cells: true})
+	read, err := loadSource(ctx, session, SourceConfig{Keyspace: c.Keyspace, Table: c.Table, Columns: names},
+		connector.Need{Cells: true})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +57,9 @@ func newChanges(ctx context.Context, session *gocql.Session, c SinkConfig, t *ta
 		at := slices.IndexFunc(read.columns, func(c column) bool { return c.name == col.name })
 		g.columns = append(g.columns, at)
 		if read.columns[at].multiCell() && !read.maxTimes {
-			return nil, fail.Job("cassandra.no_write_time", "column %q: this version of Cassandra does not tell when a collection that is not frozen was written", names[f]).
+			return nil, fail.Job("cassandra.no_write_time",
+				"column %q: this version of Cassandra does not tell when a collection that is not frozen was written",
+				names[f]).
 				WithFix("drop the field by a transform, or leave write: changes out")
 		}
 	}
@@ -79,8 +85,8 @@ func newChanges(ctx context.Context, session *gocql.Session, c SinkConfig, t *ta
 	return g, nil
 }
 
-// change compares rows of one partition with the table and writes what differs. Where the server refuses to look them up together it
-// takes each alone.
+// change compares rows of one partition with the table and writes what differs. Where the server refuses to look them
+// up together it takes each alone.
 func (w *writer) change(ctx context.Context, batch []*record.Record, rows []row, results []connector.Result) {
 	b := w.binder()
 	defer w.binders.Put(b)
@@ -147,7 +153,8 @@ func (w *writer) current(ctx context.Context, b *binder, batch []*record.Record,
 		r := d.next()
 		err := d.decode(r, now)
 		if err != nil {
-			err = fail.New(fail.Permanent, "cassandra.bad_value", "the row in the table cannot be read: %w", err).WithFix("drop the field by a transform, or mend the row")
+			err = fail.New(fail.Permanent, "cassandra.bad_value", "the row in the table cannot be read: %w", err).
+				WithFix("drop the field by a transform, or mend the row")
 		}
 		key, wrong := g.key(nil, b.target, func(i int) record.Value { return r.Values[g.columns[g.clustering[i]]] })
 		if wrong != nil {
@@ -210,7 +217,8 @@ func (g *changes) key(b []byte, t *target, value func(i int) record.Value) (_ []
 	return b, nil
 }
 
-// compare gives the statements for what differs between a record and its row; none, and the outcome, where nothing is to be written.
+// compare gives the statements for what differs between a record and its row; none, and the outcome,
+// where nothing is to be written.
 func (g *changes) compare(b *binder, r *record.Record, current map[string]found) ([]statement, record.Outcome, error) {
 	key, err := g.key(nil, b.target, func(i int) record.Value { return r.Values[g.clustering[i]] })
 	if err != nil {
@@ -241,7 +249,8 @@ func (g *changes) compare(b *binder, r *record.Record, current map[string]found)
 	return nil, record.Unchanged, nil
 }
 
-// plan decides what is to be done with each column. later is one that was written later than the record's, with another value.
+// plan decides what is to be done with each column. later is one that was written later than
+// the record's, with another value.
 func (g *changes) plan(b *binder, r, is *record.Record) (differs bool, later string, err error) {
 	for f := range b.cells {
 		b.cells[f] = cell{do: leave}
@@ -280,8 +289,8 @@ func (g *changes) plan(b *binder, r, is *record.Record) (differs bool, later str
 	return differs, later, nil
 }
 
-// sameValue tells whether two values are the same in a column of type t: in sets and maps in any order; what Cassandra cannot tell from a null
-// is one.
+// sameValue tells whether two values are the same in a column of type t: in sets and maps in any order; what Cassandra
+// cannot tell from a null is one.
 func sameValue(t record.Type, v, w record.Value) (bool, error) {
 	if isNothing(t, v) || isNothing(t, w) {
 		return isNothing(t, v) && isNothing(t, w), nil

@@ -32,7 +32,8 @@ func newRepair(t *testing.T, create string) *repair {
 	t.Helper()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
 	r := &repair{database: db, sink: db.sink(t, create, func(c *SinkConfig) { c.Write = writeChanges })}
-	r.source = NewSource(SourceConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: db.keyspace, Table: db.table}, connector.Need{Cells: true})
+	r.source = NewSource(SourceConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: db.keyspace,
+		Table: db.table}, connector.Need{Cells: true})
 	t.Cleanup(func() { r.source.Close() })
 	schema, err := r.source.Schema(t.Context())
 	if err != nil {
@@ -91,9 +92,11 @@ func TestChanges(t *testing.T) {
 	t.Parallel()
 	r := newRepair(t, repairedTable)
 	for _, cql := range []string{
-		"INSERT INTO %s (p, c, d, title, n, tags, attrs, place) VALUES ('a', 1, 'x', 'One', 1, {'b', 'a'}, {'k': 'v'}, (1, 'y')) USING TIMESTAMP 1000",
+		"INSERT INTO %s (p, c, d, title, n, tags, attrs, place) VALUES ('a', 1, 'x', 'One', 1, {'b', 'a'}, {'k': " +
+			"'v'}, (1, 'y')) USING TIMESTAMP 1000",
 		"UPDATE %s USING TIMESTAMP 1500 AND TTL 5000 SET title = 'ONE' WHERE p = 'a' AND c = 1 AND d = 'x'",
-		"INSERT INTO %s (p, c, d, title, norm, n, tags) VALUES ('a', 1, 'y', 'Two', null, 2, {'c'}) USING TIMESTAMP 1000",
+		"INSERT INTO %s (p, c, d, title, norm, n, tags) VALUES ('a', 1, 'y', 'Two', null, 2, {'c'}) USING " +
+			"TIMESTAMP 1000",
 		"INSERT INTO %s (p, c, d, title, norm) VALUES ('b', 1, 'x', 'three', 'three') USING TIMESTAMP 1000",
 		"INSERT INTO %s (p, c, d) VALUES ('b', 2, 'x') USING TIMESTAMP 1000",
 	} {
@@ -121,9 +124,11 @@ func TestChanges(t *testing.T) {
 		`{"p": "b", "c": 2, "d": "x", "attrs": null, "n": null, "norm": null, "place": null, "tags": null, "title": null}`)
 	var title, norm, n, tags, place int64
 	var ttl, normTTL, nTTL *int64
-	r.scan(t, "SELECT WRITETIME(title), TTL(title), WRITETIME(norm), TTL(norm), WRITETIME(n), TTL(n), MAXWRITETIME(tags), WRITETIME(place) FROM %s WHERE p = 'a' AND c = 1 AND d = 'x'",
+	r.scan(t, "SELECT WRITETIME(title), TTL(title), WRITETIME(norm), TTL(norm), WRITETIME(n), TTL(n), "+
+		"MAXWRITETIME(tags), WRITETIME(place) FROM %s WHERE p = 'a' AND c = 1 AND d = 'x'",
 		&title, &ttl, &norm, &normTTL, &n, &nTTL, &tags, &place)
-	if got, want := []int64{title, norm, n, tags, place}, []int64{1501, 1501, 1000, 1001, 1001}; !slices.Equal(got, want) {
+	if got, want := []int64{title, norm, n, tags, place},
+		[]int64{1501, 1501, 1000, 1001, 1001}; !slices.Equal(got, want) {
 		t.Errorf("write times %v, want %v", got, want)
 	}
 	if ttl == nil || *ttl < 4000 || *ttl > 5000 || normTTL != nil || nTTL != nil {
@@ -138,23 +143,34 @@ func TestChangesBesideLiveWrites(t *testing.T) {
 	for _, test := range []struct {
 		name, live, outcome, row string
 	}{
-		{"update of the same column", "UPDATE %s USING TIMESTAMP 2000 SET norm = 'live' WHERE p = 'a' AND c = 1 AND d = 'x'", "superseded",
+		{"update of the same column",
+			"UPDATE %s USING TIMESTAMP 2000 SET norm = 'live' WHERE p = 'a' AND c = 1 AND d = 'x'", "superseded",
 			`{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 1, "norm": "live", "place": null, "tags": null, "title": "One"}`},
-		{"update of another column", "UPDATE %s USING TIMESTAMP 2000 SET title = 'Live' WHERE p = 'a' AND c = 1 AND d = 'x'", "dead cassandra.row_changed",
+		{"update of another column",
+			"UPDATE %s USING TIMESTAMP 2000 SET title = 'Live' WHERE p = 'a' AND c = 1 AND d = 'x'",
+			"dead cassandra.row_changed",
 			`{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 1, "norm": "old", "place": null, "tags": null, "title": "Live"}`},
-		{"update to the value that the repair has", "UPDATE %s USING TIMESTAMP 2000 SET norm = 'one' WHERE p = 'a' AND c = 1 AND d = 'x'", "unchanged",
+		{"update to the value that the repair has",
+			"UPDATE %s USING TIMESTAMP 2000 SET norm = 'one' WHERE p = 'a' AND c = 1 AND d = 'x'", "unchanged",
 			`{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 1, "norm": "one", "place": null, "tags": null, "title": "One"}`},
-		{"element added to a collection", "UPDATE %s USING TIMESTAMP 2000 SET tags = tags + {'live'} WHERE p = 'a' AND c = 1 AND d = 'x'", "dead cassandra.row_changed",
+		{"element added to a collection",
+			"UPDATE %s USING TIMESTAMP 2000 SET tags = tags + {'live'} WHERE p = 'a' AND c = 1 AND d = 'x'",
+			"dead cassandra.row_changed",
 			`{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 1, "norm": "old", "place": null, "tags": ["live"], "title": "One"}`},
-		{"delete of the row", "DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 'a' AND c = 1 AND d = 'x'", "superseded", ""},
+		{"delete of the row", "DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 'a' AND c = 1 AND d = 'x'", "superseded",
+			""},
 		{"delete of the partition", "DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 'a'", "superseded", ""},
-		{"delete, and a new row of that key", "BEGIN BATCH DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 'a' AND c = 1 AND d = 'x'; INSERT INTO %s (p, c, d, n) VALUES ('a', 1, 'x', 9) USING TIMESTAMP 2001; APPLY BATCH",
-			"dead cassandra.row_changed", `{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 9, "norm": null, "place": null, "tags": null, "title": null}`},
+		{"delete, and a new row of that key",
+			"BEGIN BATCH DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 'a' AND c = 1 AND d = 'x'; INSERT INTO %s (p, " +
+				"c, d, n) VALUES ('a', 1, 'x', 9) USING TIMESTAMP 2001; APPLY BATCH",
+			"dead cassandra.row_changed",
+			`{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 9, "norm": null, "place": null, "tags": null, "title": null}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRepair(t, repairedTable)
-			r.exec(t, "INSERT INTO %s (p, c, d, title, norm, n) VALUES ('a', 1, 'x', 'One', 'old', 1) USING TIMESTAMP 1000")
+			r.exec(t, "INSERT INTO %s (p, c, d, title, norm, n) VALUES ('a', 1, 'x', 'One', 'old', 1) USING "+
+				"TIMESTAMP 1000")
 			rows := r.read(t)
 			set(rows[0], "norm", record.String("one"))
 			r.exec(t, test.live)
@@ -168,18 +184,21 @@ func TestChangesBesideLiveWrites(t *testing.T) {
 	}
 }
 
-// A delete or an update that comes between the sink's own look and its write wins as well: the write is too early for it.
+// A delete or an update that comes between the sink's own look and its write wins as well:
+// the write is too early for it.
 func TestChangesAreTooEarlyForLiveWrites(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, live, row string }{
 		{"delete", "DELETE FROM %s USING TIMESTAMP 1001 WHERE p = 'a' AND c = 1 AND d = 'x'", ""},
-		{"update", "UPDATE %s USING TIMESTAMP 1002 SET norm = 'live', tags = {'live'} WHERE p = 'a' AND c = 1 AND d = 'x'",
+		{"update", "UPDATE %s USING TIMESTAMP 1002 SET norm = 'live', tags = {'live'} WHERE p = 'a' AND c = 1 AND " +
+			"d = 'x'",
 			`{"p": "a", "c": 1, "d": "x", "attrs": null, "n": 5, "norm": "live", "place": null, "tags": ["live"], "title": "One"}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRepair(t, repairedTable)
-			r.exec(t, "INSERT INTO %s (p, c, d, title, norm, tags) VALUES ('a', 1, 'x', 'One', 'old', {'old'}) USING TIMESTAMP 1000")
+			r.exec(t, "INSERT INTO %s (p, c, d, title, norm, tags) VALUES ('a', 1, 'x', 'One', 'old', {'old'}) USING "+
+				"TIMESTAMP 1000")
 			rows := r.read(t)
 			set(rows[0], "norm", record.String("one"))
 			set(rows[0], "n", record.Number(record.BigInt, 5))
@@ -214,12 +233,14 @@ func TestChangesAreTooEarlyForLiveWrites(t *testing.T) {
 // Whole partitions are looked up by one request each, behind the gate that the batch has passed.
 func TestChangesAreReadInBatches(t *testing.T) {
 	t.Parallel()
-	r := newRepair(t, "CREATE TABLE %s (p int, c int, v text, w text, PRIMARY KEY (p, c)) WITH CLUSTERING ORDER BY (c DESC)")
+	r := newRepair(t, "CREATE TABLE %s (p int, c int, v text, w text, PRIMARY KEY (p, c)) WITH CLUSTERING ORDER BY "+
+		"(c DESC)")
 	const partitions, rows = 4, 250
 	for p := range partitions {
 		batch := r.session.NewBatch(0)
 		for c := range rows {
-			batch.Query(fmt.Sprintf("INSERT INTO %s.rows (p, c, v) VALUES (?, ?, ?) USING TIMESTAMP 1000", r.keyspace), p, c, fmt.Sprint(c))
+			batch.Query(fmt.Sprintf("INSERT INTO %s.rows (p, c, v) VALUES (?, ?, ?) USING TIMESTAMP 1000", r.keyspace),
+				p, c, fmt.Sprint(c))
 		}
 		if err := r.session.ExecuteBatch(batch); err != nil {
 			t.Fatal(err)
@@ -264,7 +285,9 @@ func TestChangesOfOneRowPartitions(t *testing.T) {
 		r.exec(t, "INSERT INTO %s (id, a, b) VALUES ('"+id+"', 'x', {'k': 'v', 'l': 'w'}) USING TIMESTAMP 1000")
 	}
 	rows := r.read(t)
-	set(rows[0], "b", record.Nested(record.Map, []record.Value{record.String("l"), record.String("w"), record.String("k"), record.String("v")})) // the same
+	// The same map in another order.
+	set(rows[0], "b", record.Nested(record.Map, []record.Value{record.String("l"), record.String("w"),
+		record.String("k"), record.String("v")}))
 	rows[1].Op, rows[1].Values[1], rows[1].Values[2] = record.Delete, record.Value{}, record.Value{}
 	set(rows[2], "a", record.String("bad\xff"))
 	rows[3].Values[1], rows[3].Cells[1] = record.NullValue, record.Cell{} // of an age that nobody knows
@@ -273,7 +296,8 @@ func TestChangesOfOneRowPartitions(t *testing.T) {
 	long.Values[0] = record.String(strings.Repeat("x", 70_000))
 	null := rows[0].Clone()
 	null.Values[0] = record.NullValue
-	r.settles(t, append(rows, missing, long, null), "unchanged", "written", "dead cassandra.bad_value", "unchanged", "superseded",
+	r.settles(t, append(rows, missing, long, null), "unchanged", "written", "dead cassandra.bad_value",
+		"unchanged", "superseded",
 		"dead cassandra.row_refused", "dead cassandra.key_null")
 	var ids []string
 	for _, row := range r.read(t) {
@@ -309,7 +333,8 @@ func TestChangesDoNotProlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.now = time.Now().Unix() + 4000
-	if statements, outcome, err := w.changes.compare(b, rows[0], current); len(statements) > 0 || outcome != record.Unchanged || err != nil {
+	if statements, outcome, err := w.changes.compare(b, rows[0], current); len(statements) > 0 ||
+		outcome != record.Unchanged || err != nil {
 		t.Errorf("%d statements, %s, %v", len(statements), outcome, err)
 	}
 }
@@ -320,8 +345,10 @@ func TestChangesRefused(t *testing.T) {
 	db.exec(t, "CREATE TABLE %s (p int, c int, s text static, v text, PRIMARY KEY (p, c))")
 	s := NewSink(db.config(db.table, func(c *SinkConfig) { c.Write = writeChanges }))
 	defer s.Close()
-	schema := record.MustSchema([]record.Field{{Name: "p", Type: record.Of(record.Int)}, {Name: "c", Type: record.Of(record.Int)}, {Name: "s", Type: record.Of(record.Text)}}, "p", "c")
-	if err := s.Prepare(t.Context(), connector.Run{}, schema, true); err == nil || !strings.Contains(err.Error(), `"s" is static`) {
+	schema := record.MustSchema([]record.Field{{Name: "p", Type: record.Of(record.Int)},
+		{Name: "c", Type: record.Of(record.Int)}, {Name: "s", Type: record.Of(record.Text)}}, "p", "c")
+	if err := s.Prepare(t.Context(), connector.Run{}, schema, true); err == nil ||
+		!strings.Contains(err.Error(), `"s" is static`) {
 		t.Errorf("a static column gives %v", err)
 	}
 	c := db.config("x", func(c *SinkConfig) {
@@ -359,7 +386,8 @@ func TestSameValue(t *testing.T) {
 			want bool
 		}{
 			{set, s1, s2, true}, {nested, m1, m2, true},
-			{record.ListOf(record.Of(record.Text)), textsOf(record.List, parts...), textsOf(record.List, shuffled...), slices.Equal(parts, shuffled)},
+			{record.ListOf(record.Of(record.Text)), textsOf(record.List, parts...), textsOf(record.List, shuffled...),
+				slices.Equal(parts, shuffled)},
 			{set, s1, textsOf(record.Set, append(parts, "c")...), false},
 			{set, s1, record.NullValue, len(parts) == 0},
 		} {
@@ -380,7 +408,8 @@ func TestSameValue(t *testing.T) {
 		{frozen, empty, record.NullValue, false},
 		{record.Of(record.BigInt), record.Number(record.Int, 7), record.Number(record.BigInt, 7), true},
 		{record.Of(record.Text), record.String(""), record.NullValue, false},
-		{record.TupleOf(record.Of(record.Int), record.Of(record.Int)), record.Nested(record.Tuple, []record.Value{record.Number(record.Int, 1)}),
+		{record.TupleOf(record.Of(record.Int), record.Of(record.Int)),
+			record.Nested(record.Tuple, []record.Value{record.Number(record.Int, 1)}),
 			record.Nested(record.Tuple, []record.Value{record.Number(record.Int, 1), record.NullValue}), true},
 	} {
 		if got, err := sameValue(c.t, c.v, c.w); got != c.want || err != nil {

@@ -15,10 +15,11 @@ import (
 	"reprise/transforms/fail"
 )
 
-// connect opens a session. Requests go to a replica of their partition, in one data centre, once: retries are up to the caller,
-// and there is no speculative execution, which would double the load of a slow cluster.
+// connect opens a session. Requests go to a replica of their partition, in one data centre, once: retries are up to the
+// caller, and there is no speculative execution, which would double the load of a slow cluster.
 //
-// Its errors have the codes cassandra.unreachable, cassandra.auth, cassandra.tls, cassandra.no_host and cassandra.secret.
+// Its errors have the codes cassandra.unreachable, cassandra.auth, cassandra.tls,
+// cassandra.no_host and cassandra.secret.
 func connect(ctx context.Context, c Connection) (*gocql.Session, error) {
 	cluster, attempts, err := c.cluster()
 	if err != nil {
@@ -62,7 +63,8 @@ func (c Connection) cluster() (*gocql.ClusterConfig, *attempts, error) {
 	cluster.Timeout = c.Timeout.Or(12 * time.Second)
 	cluster.Consistency = gocql.LocalOne // of what is read about the cluster itself; sources and sinks have their own
 	cluster.HostFilter = filter
-	// The policy holds the state of one session. The filter leaves one data centre, so any of its nodes will do as a fallback.
+	// The policy holds the state of one session. The filter leaves one data centre, so any of
+	// its nodes will do as a fallback.
 	cluster.PoolConfig.HostSelectionPolicy = gocql.TokenAwareHostPolicy(gocql.RoundRobinHostPolicy())
 	cluster.ReconnectInterval = 2 * time.Second
 	cluster.DefaultTimestamp = false

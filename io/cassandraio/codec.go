@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/transforms/record"
 )
 
@@ -22,7 +23,7 @@ func decodeValue(t record.Type, data []byte) (record.Value, error) {
 	if len(data) == 0 && t.Kind != record.Text && t.Kind != record.Blob {
 		return record.NullValue, nil
 	}
-	if size := fixedSize(t.Kind); size != 0 && len(data) != size {
+	if size := plan.Size(t.Kind); size != 0 && len(data) != size {
 		return record.Value{}, fmt.Errorf("a %s has %d bytes, not %d", t.Kind, size, len(data))
 	}
 	switch t.Kind {
@@ -167,23 +168,6 @@ func fits(v, t record.Kind) bool {
 const dateCentre = 1 << 31 // the number of 1970-01-01 in a date
 
 var errUTF8 = fmt.Errorf("the text is not UTF-8")
-
-// fixedSize is the number of bytes of every value of a kind; 0: it varies.
-func fixedSize(k record.Kind) int {
-	switch k {
-	case record.Boolean, record.TinyInt:
-		return 1
-	case record.SmallInt:
-		return 2
-	case record.Int, record.Date, record.Float:
-		return 4
-	case record.BigInt, record.Timestamp, record.Time, record.Double:
-		return 8
-	case record.UUID, record.TimeUUID:
-		return 16
-	}
-	return 0
-}
 
 func alias(data []byte) string { return unsafe.String(unsafe.SliceData(data), len(data)) }
 
@@ -348,7 +332,7 @@ func vectorSize(t record.Type) int {
 	case record.Vector:
 		return t.Dim * vectorSize(t.Elems[0])
 	}
-	return fixedSize(t.Kind)
+	return plan.Size(t.Kind)
 }
 
 // cutPart takes a value with its length; a nil part is a null.

@@ -17,7 +17,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// The independent reference is gocql: both codecs must agree on the bytes of every type that gocql v1 knows (all but vectors).
+// The independent reference is gocql: both codecs must agree on the bytes of every type that
+// gocql v1 knows (all but vectors).
 func TestCodecAgreesWithGocql(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		typ := drawType(t, 2)
@@ -45,7 +46,8 @@ func TestCodecAgreesWithGocql(t *testing.T) {
 
 func TestVectorRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		typ := record.Type{Kind: record.Vector, Dim: rapid.IntRange(1, 5).Draw(t, "dim"), Elems: []record.Type{drawType(t, 1)}}
+		typ := record.Type{Kind: record.Vector, Dim: rapid.IntRange(1, 5).Draw(t, "dim"),
+			Elems: []record.Type{drawType(t, 1)}}
 		v := drawValue(t, typ)
 		data, err := appendValue(nil, typ, v)
 		if err != nil {
@@ -75,7 +77,8 @@ func TestDecodeNullAndEmpty(t *testing.T) {
 }
 
 func TestDecodeShortTuple(t *testing.T) {
-	typ := record.UDTOf("size", record.Field{Name: "w", Type: record.Of(record.Int)}, record.Field{Name: "unit", Type: record.Of(record.Text)})
+	typ := record.UDTOf("size", record.Field{Name: "w", Type: record.Of(record.Int)},
+		record.Field{Name: "unit", Type: record.Of(record.Text)})
 	v, err := decodeValue(typ, []byte{0, 0, 0, 4, 0, 0, 0, 7})
 	if err != nil || string(v.AppendJSON(nil, typ)) != `{"w":7,"unit":null}` {
 		t.Fatalf("%s, %v", v.AppendJSON(nil, typ), err)
@@ -124,10 +127,15 @@ func TestEncodeRefuses(t *testing.T) {
 		{record.Of(record.Inet), record.Bytes(record.Inet, "12345"), "an inet has 4 or 16 bytes, not 5"},
 		{record.Of(record.Varint), record.Bytes(record.Varint, ""), "a varint has no digits"},
 		{ints, record.Nested(record.List, []record.Value{record.NullValue}), "a list<int> cannot hold a null"},
-		{ints, record.Nested(record.List, []record.Value{record.String("x")}), "in part 1 of a list<int>: a text does not fit the type int"},
-		{record.MapOf(record.Of(record.Int), record.Of(record.Int)), record.Nested(record.Map, []record.Value{record.Number(record.Int, 1)}), "the last key of a map has no value"},
-		{record.TupleOf(record.Of(record.Int)), record.Nested(record.Tuple, []record.Value{record.NullValue, record.NullValue}), "2 parts do not fit the type tuple<int>"},
-		{record.Type{Kind: record.Vector, Dim: 2, Elems: ints.Elems}, record.Nested(record.Vector, nil), "0 elements do not fit the type vector<int, 2>"},
+		{ints, record.Nested(record.List, []record.Value{record.String("x")}),
+			"in part 1 of a list<int>: a text does not fit the type int"},
+		{record.MapOf(record.Of(record.Int), record.Of(record.Int)),
+			record.Nested(record.Map, []record.Value{record.Number(record.Int, 1)}),
+			"the last key of a map has no value"},
+		{record.TupleOf(record.Of(record.Int)), record.Nested(record.Tuple,
+			[]record.Value{record.NullValue, record.NullValue}), "2 parts do not fit the type tuple<int>"},
+		{record.Type{Kind: record.Vector, Dim: 2, Elems: ints.Elems}, record.Nested(record.Vector, nil),
+			"0 elements do not fit the type vector<int, 2>"},
 	} {
 		if _, err := appendValue(nil, c.t, c.v); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %q", c.t, err, c.want)
@@ -147,14 +155,17 @@ func TestDecodeRefusesDamage(t *testing.T) {
 		{record.Of(record.Inet), "123", "an inet has 4 or 16 bytes, not 3"},
 		{record.Of(record.Decimal), "\x00\x00\x00\x00", "a decimal has at least 5 bytes, not 4"},
 		{record.Of(record.Duration), "\x00\x00", "the bytes of a duration are cut short or damaged"},
-		{record.Of(record.Duration), "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00", "the bytes of a duration are cut short or damaged"},
+		{record.Of(record.Duration), "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00",
+			"the bytes of a duration are cut short or damaged"},
 		{tags, "\x7f\xff\xff\xff\x00\x00\x00\x00", "the bytes of a list<text> are cut short or damaged"},
 		{tags, "\xff\xff\xff\xff", "the bytes of a list<text> are cut short or damaged"},
 		{tags, "\x00\x00\x00\x01\x00\x00\x00\x05abc", "the bytes of a list<text> are cut short or damaged"},
 		{tags, "\x00\x00\x00\x01\x00\x00\x00\x01\xff", "in part 1 of a list<text>: the text is not UTF-8"},
 		{tags, "\x00\x00\x00\x00x", "1 bytes after the last element of a list<text>"},
-		{record.TupleOf(record.Of(record.Int)), "\x00\x00\x00\x01a", "in part 1 of a tuple<int>: a int has 4 bytes, not 1"},
-		{record.Type{Kind: record.Vector, Dim: 2, Elems: []record.Type{record.Of(record.Float)}}, "1234567", "7 bytes are no vector<float, 2>"},
+		{record.TupleOf(record.Of(record.Int)), "\x00\x00\x00\x01a",
+			"in part 1 of a tuple<int>: a int has 4 bytes, not 1"},
+		{record.Type{Kind: record.Vector, Dim: 2, Elems: []record.Type{record.Of(record.Float)}}, "1234567",
+			"7 bytes are no vector<float, 2>"},
 	} {
 		if v, err := decodeValue(c.t, []byte(c.data)); err == nil || err.Error() != c.want {
 			t.Errorf("%s of %q: %v, %v, want %q", c.t, c.data, v, err, c.want)
@@ -164,7 +175,8 @@ func TestDecodeRefusesDamage(t *testing.T) {
 
 // Damaged bytes give an error or another value; never a panic, nor memory out of proportion to the bytes.
 func FuzzDecodeValue(f *testing.F) {
-	for _, text := range []string{"text", "int", "varint", "decimal", "duration", "inet", "list<text>", "map<text, frozen<set<int>>>",
+	for _, text := range []string{"text", "int", "varint", "decimal", "duration", "inet", "list<text>",
+		"map<text, frozen<set<int>>>",
 		"tuple<int, udt<a:text,b:frozen<list<duration>>>>", "vector<float, 3>", "vector<text, 2>"} {
 		typ, err := record.ParseType(text, nil)
 		if err != nil {
@@ -189,7 +201,8 @@ func FuzzDecodeValue(f *testing.F) {
 		if err != nil {
 			return // an element without a value, which may be read but not written
 		}
-		if back, err := decodeValue(typ, again); err != nil || !back.Equal(v) && !strings.Contains(text, "float") && !strings.Contains(text, "double") {
+		if back, err := decodeValue(typ, again); err != nil ||
+			!back.Equal(v) && !strings.Contains(text, "float") && !strings.Contains(text, "double") {
 			t.Fatalf("%s: %x became %x: %v", typ, data, again, err)
 		}
 	})
@@ -197,7 +210,8 @@ func FuzzDecodeValue(f *testing.F) {
 
 func BenchmarkDecodeAsset(b *testing.B) {
 	typ := record.MapOf(record.Of(record.Text), record.Of(record.Text))
-	data, err := appendValue(nil, typ, record.Nested(record.Map, []record.Value{record.String("camera"), record.String("X100"), record.String("iso"), record.String("400")}))
+	data, err := appendValue(nil, typ, record.Nested(record.Map,
+		[]record.Value{record.String("camera"), record.String("X100"), record.String("iso"), record.String("400")}))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -325,11 +339,16 @@ func drawValue(t *rapid.T, typ record.Type) record.Value {
 }
 
 var gocqlKinds = map[record.Kind]gocql.Type{
-	record.Boolean: gocql.TypeBoolean, record.TinyInt: gocql.TypeTinyInt, record.SmallInt: gocql.TypeSmallInt, record.Int: gocql.TypeInt,
-	record.BigInt: gocql.TypeBigInt, record.Varint: gocql.TypeVarint, record.Decimal: gocql.TypeDecimal, record.Float: gocql.TypeFloat,
-	record.Double: gocql.TypeDouble, record.Text: gocql.TypeVarchar, record.Blob: gocql.TypeBlob, record.UUID: gocql.TypeUUID,
-	record.TimeUUID: gocql.TypeTimeUUID, record.Inet: gocql.TypeInet, record.Timestamp: gocql.TypeTimestamp, record.Date: gocql.TypeDate,
-	record.Time: gocql.TypeTime, record.Duration: gocql.TypeDuration, record.List: gocql.TypeList, record.Set: gocql.TypeSet,
+	record.Boolean: gocql.TypeBoolean, record.TinyInt: gocql.TypeTinyInt, record.SmallInt: gocql.TypeSmallInt,
+	record.Int:    gocql.TypeInt,
+	record.BigInt: gocql.TypeBigInt, record.Varint: gocql.TypeVarint, record.Decimal: gocql.TypeDecimal,
+	record.Float:  gocql.TypeFloat,
+	record.Double: gocql.TypeDouble, record.Text: gocql.TypeVarchar, record.Blob: gocql.TypeBlob,
+	record.UUID:     gocql.TypeUUID,
+	record.TimeUUID: gocql.TypeTimeUUID, record.Inet: gocql.TypeInet, record.Timestamp: gocql.TypeTimestamp,
+	record.Date: gocql.TypeDate,
+	record.Time: gocql.TypeTime, record.Duration: gocql.TypeDuration, record.List: gocql.TypeList,
+	record.Set: gocql.TypeSet,
 	record.Map: gocql.TypeMap, record.Tuple: gocql.TypeTuple, record.UDT: gocql.TypeUDT,
 }
 

@@ -156,7 +156,8 @@ func (s *Scalar) UnmarshalJSON(text []byte) error {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Scalar) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}, Description: "A text, number or boolean."}
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}},
+		Description: "A text, number or boolean."}
 }
 
 // Match is what a column may hold: one of some values, or what lies between two.
@@ -196,10 +197,11 @@ func (Match) JSONSchema() *jsonschema.Schema {
 	properties := jsonschema.NewProperties()
 	properties.Set("from", Scalar("").JSONSchema())
 	properties.Set("to", Scalar("").JSONSchema())
-	return &jsonschema.Schema{Description: "Values, or {from: ..., to: ...} with both ends included.", OneOf: []*jsonschema.Schema{
-		{Type: "array", Items: Scalar("").JSONSchema(), MinItems: new(uint64(1))},
-		{Type: "object", Properties: properties, AdditionalProperties: jsonschema.FalseSchema},
-	}}
+	return &jsonschema.Schema{Description: "Values, or {from: ..., to: ...} with both ends included.",
+		OneOf: []*jsonschema.Schema{
+			{Type: "array", Items: Scalar("").JSONSchema(), MinItems: new(uint64(1))},
+			{Type: "object", Properties: properties, AdditionalProperties: jsonschema.FalseSchema},
+		}}
 }
 
 // Bucket is one partition: its key's values by column, or in order.
@@ -216,7 +218,8 @@ func (b *Bucket) UnmarshalJSON(text []byte) error {
 	}
 	b.Values = nil
 	if err := json.Unmarshal(text, &b.Named); err != nil {
-		return fmt.Errorf("%.60s is no partition such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]", text)
+		return fmt.Errorf("%.60s is no partition such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]",
+			text)
 	}
 	return nil
 }
@@ -231,14 +234,16 @@ func (b Bucket) MarshalJSON() ([]byte, error) {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Bucket) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Description: "The values of the partition key, by column or in order.", OneOf: []*jsonschema.Schema{
-		{Type: "array", Items: Scalar("").JSONSchema()},
-		{Type: "object", AdditionalProperties: Scalar("").JSONSchema()},
-	}}
+	return &jsonschema.Schema{Description: "The values of the partition key, by column or in order.",
+		OneOf: []*jsonschema.Schema{
+			{Type: "array", Items: Scalar("").JSONSchema()},
+			{Type: "object", AdditionalProperties: Scalar("").JSONSchema()},
+		}}
 }
 
 // periodFormats is how a period is written unless the settings say otherwise.
-var periodFormats = map[string]string{"hour": "2006-01-02T15", "day": "2006-01-02", "week": "2006-01-02", "month": "2006-01", "year": "2006"}
+var periodFormats = map[string]string{"hour": "2006-01-02T15", "day": "2006-01-02", "week": "2006-01-02",
+	"month": "2006-01", "year": "2006"}
 
 // parsePeriod reads a time in a period, which may be written as a whole year, month, day or hour: its first moment.
 func parsePeriod(s string) (time.Time, error) {

@@ -23,14 +23,16 @@ func TestSourceConfigFaults(t *testing.T) {
 		`"buckets": {"discover": true}, "ids": {"from": 5}, "partitions": {"a": [1, true, "x"], "b": {"from": 1}}`: nil,
 		`"buckets": {"list": [["image", 1], {"type": "image"}]}`:                                                   nil,
 		`"buckets": {}`: {"buckets.discover"},
-		`"buckets": {"discover": true, "table": "x"}`:                            {"buckets.discover"},
-		`"ids": {"from": 5}`:                                                     {"ids"},
-		`"partitions": {"a": [1]}`:                                               {"partitions"},
-		`"buckets": {"discover": true}, "ids": {}, "partitions": {"a": {}}`:      {"ids", "partitions.a"},
-		`"consistency": "most"`:                                                  {"consistency"},
-		`"page": "1GiB"`:                                                         {"page"},
-		`"buckets": {"range": {"from": "x", "to": "2024-13", "every": "never"}}`: {"buckets.range.column", "buckets.range.from", "buckets.range.to", "buckets.range.every"},
-		`"buckets": {"range": {"column": "b", "from": "2024-02", "to": "2024-01", "every": "day"}}`: {"buckets.range.to"},
+		`"buckets": {"discover": true, "table": "x"}`:                       {"buckets.discover"},
+		`"ids": {"from": 5}`:                                                {"ids"},
+		`"partitions": {"a": [1]}`:                                          {"partitions"},
+		`"buckets": {"discover": true}, "ids": {}, "partitions": {"a": {}}`: {"ids", "partitions.a"},
+		`"consistency": "most"`:                                             {"consistency"},
+		`"page": "1GiB"`:                                                    {"page"},
+		`"buckets": {"range": {"from": "x", "to": "2024-13", "every": "never"}}`: {"buckets.range.column",
+			"buckets.range.from", "buckets.range.to", "buckets.range.every"},
+		`"buckets": {"range": {"column": "b", "from": "2024-02", "to": "2024-01", "every": "day"}}`: {
+			"buckets.range.to"},
 		`"connection": {"hosts": [""], "user": "u", "only_hosts": ["a"], "avoid_hosts": ["10.0.0.0/99"]}`: {
 			"connection.hosts", "connection.only_hosts", "connection.avoid_hosts", "connection.user"},
 		`"connection": {}, "keyspace": "", "table": ""`: {"connection.hosts", "keyspace", "table"},
@@ -64,7 +66,8 @@ func TestSourceConfigFaults(t *testing.T) {
 			t.Errorf("%s comes back as (-want +got):\n%s", settings, diff)
 		}
 	}
-	for _, wrong := range []string{`{"ids": {"from": null}}`, `{"ids": {"from": [1]}}`, `{"partitions": {"a": 1}}`, `{"buckets": {"list": [1]}}`} {
+	for _, wrong := range []string{`{"ids": {"from": null}}`, `{"ids": {"from": [1]}}`, `{"partitions": {"a": 1}}`,
+		`{"buckets": {"list": [1]}}`} {
 		if err := json.Unmarshal([]byte(wrong), &SourceConfig{}); err == nil {
 			t.Errorf("%s was taken", wrong)
 		}
@@ -91,16 +94,24 @@ func TestPeriods(t *testing.T) {
 		kind record.Kind
 		want string
 	}{
-		"hours":          {Range{From: "2024-02-28T22:30", To: "2024-02-29T01", Every: "hour"}, record.Text, "2024-02-28T22 2024-02-28T23 2024-02-29T00 2024-02-29T01"},
-		"days":           {Range{From: "2024-02-28", To: "2024-03-01", Every: "day"}, record.Text, "2024-02-28 2024-02-29 2024-03-01"},
-		"days as int":    {Range{From: "2024-02-28", To: "2024-02-29", Every: "day"}, record.Int, "20240228 20240229"},
-		"days as date":   {Range{From: "2024-02-28", To: "2024-02-29", Every: "day"}, record.Date, "2024-02-28 2024-02-29"},
-		"weeks":          {Range{From: "2024-12-25", To: "2025-01-06", Every: "week"}, record.Text, "2024-12-23 2024-12-30 2025-01-06"},
-		"ISO weeks":      {Range{From: "2024-12-25", To: "2025-01-06", Every: "week", Format: "iso_week"}, record.Text, "2024-W52 2025-W01 2025-W02"},
-		"months":         {Range{From: "2024-11", To: "2025-01", Every: "month"}, record.Text, "2024-11 2024-12 2025-01"},
-		"months written": {Range{From: "2024-11", To: "2024-12", Every: "month", Format: "Jan06"}, record.Text, "Nov24 Dec24"},
-		"months as time": {Range{From: "2024-11", To: "2024-12", Every: "month"}, record.Timestamp, "2024-11-01T00:00:00.000Z 2024-12-01T00:00:00.000Z"},
-		"years":          {Range{From: "2023-06", To: "2024-01", Every: "year"}, record.BigInt, "2023 2024"},
+		"hours": {Range{From: "2024-02-28T22:30", To: "2024-02-29T01", Every: "hour"}, record.Text,
+			"2024-02-28T22 2024-02-28T23 2024-02-29T00 2024-02-29T01"},
+		"days": {Range{From: "2024-02-28", To: "2024-03-01", Every: "day"}, record.Text,
+			"2024-02-28 2024-02-29 2024-03-01"},
+		"days as int": {Range{From: "2024-02-28", To: "2024-02-29", Every: "day"}, record.Int, "20240228 20240229"},
+		"days as date": {Range{From: "2024-02-28", To: "2024-02-29", Every: "day"}, record.Date,
+			"2024-02-28 2024-02-29"},
+		"weeks": {Range{From: "2024-12-25", To: "2025-01-06", Every: "week"}, record.Text,
+			"2024-12-23 2024-12-30 2025-01-06"},
+		"ISO weeks": {Range{From: "2024-12-25", To: "2025-01-06", Every: "week", Format: "iso_week"}, record.Text,
+			"2024-W52 2025-W01 2025-W02"},
+		"months": {Range{From: "2024-11", To: "2025-01", Every: "month"}, record.Text,
+			"2024-11 2024-12 2025-01"},
+		"months written": {Range{From: "2024-11", To: "2024-12", Every: "month", Format: "Jan06"},
+			record.Text, "Nov24 Dec24"},
+		"months as time": {Range{From: "2024-11", To: "2024-12", Every: "month"}, record.Timestamp,
+			"2024-11-01T00:00:00.000Z 2024-12-01T00:00:00.000Z"},
+		"years": {Range{From: "2023-06", To: "2024-01", Every: "year"}, record.BigInt, "2023 2024"},
 	} {
 		var got []string
 		err := c.r.periods(func(start time.Time) error {
@@ -133,7 +144,8 @@ func TestAnEndLongerThanAPeriodIsAFault(t *testing.T) {
 
 func TestPartitionNames(t *testing.T) {
 	t.Parallel()
-	tab := &table{partition: []column{{name: "a", typ: record.Of(record.Text)}, {name: "b", typ: record.Of(record.Date)}, {name: "c", typ: record.Of(record.Text)}}}
+	tab := &table{partition: []column{{name: "a", typ: record.Of(record.Text)},
+		{name: "b", typ: record.Of(record.Date)}, {name: "c", typ: record.Of(record.Text)}}}
 	for _, text := range []string{"", "a", "/", `\`, `\/`, "//", `a\\/b`, "ü"} {
 		values := []record.Value{record.String(text), record.Number(record.Date, 19_000), record.String(text)}
 		name := tab.partitionName(values)
@@ -158,9 +170,12 @@ func TestNodeFilter(t *testing.T) {
 	}{
 		"first dc": {Connection{}, "10.0.0.1@a 10.0.0.2@b 10.0.0.3@a", "10.0.0.1@a 10.0.0.3@a"},
 		"given dc": {Connection{LocalDC: "b"}, "10.0.0.1@a 10.0.0.2@b", "10.0.0.2@b"},
-		"only":     {Connection{OnlyHosts: []string{"10.0.0.0/31", "10.0.0.9"}}, "10.0.0.1@a 10.0.0.2@a 10.0.0.9@a", "10.0.0.1@a 10.0.0.9@a"},
-		"avoid":    {Connection{AvoidHosts: []string{"10.0.0.1", "::ffff:10.0.0.2"}}, "10.0.0.1@a 10.0.0.2@b 10.0.0.3@c 10.0.0.4@a", "10.0.0.3@c"},
-		"both, v6": {Connection{OnlyHosts: []string{"fd00::/8"}, AvoidHosts: []string{"fd00::1"}}, "fd00::1@a fd00::2@a 10.0.0.1@a", "fd00::2@a"},
+		"only": {Connection{OnlyHosts: []string{"10.0.0.0/31", "10.0.0.9"}}, "10.0.0.1@a 10.0.0.2@a 10.0.0.9@a",
+			"10.0.0.1@a 10.0.0.9@a"},
+		"avoid": {Connection{AvoidHosts: []string{"10.0.0.1", "::ffff:10.0.0.2"}},
+			"10.0.0.1@a 10.0.0.2@b 10.0.0.3@c 10.0.0.4@a", "10.0.0.3@c"},
+		"both, v6": {Connection{OnlyHosts: []string{"fd00::/8"}, AvoidHosts: []string{"fd00::1"}},
+			"fd00::1@a fd00::2@a 10.0.0.1@a", "fd00::2@a"},
 	} {
 		f, err := newNodeFilter(c.connection)
 		if err != nil {

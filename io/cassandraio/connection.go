@@ -10,7 +10,8 @@ import (
 	"reprise/io/connector"
 )
 
-// Connection says how to reach a cluster. A job has one for each of its ends, so that reading can be kept to nodes of its own.
+// Connection says how to reach a cluster. A job has one for each of its ends, so that reading
+// can be kept to nodes of its own.
 type Connection struct {
 	Hosts          []string           `json:"hosts" jsonschema:"required,minItems=1" jsonschema_description:"Nodes to ask for the others first: addresses or names, with :PORT where it is not the usual one."`
 	Port           int                `json:"port,omitempty" jsonschema:"minimum=1,maximum=65535" jsonschema_description:"Port of every node. Default: that of the first host that names one, else 9042."`

@@ -13,9 +13,9 @@ type Deletes struct {
 	PerPartition int `json:"per_partition,omitempty" jsonschema:"minimum=1,maximum=1000000000" jsonschema_description:"Most rows of one partition that a run deletes. Each delete leaves a tombstone, which reads of the partition have to pass until it is compacted away (gc_grace_seconds at the earliest). Further deletes become dead letters (cassandra.tombstones), to be sent again later: reprise redrive RUN. It holds for each worker and each attempt: a run that is resumed, or that several workers share, may delete as many times more."`
 }
 
-// tombstones counts the rows that are deleted in each partition. It takes the same memory for any number of partitions: each counts in two of
-// many counters, the lower of which is never too low. So no partition gets more than its share, and one gets less only where a run
-// deletes rows by the million.
+// tombstones counts the rows that are deleted in each partition. It takes the same memory for any number of partitions:
+// each counts in two of many counters, the lower of which is never too low. So no partition gets more than its share,
+// and one gets less only where a run deletes rows by the million.
 type tombstones struct {
 	most  uint32
 	seeds [2]maphash.Seed
@@ -52,8 +52,10 @@ func (t *tombstones) take(partition []byte, r *record.Record) error {
 	}
 	n := min(*counters[0], *counters[1])
 	if n >= t.most {
-		return fail.New(fail.Permanent, "cassandra.tombstones", "this run has deleted %d rows of the partition already, which is as many as it may", t.most).
-			WithFix("let the tombstones be compacted away (gc_grace_seconds), then: reprise redrive RUN --code cassandra.tombstones")
+		return fail.New(fail.Permanent, "cassandra.tombstones",
+			"this run has deleted %d rows of the partition already, which is as many as it may", t.most).
+			WithFix("let the tombstones be compacted away (gc_grace_seconds), then: reprise redrive RUN --code " +
+				"cassandra.tombstones")
 	}
 	for _, c := range counters {
 		*c = max(*c, n+1)

@@ -21,7 +21,8 @@ func deleted(r *record.Record) *record.Record {
 	return d
 }
 
-// As many rows of each partition are deleted as may be, whole rows, and the others are dead letters; also by several writers of one sink.
+// As many rows of each partition are deleted as may be, whole rows, and the others are dead letters; also
+// by several writers of one sink.
 func TestTombstoneBudget(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))

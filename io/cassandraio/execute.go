@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Execute runs CQL statements one after the other, each with its own values; for set-up, not for records. Each must be safe to
-// repeat (IF NOT EXISTS).
+// Execute runs CQL statements one after the other, each with its own values; for set-up, not for records. Each must be
+// safe to repeat (IF NOT EXISTS).
 func Execute(ctx context.Context, c Connection, statements ...Statement) error {
 	session, err := connect(ctx, c)
 	if err != nil {

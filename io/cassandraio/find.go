@@ -88,7 +88,8 @@ func (t *table) groups(keys []*record.Record) (groups [][]int) {
 }
 
 // findGroup looks some rows up together; where that does not work, one by one.
-func (o *tableSource) findGroup(ctx context.Context, d *rowDecoder, keys []*record.Record, group []int, give func(int, connector.Page) error) error {
+func (o *tableSource) findGroup(ctx context.Context, d *rowDecoder, keys []*record.Record, group []int,
+	give func(int, connector.Page) error) error {
 	var pages map[string]connector.Page // nil: one by one
 	if len(group) > 1 {
 		var err error
@@ -123,7 +124,8 @@ func (o *tableSource) findGroup(ctx context.Context, d *rowDecoder, keys []*reco
 var errAlone = errors.New("one by one")
 
 // findTogether looks up rows of one group, by the text of their keys.
-func (o *tableSource) findTogether(ctx context.Context, d *rowDecoder, keys []*record.Record, group []int) (map[string]connector.Page, error) {
+func (o *tableSource) findTogether(ctx context.Context, d *rowDecoder, keys []*record.Record,
+	group []int) (map[string]connector.Page, error) {
 	s, err := o.table.keysScan(keys, group)
 	if err != nil {
 		return nil, err
@@ -233,5 +235,6 @@ func deadKey(key *record.Record, err *fail.Error) connector.Page {
 			only.Values[i] = record.Value{}
 		}
 	}
-	return connector.Page{Dead: []*record.DeadLetter{{Raw: only.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}}}
+	return connector.Page{Dead: []*record.DeadLetter{
+		{Raw: only.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}}}
 }

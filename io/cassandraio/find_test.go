@@ -22,14 +22,17 @@ func TestFind(t *testing.T) {
 		"INSERT INTO %s (p, id, a) VALUES (1, 2, 'deleted') USING TIMESTAMP 1000",
 		"DELETE FROM %s USING TIMESTAMP 2000 WHERE p = 1 AND id = 2",
 		"INSERT INTO %s (p, s) VALUES (2, 'a partition without rows')",
-		"INSERT INTO %s (p, id, a) VALUES (3, 1, 'a text that is longer than max_row allows, which is a hundred bytes; hence it goes on for a while')",
-		"INSERT INTO %s (p, id, a) VALUES (3, 2, 'another text that is longer than max_row allows, and as the one before it goes on and on for a while')",
+		"INSERT INTO %s (p, id, a) VALUES (3, 1, 'a text that is longer than max_row allows, which is a hundred " +
+			"bytes; hence it goes on for a while')",
+		"INSERT INTO %s (p, id, a) VALUES (3, 2, 'another text that is longer than max_row allows, and as the one " +
+			"before it goes on and on for a while')",
 		"INSERT INTO %s (p, id, a, n) VALUES (3, 3, 'new', 1) USING TIMESTAMP 1000",
 		"UPDATE %s USING TIMESTAMP 2000 SET a = 'last' WHERE p = 3 AND id = 3",
 	} {
 		db.exec(t, cql)
 	}
-	c := SourceConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: db.keyspace, Table: db.table, Buckets: &Buckets{Discover: true}, MaxRow: 100}
+	c := SourceConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: db.keyspace, Table: db.table,
+		Buckets: &Buckets{Discover: true}, MaxRow: 100}
 	s := NewSource(c, connector.Need{Cells: true})
 	defer s.Close()
 	schema, err := s.Schema(t.Context())

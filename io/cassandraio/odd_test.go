@@ -66,7 +66,8 @@ func TestStaticColumnsWithoutRowsAreDeadLetters(t *testing.T) {
 				}
 				for _, l := range dead["cassandra.static_only"] {
 					again := 0
-					err := s.Read(t.Context(), connector.Split{Partition: l.Place.Partition, Start: l.Place.Start, End: l.Place.End}, func(p connector.Page) error {
+					err := s.Read(t.Context(), connector.Split{Partition: l.Place.Partition, Start: l.Place.Start,
+						End: l.Place.End}, func(p connector.Page) error {
 						again += len(p.Records) + len(p.Dead)
 						if !cmp.Equal(p.Dead[0].Raw, l.Raw) {
 							t.Errorf("%s reads again as %s", l.Raw, p.Dead[0].Raw)
@@ -91,7 +92,8 @@ func TestEmptyKeyValuesAreDeadLettersAtAnyPage(t *testing.T) {
 	t.Parallel()
 	for _, order := range []string{"ASC", "DESC"} {
 		db := newDatabase(t, services.Need(t, services.Cassandra))
-		db.exec(t, "CREATE TABLE %s (p text, a int, b int, v text, PRIMARY KEY (p, a, b)) WITH CLUSTERING ORDER BY (a "+order+", b ASC)")
+		db.exec(t, "CREATE TABLE %s (p text, a int, b int, v text, PRIMARY KEY (p, a, b)) WITH CLUSTERING ORDER BY (a "+
+			order+", b ASC)")
 		for _, a := range []string{"blob_as_int(0x)", "1", "2"} {
 			for _, b := range []string{"blob_as_int(0x)", "1", "2", "3"} {
 				for _, p := range []string{"x", "y"} {
@@ -106,7 +108,8 @@ func TestEmptyKeyValuesAreDeadLettersAtAnyPage(t *testing.T) {
 				s.config.Page = page
 				keys, dead := everything(t, s)
 				if len(keys) != 12 || len(dead["cassandra.empty_key"]) != 13 || len(dead) != 1 {
-					t.Errorf("%s, %s, pages of %d bytes: %d rows, %d dead letters with an empty key: %v", order, name, page, len(keys), len(dead["cassandra.empty_key"]), dead)
+					t.Errorf("%s, %s, pages of %d bytes: %d rows, %d dead letters with an empty key: %v", order, name,
+						page, len(keys), len(dead["cassandra.empty_key"]), dead)
 				}
 				for key, n := range keys {
 					if n != 1 {
@@ -118,7 +121,8 @@ func TestEmptyKeyValuesAreDeadLettersAtAnyPage(t *testing.T) {
 	}
 }
 
-// More deleted rows in a partition than the server reads at once are no end of a run: what lives among them and elsewhere is read, once.
+// More deleted rows in a partition than the server reads at once are no end of a run: what lives among
+// them and elsewhere is read, once.
 func TestDeletedRowsBeyondWhatTheServerReadsAtOnce(t *testing.T) {
 	t.Parallel()
 	deletedRows(t, services.Own(t, services.Cassandra, services.Env("CASSANDRA_YAML="+fewTombstones)).Addr)
@@ -169,10 +173,12 @@ func deletedRows(t *testing.T, addr string) {
 		}
 		// Whether the partition without a row has a static value the server does not tell.
 		letters := dead[codeTombstones]
-		if len(letters) != 1 || len(dead) != 1 || !strings.Contains(letters[0].Message, "tombstone_failure_threshold") || letters[0].Place == nil {
+		if len(letters) != 1 || len(dead) != 1 || !strings.Contains(letters[0].Message,
+			"tombstone_failure_threshold") || letters[0].Place == nil {
 			t.Errorf("dead letters %v", dead)
 		}
-		err := db.source(t, discover).Plan(t.Context(), connector.PlanOptions{}, func(connector.Split) error { return nil })
+		err := db.source(t, discover).Plan(t.Context(), connector.PlanOptions{},
+			func(connector.Split) error { return nil })
 		if fail.CodeOf(err) != codeTombstones || !strings.Contains(err.Error(), "leave buckets out") {
 			t.Errorf("by buckets: %v", err)
 		}

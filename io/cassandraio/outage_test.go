@@ -10,6 +10,7 @@ import (
 	"github.com/gocql/gocql"
 	"golang.org/x/sync/errgroup"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/io/iotest"
 	"reprise/runners/services"
@@ -32,7 +33,8 @@ func newOutage(t *testing.T) *outage {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	for _, cql := range []string{"CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+	for _, cql := range []string{"CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', " +
+		"'replication_factor': 1}",
 		"CREATE TABLE k.t (p int, id int, v text, PRIMARY KEY (p, id))"} {
 		if err := session.Query(cql).Exec(); err != nil {
 			t.Fatal(err)
@@ -48,7 +50,8 @@ func newOutage(t *testing.T) *outage {
 		}
 	}
 	c.Timeout, c.ConnectTimeout = connector.Duration(4*time.Second), connector.Duration(4*time.Second) // noticed soon
-	return &outage{server, SourceConfig{Connection: c, Keyspace: "k", Table: "t", Buckets: &Buckets{Discover: true}, Page: 2000}}
+	return &outage{server, SourceConfig{Connection: c, Keyspace: "k", Table: "t",
+		Buckets: &Buckets{Discover: true}, Page: 2000}}
 }
 
 // read reads the rows in order.
@@ -73,7 +76,8 @@ func (o *outage) read(ctx context.Context, t *testing.T, s *Source, page func(n 
 	return err
 }
 
-// disturb reads while the server goes and comes back, by a source that has begun to read and by one that connects meanwhile.
+// disturb reads while the server goes and comes back, by a source that has begun to read and
+// by one that connects meanwhile.
 func (o *outage) disturb(t *testing.T, gate *iotest.Gate, begin, end func()) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -120,7 +124,8 @@ func TestServerGoesAndComesBack(t *testing.T) {
 	o := newOutage(t)
 	t.Run("killed", func(t *testing.T) { o.disturb(t, nil, o.server.Kill, o.server.Start) })
 	t.Run("killed behind a gate", func(t *testing.T) { o.disturb(t, iotest.NewGate(), o.server.Kill, o.server.Start) })
-	t.Run("frozen behind a gate", func(t *testing.T) { o.disturb(t, iotest.NewGate(), o.server.Pause, o.server.Resume) })
+	t.Run("frozen behind a gate",
+		func(t *testing.T) { o.disturb(t, iotest.NewGate(), o.server.Pause, o.server.Resume) })
 }
 
 // The gate says how long a server is waited for, and its error ends the reading.
@@ -130,7 +135,8 @@ func TestGateGivesUp(t *testing.T) {
 	s := NewSource(c, connector.Need{})
 	defer s.Close()
 	gate := &givesUp{left: 3}
-	err := s.Read(connector.WithGate(t.Context(), gate), connector.Split{Partition: ringName}, func(connector.Page) error { return nil })
+	err := s.Read(connector.WithGate(t.Context(), gate), connector.Split{Partition: plan.RingName},
+		func(connector.Page) error { return nil })
 	if fail.CodeOf(err) != "cassandra.unreachable" || gate.left != 0 {
 		t.Errorf("%d tries are left, the error is %v", gate.left, err)
 	}

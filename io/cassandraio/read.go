@@ -12,12 +12,14 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// reader reads one split. One goroutine asks for the next page while the caller's decodes the one before and hands it on.
+// reader reads one split. One goroutine asks for the next page while the caller's decodes
+// the one before and hands it on.
 type reader struct {
 	*tableSource
 	split   connector.Split
@@ -218,10 +220,12 @@ func pass(ctx context.Context, send func() (came, error)) (gated, passed bool, e
 	return gated, true, err
 }
 
-// retry sends a request until it passes or fails for good. Behind a gate it is the gate that ends it, without one the deadline.
+// retry sends a request until it passes or fails for good. Behind a gate it is the gate that
+// ends it, without one the deadline.
 func retry(ctx context.Context, deadline time.Duration, send func() (came, error)) error {
 	limits := connector.DefaultRetry
-	pause := &backoff.ExponentialBackOff{InitialInterval: limits.First, MaxInterval: limits.Max, Multiplier: 2, RandomizationFactor: 1}
+	pause := &backoff.ExponentialBackOff{InitialInterval: limits.First, MaxInterval: limits.Max,
+		Multiplier: 2, RandomizationFactor: 1}
 	pause.Reset()
 	for began := time.Now(); ; {
 		gated, passed, err := pass(ctx, send)
@@ -288,19 +292,18 @@ func (r *reader) past(until []byte) []byte {
 	case until != nil:
 		return until
 	case r.key == nil:
-		return append(appendToken(nil, math.MaxInt64), ringDone)
+		return plan.AfterToken(math.MaxInt64)
 	}
-	return pastAll
+	return plan.PastAll
 }
 
-// pastAll is behind all rows of a partition.
-var pastAll = bytes.Repeat([]byte{0xff}, 256)
-
-// passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and again not
-// the row itself, it becomes a dead letter.
+// passStuck finds out about the row after r.last, at which reading got stuck: where its key can be read, but time and
+// again not the row itself, it becomes a dead letter.
 func (r *reader) passStuck(ctx context.Context, page func(connector.Page) error) error {
 	if !r.exact {
-		return fail.Job("cassandra.row_unreadable", "a row after token position %x cannot be read, and the types of the clustering columns do not let it be passed over", r.last).
+		return fail.Job("cassandra.row_unreadable",
+			"a row after token position %x cannot be read, and the types of the clustering columns do not let it be "+
+				"passed over", r.last).
 			WithFix("it may be too large for the server; leave its large columns out, or raise timeout")
 	}
 	keys := newLayout(r.table.keysOnly(), r.key == nil)
@@ -378,7 +381,8 @@ func (r *reader) rowScan(decoder *rowDecoder) scan {
 	return s
 }
 
-// batch collects what has been decoded and not handed on. A page ends at a border: a place from which reading can go on.
+// batch collects what has been decoded and not handed on. A page ends at a border: a
+// place from which reading can go on.
 type batch struct {
 	exact  bool // there is one behind any row whose key has a position; else only where the token changes
 	static bool // partitions that have static columns alone may come: behind one the next token is waited for
@@ -404,7 +408,7 @@ func (b *batch) add(d *rowDecoder, now int64) error {
 	if !b.exact || b.static {
 		token := d.rowToken()
 		if b.rows > 0 && token != b.token && (!b.exact || b.waits) {
-			b.mark(append(appendToken(nil, b.token), ringDone))
+			b.mark(plan.AfterToken(b.token))
 		}
 		b.token = token
 	}
@@ -416,14 +420,15 @@ func (b *batch) add(d *rowDecoder, now int64) error {
 		case err == nil:
 			b.at, b.waits = at, false
 			b.mark(at)
-		case errors.Is(err, errNoPosition):
+		case errors.Is(err, plan.ErrNoPosition):
 			b.waits = true
 		default:
 			return err
 		}
 	}
 	if held := b.page.Bytes - b.border.bytes; held > maxHeld {
-		return fail.Job("cassandra.wide_partition", "a partition is larger than %s, and the types of its key do not let it be read in parts",
+		return fail.Job("cassandra.wide_partition",
+			"a partition is larger than %s, and the types of its key do not let it be read in parts",
 			connector.HumanBytes(maxHeld)).WithFix("leave its large columns out")
 	}
 	return nil
@@ -443,12 +448,14 @@ func (b *batch) take(end bool, past []byte) connector.Page {
 	if b.border.records+b.border.dead == 0 {
 		return connector.Page{}
 	}
-	done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records], Dead: b.page.Dead[:b.border.dead:b.border.dead],
+	done := connector.Page{Records: b.page.Records[:b.border.records:b.border.records],
+		Dead:  b.page.Dead[:b.border.dead:b.border.dead],
 		Bytes: b.border.bytes, Asked: b.asked, Last: bytes.Clone(b.border.last)}
 	if len(b.page.Records) == b.border.records {
 		b.asked = time.Time{}
 	}
-	b.page.Records, b.page.Dead = slices.Clip(b.page.Records[b.border.records:]), slices.Clip(b.page.Dead[b.border.dead:])
+	b.page.Records, b.page.Dead = slices.Clip(b.page.Records[b.border.records:]),
+		slices.Clip(b.page.Dead[b.border.dead:])
 	b.page.Bytes -= b.border.bytes
 	b.border.records, b.border.dead, b.border.bytes = 0, 0, 0
 	return done
@@ -508,25 +515,25 @@ func (r *reader) scans(ctx context.Context, from, to []byte) ([]scan, error) {
 // bucketScans read a partition between two positions, as far as the settings let it be read.
 func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error) {
 	switch {
-	case len(o.table.clustering) == 0 && from != nil, bytes.Equal(from, pastAll):
+	case len(o.table.clustering) == 0 && from != nil, bytes.Equal(from, plan.PastAll):
 		return nil, nil
 	case len(o.table.clustering) == 0:
 		return o.table.partitionScans(key, nil, nil), nil
 	}
-	if bytes.Equal(to, pastAll) {
+	if bytes.Equal(to, plan.PastAll) {
 		to = nil
 	}
 	lower, upper := o.lower.edge, o.upper.edge
 	low, high := o.lower.at, o.upper.at
 	if from != nil && bytes.Compare(from, low) >= 0 {
-		values, err := o.table.order.values(from)
+		values, err := o.table.order.Values(from)
 		if err != nil {
 			return nil, err
 		}
 		lower, low = &edge{values: values}, from
 	}
 	if to != nil && (high == nil || bytes.Compare(to, high) < 0) {
-		values, err := o.table.order.values(to)
+		values, err := o.table.order.Values(to)
 		if err != nil {
 			return nil, err
 		}
@@ -538,39 +545,39 @@ func (o *tableSource) bucketScans(key [][]byte, from, to []byte) ([]scan, error)
 	return o.table.partitionScans(key, lower, upper), nil
 }
 
-// ringScans read the ring between two positions. Where one lies within a partition, or behind it, the partitions of that token are
-// looked up and read one by one.
+// ringScans read the ring between two positions. Where one lies within a partition, or behind it, the partitions of
+// that token are looked up and read one by one.
 func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, error) {
-	start, end := ringPosition{token: math.MinInt64}, ringPosition{token: math.MaxInt64, tag: ringDone}
+	start, end := plan.RingPosition{Token: math.MinInt64}, plan.RingPosition{Token: math.MaxInt64, Tag: plan.RingDone}
 	var err error
 	if from != nil {
-		if start, err = o.table.ringPosition(from); err != nil {
+		if start, err = o.table.order.RingPosition(from); err != nil {
 			return nil, err
 		}
 	}
 	if to != nil {
-		if end, err = o.table.ringPosition(to); err != nil {
+		if end, err = o.table.order.RingPosition(to); err != nil {
 			return nil, err
 		}
 	}
 	var scans []scan
-	low, high := start.token, end.token
-	if start.tag == ringRow {
+	low, high := start.Token, end.Token
+	if start.Tag == plan.RingRow {
 		border := &end
-		if end.token != start.token || end.tag != ringRow {
+		if end.Token != start.Token || end.Tag != plan.RingRow {
 			border = nil
 		}
-		if scans, err = o.borderScans(ctx, start.token, &start, border); err != nil || border != nil {
+		if scans, err = o.borderScans(ctx, start.Token, &start, border); err != nil || border != nil {
 			return scans, err
 		}
 	}
-	if start.tag != 0 {
+	if start.Tag != 0 {
 		if low == math.MaxInt64 {
 			return scans, nil
 		}
 		low++
 	}
-	if end.tag != ringDone {
+	if end.Tag != plan.RingDone {
 		if high == math.MinInt64 {
 			return scans, nil
 		}
@@ -579,49 +586,50 @@ func (o *tableSource) ringScans(ctx context.Context, from, to []byte) ([]scan, e
 	if low <= high {
 		scans = append(scans, o.table.tokenScan(low, high))
 	}
-	if end.tag == ringRow {
-		last, err := o.borderScans(ctx, end.token, nil, &end)
+	if end.Tag == plan.RingRow {
+		last, err := o.borderScans(ctx, end.Token, nil, &end)
 		return append(scans, last...), err
 	}
 	return scans, nil
 }
 
 // borderScans read the partitions of one token after one row and up to another, either of them nil for none.
-func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *ringPosition) ([]scan, error) {
+func (o *tableSource) borderScans(ctx context.Context, token int64, from, to *plan.RingPosition) ([]scan, error) {
 	var scans []scan
 	values := make([]slot, len(o.table.partition))
 	dest := make([]any, len(values))
 	for i := range values {
 		dest[i] = &values[i]
 	}
-	err := o.eachRow(ctx, "DISTINCT "+quotedList(o.table.partition), o.table.tokenScan(token, token), dest, func() error {
-		key := make([][]byte, len(values))
-		for i := range values {
-			key[i] = bytes.Clone(values[i].data)
-		}
-		scans = append(scans, o.borderScan(key, from, to)...)
-		return nil
-	})
+	err := o.eachRow(ctx, "DISTINCT "+quotedList(o.table.partition),
+		o.table.tokenScan(token, token), dest, func() error {
+			key := make([][]byte, len(values))
+			for i := range values {
+				key[i] = bytes.Clone(values[i].data)
+			}
+			scans = append(scans, o.borderScan(key, from, to)...)
+			return nil
+		})
 	return scans, err
 }
 
-func (o *tableSource) borderScan(key [][]byte, from, to *ringPosition) []scan {
-	serialized := serializeKey(key)
+func (o *tableSource) borderScan(key [][]byte, from, to *plan.RingPosition) []scan {
+	serialized := plan.SerializeKey(key)
 	var lower, upper *edge
 	if from != nil {
-		switch c := bytes.Compare(serialized, from.key); {
+		switch c := bytes.Compare(serialized, from.Key); {
 		case c < 0, c == 0 && len(o.table.clustering) == 0:
 			return nil
 		case c == 0:
-			lower = &edge{values: from.row}
+			lower = &edge{values: from.Row}
 		}
 	}
 	if to != nil {
-		switch c := bytes.Compare(serialized, to.key); {
+		switch c := bytes.Compare(serialized, to.Key); {
 		case c > 0:
 			return nil
 		case c == 0 && len(o.table.clustering) > 0:
-			upper = &edge{values: to.row, included: true}
+			upper = &edge{values: to.Row, included: true}
 		}
 	}
 	return o.table.partitionScans(key, lower, upper)

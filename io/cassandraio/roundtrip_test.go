@@ -51,8 +51,10 @@ var samples = []struct{ typ, cql, json string }{
 	{"tuple<int, tuple<text, frozen<list<int>>>>", "(null, ('x', [1, 2]))", `[null,["x",[1,2]]]`},
 	{"map<text, frozen<tuple<int, text>>>", "{'a': (1, null)}", `{"a":[1,null]}`},
 	{"size", "{w: 3, unit: null}", `{"w":3,"unit":null,"rights":null}`},
-	{"frozen<size>", "{unit: 'px', rights: {holder: 'me', until: '2030-01-01'}}", `{"w":null,"unit":"px","rights":{"holder":"me","until":"2030-01-01"}}`},
-	{"frozen<list<frozen<size>>>", "[{w: 1, unit: 'a'}, {w: 2}]", `[{"w":1,"unit":"a","rights":null},{"w":2,"unit":null,"rights":null}]`},
+	{"frozen<size>", "{unit: 'px', rights: {holder: 'me', until: '2030-01-01'}}",
+		`{"w":null,"unit":"px","rights":{"holder":"me","until":"2030-01-01"}}`},
+	{"frozen<list<frozen<size>>>", "[{w: 1, unit: 'a'}, {w: 2}]",
+		`[{"w":1,"unit":"a","rights":null},{"w":2,"unit":null,"rights":null}]`},
 	{"vector<float, 3>", "[1.5, -2, 0]", "[1.5,-2,0]"},
 	{"vector<bigint, 2>", "[1, -1]", "[1,-1]"},
 	{"vector<uuid, 1>", "[123e4567-e89b-42d3-a456-426614174000]", `["123e4567-e89b-42d3-a456-426614174000"]`},
@@ -67,8 +69,8 @@ var samples = []struct{ typ, cql, json string }{
 	{"vector<time, 1>", "['00:00:01']", `["00:00:01.000000000"]`},
 }
 
-// The server parses a literal of each type, the source's codec reads what it stored, the sink writes that to another row, and
-// the server must hold the same bytes in both.
+// The server parses a literal of each type, the source's codec reads what it stored, the sink writes that to another
+// row, and the server must hold the same bytes in both.
 func TestEveryTypeThroughTheServer(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))

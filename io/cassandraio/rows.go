@@ -8,14 +8,15 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// unknownVersion is the version of a row none of whose columns has a write time: one that was inserted with its key alone, or
-// whose columns are all null. Cassandra does not tell when such a row was written. It is the lowest version, so every
-// other write of the row wins.
+// unknownVersion is the version of a row none of whose columns has a write time: one that was inserted with its key
+// alone, or whose columns are all null. Cassandra does not tell when such a row was written. It is the lowest version,
+// so every other write of the row wins.
 const unknownVersion = 1
 
 // layout is the list of a SELECT. It leaves out the columns of the partition key where those are known.
@@ -24,7 +25,8 @@ type layout struct {
 	list  string
 	first int // the first of table.columns that is selected
 	slots []slotRange
-	times int   // index of the slot of the first write time; those of expiries follow, then the user's version, then the token
+	// Index of the slot of the first write time; those of expiries follow, then the user's version, then the token
+	times int
 	width int   // number of slots
 	timed []int // the field of each of table.timed; -1: not read
 }
@@ -102,8 +104,8 @@ func (s *slot) UnmarshalCQL(_ gocql.TypeInfo, data []byte) error {
 	return nil
 }
 
-// rowDecoder makes records of rows. Records, values and bytes are allocated for a group of rows at once, small enough that a
-// record that lives on keeps little else alive; nothing of a record aliases the frame of its page.
+// rowDecoder makes records of rows. Records, values and bytes are allocated for a group of rows at once, small enough
+// that a record that lives on keeps little else alive; nothing of a record aliases the frame of its page.
 type rowDecoder struct {
 	layout
 	origin record.Origin
@@ -148,7 +150,8 @@ func (d *rowDecoder) raw(column int) []byte { return d.slots[d.layout.slots[colu
 func (d *rowDecoder) hasStatic() bool {
 	for i, c := range d.table.columns[d.first:] {
 		s := d.layout.slots[i]
-		if c.kind == "static" && slices.ContainsFunc(d.slots[s.from:s.from+s.count], func(s slot) bool { return s.data != nil }) {
+		if c.kind == "static" && slices.ContainsFunc(d.slots[s.from:s.from+s.count],
+			func(s slot) bool { return s.data != nil }) {
 			return true
 		}
 	}
@@ -198,24 +201,24 @@ func (d *rowDecoder) rowToken() int64 {
 	return int64(binary.BigEndian.Uint64(d.slots[d.width-1].data))
 }
 
-// position appends to b where the row stands in its split. A row with an empty value of a type that needs bytes has no position
-// (errNoPosition); nor has a partition that has static columns alone.
+// position appends to b where the row stands in its split. A row with an empty value of a type that needs bytes has no
+// position (plan.ErrNoPosition); nor has a partition that has static columns alone.
 func (d *rowDecoder) position(b []byte) ([]byte, error) {
 	var of [16][]byte
 	row := d.clustering(of[:0])
 	switch {
 	case !d.isRow():
-		return b, errNoPosition
+		return b, plan.ErrNoPosition
 	case d.fixed != nil && len(row) == 0:
 		return append(b, onlyRow...), nil
 	case d.fixed != nil:
-		return d.table.order.append(b, row)
+		return d.table.order.Append(b, row)
 	}
 	key := of[len(row):len(row)]
 	for i := range d.table.partition {
 		key = append(key, d.raw(i))
 	}
-	return d.table.appendRingRow(b, d.rowToken(), key, row)
+	return d.table.order.AppendRingRow(b, d.rowToken(), key, row)
 }
 
 // onlyRow is the position of the row of a partition without clustering columns.
@@ -225,13 +228,16 @@ var onlyRow = []byte{1}
 func (d *rowDecoder) add(page *connector.Page, now int64) {
 	size := d.size()
 	if size > d.maxRow {
-		page.Dead = append(page.Dead, d.dead(fail.New(fail.Permanent, "cassandra.row_too_large", "the row has %s, more than max_row: %s",
-			connector.HumanBytes(size), connector.HumanBytes(d.maxRow)).WithFix("raise max_row, or leave its large columns out")))
+		page.Dead = append(page.Dead,
+			d.dead(fail.New(fail.Permanent, "cassandra.row_too_large", "the row has %s, more than max_row: %s",
+				connector.HumanBytes(size), connector.HumanBytes(d.maxRow)).
+				WithFix("raise max_row, or leave its large columns out")))
 		return
 	}
 	if name := d.emptyKey(); name != "" {
 		page.Dead = append(page.Dead, d.dead(fail.New(fail.Permanent, "cassandra.empty_key",
-			"column %q of the key holds an empty value, which is no %s and cannot be written elsewhere", name, d.table.typeOf(name)).
+			"column %q of the key holds an empty value, which is no %s and cannot be written elsewhere",
+			name, d.table.typeOf(name)).
 			WithFix("write the row under a proper key, and delete this one")))
 		return
 	}
@@ -312,7 +318,7 @@ func (d *rowDecoder) decode(r *record.Record, now int64) error {
 
 // own is a copy of data in the group's memory, where a value of the kind would alias it.
 func (d *rowDecoder) own(k record.Kind, data []byte) []byte {
-	if len(data) == 0 || (fixedSize(k) > 0 && k != record.UUID && k != record.TimeUUID) {
+	if len(data) == 0 || (plan.Size(k) > 0 && k != record.UUID && k != record.TimeUUID) {
 		return data
 	}
 	if len(data) > groupBytes/4 {
@@ -432,7 +438,8 @@ func (t *table) typeOf(column string) record.Type {
 // dead is a dead letter with the row's key, as JSON in Raw, and as the record where it can be decoded.
 func (d *rowDecoder) dead(err *fail.Error) *record.DeadLetter {
 	key := d.key()
-	letter := &record.DeadLetter{Raw: key.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
+	letter := &record.DeadLetter{Raw: key.AppendJSON(nil), Class: err.Class.String(), Code: err.Code,
+		Message: err.Error(), Attempts: 1}
 	if key.HasKey() {
 		letter.Record = key
 	}
@@ -441,14 +448,18 @@ func (d *rowDecoder) dead(err *fail.Error) *record.DeadLetter {
 
 // staticOnly is the dead letter of a partition that has static columns and no rows: no record can hold them.
 func (d *rowDecoder) staticOnly(r *record.Record) *record.DeadLetter {
-	err := fail.New(fail.Permanent, "cassandra.static_only", "the partition has static columns and no rows, so there is no record that could hold them").
-		WithFix("copy them by hand, or insert a row into the partition and redrive; leave the static columns out if they do not matter")
-	letter := &record.DeadLetter{Raw: r.AppendJSON(nil), Class: err.Class.String(), Code: err.Code, Message: err.Error(), Attempts: 1}
+	err := fail.New(fail.Permanent, "cassandra.static_only",
+		"the partition has static columns and no rows, so there is no record that could hold them").
+		WithFix("copy them by hand, or insert a row into the partition and redrive; leave the static columns out if " +
+			"they do not matter")
+	letter := &record.DeadLetter{Raw: r.AppendJSON(nil), Class: err.Class.String(), Code: err.Code,
+		Message: err.Error(), Attempts: 1}
 	if d.fixed != nil {
-		letter.Place = &record.Place{Partition: d.table.partitionName(d.fixed), End: pastAll}
+		letter.Place = &record.Place{Partition: d.table.partitionName(d.fixed), End: plan.PastAll}
 	} else {
-		token := appendToken(nil, d.rowToken())
-		letter.Place = &record.Place{Partition: ringName, Start: token, End: append(slices.Clip(token), ringDone)}
+		token := plan.AppendToken(nil, d.rowToken())
+		letter.Place = &record.Place{Partition: plan.RingName, Start: token,
+			End: append(slices.Clip(token), plan.RingDone)}
 	}
 	return letter
 }

@@ -2,7 +2,6 @@ package cassandraio
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"strings"
 
@@ -30,7 +29,8 @@ type edge struct {
 }
 
 // partitionScans read the rows of a partition between two edges, the first before the second and either of them nil for
-// none, in the order of the table. Each scan fixes some clustering columns and bounds the next: the form that fits every mixture of ascending and descending columns.
+// none, in the order of the table. Each scan fixes some clustering columns and bounds the next: the form that fits
+// every mixture of ascending and descending columns.
 func (t *table) partitionScans(key [][]byte, from, to *edge) []scan {
 	base := scan{}
 	for i, c := range t.partition {
@@ -102,68 +102,6 @@ func (s scan) and(condition string, values ...[]byte) scan {
 		args = append(args, rawValue(v))
 	}
 	return scan{where: condition, args: args}
-}
-
-// A position in the ring is a token. Alone it stands before all partitions of that token; followed by ringDone after them; followed
-// by ringRow, the partition key and the clustering columns at a row.
-const (
-	ringRow  = 1
-	ringDone = 2
-)
-
-func appendToken(b []byte, token int64) []byte {
-	return binary.BigEndian.AppendUint64(b, uint64(token)^1<<63)
-}
-
-// ringPosition is a position in the ring, taken apart.
-type ringPosition struct {
-	token int64
-	tag   byte
-	key   []byte   // of the partition, as Cassandra serializes it: the order of partitions with one token
-	row   [][]byte // the clustering columns
-}
-
-func (t *table) ringPosition(b []byte) (ringPosition, error) {
-	if len(b) < 8 {
-		return ringPosition{}, errPosition
-	}
-	p := ringPosition{token: int64(binary.BigEndian.Uint64(b) ^ 1<<63)}
-	if b = b[8:]; len(b) == 0 {
-		return p, nil
-	}
-	p.tag = b[0]
-	switch {
-	case p.tag == ringDone && len(b) == 1:
-		return p, nil
-	case p.tag != ringRow:
-		return p, errPosition
-	}
-	key, n, err := cutEscaped(b[1:])
-	if err != nil {
-		return p, err
-	}
-	p.key = key
-	p.row, err = t.order.values(b[1+n:])
-	return p, err
-}
-
-func (t *table) appendRingRow(b []byte, token int64, partition, row [][]byte) ([]byte, error) {
-	b = append(appendToken(b, token), ringRow)
-	b = appendEscaped(b, serializeKey(partition))
-	return t.order.append(b, row)
-}
-
-// serializeKey is the partition key as Cassandra stores it: a value alone, several each with its length (2 bytes) and a final 0.
-func serializeKey(values [][]byte) []byte {
-	if len(values) == 1 {
-		return values[0]
-	}
-	var b []byte
-	for _, v := range values {
-		b = binary.BigEndian.AppendUint16(b, uint16(len(v)))
-		b = append(append(b, v...), 0)
-	}
-	return b
 }
 
 // tokenScan reads partitions from a token on, up to and with another.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -21,7 +22,7 @@ type table struct {
 	schema     *record.Schema // a field for each of columns, in order
 	partition  []column       // the partition key; the first columns
 	clustering []column       // the clustering columns; those that follow
-	order      keyOrder       // of the rows of a partition
+	order      plan.Order     // of the rows of a partition
 	static     bool           // it has static columns, so that a partition may exist without rows
 	version    *column        // the user's; nil: the latest write time of timed
 	timed      []column       // whose write times and expiries are read
@@ -57,7 +58,9 @@ func loadSource(ctx context.Context, session *gocql.Session, c SourceConfig, nee
 		return nil, err
 	}
 	if isCounter {
-		return nil, fail.Job("cassandra.counter", "%s.%s holds counters, which cannot be reprocessed: writing one again would count twice", c.Keyspace, c.Table).
+		return nil, fail.Job("cassandra.counter",
+			"%s.%s holds counters, which cannot be reprocessed: writing one again would count twice", c.Keyspace,
+			c.Table).
 			WithFix("read another table")
 	}
 	all, err := loadColumns(ctx, session, c.Keyspace, c.Table)
@@ -87,12 +90,15 @@ func tableOptions(ctx context.Context, session *gocql.Session, c SourceConfig) (
 	if len(tables) == 0 {
 		return false, false, errNoKeyspace(ctx, session, c.Keyspace)
 	}
-	return false, false, fail.Job("cassandra.no_table", "there is no table %s.%s; the keyspace has %s", c.Keyspace, c.Table, columnNames(tables)).
+	return false, false, fail.Job("cassandra.no_table", "there is no table %s.%s; the keyspace has %s", c.Keyspace,
+		c.Table, columnNames(tables)).
 		WithFix("%s", didYouMean(c.Table, tables, "check the table's name"))
 }
 
-func keyspaceTables(ctx context.Context, session *gocql.Session, keyspace, table string) (names []string, isCounter, lives, found bool, err error) {
-	rows := session.Query("SELECT table_name, flags, default_time_to_live FROM system_schema.tables WHERE keyspace_name = ?", keyspace).WithContext(ctx).Iter()
+func keyspaceTables(ctx context.Context, session *gocql.Session, keyspace,
+	table string) (names []string, isCounter, lives, found bool, err error) {
+	rows := session.Query("SELECT table_name, flags, default_time_to_live FROM system_schema.tables WHERE "+
+		"keyspace_name = ?", keyspace).WithContext(ctx).Iter()
 	var (
 		name  string
 		flags []string
@@ -107,7 +113,8 @@ func keyspaceTables(ctx context.Context, session *gocql.Session, keyspace, table
 	if err := rows.Close(); err != nil {
 		return nil, false, false, false, classify(err)
 	}
-	views := session.Query("SELECT view_name FROM system_schema.views WHERE keyspace_name = ?", keyspace).WithContext(ctx).Iter()
+	views := session.Query("SELECT view_name FROM system_schema.views WHERE keyspace_name = ?", keyspace).
+		WithContext(ctx).Iter()
 	for views.Scan(&name) {
 		names = append(names, name)
 		found = found || name == table
@@ -127,7 +134,8 @@ func errNoKeyspace(ctx context.Context, session *gocql.Session, keyspace string)
 		return classify(err)
 	}
 	if slices.Contains(all, keyspace) {
-		return fail.Job("cassandra.no_table", "the keyspace %s has no tables", keyspace).WithFix("check the keyspace's name")
+		return fail.Job("cassandra.no_table", "the keyspace %s has no tables", keyspace).
+			WithFix("check the keyspace's name")
 	}
 	return fail.Job("cassandra.no_table", "there is no keyspace %s; the cluster has %s", keyspace, columnNames(all)).
 		WithFix("%s", didYouMean(keyspace, all, "check the keyspace's name, and that this is the right cluster"))
@@ -149,12 +157,14 @@ func (t *table) choose(c SourceConfig, all []tableColumn) error {
 	find := func(name, setting string) (column, error) {
 		i := slices.Index(names, name)
 		if i < 0 {
-			return column{}, fail.Job("cassandra.no_column", "%s: the table %s.%s has no column %q; it has %s", setting, c.Keyspace, c.Table, name, columnNames(names)).
+			return column{}, fail.Job("cassandra.no_column", "%s: the table %s.%s has no column %q; it has %s", setting,
+				c.Keyspace, c.Table, name, columnNames(names)).
 				WithFix("%s", didYouMean(name, names, "check the column's name"))
 		}
 		col := all[i]
 		if col.err != nil {
-			return column{}, fail.Job("cassandra.column_type", "column %q cannot be read: %v", name, col.err).WithFix("leave it out by naming the others under columns")
+			return column{}, fail.Job("cassandra.column_type", "column %q cannot be read: %v", name, col.err).
+				WithFix("leave it out by naming the others under columns")
 		}
 		return column{name: name, quoted: quote(name), typ: col.typ, kind: col.kind, desc: col.order == "desc"}, nil
 	}
@@ -171,7 +181,7 @@ func (t *table) choose(c SourceConfig, all []tableColumn) error {
 			t.partition = append(t.partition, col)
 		} else {
 			t.clustering = append(t.clustering, col)
-			t.order = append(t.order, keyPart{name: col.name, kind: col.typ.Kind, desc: col.desc})
+			t.order = append(t.order, plan.Part{Name: col.name, Kind: col.typ.Kind, Desc: col.desc})
 		}
 		t.columns = append(t.columns, col)
 	}

@@ -9,8 +9,8 @@ import (
 	"reprise/io/connector"
 )
 
-// Session runs statements on what is not records: the tables of a journal. It reads and writes at LOCAL_QUORUM, conditions at
-// LOCAL_SERIAL, and passes no gate. Its methods may be called from several goroutines.
+// Session runs statements on what is not records: the tables of a journal. It reads and writes at LOCAL_QUORUM,
+// conditions at LOCAL_SERIAL, and passes no gate. Its methods may be called from several goroutines.
 type Session struct {
 	session *gocql.Session
 }
@@ -39,18 +39,21 @@ func (s *Session) Rows(ctx context.Context, st Statement) iter.Seq2[func(...any)
 	return s.rows(ctx, gocql.LocalQuorum, st)
 }
 
-// Latest gives the rows of a query about one partition, which see all that conditional statements have written, also those that ended in
-// a timeout: what has not been written by then on account of such a one will not be, unless its condition still holds.
+// Latest gives the rows of a query about one partition, which see all that conditional statements have written,
+// also those that ended in a timeout: what has not been written by then on account of such a one will not be,
+// unless its condition still holds.
 func (s *Session) Latest(ctx context.Context, st Statement) iter.Seq2[func(...any) error, error] {
 	return s.rows(ctx, gocql.Consistency(gocql.LocalSerial), st)
 }
 
-func (s *Session) rows(ctx context.Context, level gocql.Consistency, st Statement) iter.Seq2[func(...any) error, error] {
+func (s *Session) rows(ctx context.Context, level gocql.Consistency,
+	st Statement) iter.Seq2[func(...any) error, error] {
 	return func(yield func(func(...any) error, error) bool) {
 		for state := []byte(nil); ; {
 			var page *gocql.Iter
 			err := again(ctx, func() error {
-				page = s.session.Query(st.CQL, st.Values...).WithContext(ctx).Consistency(level).PageSize(1000).PageState(state).Iter()
+				page = s.session.Query(st.CQL, st.Values...).WithContext(ctx).Consistency(level).PageSize(1000).
+					PageState(state).Iter()
 				if len(page.Columns()) == 0 { // which an error leaves
 					return page.Close()
 				}
@@ -79,9 +82,11 @@ func (s *Session) rows(ctx context.Context, level gocql.Consistency, st Statemen
 	}
 }
 
-// Apply runs statements about one partition, one of which at least has a condition, as one: all of them if all conditions hold. It tells else what
-// the columns of the conditions hold. It tries once; an error of class Transient or Throttled leaves open whether they were applied.
-func (s *Session) Apply(ctx context.Context, statements ...Statement) (applied bool, current map[string]any, err error) {
+// Apply runs statements about one partition, one of which at least has a condition, as one: all of them if all
+// conditions hold. It tells else what the columns of the conditions hold. It tries once; an error of class Transient or
+// Throttled leaves open whether they were applied.
+func (s *Session) Apply(ctx context.Context,
+	statements ...Statement) (applied bool, current map[string]any, err error) {
 	batch := s.session.NewBatch(gocql.LoggedBatch).WithContext(ctx).SerialConsistency(gocql.LocalSerial)
 	batch.SetConsistency(gocql.LocalQuorum)
 	for _, st := range statements {

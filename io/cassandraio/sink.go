@@ -17,20 +17,23 @@ import (
 
 // Sink writes records to a table.
 //
-// Every write carries the write time of its record (of each cell, where the source gives them) as USING TIMESTAMP, and Cassandra
-// itself keeps the latest: a live write that is newer always wins, whichever comes first, and a delete removes nothing newer. The
-// server does not tell which one won, so the outcome is Written in either case; nothing is read before a write.
+// Every write carries the write time of its record (of each cell, where the source gives them) as USING TIMESTAMP,
+// and Cassandra itself keeps the latest: a live write that is newer always wins, whichever comes first, and a
+// delete removes nothing newer. The server does not tell which one won, so the outcome is Written in either case;
+// nothing is read before a write.
 //
-// Writing a record again changes nothing: the same cells at the same time. A collection that is not frozen is replaced: the server
-// marks what it held until a microsecond before the version as deleted, and adds the new elements at the version. (Elements of
-// lists get a random place on each write, so a repeated one would append; lists must be frozen, Prepare says so.)
+// Writing a record again changes nothing: the same cells at the same time. A collection that is not frozen is
+// replaced: the server marks what it held until a microsecond before the version as deleted, and adds the new
+// elements at the version. (Elements of lists get a random place on each write, so a repeated one would append; lists
+// must be frozen, Prepare says so.)
 //
-// Two different writes with the same time are settled by Cassandra's own rules: a null or delete wins over a value, of two values
-// the greater bytes; collections that are not frozen are merged element by element. Whoever writes changed data back
-// to the table it came from must therefore raise the version, as write: changes does (see changes).
+// Two different writes with the same time are settled by Cassandra's own rules: a null or delete wins over a value, of
+// two values the greater bytes; collections that are not frozen are merged element by element. Whoever writes changed
+// data back to the table it came from must therefore raise the version, as write: changes does (see changes).
 //
-// An expiry becomes a TTL by the clock of the worker when the write is sent, and an expiry again by the server's, so it is as exact as
-// the two clocks agree; a repeated write may prolong it by the time that lies between sending and executing.
+// An expiry becomes a TTL by the clock of the worker when the write is sent, and an expiry again by the
+// server's, so it is as exact as the two clocks agree; a repeated write may prolong it by the time that lies
+// between sending and executing.
 type Sink struct {
 	config  SinkConfig
 	slots   chan struct{} // one for each request under way
@@ -52,7 +55,8 @@ func NewSink(c SinkConfig) *Sink {
 	return &Sink{config: c, slots: make(chan struct{}, c.InFlight), deletes: newTombstones(c.Deletes)}
 }
 
-// Prepare implements connector.Sink. It names every field that has no column of a fitting type, and every key column without a field.
+// Prepare implements connector.Sink. It names every field that has no column of a fitting type, and
+// every key column without a field.
 func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Schema, dry bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +89,8 @@ func (s *Sink) Prepare(ctx context.Context, _ connector.Run, schema *record.Sche
 }
 
 // Open implements connector.Sink. It waits for a cluster that went away.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	var w *writer
 	err := retry(ctx, connector.DefaultRetry.Deadline, func() (_ came, err error) {
 		w, err = s.writer(ctx, schema)
@@ -96,7 +101,8 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	}
 	w.floor = run.Floor
 	// What is collected is cut into a request for each partition, so it is worth as much as all requests under way.
-	limits := connector.BatchLimits{Rows: s.config.BatchRows * s.config.InFlight, Bytes: int(s.config.BatchBytes) * s.config.InFlight, InFlight: 2}
+	limits := connector.BatchLimits{Rows: s.config.BatchRows * s.config.InFlight,
+		Bytes: int(s.config.BatchBytes) * s.config.InFlight, InFlight: 2}
 	return connector.NewBatcher(ctx, limits, connector.DefaultRetry, w.write, settle), nil
 }
 
@@ -243,8 +249,8 @@ func (w *writer) binder() *binder {
 	return b
 }
 
-// requests cuts a batch into requests, each for rows of one partition; the results get the records that cannot be encoded. Rows that are to be
-// compared first have no statements yet.
+// requests cuts a batch into requests, each for rows of one partition; the results get the records that cannot be
+// encoded. Rows that are to be compared first have no statements yet.
 func (w *writer) requests(b *binder, batch []*record.Record, results []connector.Result) []*request {
 	var all []*request
 	open := map[string]*request{} // by partition
@@ -288,7 +294,8 @@ func (w *writer) requests(b *binder, batch []*record.Record, results []connector
 	return all
 }
 
-// send writes rows of one partition. Where the server refuses them together it writes each alone, to find the one at fault.
+// send writes rows of one partition. Where the server refuses them together it writes each
+// alone, to find the one at fault.
 func (w *writer) send(ctx context.Context, rows []row, results []connector.Result) {
 	err := w.execute(ctx, rows)
 	if len(rows) > 1 && err != nil && fail.ClassOf(err) == fail.Permanent {
@@ -318,8 +325,8 @@ func (w *writer) execute(ctx context.Context, rows []row) error {
 	return failure(lost(ctx, w.session.ExecuteBatch(batch)))
 }
 
-// failure gives the error of a write its class. What the server calls invalid is a matter of the values, since Open has found
-// the table to fit; unless the table has changed since.
+// failure gives the error of a write its class. What the server calls invalid is a matter of the values, since Open has
+// found the table to fit; unless the table has changed since.
 func failure(err error) error {
 	if err == nil {
 		return nil
@@ -340,12 +347,14 @@ func failure(err error) error {
 	case refused.Code() != gocql.ErrCodeInvalid:
 		return classify(err)
 	case says("does not exist"), says("unconfigured table"), says("Undefined column name"), says("Unknown identifier"):
-		return fail.New(fail.Fatal, "cassandra.table_changed", "the table changed while it was written to: %w", err).WithFix("check the table, then resume the run")
+		return fail.New(fail.Fatal, "cassandra.table_changed", "the table changed while it was written to: %w", err).
+			WithFix("check the table, then resume the run")
 	}
 	return fail.New(fail.Permanent, "cassandra.row_refused", "Cassandra refuses the row: %w", err)
 }
 
 func errTooLarge(err error) error {
 	return fail.New(fail.Permanent, "cassandra.row_too_large", "the row is larger than the server takes: %w", err).
-		WithFix("make it smaller by a transform, or raise commitlog_segment_size (and native_transport_max_frame_size) in cassandra.yaml")
+		WithFix("make it smaller by a transform, or raise commitlog_segment_size (and " +
+			"native_transport_max_frame_size) in cassandra.yaml")
 }

@@ -70,11 +70,13 @@ func BenchmarkWrite(b *testing.B) {
 					}
 				})
 			}
-			insert := fmt.Sprintf("INSERT INTO %s.%s (bucket, id, title, size, tags, attrs) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ? AND TTL ?", db.keyspace, db.table)
+			insert := fmt.Sprintf("INSERT INTO %s.%s (bucket, id, title, size, tags, attrs) VALUES (?, ?, ?, ?, ?, "+
+				"?) USING TIMESTAMP ? AND TTL ?", db.keyspace, db.table)
 			for i := 0; i < benchRows; i += 100 {
 				batch := db.session.NewBatch(gocql.UnloggedBatch).WithContext(b.Context())
 				for n := i; n < i+100; n++ {
-					batch.Query(insert, fmt.Sprintf("bucket-%d", n/benchBucket), n, fmt.Sprintf("the title of asset %d", n), n, []string{"red", "round"},
+					batch.Query(insert, fmt.Sprintf("bucket-%d", n/benchBucket), n,
+						fmt.Sprintf("the title of asset %d", n), n, []string{"red", "round"},
 						map[string]string{"camera": "X100", "iso": "400"}, int64(1000), 0)
 				}
 				batches <- batch

@@ -22,7 +22,8 @@ import (
 
 func TestSinkConformance(t *testing.T) {
 	t.Parallel()
-	server := services.Own(t, services.Cassandra, services.Env("JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1")) // starts faster
+	// C1 alone: the server starts faster.
+	server := services.Own(t, services.Cassandra, services.Env("JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1"))
 	s := newDatabase(t, server.Addr).suite()
 	s.Server = server
 	iotest.TestSink(t, s)
@@ -67,7 +68,8 @@ var assets = record.MustSchema([]record.Field{
 	{Name: "size", Type: record.Of(record.BigInt)},
 	{Name: "tags", Type: record.SetOf(record.Of(record.Text))},
 	{Name: "attrs", Type: record.MapOf(record.Of(record.Text), record.Of(record.Text))},
-	{Name: "place", Type: record.TupleOf(record.Of(record.Int), record.TupleOf(record.Of(record.Text), record.Of(record.Int)))},
+	{Name: "place", Type: record.TupleOf(record.Of(record.Int),
+		record.TupleOf(record.Of(record.Text), record.Of(record.Int)))},
 }, "bucket", "id")
 
 const assetsTable = `CREATE TABLE %s (bucket text, id int, title text, size bigint, tags set<text>, attrs map<text, text>,
@@ -86,7 +88,8 @@ func TestUnsetLeavesAndNullClears(t *testing.T) {
 	full := asset(1, 1000, "one")
 	full.Values[3] = record.Number(record.BigInt, 7)
 	full.Values[4] = textsOf(record.Set, "x", "y")
-	full.Values[6] = record.Nested(record.Tuple, []record.Value{record.Number(record.Int, 1), record.Nested(record.Tuple, []record.Value{record.String("a"), record.NullValue})})
+	full.Values[6] = record.Nested(record.Tuple, []record.Value{record.Number(record.Int, 1),
+		record.Nested(record.Tuple, []record.Value{record.String("a"), record.NullValue})})
 	put(t, s, full)
 	db.want(t, `{"bucket": "b", "id": 1, "attrs": null, "place": [1, ["a", null]], "size": 7, "tags": ["x", "y"], "title": "one"}`)
 
@@ -96,7 +99,8 @@ func TestUnsetLeavesAndNullClears(t *testing.T) {
 	db.want(t, `{"bucket": "b", "id": 1, "attrs": null, "place": [1, ["a", null]], "size": null, "tags": ["x", "y"], "title": "two"}`)
 
 	cleared := asset(1, 3000, "")
-	cleared.Values[4], cleared.Values[6] = record.NullValue, record.Nested(record.Tuple, []record.Value{record.NullValue, record.NullValue})
+	cleared.Values[4], cleared.Values[6] = record.NullValue,
+		record.Nested(record.Tuple, []record.Value{record.NullValue, record.NullValue})
 	put(t, s, cleared)
 	db.want(t, `{"bucket": "b", "id": 1, "attrs": null, "place": [null, null], "size": null, "tags": null, "title": ""}`)
 
@@ -110,8 +114,10 @@ func TestEmptyTextFirst(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
 	s := db.sink(t, "CREATE TABLE %s (id int PRIMARY KEY, title text)", nil)
-	schema := record.MustSchema([]record.Field{{Name: "title", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Int)}}, "id")
-	put(t, s, &record.Record{Schema: schema, Version: 1, Values: []record.Value{record.String(""), record.Number(record.Int, 1)}})
+	schema := record.MustSchema([]record.Field{{Name: "title", Type: record.Of(record.Text)},
+		{Name: "id", Type: record.Of(record.Int)}}, "id")
+	put(t, s, &record.Record{Schema: schema, Version: 1,
+		Values: []record.Value{record.String(""), record.Number(record.Int, 1)}})
 	db.want(t, `{"id": 1, "title": ""}`)
 }
 
@@ -122,7 +128,8 @@ func TestLiveWriteWins(t *testing.T) {
 	old := asset(1, 1000, "reprocessed")
 	old.Values[4] = textsOf(record.Set, "old")
 	old.Values[5] = textsOf(record.Map, "k", "old")
-	live := "INSERT INTO %s (bucket, id, title, tags, attrs) VALUES ('b', 1, 'live', {'live'}, {'l': 'live'}) USING TIMESTAMP 2000"
+	live := "INSERT INTO %s (bucket, id, title, tags, attrs) VALUES ('b', 1, 'live', {'live'}, {'l': 'live'}) USING " +
+		"TIMESTAMP 2000"
 	want := `{"bucket": "b", "id": 1, "attrs": {"l": "live"}, "place": null, "size": null, "tags": ["live"], "title": "live"}`
 
 	db.exec(t, live)
@@ -208,10 +215,12 @@ func TestCellsKeepTimesAndExpiry(t *testing.T) {
 	r.Values[4] = record.NullValue // of an unknown time
 	r.Values[5] = record.NullValue // cleared at 2500
 	r.Values[6] = record.Nested(record.Tuple, []record.Value{record.Number(record.Int, 1)})
-	r.Cells = []record.Cell{{}, {}, {Version: 1000}, {Version: 2000, Expires: now + 5000}, {}, {Version: 2500}, {Version: 3000, Expires: now + 9000}}
+	r.Cells = []record.Cell{{}, {}, {Version: 1000}, {Version: 2000, Expires: now + 5000}, {}, {Version: 2500},
+		{Version: 3000, Expires: now + 9000}}
 	r.Expires = 0
 	for _, early := range []string{
-		"INSERT INTO %s (bucket, id, title, size, tags, attrs) VALUES ('b', 1, 'older', 1, {'kept'}, {'old': ''}) USING TIMESTAMP 900",
+		"INSERT INTO %s (bucket, id, title, size, tags, attrs) VALUES ('b', 1, 'older', 1, {'kept'}, {'old': ''}) " +
+			"USING TIMESTAMP 900",
 		"UPDATE %s USING TIMESTAMP 2001 SET size = 8 WHERE bucket = 'b' AND id = 1",
 	} {
 		db.exec(t, early)
@@ -221,7 +230,8 @@ func TestCellsKeepTimesAndExpiry(t *testing.T) {
 		db.want(t, `{"bucket": "b", "id": 1, "attrs": null, "place": [1, null], "size": 8, "tags": ["kept"], "title": "title"}`)
 		var title, size, place int64
 		var titleTTL, sizeTTL, placeTTL *int64
-		db.scan(t, "SELECT WRITETIME(title), TTL(title), WRITETIME(size), TTL(size), WRITETIME(place), TTL(place) FROM %s",
+		db.scan(t, "SELECT WRITETIME(title), TTL(title), WRITETIME(size), TTL(size), WRITETIME(place), TTL(place) "+
+			"FROM %s",
 			&title, &titleTTL, &size, &sizeTTL, &place, &placeTTL)
 		if title != 1000 || titleTTL != nil || size != 2001 || sizeTTL != nil || place != 3000 {
 			t.Errorf("title at %d (%v), size at %d (%v), place at %d", title, titleTTL, size, sizeTTL, place)
@@ -287,7 +297,8 @@ func TestOneBadRowOfABatch(t *testing.T) {
 		rows[i] = asset(int64(i), 1000, "x")
 	}
 	bad := map[int]string{
-		2: "cassandra.row_too_large", 4: "cassandra.row_too_large", 5: "cassandra.row_refused", 7: "cassandra.bad_value", 8: "cassandra.key_null", 9: "cassandra.bad_value",
+		2: "cassandra.row_too_large", 4: "cassandra.row_too_large", 5: "cassandra.row_refused",
+		7: "cassandra.bad_value", 8: "cassandra.key_null", 9: "cassandra.bad_value",
 	}
 	rows[2].Values[2] = record.String(strings.Repeat("x", 5<<20))  // more than half a segment of the commit log
 	rows[4].Values[2] = record.String(strings.Repeat("x", 17<<20)) // more than a frame
@@ -299,7 +310,8 @@ func TestOneBadRowOfABatch(t *testing.T) {
 		switch code, isBad := bad[i]; {
 		case !isBad && (res.Err != nil || res.Outcome != record.Written):
 			t.Errorf("row %d: %s, %v", i, res.Outcome, res.Err)
-		case isBad && (res.Outcome != record.Dead || fail.CodeOf(res.Err) != code || fail.ClassOf(res.Err) != fail.Permanent):
+		case isBad && (res.Outcome != record.Dead || fail.CodeOf(res.Err) != code ||
+			fail.ClassOf(res.Err) != fail.Permanent):
 			t.Errorf("row %d: %s, %v, want %s", i, res.Outcome, res.Err, code)
 		}
 	}
@@ -349,7 +361,8 @@ func newDatabase(t testing.TB, addr string) *database {
 		t.Fatal(err)
 	}
 	db := &database{addr: addr, session: session, keyspace: services.Name(t), table: "rows"}
-	create := "CREATE KEYSPACE %s WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1} AND durable_writes = false"
+	create := "CREATE KEYSPACE %s WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1} AND " +
+		"durable_writes = false"
 	if err := session.Query(fmt.Sprintf(create, db.keyspace)).Exec(); err != nil {
 		t.Fatal(err)
 	}
@@ -475,5 +488,6 @@ func TestEdges(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
 	sink := NewSink(db.config("edges", func(c *SinkConfig) { c.Create, c.PartitionKey = true, []string{"id"} }))
-	iotest.TestEdges(t, sink, func() connector.Source { return db.source(t, func(c *SourceConfig) { c.Table = "edges" }) })
+	iotest.TestEdges(t, sink,
+		func() connector.Source { return db.source(t, func(c *SourceConfig) { c.Table = "edges" }) })
 }

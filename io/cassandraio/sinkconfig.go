@@ -38,7 +38,9 @@ func (c SinkConfig) Validate() []connector.Fault {
 		add("partition_key", "create needs the columns of the partition key")
 	}
 	if !c.Create && len(c.PartitionKey)+len(c.Clustering) > 0 {
-		add("partition_key", "the key of a table that is there cannot be chosen; leave partition_key and clustering out or set create: true")
+		add("partition_key",
+			"the key of a table that is there cannot be chosen; leave partition_key and clustering out or set "+
+				"create: true")
 	}
 	key := slices.Concat(c.PartitionKey, c.Clustering)
 	for i, name := range key {
@@ -63,7 +65,8 @@ func (c SinkConfig) Validate() []connector.Fault {
 		add("create", "write: changes writes to rows that are there, and a new table has none; leave one of them out")
 	}
 	if c.Write == writeChanges && level == gocql.Any {
-		add("consistency", "write: changes reads rows first, and nothing is read with ANY; LOCAL_QUORUM is one that reads and writes")
+		add("consistency", "write: changes reads rows first, and nothing is read with ANY; LOCAL_QUORUM is one that "+
+			"reads and writes")
 	}
 	if c.BatchRows < 0 || c.BatchRows > maxBatchRows {
 		add("batch_rows", "batch_rows is 1 to %d, not %d", maxBatchRows, c.BatchRows)

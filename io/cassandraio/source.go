@@ -17,21 +17,23 @@ import (
 
 // Source reads a table, partition by partition ("buckets") or by token ranges.
 //
-// With buckets a split is an interval of clustering keys of one partition, and a position is the clustering key in the order of the
-// table. By token ranges a split is an interval of tokens, and a position is the token, the partition and the clustering key. What
-// of a key cannot be part of a position (decimals, and what is nested) can only be read by token ranges, where a page then ends at
-// the border of a partition; the rows of one are held together in memory until then, 256 MiB at most.
+// With buckets a split is an interval of clustering keys of one partition, and a position is the clustering key in
+// the order of the table. By token ranges a split is an interval of tokens, and a position is the token, the
+// partition and the clustering key. What of a key cannot be part of a position (decimals, and what is nested) can
+// only be read by token ranges, where a page then ends at the border of a partition; the rows of one are held
+// together in memory until then, 256 MiB at most.
 //
-// The version of a record is the latest write time of its columns, or a column that the settings name; 1 where none has a value,
-// since Cassandra does not tell when such a row was written, nor when a value was deleted. So it may go back from one run to the
-// next: see connector.Run.Floor. The expiry is that of the column that lives longest, by the worker's clock.
+// The version of a record is the latest write time of its columns, or a column that the settings name; 1 where
+// none has a value, since Cassandra does not tell when such a row was written, nor when a value was deleted. So it
+// may go back from one run to the next: see connector.Run.Floor. The expiry is that of the column that lives
+// longest, by the worker's clock.
 //
-// A row that is written while the table is read may be read or not, and is read once at most. A tuple all of whose parts are null
-// comes as null. What no record can hold is a dead letter: a partition with static columns and no rows, a key with an empty value of
-// a type that needs bytes.
+// A row that is written while the table is read may be read or not, and is read once at most. A tuple all of whose
+// parts are null comes as null. What no record can hold is a dead letter: a partition with static columns and no rows,
+// a key with an empty value of a type that needs bytes.
 //
-// A request that fails for the tombstones it meets (tombstone_failure_threshold) is cut by tokens, then by clustering keys, until the
-// server answers; see tombstones.go.
+// A request that fails for the tombstones it meets (tombstone_failure_threshold) is cut by tokens, then by clustering
+// keys, until the server answers; see tombstones.go.
 type Source struct {
 	config SourceConfig
 	need   connector.Need
@@ -105,20 +107,23 @@ func openTable(ctx context.Context, session *gocql.Session, c SourceConfig, need
 	if err != nil {
 		return nil, err
 	}
-	o := &tableSource{config: c, pageRows: need.Page(mostRows), session: session, table: t, level: level, layout: newLayout(t, c.Buckets == nil)}
+	o := &tableSource{config: c, pageRows: need.Page(mostRows), session: session, table: t, level: level,
+		layout: newLayout(t, c.Buckets == nil)}
 	isTuple := func(c column) bool { return c.typ.Kind.Nested() }
-	notOrdered := t.order.check()
+	notOrdered := t.order.Check()
 	o.exact = notOrdered == nil && !slices.ContainsFunc(t.partition, isTuple)
 	if c.Buckets == nil {
 		return o, nil
 	}
 	if notOrdered != nil {
-		return nil, fail.Job("cassandra.no_position", "the partitions of %s cannot be read one by one: %w", t.name, notOrdered).
+		return nil, fail.Job("cassandra.no_position",
+			"the partitions of %s cannot be read one by one: %w", t.name, notOrdered).
 			WithFix("leave buckets out, so that the table is read by token ranges")
 	}
 	for _, col := range t.partition {
 		if col.typ.Kind.Nested() {
-			return nil, fail.Job("cassandra.no_position", "the partitions of %s cannot be read one by one: column %q is a %s", t.name, col.name, col.typ).
+			return nil, fail.Job("cassandra.no_position",
+				"the partitions of %s cannot be read one by one: column %q is a %s", t.name, col.name, col.typ).
 				WithFix("leave buckets out, so that the table is read by token ranges")
 		}
 	}
@@ -140,7 +145,8 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 	return o.table.schema, nil
 }
 
-// Read implements connector.Source. A cluster that went away is waited for, also by a worker that was not connected yet.
+// Read implements connector.Source. A cluster that went away is waited for, also by a
+// worker that was not connected yet.
 func (s *Source) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
 	o, err := s.open(ctx, connector.DefaultRetry.Deadline)
 	if err != nil {
@@ -157,13 +163,15 @@ func (s *Source) Read(ctx context.Context, split connector.Split, page func(conn
 }
 
 func (o *tableSource) reader(split connector.Split) (*reader, error) {
-	r := &reader{tableSource: o, split: split, last: split.Start, size: newPageSize(o.config.Page.Or(1<<20), o.pageRows, split)}
+	r := &reader{tableSource: o, split: split, last: split.Start,
+		size: newPageSize(o.config.Page.Or(1<<20), o.pageRows, split)}
 	r.batch.exact = o.exact
 	var values []record.Value
 	if o.config.Buckets != nil {
 		var err error
 		if values, r.key, err = o.table.parsePartition(split.Partition); err != nil {
-			return nil, fail.Job("cassandra.no_split", "%q is no partition of %s: %w", split.Partition, o.table.name, err)
+			return nil, fail.Job("cassandra.no_split", "%q is no partition of %s: %w",
+				split.Partition, o.table.name, err)
 		}
 	}
 	r.decoder = newRowDecoder(o.layout, split.String(), values, o.config.MaxRow.Or(defaultMaxRow))

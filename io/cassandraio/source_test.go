@@ -66,7 +66,8 @@ func (db *database) load(t testing.TB, cql string, rows [][]any) {
 func collect(t testing.TB, s *Source, o connector.PlanOptions) (map[string]*record.Record, []connector.Split) {
 	t.Helper()
 	var splits []connector.Split
-	if err := s.Plan(t.Context(), o, func(sp connector.Split) error { splits = append(splits, sp); return nil }); err != nil {
+	if err := s.Plan(t.Context(), o,
+		func(sp connector.Split) error { splits = append(splits, sp); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	found := map[string]*record.Record{}
@@ -110,7 +111,8 @@ func (db *database) media(t testing.TB) map[string]string {
 		for i := range n {
 			id := gocql.UUIDFromTime(start.Add(time.Duration(i) * time.Minute))
 			title := fmt.Sprintf("title %d of %s", i, assetType)
-			rows = append(rows, []any{assetType, bucket, id, title, int64(i), []string{"a", fmt.Sprint(i)}, map[string]string{"k": fmt.Sprint(i)}, i, bucket})
+			rows = append(rows, []any{assetType, bucket, id, title, int64(i), []string{"a", fmt.Sprint(i)},
+				map[string]string{"k": fmt.Sprint(i)}, i, bucket})
 			key := strings.NewReplacer(`\`, `\\`, `|`, `\|`)
 			want[key.Replace(assetType)+"|"+key.Replace(bucket)+"|"+id.String()] = fmt.Sprintf(
 				`{"asset_type":%q,"bucket":%q,"id":%q,"attrs":{"k":"%d"},"place":[%d,%q],"size":%d,"tags":["a","%d"],"title":%q}`,
@@ -121,7 +123,8 @@ func (db *database) media(t testing.TB) map[string]string {
 	add("image", "2024-06", 1)
 	add("video", "2024-05", 40)
 	add(`odd/\|`, "", 3)
-	db.load(t, "INSERT INTO %s (asset_type, bucket, id, title, size, tags, attrs, place) VALUES (?, ?, ?, ?, ?, ?, ?, (?, ?))", rows)
+	db.load(t, "INSERT INTO %s (asset_type, bucket, id, title, size, tags, attrs, place) VALUES (?, ?, ?, ?, ?, ?, "+
+		"?, (?, ?))", rows)
 	return want
 }
 
@@ -150,19 +153,27 @@ func TestSourceConformanceOtherKeys(t *testing.T) {
 		table string
 		row   func(i int) (insert, key, json string)
 	}{
-		"partition key alone": {"CREATE TABLE %s (a int, b text, v int, PRIMARY KEY ((a, b)))", func(i int) (string, string, string) {
-			return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES (%d, 'x', %d)", i, i), fmt.Sprintf("%d|x", i), fmt.Sprintf(`{"a":%d,"b":"x","v":%d}`, i, i)
-		}},
-		"decimal": {"CREATE TABLE %s (a int, b decimal, v int, PRIMARY KEY (a, b))", func(i int) (string, string, string) {
-			return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES (%d, %d, %d)", i/4, i, i), fmt.Sprintf("%d|%d", i/4, i), fmt.Sprintf(`{"a":%d,"b":"%d","v":%d}`, i/4, i, i)
-		}},
-		"tuple": {"CREATE TABLE %s (a tuple<int, text>, b tuple<int, tuple<int>>, v int, PRIMARY KEY (a, b))", func(i int) (string, string, string) {
-			return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES ((%d, 'x'), (%d, (7)), %d)", i/4, i, i), fmt.Sprintf(`[%d,"x"]|[%d,[7]]`, i/4, i),
-				fmt.Sprintf(`{"a":[%d,"x"],"b":[%d,[7]],"v":%d}`, i/4, i, i)
-		}},
-		"static": {"CREATE TABLE %s (a int, s text static, b int, v int, PRIMARY KEY (a, b))", func(i int) (string, string, string) {
-			return fmt.Sprintf("INSERT INTO %%s (a, s, b, v) VALUES (%d, 'x', %d, %d)", i/20, i, i), fmt.Sprintf("%d|%d", i/20, i), fmt.Sprintf(`{"a":%d,"b":%d,"s":"x","v":%d}`, i/20, i, i)
-		}},
+		"partition key alone": {"CREATE TABLE %s (a int, b text, v int, PRIMARY KEY ((a, b)))",
+			func(i int) (string, string, string) {
+				return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES (%d, 'x', %d)", i, i), fmt.Sprintf("%d|x", i),
+					fmt.Sprintf(`{"a":%d,"b":"x","v":%d}`, i, i)
+			}},
+		"decimal": {"CREATE TABLE %s (a int, b decimal, v int, PRIMARY KEY (a, b))",
+			func(i int) (string, string, string) {
+				return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES (%d, %d, %d)", i/4, i, i),
+					fmt.Sprintf("%d|%d", i/4, i), fmt.Sprintf(`{"a":%d,"b":"%d","v":%d}`, i/4, i, i)
+			}},
+		"tuple": {"CREATE TABLE %s (a tuple<int, text>, b tuple<int, tuple<int>>, v int, PRIMARY KEY (a, b))",
+			func(i int) (string, string, string) {
+				return fmt.Sprintf("INSERT INTO %%s (a, b, v) VALUES ((%d, 'x'), (%d, (7)), %d)", i/4, i, i),
+					fmt.Sprintf(`[%d,"x"]|[%d,[7]]`, i/4, i),
+					fmt.Sprintf(`{"a":[%d,"x"],"b":[%d,[7]],"v":%d}`, i/4, i, i)
+			}},
+		"static": {"CREATE TABLE %s (a int, s text static, b int, v int, PRIMARY KEY (a, b))",
+			func(i int) (string, string, string) {
+				return fmt.Sprintf("INSERT INTO %%s (a, s, b, v) VALUES (%d, 'x', %d, %d)", i/20, i, i),
+					fmt.Sprintf("%d|%d", i/20, i), fmt.Sprintf(`{"a":%d,"b":%d,"s":"x","v":%d}`, i/20, i, i)
+			}},
 	} {
 		for _, mode := range []string{"ring", "buckets"} {
 			if (name == "decimal" || name == "tuple") && mode == "buckets" {
@@ -196,7 +207,8 @@ func TestSourceConformanceOtherKeys(t *testing.T) {
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
-	db.exec(t, "CREATE TABLE %s (p int, id int, s text static, a text, n int, tags set<text>, at timestamp, PRIMARY KEY (p, id))")
+	db.exec(t, "CREATE TABLE %s (p int, id int, s text static, a text, n int, tags set<text>, at timestamp, PRIMARY "+
+		"KEY (p, id))")
 	for _, cql := range []string{
 		"INSERT INTO %s (p, id, a, n, at) VALUES (1, 1, 'x', 1, 5000) USING TIMESTAMP 1000",
 		"UPDATE %s USING TIMESTAMP 3000 SET n = 2 WHERE p = 1 AND id = 1",
@@ -222,7 +234,8 @@ func TestVersions(t *testing.T) {
 		return strings.Join(all, " ")
 	}
 	for _, change := range []func(*SourceConfig){nil, discover} {
-		if got, want := versions(db.source(t, change)), "1|1@3000 1|2@4000 1|3@1 2|1@9000 3|1@1001 3|2@1000"; got != want {
+		if got, want := versions(db.source(t, change)),
+			"1|1@3000 1|2@4000 1|3@1 2|1@9000 3|1@1001 3|2@1000"; got != want {
 			t.Errorf("versions are %s, want %s", got, want)
 		}
 	}
@@ -247,7 +260,8 @@ func TestVersions(t *testing.T) {
 	for key, want := range map[string][]record.Cell{ // of p, id, a, at, n, s, tags
 		"1|1": {{}, {}, {Version: 1000}, {Version: 1000}, {Version: 3000}, {}, {}},
 		"2|1": {{}, {}, {Version: 1000}, {}, {}, {Version: 9000}, {}},
-		"3|1": {{}, {}, {Version: 1000, Expires: now + 5000}, {}, {Version: 1001, Expires: now + 9000}, {}, {Version: 1000, Expires: now + 5000}},
+		"3|1": {{}, {}, {Version: 1000, Expires: now + 5000}, {}, {Version: 1001, Expires: now + 9000}, {},
+			{Version: 1000, Expires: now + 5000}},
 	} {
 		got := found[key]
 		for i := range want {
@@ -271,7 +285,8 @@ func TestVersions(t *testing.T) {
 func TestBuckets(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
-	db.exec(t, "CREATE TABLE %s (kind text, month text, id timeuuid, PRIMARY KEY ((kind, month), id)) WITH CLUSTERING ORDER BY (id DESC)")
+	db.exec(t, "CREATE TABLE %s (kind text, month text, id timeuuid, PRIMARY KEY ((kind, month), id)) WITH "+
+		"CLUSTERING ORDER BY (id DESC)")
 	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	var rows [][]any
 	for _, kind := range []string{"image", "video", "text"} {
@@ -281,8 +296,10 @@ func TestBuckets(t *testing.T) {
 		}
 	}
 	db.load(t, "INSERT INTO %s (kind, month, id) VALUES (?, ?, ?)", rows)
-	db.exec(t, "CREATE TABLE "+db.keyspace+".listed (kind text, month text, note text, PRIMARY KEY (kind, month, note))")
-	for _, v := range []string{"'image', '2024-02', 'a'", "'image', '2024-02', 'b'", "'video', '2024-03', ''", "'none', '2030-01', ''"} {
+	db.exec(t, "CREATE TABLE "+db.keyspace+
+		".listed (kind text, month text, note text, PRIMARY KEY (kind, month, note))")
+	for _, v := range []string{"'image', '2024-02', 'a'", "'image', '2024-02', 'b'", "'video', '2024-03', ''",
+		"'none', '2030-01', ''"} {
 		db.exec(t, "INSERT INTO "+db.keyspace+".listed (kind, month, note) VALUES ("+v+")")
 	}
 	both := map[string][]Scalar{"kind": {"image", "video"}}
@@ -297,10 +314,12 @@ func TestBuckets(t *testing.T) {
 			c.Buckets = &Buckets{Query: "SELECT month, kind FROM " + db.keyspace + ".listed"}
 		}, 29 + 30},
 		"list": {func(c *SourceConfig) {
-			c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"text", "2024-01"}}, {Named: map[string]Scalar{"month": "2024-02", "kind": "text"}}, {Values: []Scalar{"text", "2024-01"}}}}
+			c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"text", "2024-01"}},
+				{Named: map[string]Scalar{"month": "2024-02", "kind": "text"}}, {Values: []Scalar{"text", "2024-01"}}}}
 		}, 31 + 29},
 		"range": {func(c *SourceConfig) {
-			c.Buckets = &Buckets{Range: &Range{Column: "month", From: "2023-11", To: "2024-02-01", Every: "month", Values: both}}
+			c.Buckets = &Buckets{Range: &Range{Column: "month", From: "2023-11", To: "2024-02-01",
+				Every: "month", Values: both}}
 		}, 2 * (31 + 29)},
 		"some": {func(c *SourceConfig) {
 			discover(c)
@@ -310,10 +329,17 @@ func TestBuckets(t *testing.T) {
 			discover(c)
 			c.Partitions = map[string]Match{"month": {From: "2024-02", To: "2024-03"}}
 		}, 3 * 59},
-		"ids from a time":   {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-31"} }, 3 * 60},
-		"ids up to a time":  {func(c *SourceConfig) { discover(c); c.IDs = &Interval{To: "2024-01-31T00:00:00Z"} }, 3 * 30},
-		"ids between times": {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-30", To: "2024-02-03"} }, 3 * 4},
-		"ids from an id":    {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: Scalar(fmt.Sprint(rows[80][2]))} }, 10 + 20},
+		"ids from a time": {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-31"} }, 3 * 60},
+		"ids up to a time": {func(c *SourceConfig) { discover(c); c.IDs = &Interval{To: "2024-01-31T00:00:00Z"} },
+			3 * 30},
+		"ids between times": {func(c *SourceConfig) {
+			discover(c)
+			c.IDs = &Interval{From: "2024-01-30", To: "2024-02-03"}
+		}, 3 * 4},
+		"ids from an id": {func(c *SourceConfig) {
+			discover(c)
+			c.IDs = &Interval{From: Scalar(fmt.Sprint(rows[80][2]))}
+		}, 10 + 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := db.source(t, c.change)
@@ -345,7 +371,8 @@ func TestLargeRowIsADeadLetter(t *testing.T) {
 		if i == 7 || i == 19 {
 			size = 300_000
 		}
-		if err := db.query("INSERT INTO %s (p, id, body) VALUES ('a', ?, ?)").Bind(i, strings.Repeat("x", size)).Exec(); err != nil {
+		if err := db.query("INSERT INTO %s (p, id, body) VALUES ('a', ?, ?)").Bind(i, strings.Repeat("x", size)).
+			Exec(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -366,7 +393,8 @@ func TestUnreadableRowIsADeadLetter(t *testing.T) {
 		if i == 7 || i == 19 {
 			size = 300_000
 		}
-		if err := db.query("INSERT INTO %s (p, id, body) VALUES ('a', ?, ?)").Bind(i, strings.Repeat("x", size)).Exec(); err != nil {
+		if err := db.query("INSERT INTO %s (p, id, body) VALUES ('a', ?, ?)").Bind(i, strings.Repeat("x", size)).
+			Exec(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -457,7 +485,8 @@ func TestWrongSettings(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
 	db.exec(t, "CREATE TABLE %s (kind text, day date, id int, n counter, PRIMARY KEY ((kind, day), id))")
-	db.exec(t, "CREATE TABLE "+db.keyspace+".assets (kind text, day date, id int, title text, PRIMARY KEY ((kind, day), id))")
+	db.exec(t, "CREATE TABLE "+db.keyspace+
+		".assets (kind text, day date, id int, title text, PRIMARY KEY ((kind, day), id))")
 	db.exec(t, "CREATE TABLE "+db.keyspace+".decimals (p int, id decimal, PRIMARY KEY (p, id))")
 	db.exec(t, "INSERT INTO "+db.keyspace+".assets (kind, day, id) VALUES ('a', '2024-01-01', 1)")
 	for name, c := range map[string]struct {
@@ -465,24 +494,48 @@ func TestWrongSettings(t *testing.T) {
 		code   string
 		says   []string
 	}{
-		"keyspace":     {func(c *SourceConfig) { c.Keyspace = db.keyspace + "x" }, "cassandra.no_table", []string{"did you mean " + db.keyspace + "?"}},
-		"table":        {func(c *SourceConfig) { c.Table = "asets" }, "cassandra.no_table", []string{"decimals", "did you mean assets?"}},
-		"column":       {func(c *SourceConfig) { c.Columns = []string{"titel"} }, "cassandra.no_column", []string{"did you mean title?"}},
-		"counter":      {func(c *SourceConfig) { c.Table = "rows" }, "cassandra.counter", []string{"count twice"}},
-		"version":      {func(c *SourceConfig) { c.Version = "title" }, "cassandra.version_type", []string{"text"}},
-		"order":        {func(c *SourceConfig) { c.Table = "decimals"; discover(c) }, "cassandra.no_position", []string{"decimal", "token ranges"}},
-		"ids":          {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-01"} }, "cassandra.ids", []string{`"id"`}},
-		"ids turned":   {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2", To: "1"} }, "cassandra.ids", []string{"to must come after from"}},
-		"partitions":   {func(c *SourceConfig) { discover(c); c.Partitions = map[string]Match{"id": {Values: []Scalar{"1"}}} }, "cassandra.no_column", []string{`"kind", "day"`}},
-		"a partition":  {func(c *SourceConfig) { discover(c); c.Partitions = map[string]Match{"day": {Values: []Scalar{"x"}}} }, "cassandra.bad_value", []string{"partitions.day"}},
-		"list":         {func(c *SourceConfig) { c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"a"}}}} }, "cassandra.bucket", []string{"2 columns"}},
-		"list, named":  {func(c *SourceConfig) { c.Buckets = &Buckets{List: []Bucket{{Named: map[string]Scalar{"kind": "a"}}}} }, "cassandra.bucket", []string{`"day" is missing`}},
-		"bucket table": {func(c *SourceConfig) { c.Buckets = &Buckets{Table: "nowhere"} }, "cassandra.buckets_query", []string{"nowhere"}},
-		"query":        {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT kind FROM " + db.keyspace + ".assets"} }, "cassandra.buckets_query", []string{`no column "day"`}},
+		"keyspace": {func(c *SourceConfig) { c.Keyspace = db.keyspace + "x" }, "cassandra.no_table",
+			[]string{"did you mean " + db.keyspace + "?"}},
+		"table": {func(c *SourceConfig) { c.Table = "asets" }, "cassandra.no_table",
+			[]string{"decimals", "did you mean assets?"}},
+		"column": {func(c *SourceConfig) { c.Columns = []string{"titel"} }, "cassandra.no_column",
+			[]string{"did you mean title?"}},
+		"counter": {func(c *SourceConfig) { c.Table = "rows" }, "cassandra.counter", []string{"count twice"}},
+		"version": {func(c *SourceConfig) { c.Version = "title" }, "cassandra.version_type", []string{"text"}},
+		"order": {func(c *SourceConfig) { c.Table = "decimals"; discover(c) }, "cassandra.no_position",
+			[]string{"decimal", "token ranges"}},
+		"ids": {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2024-01-01"} },
+			"cassandra.ids", []string{`"id"`}},
+		"ids turned": {func(c *SourceConfig) { discover(c); c.IDs = &Interval{From: "2", To: "1"} }, "cassandra.ids",
+			[]string{"to must come after from"}},
+		"partitions": {func(c *SourceConfig) {
+			discover(c)
+			c.Partitions = map[string]Match{
+				"id": {Values: []Scalar{"1"}}}
+		}, "cassandra.no_column", []string{`"kind", "day"`}},
+		"a partition": {func(c *SourceConfig) {
+			discover(c)
+			c.Partitions = map[string]Match{
+				"day": {Values: []Scalar{"x"}}}
+		}, "cassandra.bad_value", []string{"partitions.day"}},
+		"list": {func(c *SourceConfig) { c.Buckets = &Buckets{List: []Bucket{{Values: []Scalar{"a"}}}} },
+			"cassandra.bucket", []string{"2 columns"}},
+		"list, named": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{
+				List: []Bucket{{Named: map[string]Scalar{"kind": "a"}}}}
+		}, "cassandra.bucket",
+			[]string{`"day" is missing`}},
+		"bucket table": {func(c *SourceConfig) { c.Buckets = &Buckets{Table: "nowhere"} },
+			"cassandra.buckets_query", []string{"nowhere"}},
+		"query": {func(c *SourceConfig) {
+			c.Buckets = &Buckets{Query: "SELECT kind FROM " + db.keyspace +
+				".assets"}
+		}, "cassandra.buckets_query", []string{`no column "day"`}},
 		"query's types": {func(c *SourceConfig) {
 			c.Buckets = &Buckets{Query: "SELECT kind, kind AS day FROM " + db.keyspace + ".assets"}
 		}, "cassandra.buckets_query", []string{"no date"}},
-		"no CQL": {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT FROM"} }, "cassandra.buckets_query", []string{"SELECT FROM"}},
+		"no CQL": {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT FROM"} }, "cassandra.buckets_query",
+			[]string{"SELECT FROM"}},
 		"range": {func(c *SourceConfig) {
 			c.Buckets = &Buckets{Range: &Range{Column: "day", From: "2024", To: "2024-01-01", Every: "day"}}
 		}, "cassandra.bucket", []string{`"kind"`, "discover"}},
@@ -569,12 +622,15 @@ func TestUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	for name, host := range map[string]string{"refused": "127.0.0.1:1", "silent": silent.Addr().String(), "no such name": "no-such-host.invalid"} {
+	for name, host := range map[string]string{"refused": "127.0.0.1:1", "silent": silent.Addr().String(),
+		"no such name": "no-such-host.invalid"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			_, err := connect(t.Context(), Connection{Hosts: []string{host}, ConnectTimeout: connector.Duration(time.Second)})
-			if fail.CodeOf(err) != "cassandra.unreachable" || fail.ExitOf(err) != fail.ExitUnreachable || !strings.Contains(err.Error(), host) {
+			_, err := connect(t.Context(), Connection{Hosts: []string{host},
+				ConnectTimeout: connector.Duration(time.Second)})
+			if fail.CodeOf(err) != "cassandra.unreachable" || fail.ExitOf(err) != fail.ExitUnreachable ||
+				!strings.Contains(err.Error(), host) {
 				t.Errorf("the error is %v", err)
 			}
 			if took := time.Since(began); took > 5*time.Second {
@@ -583,9 +639,11 @@ func TestUnreachable(t *testing.T) {
 		})
 	}
 	server := services.Need(t, services.Cassandra)
-	for _, c := range []Connection{{LocalDC: "elsewhere"}, {AvoidHosts: []string{"127.0.0.0/8"}}, {OnlyHosts: []string{"10.0.0.1"}}} {
+	for _, c := range []Connection{{LocalDC: "elsewhere"}, {AvoidHosts: []string{"127.0.0.0/8"}},
+		{OnlyHosts: []string{"10.0.0.1"}}} {
 		c.Hosts = []string{server}
-		if _, err := connect(t.Context(), c); fail.CodeOf(err) != "cassandra.no_host" || fail.ExitOf(err) != fail.ExitJob {
+		if _, err := connect(t.Context(), c); fail.CodeOf(err) != "cassandra.no_host" ||
+			fail.ExitOf(err) != fail.ExitJob {
 			t.Errorf("%+v: the error is %v", c, err)
 		}
 	}
@@ -601,7 +659,8 @@ func TestSecureServerThatFreezes(t *testing.T) {
 	server := services.Own(t, services.Cassandra, services.Env("CASSANDRA_AUTH=1", "CASSANDRA_TLS=1"))
 	t.Setenv("SOURCE_TEST_PASSWORD", "cassandra")
 	t.Setenv("SOURCE_TEST_WRONG", "wrong")
-	c := Connection{Hosts: []string{server.Addr}, User: "cassandra", Password: "env:SOURCE_TEST_PASSWORD", TLS: &connector.TLS{CA: server.CA}, Timeout: connector.Duration(time.Minute)}
+	c := Connection{Hosts: []string{server.Addr}, User: "cassandra", Password: "env:SOURCE_TEST_PASSWORD",
+		TLS: &connector.TLS{CA: server.CA}, Timeout: connector.Duration(time.Minute)}
 	for name, x := range map[string]struct {
 		change func(*Connection)
 		code   string
@@ -615,7 +674,8 @@ func TestSecureServerThatFreezes(t *testing.T) {
 		wrong := c
 		x.change(&wrong)
 		_, err := connect(t.Context(), wrong)
-		if fail.CodeOf(err) != x.code || fail.ExitOf(err) < fail.ExitJob || strings.Contains(err.Error(), "SOURCE_TEST_PASSWORD") {
+		if fail.CodeOf(err) != x.code || fail.ExitOf(err) < fail.ExitJob ||
+			strings.Contains(err.Error(), "SOURCE_TEST_PASSWORD") {
 			t.Errorf("%s: the error is %v, want %s", name, err, x.code)
 		}
 	}
@@ -625,7 +685,8 @@ func TestSecureServerThatFreezes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	for _, cql := range []string{"CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+	for _, cql := range []string{"CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', " +
+		"'replication_factor': 1}",
 		"CREATE TABLE k.t (p int, id int, v text, PRIMARY KEY (p, id))"} {
 		if err := session.Query(cql).Exec(); err != nil {
 			t.Fatal(err)
@@ -642,7 +703,8 @@ func TestSecureServerThatFreezes(t *testing.T) {
 		}
 	}
 	c.Timeout = connector.Duration(time.Second)
-	s := NewSource(SourceConfig{Connection: c, Keyspace: "k", Table: "t", Buckets: &Buckets{Discover: true}, Page: 2000}, connector.Need{})
+	s := NewSource(SourceConfig{Connection: c, Keyspace: "k", Table: "t", Buckets: &Buckets{Discover: true},
+		Page: 2000}, connector.Need{})
 	defer s.Close()
 	n, froze := 0, false
 	err = s.Read(t.Context(), connector.Split{Partition: "1"}, func(p connector.Page) error {

@@ -13,14 +13,15 @@ import (
 
 // A record becomes these statements:
 //
-//	an upsert: one INSERT with the record's own version and expiry, which makes the row exist. Where the record has cells, the
-//	INSERT holds those of this version and expiry, and an UPDATE follows for each other pair of version and expiry.
-//	a delete: one DELETE of the row with the record's version.
-//	changes of a row that is there: UPDATEs alone, since an INSERT would make the row exist (see changes.go).
+//   - an upsert: one INSERT with the record's own version and expiry, which makes the row exist. Where the record has
+//     cells, the INSERT holds those of this version and expiry, and an UPDATE follows for each other pair of them.
+//   - a delete: one DELETE of the row with the record's version.
+//   - changes of a row that is there: UPDATEs alone, since an INSERT would make the row exist (see changes.go).
 //
-// Unset fields are bound as unset, so that the server leaves their columns alone. A null is written at its cell's version; one
-// whose version the source does not know, as Cassandra has none for a column without a value, is left alone. What has expired
-// by now is written as a null at its version, since that is what its source shows: it hides older data and loses to newer.
+// Unset fields are bound as unset, so that the server leaves their columns alone. A null is written at its cell's
+// version; one whose version the source does not know, as Cassandra has none for a column without a value, is left
+// alone. What has expired by now is written as a null at its version, since that is what its source shows: it hides
+// older data and loses to newer.
 
 // statement is a statement with its values.
 type statement struct {
@@ -325,12 +326,14 @@ func (b *binder) bindTTL(expires int64) {
 }
 
 func errNoKey(c *targetColumn) error {
-	return fail.New(fail.Permanent, "cassandra.key_null", "field %q has no value, but its column %s belongs to the key", c.field, c.quoted).
+	return fail.New(fail.Permanent, "cassandra.key_null",
+		"field %q has no value, but its column %s belongs to the key", c.field, c.quoted).
 		WithFix("filter such records out or give the field a default")
 }
 
 func errValue(c *targetColumn, err error) error {
-	return fail.New(fail.Permanent, "cassandra.bad_value", "field %q does not fit column %s: %w", c.field, c.quoted, err)
+	return fail.New(fail.Permanent, "cassandra.bad_value",
+		"field %q does not fit column %s: %w", c.field, c.quoted, err)
 }
 
 // texts holds the texts of statements, of which a target has few, so that equal ones are made once.

@@ -67,17 +67,21 @@ func newTarget(c SinkConfig, columns []tableColumn, schema *record.Schema) (*tar
 		isKey := col.kind == "partition_key" || col.kind == "clustering"
 		switch {
 		case c.Write == writeChanges && col.kind == "static":
-			add("column %q is static: all rows of a partition share it, so it cannot be written row by row; drop the field by a transform", name)
+			add("column %q is static: all rows of a partition share it, so it cannot be written row by row; drop the "+
+				"field by a transform", name)
 		case !found:
-			add("field %q has no column %q; add it to the table, name another under columns, or drop the field by a transform", f.Name, name)
+			add("field %q has no column %q; add it to the table, name another under columns, or drop the field by a "+
+				"transform", f.Name, name)
 		case col.err != nil:
 			add("column %q: %v", name, col.err)
 		case !takes(col.typ, f.Type):
 			add("field %q is %s, column %q is %s; cast the field by a transform", f.Name, f.Type, name, col.typ)
 		case col.typ.Kind == record.List && !col.typ.Frozen && !isKey:
-			add("column %q is a list that is not frozen: Cassandra appends to it when a write is repeated; make it frozen<%s> or a set", name, col.cql)
+			add("column %q is a list that is not frozen: Cassandra appends to it when a write is repeated; make it "+
+				"frozen<%s> or a set", name, col.cql)
 		}
-		t.columns = append(t.columns, targetColumn{name: name, quoted: quote(name), field: f.Name, typ: col.typ, key: isKey})
+		t.columns = append(t.columns, targetColumn{name: name, quoted: quote(name), field: f.Name,
+			typ: col.typ, key: isKey})
 	}
 	for _, col := range columns {
 		if col.kind != "partition_key" && col.kind != "clustering" {
@@ -85,7 +89,8 @@ func newTarget(c SinkConfig, columns []tableColumn, schema *record.Schema) (*tar
 		}
 		field, found := fieldOf[col.name]
 		if !found {
-			add("column %q belongs to the key and no field goes to it; map one under columns or derive it by a transform", col.name)
+			add("column %q belongs to the key and no field goes to it; map one under columns or derive it by a "+
+				"transform", col.name)
 			continue
 		}
 		if col.kind == "partition_key" {
@@ -93,7 +98,8 @@ func newTarget(c SinkConfig, columns []tableColumn, schema *record.Schema) (*tar
 		}
 	}
 	if len(faults) > 0 {
-		return nil, fail.Job("cassandra.schema_mismatch", "the table %s.%s does not take the records:\n  - %s", c.Keyspace, c.Table,
+		return nil, fail.Job("cassandra.schema_mismatch",
+			"the table %s.%s does not take the records:\n  - %s", c.Keyspace, c.Table,
 			strings.Join(faults, "\n  - "))
 	}
 	return t, nil
@@ -115,7 +121,8 @@ func createStatements(c SinkConfig, schema *record.Schema) ([]string, error) {
 	}
 	for _, name := range key {
 		if !slices.Contains(names, name) {
-			return nil, fail.Job("cassandra.no_key_field", "no field goes to the key column %q; there are %s", name, strings.Join(names, ", ")).
+			return nil, fail.Job("cassandra.no_key_field", "no field goes to the key column %q; there are %s", name,
+				strings.Join(names, ", ")).
 				WithFix("name columns of the records under partition_key and clustering")
 		}
 	}
@@ -128,7 +135,8 @@ func createStatements(c SinkConfig, schema *record.Schema) ([]string, error) {
 	return append(types, table), nil
 }
 
-// cqlType is a type as CREATE TABLE takes it. Lists are frozen, for newTarget's reason, and so is all that Cassandra wants frozen.
+// cqlType is a type as CREATE TABLE takes it. Lists are frozen, for newTarget's reason, and so is
+// all that Cassandra wants frozen.
 func cqlType(t record.Type, frozen bool) (string, error) {
 	if !t.Kind.Nested() {
 		return t.Kind.String(), nil
@@ -177,7 +185,8 @@ func appendTypes(statements []string, keyspace string, t record.Type) []string {
 		}
 		parts = append(parts, quote(t.Names[i])+" "+cql)
 	}
-	create := fmt.Sprintf("CREATE TYPE IF NOT EXISTS %s.%s (%s)", quote(keyspace), quote(bareName(t.Name)), strings.Join(parts, ", "))
+	create := fmt.Sprintf("CREATE TYPE IF NOT EXISTS %s.%s (%s)", quote(keyspace), quote(bareName(t.Name)),
+		strings.Join(parts, ", "))
 	if slices.Contains(statements, create) {
 		return statements
 	}
@@ -197,24 +206,28 @@ func quoteAll(names []string) string {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// loadColumns reads the columns of a table: the key's in order, then the others by name, as SELECT * has them; none where there is no such table. The type of a
-// column that cannot be read is only an error when the column is needed.
+// loadColumns reads the columns of a table: the key's in order, then the others by name, as SELECT * has them; none
+// where there is no such table. The type of a column that cannot be read is only an error when the column is needed.
 //
-// Tables WITH COMPACT STORAGE, as Thrift made them, have columns that CQL does not show: one of type "empty", and in those without clustering columns a clustering
-// column and a value that are not there, while their own columns are called static (Cassandra's TableMetadata.CompactTableMetadata).
+// Tables WITH COMPACT STORAGE, as Thrift made them, have columns that CQL does not show: one of type "empty", and in
+// those without clustering columns a clustering column and a value that are not there, while their own columns are
+// called static (Cassandra's TableMetadata.CompactTableMetadata).
 func loadColumns(ctx context.Context, session *gocql.Session, keyspace, table string) ([]tableColumn, error) {
 	udts, err := loadTypes(ctx, session, keyspace)
 	if err != nil {
 		return nil, err
 	}
 	var flags []string
-	err = session.Query("SELECT flags FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?", keyspace, table).WithContext(ctx).Scan(&flags)
+	err = session.Query("SELECT flags FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?", keyspace,
+		table).WithContext(ctx).Scan(&flags)
 	isTable := err == nil
 	if err != nil && !errors.Is(err, gocql.ErrNotFound) {
 		return nil, classify(err)
 	}
-	thrift := isTable && !slices.Contains(flags, "compound") && !slices.Contains(flags, "dense") && !slices.Contains(flags, "super")
-	rows := session.Query("SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?",
+	thrift := isTable && !slices.Contains(flags, "compound") && !slices.Contains(flags, "dense") &&
+		!slices.Contains(flags, "super")
+	rows := session.Query("SELECT column_name, type, kind, position, clustering_order FROM system_schema.columns "+
+		"WHERE keyspace_name = ? AND table_name = ?",
 		keyspace, table).WithContext(ctx).Iter()
 	var all []tableColumn
 	for c := (tableColumn{}); rows.Scan(&c.name, &c.cql, &c.kind, &c.position, &c.order); {
@@ -232,7 +245,8 @@ func loadColumns(ctx context.Context, session *gocql.Session, keyspace, table st
 	}
 	rank := map[string]int{"partition_key": -2, "clustering": -1}
 	slices.SortFunc(all, func(a, b tableColumn) int {
-		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.position, b.position), cmp.Compare(a.name, b.name))
+		return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.position, b.position),
+			cmp.Compare(a.name, b.name))
 	})
 	return all, nil
 }
@@ -245,20 +259,25 @@ func loadTable(ctx context.Context, session *gocql.Session, keyspace, table stri
 	}
 	if len(columns) == 0 {
 		var name string
-		err := session.Query("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", keyspace).WithContext(ctx).Scan(&name)
+		err := session.Query("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?", keyspace).
+			WithContext(ctx).Scan(&name)
 		if errors.Is(err, gocql.ErrNotFound) {
-			return nil, fail.Job("cassandra.no_keyspace", "there is no keyspace %q", keyspace).WithFix("create it; its replication is yours to choose")
+			return nil, fail.Job("cassandra.no_keyspace", "there is no keyspace %q", keyspace).
+				WithFix("create it; its replication is yours to choose")
 		}
 		if err != nil {
 			return nil, classify(err)
 		}
-		return nil, fail.Job("cassandra.no_table", "there is no table %s.%s", keyspace, table).WithFix("create it, or set create: true")
+		return nil, fail.Job("cassandra.no_table", "there is no table %s.%s", keyspace, table).
+			WithFix("create it, or set create: true")
 	}
 	var name string
-	err = session.Query("SELECT base_table_name FROM system_schema.views WHERE keyspace_name = ? AND view_name = ?", keyspace, table).WithContext(ctx).Scan(&name)
+	err = session.Query("SELECT base_table_name FROM system_schema.views WHERE keyspace_name = ? AND view_name = ?",
+		keyspace, table).WithContext(ctx).Scan(&name)
 	switch {
 	case err == nil:
-		return nil, fail.Job("cassandra.view", "%s.%s is a materialized view, which takes no writes", keyspace, table).WithFix("write to its table, %s", name)
+		return nil, fail.Job("cassandra.view", "%s.%s is a materialized view, which takes no writes", keyspace, table).
+			WithFix("write to its table, %s", name)
 	case !errors.Is(err, gocql.ErrNotFound):
 		return nil, classify(err)
 	}
@@ -271,7 +290,8 @@ func loadTypes(ctx context.Context, session *gocql.Session, keyspace string) (ma
 		name         string
 		names, types []string
 	}
-	rows := session.Query("SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = ?", keyspace).
+	rows := session.Query("SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = ?",
+		keyspace).
 		WithContext(ctx).Iter()
 	var todo []udt
 	for u := (udt{}); rows.Scan(&u.name, &u.names, &u.types); u = (udt{}) {

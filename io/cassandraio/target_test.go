@@ -1,9 +1,6 @@
 package cassandraio
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +9,7 @@ import (
 	"reprise/io/connector"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
 
@@ -22,10 +20,13 @@ func TestPrepareNamesEveryMismatch(t *testing.T) {
 	db.exec(t, `CREATE TABLE %s (bucket text, day date, id timeuuid, title text, size int, box frozen<size>, names list<text>,
 		tags set<text>, "Odd ""name""" bigint, PRIMARY KEY ((bucket, day), id))`)
 	text := record.Of(record.Text)
-	box := record.UDTOf("size", record.Field{Name: "unit", Type: text}, record.Field{Name: "w", Type: record.Of(record.Int)})
+	box := record.UDTOf("size", record.Field{Name: "unit", Type: text},
+		record.Field{Name: "w", Type: record.Of(record.Int)})
 	schema := record.MustSchema([]record.Field{
-		{Name: "bucket", Type: text}, {Name: "id", Type: record.Of(record.UUID)}, {Name: "headline", Type: text}, {Name: "size", Type: record.Of(record.BigInt)},
-		{Name: "box", Type: box}, {Name: "names", Type: record.ListOf(text)}, {Name: "tags", Type: record.SetOf(text)}, {Name: "odd", Type: record.Of(record.Int)},
+		{Name: "bucket", Type: text}, {Name: "id", Type: record.Of(record.UUID)}, {Name: "headline", Type: text},
+		{Name: "size", Type: record.Of(record.BigInt)},
+		{Name: "box", Type: box}, {Name: "names", Type: record.ListOf(text)}, {Name: "tags", Type: record.SetOf(text)},
+		{Name: "odd", Type: record.Of(record.Int)},
 		{Name: "extra", Type: text},
 	}, "bucket", "id")
 	s := NewSink(db.config(db.table, func(c *SinkConfig) {
@@ -39,7 +40,7 @@ func TestPrepareNamesEveryMismatch(t *testing.T) {
 	if fail.ExitOf(err) != fail.ExitJob {
 		t.Errorf("the run ends with %d", fail.ExitOf(err))
 	}
-	golden(t, "mismatch.txt", strings.ReplaceAll(err.Error(), db.keyspace, "KEYSPACE"))
+	golden.Compare(t, "testdata/mismatch.txt", strings.ReplaceAll(err.Error(), db.keyspace, "KEYSPACE"))
 }
 
 func TestPrepareWithoutTable(t *testing.T) {
@@ -50,7 +51,8 @@ func TestPrepareWithoutTable(t *testing.T) {
 	if err := s.Prepare(t.Context(), connector.Run{}, assets, false); fail.CodeOf(err) != "cassandra.no_table" {
 		t.Errorf("no table: %v", err)
 	}
-	s = NewSink(SinkConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: "nowhere", Table: "x", Create: true, PartitionKey: []string{"id"}})
+	s = NewSink(SinkConfig{Connection: Connection{Hosts: []string{db.addr}}, Keyspace: "nowhere", Table: "x",
+		Create: true, PartitionKey: []string{"id"}})
 	defer s.Close()
 	for _, dry := range []bool{true, false} {
 		if err := s.Prepare(t.Context(), connector.Run{}, assets, dry); fail.CodeOf(err) != "cassandra.no_keyspace" {
@@ -63,12 +65,15 @@ func TestPrepareWithoutTable(t *testing.T) {
 func TestPrepareCreates(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, services.Need(t, services.Cassandra))
-	fields := []record.Field{{Name: "bucket", Type: record.Of(record.Text)}, {Name: "Id", Type: record.SetOf(record.Of(record.Int))}}
+	fields := []record.Field{{Name: "bucket", Type: record.Of(record.Text)},
+		{Name: "Id", Type: record.SetOf(record.Of(record.Int))}}
 	for k := record.Boolean; k <= record.Vector; k++ {
 		fields = append(fields, record.Field{Name: "f " + k.String(), Type: typeOf(k)})
 	}
 	inner := record.UDTOf("inner", record.Field{Name: "tags", Type: record.SetOf(record.Of(record.Text))})
-	fields = append(fields, record.Field{Name: "deep", Type: record.MapOf(record.Of(record.Text), record.UDTOf("elsewhere.Outer", record.Field{Name: "In", Type: inner}))})
+	fields = append(fields, record.Field{Name: "deep",
+		Type: record.MapOf(record.Of(record.Text),
+			record.UDTOf("elsewhere.Outer", record.Field{Name: "In", Type: inner}))})
 	schema := record.MustSchema(fields, "bucket", "Id")
 	config := db.config("made", func(c *SinkConfig) {
 		c.Create, c.PartitionKey, c.Clustering = true, []string{"bucket"}, []string{"Id"}
@@ -77,12 +82,14 @@ func TestPrepareCreates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "create.cql", strings.ReplaceAll(strings.Join(statements, ";\n")+";\n", db.keyspace, "KEYSPACE"))
+	golden.Compare(t, "testdata/create.cql", strings.ReplaceAll(strings.Join(statements, ";\n")+";\n",
+		db.keyspace, "KEYSPACE"))
 
 	s := NewSink(config)
 	defer s.Close()
 	exists := func() (n int) {
-		if err := db.session.Query("SELECT COUNT(*) FROM system_schema.tables WHERE keyspace_name = ?", db.keyspace).Scan(&n); err != nil {
+		if err := db.session.Query("SELECT COUNT(*) FROM system_schema.tables WHERE keyspace_name = ?", db.keyspace).
+			Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -96,8 +103,11 @@ func TestPrepareCreates(t *testing.T) {
 		}
 	}
 	r := &record.Record{Schema: schema, Version: 1, Values: make([]record.Value, len(fields))}
-	r.Values[0], r.Values[1] = record.String("b"), record.Nested(record.Set, []record.Value{record.Number(record.Int, 1)})
-	r.Values[len(fields)-1] = record.Nested(record.Map, []record.Value{record.String("k"), record.Nested(record.UDT, []record.Value{record.Nested(record.UDT, []record.Value{textsOf(record.Set, "t")})})})
+	r.Values[0], r.Values[1] = record.String("b"),
+		record.Nested(record.Set, []record.Value{record.Number(record.Int, 1)})
+	r.Values[len(fields)-1] = record.Nested(record.Map,
+		[]record.Value{record.String("k"), record.Nested(record.UDT,
+			[]record.Value{record.Nested(record.UDT, []record.Value{textsOf(record.Set, "t")})})})
 	if res := put(t, s, r); res[0].Err != nil {
 		t.Error(res[0].Err)
 	}
@@ -115,11 +125,14 @@ func TestSinkConfigFaults(t *testing.T) {
 		want   []string
 	}{
 		{SinkConfig{Connection: there, Keyspace: "k", Table: "t"}, nil},
-		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", Create: true, PartitionKey: []string{"a"}, Clustering: []string{"b"}, TTL: "drop", Consistency: "EACH_QUORUM", BatchRows: 1000, InFlight: 1}, nil},
+		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", Create: true, PartitionKey: []string{"a"},
+			Clustering: []string{"b"}, TTL: "drop", Consistency: "EACH_QUORUM", BatchRows: 1000, InFlight: 1}, nil},
 		{SinkConfig{}, []string{"connection.hosts", "keyspace", "table"}},
 		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", Create: true}, []string{"partition_key"}},
-		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", PartitionKey: []string{"a"}}, []string{"partition_key"}},
-		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", Create: true, PartitionKey: []string{"a"}, Clustering: []string{"a"}, TTL: "x", Consistency: "MOST", BatchRows: -1, InFlight: 2000},
+		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", PartitionKey: []string{"a"}},
+			[]string{"partition_key"}},
+		{SinkConfig{Connection: there, Keyspace: "k", Table: "t", Create: true, PartitionKey: []string{"a"},
+			Clustering: []string{"a"}, TTL: "x", Consistency: "MOST", BatchRows: -1, InFlight: 2000},
 			[]string{"partition_key", "ttl", "consistency", "batch_rows", "in_flight"}},
 	} {
 		var got []string
@@ -129,27 +142,5 @@ func TestSinkConfigFaults(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.config, diff)
 		}
-	}
-}
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
 	}
 }

@@ -6,16 +6,17 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"math"
-	"math/big"
 	"slices"
 
+	"reprise/io/cassandraio/plan"
 	"reprise/io/connector"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// Deleted rows are read by the servers until they are compacted away, and a request that meets too many fails (tombstone_failure_threshold, 100,000 of one
-// partition and more). What lies among them is read in parts that are halved until each is answered: by tokens down to one partition, then by clustering keys.
+// Deleted rows are read by the servers until they are compacted away, and a request that meets too many fails
+// (tombstone_failure_threshold, 100,000 of one partition and more). What lies among them is read in parts that are
+// halved until each is answered: by tokens down to one partition, then by clustering keys.
 
 // narrowing are the ends of the parts that are still to be read, the next one last. A nil end is that of everything.
 type narrowing [][]byte
@@ -29,10 +30,13 @@ func (n *narrowing) pop() bool {
 }
 
 // passTombstones makes smaller parts of the one that failed. One that cannot be cut becomes a dead letter.
-func (r *reader) passTombstones(ctx context.Context, n *narrowing, cause error, page func(connector.Page) error) (more bool, err error) {
+func (r *reader) passTombstones(ctx context.Context, n *narrowing, cause error,
+	page func(connector.Page) error) (more bool, err error) {
 	until := n.next()
 	if len(*n) == 1 {
-		slog.WarnContext(ctx, "rows lie among more deleted ones than the servers read at once: they are read in smaller parts", "table", r.table.name, "partition", r.split.Partition,
+		slog.WarnContext(ctx,
+			"rows lie among more deleted ones than the servers read at once: they are read in smaller parts", "table",
+			r.table.name, "partition", r.split.Partition,
 			"fix", "lower gc_grace_seconds for a time and run nodetool compact, or raise tombstone_failure_threshold")
 	}
 	if middle := r.middle(r.last, until); middle != nil {
@@ -69,74 +73,16 @@ func (r *reader) unreadable(start []byte, cause error) connector.Page {
 // middle is a position between two others, nil for the beginning and the end; nil: there is none.
 func (r *reader) middle(from, to []byte) []byte {
 	if r.key == nil {
-		return r.table.middleToken(from, to)
+		return plan.BetweenTokens(r.table.order, from, to)
 	}
-	return r.table.middleRow(from, to)
+	return plan.Between(r.table.order, from, to)
 }
 
-// middleToken is the beginning of a token between two positions in the ring.
-func (t *table) middleToken(from, to []byte) []byte {
-	low, high, err := t.tokens(from, to)
-	if err != nil || low >= high {
-		return nil
-	}
-	return appendToken(nil, high-int64((uint64(high)-uint64(low))/2))
-}
-
-// tokens are the first and the last token of which rows may lie between two positions in the ring.
-func (t *table) tokens(from, to []byte) (low, high int64, err error) {
-	low, high = math.MinInt64, math.MaxInt64
-	var p ringPosition
-	if from != nil {
-		if p, err = t.ringPosition(from); err != nil {
-			return low, high, err
-		}
-		if low = p.token; p.tag == ringDone && low < math.MaxInt64 {
-			low++
-		}
-	}
-	if to != nil {
-		if p, err = t.ringPosition(to); err != nil {
-			return low, high, err
-		}
-		if high = p.token; p.tag == 0 && high > math.MinInt64 {
-			high--
-		}
-	}
-	return low, high, nil
-}
-
-// middleRow is a position between two of a partition.
-func (t *table) middleRow(from, to []byte) []byte {
-	if len(t.clustering) == 0 {
-		return nil
-	}
-	if bytes.Equal(to, pastAll) {
-		to = nil
-	}
-	s := scale{}
-	for len(s.prefix) < min(len(from), len(to)) && from[len(s.prefix)] == to[len(s.prefix)] {
-		s.prefix = from[:len(s.prefix)+1]
-	}
-	high := new(big.Int).Lsh(big.NewInt(1), 8*scaleDigits)
-	if to != nil {
-		high = s.number(to)
-	}
-	low := new(big.Int)
-	if from != nil {
-		low = s.number(from)
-	}
-	at, err := t.order.near(s.bytes(low.Add(low, high).Rsh(low, 1)))
-	if err != nil || bytes.Compare(at, from) <= 0 || to != nil && bytes.Compare(at, to) >= 0 {
-		return nil
-	}
-	return at
-}
-
-// throughToken reads the rows of one token behind r.last, in parts of their clustering keys: of a partition whose key nobody can tell before one of its rows is
-// found. passed is false where a part cannot be cut.
-func (r *reader) throughToken(ctx context.Context, until []byte, page func(connector.Page) error) (passed bool, err error) {
-	token, _, err := r.table.tokens(r.last, until)
+// throughToken reads the rows of one token behind r.last, in parts of their clustering keys: of a partition whose key
+// nobody can tell before one of its rows is found. passed is false where a part cannot be cut.
+func (r *reader) throughToken(ctx context.Context, until []byte,
+	page func(connector.Page) error) (passed bool, err error) {
+	token, _, err := r.table.order.Tokens(r.last, until)
 	if err != nil {
 		return false, err
 	}
@@ -146,15 +92,18 @@ func (r *reader) throughToken(ctx context.Context, until []byte, page func(conne
 	}
 	found := []byte(nil) // the key of the partition
 	one := func(p connector.Page) error {
-		at, err := r.table.ringPosition(p.Last)
+		at, err := r.table.order.RingPosition(p.Last)
 		if err != nil {
 			return err
 		}
-		if at.tag != ringRow || found != nil && !bytes.Equal(found, at.key) {
-			return fail.Job(codeTombstones, "rows of the token %d of %s lie among more deleted ones than the servers read at once, and their keys have no order", token, r.table.name).
-				WithFix("lower gc_grace_seconds for a time and run nodetool compact, or raise tombstone_failure_threshold")
+		if at.Tag != plan.RingRow || found != nil && !bytes.Equal(found, at.Key) {
+			return fail.Job(codeTombstones,
+				"rows of the token %d of %s lie among more deleted ones than the servers read at once, and their "+
+					"keys have no order", token, r.table.name).
+				WithFix("lower gc_grace_seconds for a time and run nodetool compact, or raise " +
+					"tombstone_failure_threshold")
 		}
-		found = at.key
+		found = at.Key
 		return page(p)
 	}
 	for n := (narrowing{to}); len(n) > 0; {
@@ -164,7 +113,7 @@ func (r *reader) throughToken(ctx context.Context, until []byte, page func(conne
 		}
 		switch middle := []byte(nil); {
 		case fail.CodeOf(err) == codeTombstones:
-			if middle = r.table.middleRow(from, n.next()); middle == nil {
+			if middle = plan.Between(r.table.order, from, n.next()); middle == nil {
 				return false, nil
 			}
 			n = append(n, middle)
@@ -178,18 +127,19 @@ func (r *reader) throughToken(ctx context.Context, until []byte, page func(conne
 	return found != nil || !r.readsStatic(), nil
 }
 
-// rowBounds are r.last and another position in the ring as positions in the one partition of a token; nil: its beginning, its end.
+// rowBounds are r.last and another position in the ring as positions in the one partition of a
+// token; nil: its beginning, its end.
 func (r *reader) rowBounds(token int64, until []byte) (from, to []byte, err error) {
 	for pos, at := range map[*[]byte][]byte{&from: r.last, &to: until} {
 		if at == nil {
 			continue
 		}
-		p, err := r.table.ringPosition(at)
+		p, err := r.table.order.RingPosition(at)
 		if err != nil {
 			return nil, nil, err
 		}
-		if p.tag == ringRow && p.token == token {
-			if *pos, err = r.table.order.append(nil, p.row); err != nil {
+		if p.Tag == plan.RingRow && p.Token == token {
+			if *pos, err = r.table.order.Append(nil, p.Row); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -209,7 +159,7 @@ func (t *table) tokenRows(token int64, from, to []byte) ([]scan, error) {
 		if at == nil {
 			continue
 		}
-		values, err := t.order.values(at)
+		values, err := t.order.Values(at)
 		if err != nil {
 			return nil, err
 		}
@@ -243,7 +193,7 @@ func (o *tableSource) eachPartition(ctx context.Context, each func(key [][]byte)
 			low = token
 			clear(given)
 		}
-		name := string(serializeKey(key))
+		name := string(plan.SerializeKey(key))
 		if given[name] {
 			return nil
 		}
@@ -263,7 +213,9 @@ func (o *tableSource) eachPartition(ctx context.Context, each func(key [][]byte)
 			return err
 		case low < high:
 			if len(ends) == 1 {
-				slog.WarnContext(ctx, "partitions lie among more deleted rows than the servers read at once: they are looked for in smaller parts", "table", o.table.name)
+				slog.WarnContext(ctx,
+					"partitions lie among more deleted rows than the servers read at once: they are looked for in "+
+						"smaller parts", "table", o.table.name)
 			}
 			ends = append(ends, low+int64((uint64(high)-uint64(low))/2))
 		default:
@@ -296,7 +248,7 @@ func (o *tableSource) partitionOf(ctx context.Context, token int64, dest []any, 
 		case found:
 			return err
 		case fail.CodeOf(err) == codeTombstones:
-			if middle = o.table.middleRow(from, n.next()); middle == nil {
+			if middle = plan.Between(o.table.order, from, n.next()); middle == nil {
 				return cause
 			}
 			n = append(n, middle)
@@ -308,8 +260,12 @@ func (o *tableSource) partitionOf(ctx context.Context, token int64, dest []any, 
 		}
 	}
 	if o.readsStatic() { // which may be all that there is
-		return fail.Job(codeTombstones, "a partition of %s, of the token %d, has more deleted rows than the servers read at once and no others, so that its key is not known: %w",
-			o.table.name, token, cause).WithFix("leave buckets out, so that the table is read by token ranges; or lower gc_grace_seconds for a time and run nodetool compact")
+		return fail.Job(codeTombstones,
+			"a partition of %s, of the token %d, has more deleted rows than the servers read at once and no others, "+
+				"so that its key is not known: %w",
+			o.table.name, token, cause).
+			WithFix("leave buckets out, so that the table is read by token ranges; or lower gc_grace_seconds for " +
+				"a time and run nodetool compact")
 	}
 	return nil
 }

@@ -13,10 +13,12 @@ import (
 	"reprise/transforms/record"
 )
 
-// Cassandra 4.1 passes the suites, too. It tells no write times of collections, so that these count as old as the rest of the row.
+// Cassandra 4.1 passes the suites, too. It tells no write times of collections, so that these count
+// as old as the rest of the row.
 func TestCassandra41(t *testing.T) {
 	t.Parallel()
-	server := services.Own(t, services.Cassandra, services.Env("CASSANDRA_VERSION=4.1.10", "JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1",
+	server := services.Own(t, services.Cassandra, services.Env("CASSANDRA_VERSION=4.1.10",
+		"JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1",
 		"CASSANDRA_YAML=materialized_views_enabled: true\n"+fewTombstones))
 	t.Run("sink", func(t *testing.T) { iotest.TestSink(t, newDatabase(t, server.Addr).suite()) })
 	for name, change := range modes {
@@ -36,7 +38,8 @@ func TestCassandra41(t *testing.T) {
 	t.Run("views", func(t *testing.T) {
 		db := newDatabase(t, server.Addr)
 		db.exec(t, "CREATE TABLE %s (a int, b int, v text, s set<text>, PRIMARY KEY (a, b))")
-		db.exec(t, "CREATE MATERIALIZED VIEW "+db.keyspace+".by_v AS SELECT * FROM %s WHERE v IS NOT NULL AND a IS NOT NULL AND b IS NOT NULL PRIMARY KEY (v, a, b)")
+		db.exec(t, "CREATE MATERIALIZED VIEW "+db.keyspace+
+			".by_v AS SELECT * FROM %s WHERE v IS NOT NULL AND a IS NOT NULL AND b IS NOT NULL PRIMARY KEY (v, a, b)")
 		db.exec(t, "INSERT INTO %s (a, b, v, s) VALUES (1, 2, 'x', {'y'}) USING TIMESTAMP 1234")
 		for _, change := range modes {
 			s := db.source(t, change)
@@ -46,7 +49,8 @@ func TestCassandra41(t *testing.T) {
 				t.Errorf("%s, dead letters %v", diff, dead)
 			}
 		}
-		schema := record.MustSchema([]record.Field{{Name: "v", Type: record.Of(record.Text)}, {Name: "a", Type: record.Of(record.Int)}, {Name: "b", Type: record.Of(record.Int)}}, "v", "a", "b")
+		schema := record.MustSchema([]record.Field{{Name: "v", Type: record.Of(record.Text)},
+			{Name: "a", Type: record.Of(record.Int)}, {Name: "b", Type: record.Of(record.Int)}}, "v", "a", "b")
 		sink := NewSink(db.config("by_v", nil))
 		defer sink.Close()
 		if err := sink.Prepare(t.Context(), connector.Run{}, schema, false); fail.CodeOf(err) != "cassandra.view" {
@@ -77,7 +81,8 @@ func compactTables(t *testing.T, addr string) {
 			for mode, change := range modes {
 				found, _ := collect(t, db.source(t, change), connector.PlanOptions{})
 				r := found[c.key]
-				if len(found) != 1 || r == nil || string(r.AppendJSON(nil)) != c.json || name != "keys alone" && r.Version != 1234 {
+				if len(found) != 1 || r == nil || string(r.AppendJSON(nil)) != c.json ||
+					name != "keys alone" && r.Version != 1234 {
 					t.Fatalf("%s: %v", mode, found)
 				}
 				db.exec(t, "TRUNCATE %s")

@@ -21,13 +21,14 @@ type BatchLimits struct {
 	InFlight int   // batches under way at once
 	Slots    Slots // those of several batchers together, instead of InFlight
 
-	// Forgets is how long the system remembers what was deleted (0: for ever). A record that was read longer ago would bring a row back that was
-	// deleted meanwhile: half of the time after it was read, the source is asked again whether it is still there (see WithRecheck).
+	// Forgets is how long the system remembers what was deleted (0: for ever). A record that was read longer ago would
+	// bring a row back that was deleted meanwhile: half of the time after it was read, the source is asked again
+	// whether it is still there (see WithRecheck).
 	Forgets time.Duration
 }
 
-// Slots bound the batches under way of all batchers that share them. A server bounds what it takes from all of them, too: beyond
-// that it refuses whole batches, and sending them again costs both sides more than waiting.
+// Slots bound the batches under way of all batchers that share them. A server bounds what it takes from all of them,
+// too: beyond that it refuses whole batches, and sending them again costs both sides more than waiting.
 type Slots chan struct{}
 
 // NewSlots gives room for n batches, at least for one.
@@ -35,9 +36,10 @@ func NewSlots(n int) Slots { return make(Slots, max(1, n)) }
 
 // Retry says how long a batch is tried again.
 type Retry struct {
-	First    time.Duration // pause after the first failure, about; doubles from there, with full jitter
-	Max      time.Duration // longest pause
-	Deadline time.Duration // after which a record that still fails is given up, without the time spent at the gate; 0: at once
+	First time.Duration // pause after the first failure, about; doubles from there, with full jitter
+	Max   time.Duration // longest pause
+	// Deadline is after what time a record that still fails is given up, not counting the time at the gate; 0: at once.
+	Deadline time.Duration
 }
 
 // DefaultRetry suits servers that restart.
@@ -46,8 +48,8 @@ var DefaultRetry = Retry{First: 100 * time.Millisecond, Max: 10 * time.Second, D
 // gatedPause is the longest pause behind a gate.
 const gatedPause = time.Second
 
-// WriteBatch writes a batch and returns one result for each record, in order (only Outcome and Err count). What failed by
-// an error of class Transient or Throttled is written again, alone. It returns soon after ctx ends.
+// WriteBatch writes a batch and returns one result for each record, in order (only Outcome and Err count). What failed
+// by an error of class Transient or Throttled is written again, alone. It returns soon after ctx ends.
 type WriteBatch func(ctx context.Context, batch []*record.Record) []Result
 
 // AllFailed is the results of a batch that failed as a whole.
@@ -59,15 +61,15 @@ func AllFailed(batch []*record.Record, err error) []Result {
 	return results
 }
 
-// Batcher is the Writer of sinks that write in batches: it keeps several under way, writes again what may pass,
-// and settles every record once. It holds at most Bytes for each of its batches under way and once more, or a record where
-// that is larger.
+// Batcher is the Writer of sinks that write in batches: it keeps several under way, writes again what may
+// pass, and settles every record once. It holds at most Bytes for each of its batches under way and once more,
+// or a record where that is larger.
 //
-// A record that fails by a transient error until the deadline is given up as Dead when others of its batch were written;
-// when none was, the system is down, which is no matter of its records: the gate says how long it is waited for, and
-// without a gate the writer fails at the deadline. Behind a gate the deadline counts only time in which the writer writes something, so that at
-// the deadline the system is known to be well. A record that fails when nothing else is left to write cannot be told from a system that is down: the gate
-// gives up, and the interval stays open.
+// A record that fails by a transient error until the deadline is given up as Dead when others of its batch were
+// written; when none was, the system is down, which is no matter of its records: the gate says how long it is waited
+// for, and without a gate the writer fails at the deadline. Behind a gate the deadline counts only time in which the
+// writer writes something, so that at the deadline the system is known to be well. A record that fails when nothing
+// else is left to write cannot be told from a system that is down: the gate gives up, and the interval stays open.
 type Batcher struct {
 	limits BatchLimits
 	retry  Retry
@@ -88,7 +90,8 @@ type Batcher struct {
 // NewBatcher gives a Writer over write. ctx bounds its whole life.
 func NewBatcher(ctx context.Context, limits BatchLimits, retry Retry, write WriteBatch, settle Settle) *Batcher {
 	ctx, cancel := context.WithCancelCause(ctx)
-	b := &Batcher{limits: limits, retry: retry, write: write, settle: settle, ctx: ctx, cancel: cancel, slots: limits.Slots}
+	b := &Batcher{limits: limits, retry: retry, write: write, settle: settle, ctx: ctx,
+		cancel: cancel, slots: limits.Slots}
 	if b.slots == nil {
 		b.slots = NewSlots(limits.InFlight)
 	}
@@ -205,7 +208,8 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 			return context.Cause(b.ctx)
 		}
 		if len(results) != len(batch) {
-			return fail.New(fail.Fatal, "connector.results", "a sink gave %d results for %d records", len(results), len(batch)).
+			return fail.New(fail.Fatal, "connector.results", "a sink gave %d results for %d records",
+				len(results), len(batch)).
 				WithFix("report this bug of the sink")
 		}
 		for _, res := range results {
@@ -217,7 +221,8 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 		if slices.ContainsFunc(results, func(res Result) bool { return res.Err == nil }) {
 			b.wrote.Add(1)
 		}
-		// Behind a gate no time counts in which nothing at all is written: the system may have gone down in the middle of the batch.
+		// Behind a gate no time counts in which nothing at all is written: the system may have gone
+		// down in the middle of the batch.
 		now := b.wrote.Load()
 		counts := !gated || now != before
 		before = now
@@ -269,7 +274,8 @@ func (b *Batcher) deliver(batch []*record.Record, bytes int64) error {
 	}
 }
 
-// recheck leaves out the records of a batch that the system may have forgotten the deletes of, and whose rows are gone: superseded by a delete.
+// recheck leaves out the records of a batch that the system may have forgotten the deletes of, and whose rows
+// are gone: superseded by a delete.
 func (b *Batcher) recheck(batch []*record.Record, checked *time.Time, attempt int) ([]*record.Record, error) {
 	again, ok := b.ctx.Value(recheckKey{}).(Recheck)
 	if !ok || b.limits.Forgets <= 0 {
@@ -316,8 +322,8 @@ func WithRecheck(ctx context.Context, f Recheck) context.Context {
 	return context.WithValue(ctx, recheckKey{}, f)
 }
 
-// worst is the error that tells most about the system: one of the request, else of class Throttled or Transient. What is wrong with
-// single records is no matter of the system.
+// worst is the error that tells most about the system: one of the request, else of class Throttled or Transient. What
+// is wrong with single records is no matter of the system.
 func worst(results []Result) error {
 	var found error
 	for _, res := range results {

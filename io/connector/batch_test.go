@@ -17,10 +17,12 @@ import (
 	"reprise/transforms/record"
 )
 
-var batchSchema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: "text", Type: record.Of(record.Text)}}, "id")
+var batchSchema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},
+	{Name: "text", Type: record.Of(record.Text)}}, "id")
 
 func numbered(n int, text string) *record.Record {
-	return &record.Record{Schema: batchSchema, Values: []record.Value{record.Number(record.Int, int64(n)), record.String(text)}}
+	return &record.Record{Schema: batchSchema,
+		Values: []record.Value{record.Number(record.Int, int64(n)), record.String(text)}}
 }
 
 func number(r *record.Record) int { return int(r.Values[0].Int()) }
@@ -82,12 +84,13 @@ func TestBatcherLimits(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			l, sizes := ledger(t), []int{}
 			var mu sync.Mutex
-			b := NewBatcher(t.Context(), test.limits, testRetry, func(_ context.Context, batch []*record.Record) []Result {
-				mu.Lock()
-				defer mu.Unlock()
-				sizes = append(sizes, len(batch))
-				return make([]Result, len(batch))
-			}, l.settle)
+			b := NewBatcher(t.Context(), test.limits, testRetry,
+				func(_ context.Context, batch []*record.Record) []Result {
+					mu.Lock()
+					defer mu.Unlock()
+					sizes = append(sizes, len(batch))
+					return make([]Result, len(batch))
+				}, l.settle)
 			for i, size := range test.texts {
 				if err := b.Write(t.Context(), numbered(i, strings.Repeat("x", size))); err != nil {
 					t.Fatal(err)
@@ -114,13 +117,14 @@ func TestBatcherInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		flying, l := 0, ledger(t)
-		b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20, InFlight: 3}, testRetry, func(_ context.Context, batch []*record.Record) []Result {
-			l.mu.Lock()
-			flying++
-			l.mu.Unlock()
-			<-gate
-			return make([]Result, len(batch))
-		}, l.settle)
+		b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20, InFlight: 3}, testRetry,
+			func(_ context.Context, batch []*record.Record) []Result {
+				l.mu.Lock()
+				flying++
+				l.mu.Unlock()
+				<-gate
+				return make([]Result, len(batch))
+			}, l.settle)
 		accepted, done := 0, make(chan error)
 		go func() {
 			for i := range 1000 {
@@ -190,23 +194,24 @@ func TestBatcherRetries(t *testing.T) {
 		l := ledger(t)
 		var calls []string
 		began := time.Now()
-		b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20}, testRetry, func(_ context.Context, batch []*record.Record) []Result {
-			results := make([]Result, len(batch))
-			var ids []int
-			for i, r := range batch {
-				ids = append(ids, number(r))
-				switch n := number(r); {
-				case n == 3:
-					results[i].Err = errBad
-				case n < 3 && len(calls) < n:
-					results[i].Err = []error{errBusy, errSlow, errors.New("of no class")}[n]
-				default:
-					results[i].Outcome = record.Superseded
+		b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20}, testRetry,
+			func(_ context.Context, batch []*record.Record) []Result {
+				results := make([]Result, len(batch))
+				var ids []int
+				for i, r := range batch {
+					ids = append(ids, number(r))
+					switch n := number(r); {
+					case n == 3:
+						results[i].Err = errBad
+					case n < 3 && len(calls) < n:
+						results[i].Err = []error{errBusy, errSlow, errors.New("of no class")}[n]
+					default:
+						results[i].Outcome = record.Superseded
+					}
 				}
-			}
-			calls = append(calls, fmt.Sprint(ids))
-			return results
-		}, l.settle)
+				calls = append(calls, fmt.Sprint(ids))
+				return results
+			}, l.settle)
 		if err := writeAll(t.Context(), b, 5); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +221,8 @@ func TestBatcherRetries(t *testing.T) {
 		}
 		for n, attempts := range []int{1, 2, 3, 1, 1} {
 			r := l.all[n]
-			if r.Attempts != attempts || (n == 3) != (r.Outcome == record.Dead) || (n != 3 && r.Outcome != record.Superseded) {
+			if r.Attempts != attempts || (n == 3) != (r.Outcome == record.Dead) ||
+				(n != 3 && r.Outcome != record.Superseded) {
 				t.Errorf("record %d: %+v after %d attempts, want %d", n, r.Outcome, r.Attempts, attempts)
 			}
 		}
@@ -256,13 +262,14 @@ func TestBatcherDeadline(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, began := ledger(t), time.Now()
-				b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20}, testRetry, func(_ context.Context, batch []*record.Record) []Result {
-					results := make([]Result, len(batch))
-					for i, r := range batch {
-						results[i].Err = test.passing(number(r))
-					}
-					return results
-				}, l.settle)
+				b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20}, testRetry,
+					func(_ context.Context, batch []*record.Record) []Result {
+						results := make([]Result, len(batch))
+						for i, r := range batch {
+							results[i].Err = test.passing(number(r))
+						}
+						return results
+					}, l.settle)
 				if err := writeAll(t.Context(), b, 5); !errors.Is(err, test.want) {
 					t.Errorf("the error is %v, want %v", err, test.want)
 				}
@@ -291,13 +298,14 @@ func TestBatcherDeadline(t *testing.T) {
 func TestBatcherFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, began := ledger(t), time.Now()
-		b := NewBatcher(t.Context(), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 4}, testRetry, func(ctx context.Context, batch []*record.Record) []Result {
-			if number(batch[0]) == 3 {
-				return AllFailed(batch, fmt.Errorf("wrapped: %w", errBroken))
-			}
-			<-ctx.Done()
-			return AllFailed(batch, ctx.Err())
-		}, l.settle)
+		b := NewBatcher(t.Context(), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 4}, testRetry,
+			func(ctx context.Context, batch []*record.Record) []Result {
+				if number(batch[0]) == 3 {
+					return AllFailed(batch, fmt.Errorf("wrapped: %w", errBroken))
+				}
+				<-ctx.Done()
+				return AllFailed(batch, ctx.Err())
+			}, l.settle)
 		if err := writeAll(t.Context(), b, 100); !errors.Is(err, errBroken) {
 			t.Errorf("Write gave %v", err)
 		}
@@ -317,10 +325,12 @@ func TestBatcherFatal(t *testing.T) {
 func TestBatcherWrongNumberOfResults(t *testing.T) {
 	for _, n := range []int{0, 2, 4} {
 		l := ledger(t)
-		b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20}, testRetry, func(context.Context, []*record.Record) []Result {
-			return make([]Result, n)
-		}, l.settle)
-		if err := writeAll(t.Context(), b, 3); fail.CodeOf(err) != "connector.results" || fail.ClassOf(err) != fail.Fatal {
+		b := NewBatcher(t.Context(), BatchLimits{Rows: 10, Bytes: 1 << 20}, testRetry,
+			func(context.Context, []*record.Record) []Result {
+				return make([]Result, n)
+			}, l.settle)
+		if err := writeAll(t.Context(), b, 3); fail.CodeOf(err) != "connector.results" ||
+			fail.ClassOf(err) != fail.Fatal {
 			t.Errorf("%d results for 3 records: %v", n, err)
 		}
 		b.Close()
@@ -330,8 +340,8 @@ func TestBatcherWrongNumberOfResults(t *testing.T) {
 	}
 }
 
-// A cancellation ends calls that wait, and a Flush after one never says that all is settled. synctest finds goroutines that
-// stay behind.
+// A cancellation ends calls that wait, and a Flush after one never says that all is settled. synctest
+// finds goroutines that stay behind.
 func TestBatcherCancel(t *testing.T) {
 	hang := func(ctx context.Context, batch []*record.Record) []Result {
 		<-ctx.Done()
@@ -344,7 +354,8 @@ func TestBatcherCancel(t *testing.T) {
 				l := ledger(t)
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(time.Second, cancel)
-				b := NewBatcher(t.Context(), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2}, testRetry, write, l.settle)
+				b := NewBatcher(t.Context(), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2},
+					testRetry, write, l.settle)
 				if err := writeAll(ctx, b, 10); !errors.Is(err, context.Canceled) {
 					t.Errorf("Write gave %v", err)
 				}
@@ -356,7 +367,8 @@ func TestBatcherCancel(t *testing.T) {
 					t.Errorf("%d records settled", len(l.all))
 				}
 
-				b = NewBatcher(t.Context(), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2}, testRetry, write, l.settle)
+				b = NewBatcher(t.Context(), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2},
+					testRetry, write, l.settle)
 				if err := b.Write(t.Context(), numbered(0, "")); err != nil {
 					t.Error(err)
 				}
@@ -376,8 +388,10 @@ func TestBatcherCancel(t *testing.T) {
 func TestBatcherSettlesEachOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		n := rapid.IntRange(0, 60).Draw(rt, "records")
-		limits := BatchLimits{Rows: rapid.IntRange(1, 20).Draw(rt, "rows"), Bytes: 1 << 20, InFlight: rapid.IntRange(1, 4).Draw(rt, "in flight")}
-		errs := rapid.SliceOfN(rapid.SampledFrom([]error{nil, nil, errBusy, errSlow, errBad}), 64, 64).Draw(rt, "errors")
+		limits := BatchLimits{Rows: rapid.IntRange(1, 20).Draw(rt, "rows"), Bytes: 1 << 20,
+			InFlight: rapid.IntRange(1, 4).Draw(rt, "in flight")}
+		errs := rapid.SliceOfN(rapid.SampledFrom([]error{nil, nil, errBusy, errSlow, errBad}), 64, 64).
+			Draw(rt, "errors")
 		var mu sync.Mutex
 		call := 0
 		l := ledger(rt)
@@ -405,7 +419,8 @@ func TestBatcherSettlesEachOnce(t *testing.T) {
 	})
 }
 
-// A record that always fails alone dies of it at the deadline, behind a gate too, while others are written; when nothing else is, its time stands still.
+// A record that always fails alone dies of it at the deadline, behind a gate too, while others are written; when
+// nothing else is, its time stands still.
 func TestBatcherLoneFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ledger(t)
@@ -416,7 +431,8 @@ func TestBatcherLoneFailure(t *testing.T) {
 			}
 			return make([]Result, len(batch))
 		}
-		b := NewBatcher(WithGate(t.Context(), &seen{}), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2}, testRetry, write, l.settle)
+		b := NewBatcher(WithGate(t.Context(), &seen{}), BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 2},
+			testRetry, write, l.settle)
 		defer b.Close()
 		began, n := time.Now(), 0
 		more := func(until time.Duration) {
@@ -445,7 +461,8 @@ func TestBatcherLoneFailure(t *testing.T) {
 	})
 }
 
-// A system that goes down in the middle of a batch is a matter of the gate, however long it is down; the rest of the batch does not die of it.
+// A system that goes down in the middle of a batch is a matter of the gate, however long it is down; the rest
+// of the batch does not die of it.
 func TestBatcherOutageAfterPart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, began, down := ledger(t), time.Now(), false
@@ -459,7 +476,8 @@ func TestBatcherOutageAfterPart(t *testing.T) {
 			down = true
 			return results
 		}
-		b := NewBatcher(WithGate(t.Context(), &seen{}), BatchLimits{Rows: 3, Bytes: 1 << 20}, testRetry, write, l.settle)
+		b := NewBatcher(WithGate(t.Context(), &seen{}), BatchLimits{Rows: 3, Bytes: 1 << 20},
+			testRetry, write, l.settle)
 		defer b.Close()
 		if err := writeAll(t.Context(), b, 3); err != nil {
 			t.Fatal(err)

@@ -4,16 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/invopop/jsonschema"
 
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
+	"reprise/transforms/secret"
 )
 
 // Fault is something wrong in a job file.
@@ -71,36 +70,8 @@ func (Time) JSONSchema() *jsonschema.Schema {
 		Description: "A time, such as 2026-05-01T12:00:00Z; without a zone it is UTC, and a date is its beginning."}
 }
 
-// Secret refers to a secret, which itself never stands in a job file: "env:NAME" or "file:PATH". It is looked up by the worker
-// that needs it.
-type Secret string
-
-var secretForm = regexp.MustCompile(`^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$`)
-
-// Resolve is the secret, without a final newline.
-func (s Secret) Resolve() (string, error) {
-	kind, name, _ := strings.Cut(string(s), ":")
-	switch kind {
-	case "":
-		return "", nil
-	case "env":
-		v, ok := os.LookupEnv(name)
-		if !ok {
-			return "", fmt.Errorf("the environment variable %s is not set; export it where the workers run", name)
-		}
-		return v, nil
-	case "file":
-		b, err := os.ReadFile(name)
-		return strings.TrimRight(string(b), "\r\n"), err
-	}
-	return "", fmt.Errorf("a secret is env:NAME or file:PATH")
-}
-
-// JSONSchema implements jsonschema's customSchemaImpl.
-func (Secret) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Pattern: secretForm.String(),
-		Examples: []any{"env:NAME", "file:PATH"}, Description: "A secret, by reference: env:NAME (an environment variable) or file:PATH (the content of a file), looked up on the worker."}
-}
+// Secret refers to a secret.
+type Secret = secret.Secret
 
 // Duration is a time span written as "1.5s", "200ms", "2m".
 type Duration time.Duration
@@ -189,7 +160,8 @@ func (b *Bytes) UnmarshalJSON(text []byte) error {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Bytes) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Pattern: bytesForm.String()}, {Type: "integer", Minimum: "0"}},
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string", Pattern: bytesForm.String()},
+		{Type: "integer", Minimum: "0"}},
 		Examples: []any{"64MiB"}, Description: "A number of bytes, such as 64MiB."}
 }
 

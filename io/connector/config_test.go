@@ -20,12 +20,14 @@ func TestSecret(t *testing.T) {
 	}
 	t.Setenv("REPRISE_TEST_SECRET", "swordfish")
 	t.Setenv("REPRISE_TEST_EMPTY", "")
-	for s, want := range map[Secret]string{"": "", "env:REPRISE_TEST_SECRET": "swordfish", "env:REPRISE_TEST_EMPTY": "", Secret("file:" + file): "two words"} {
+	for s, want := range map[Secret]string{"": "", "env:REPRISE_TEST_SECRET": "swordfish", "env:REPRISE_TEST_EMPTY": "",
+		Secret("file:" + file): "two words"} {
 		if got, err := s.Resolve(); err != nil || got != want {
 			t.Errorf("%q gives %q (%v), want %q", s, got, err, want)
 		}
 	}
-	for s, want := range map[Secret]string{"env:REPRISE_TEST_NONE": "REPRISE_TEST_NONE is not set", "file:/nowhere/at/all": "/nowhere/at/all", "swordfish": "a secret is env:NAME or file:PATH"} {
+	for s, want := range map[Secret]string{"env:REPRISE_TEST_NONE": "REPRISE_TEST_NONE is not set",
+		"file:/nowhere/at/all": "/nowhere/at/all", "swordfish": "a secret is env:NAME or file:PATH"} {
 		if got, err := s.Resolve(); err == nil || got != "" || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q gives %q (%v), want an error with %q", s, got, err, want)
 		}
@@ -36,7 +38,8 @@ func TestSecret(t *testing.T) {
 }
 
 func TestDuration(t *testing.T) {
-	for text, want := range map[string]time.Duration{"1.5s": 1500 * time.Millisecond, "2m": 2 * time.Minute, "1h30m": 90 * time.Minute, "0s": 0} {
+	for text, want := range map[string]time.Duration{"1.5s": 1500 * time.Millisecond, "2m": 2 * time.Minute,
+		"1h30m": 90 * time.Minute, "0s": 0} {
 		var d Duration
 		if err := json.Unmarshal([]byte(`"`+text+`"`), &d); err != nil || d.Std() != want {
 			t.Errorf("%s gives %s (%v), want %s", text, d.Std(), err, want)
@@ -57,14 +60,16 @@ func TestDuration(t *testing.T) {
 }
 
 func TestBytes(t *testing.T) {
-	for text, want := range map[string]Bytes{`"64MiB"`: 64 << 20, `"1 GiB"`: 1 << 30, `"500KiB"`: 500 << 10, `"7"`: 7, `7`: 7, `"7B"`: 7, `"0"`: 0, `"2TiB"`: 2 << 40,
+	for text, want := range map[string]Bytes{`"64MiB"`: 64 << 20, `"1 GiB"`: 1 << 30, `"500KiB"`: 500 << 10, `"7"`: 7,
+		`7`: 7, `"7B"`: 7, `"0"`: 0, `"2TiB"`: 2 << 40,
 		`"8388607TiB"`: 8388607 << 40} {
 		var b Bytes
 		if err := json.Unmarshal([]byte(text), &b); err != nil || b != want {
 			t.Errorf("%s gives %d (%v), want %d", text, b, err, want)
 		}
 	}
-	for _, text := range []string{`"8388608TiB"`, `"99999999999999999999"`, `-1`, `1.5`, `"1.5MiB"`, `"64MB"`, `"64 mib"`, `""`, `null`, `true`, `"MiB"`} {
+	for _, text := range []string{`"8388608TiB"`, `"99999999999999999999"`, `-1`, `1.5`, `"1.5MiB"`, `"64MB"`,
+		`"64 mib"`, `""`, `null`, `true`, `"MiB"`} {
 		b := Bytes(math.MinInt64)
 		if err := json.Unmarshal([]byte(text), &b); err == nil && text != "null" {
 			t.Errorf("%s is accepted as %d", text, b)
@@ -96,7 +101,8 @@ func TestSchemasOfSettings(t *testing.T) {
 			t.Errorf("duration %q: taken %t, allowed by the schema %t", text, ok, !ok)
 		}
 	}
-	for text, want := range map[string]bool{"env:A_1": true, "file:/a b": true, "env:": false, "env:1A": false, "plain": false, "file:": false} {
+	for text, want := range map[string]bool{"env:A_1": true, "file:/a b": true, "env:": false, "env:1A": false,
+		"plain": false, "file:": false} {
 		if secret.MatchString(text) != want {
 			t.Errorf("secret %q: allowed by the schema %t", text, !want)
 		}

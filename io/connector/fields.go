@@ -47,7 +47,8 @@ func (f Fields) MarshalJSON() ([]byte, error) {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Fields) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "string", Description: "A CQL type, such as bigint or map<text, text>."}}
+	return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{Type: "string",
+		Description: "A CQL type, such as bigint or map<text, text>."}}
 }
 
 // Readings say how the values of each field are read. Timestamps of the key and of the version are never cut: different

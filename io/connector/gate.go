@@ -2,14 +2,14 @@ package connector
 
 import "context"
 
-// Gate is what every request to one system passes, also one that is tried again. It holds requests back while the run is paused,
-// faster than its rate, or while the system is down.
+// Gate is what every request to one system passes, also one that is tried again. It holds requests back while the run
+// is paused, faster than its rate, or while the system is down.
 type Gate interface {
 	// Enter waits until a request may be sent that carries some records and bytes. It fails when ctx ends, or when the
 	// system has been down for longer than the run waits for it; the error is then that of the last request.
 	//
-	// The caller calls leave once the request has ended: with its error (nil: it went well), and with the records and bytes that
-	// came back, where they were not known before.
+	// The caller calls leave once the request has ended: with its error (nil: it went well), and with the records and
+	// bytes that came back, where they were not known before.
 	Enter(ctx context.Context, records int, bytes int64) (leave func(records int, bytes int64, err error), err error)
 }
 
@@ -37,9 +37,10 @@ func WithGate(ctx context.Context, g Gate) context.Context {
 	return context.WithValue(ctx, gateKey{}, g)
 }
 
-// Enter passes the gate of a context, which is open where there is none. gated tells which: behind a gate it is the gate
-// that says when a system has been down for too long; without one whoever tries again keeps a deadline of its own.
-func Enter(ctx context.Context, records int, bytes int64) (leave func(records int, bytes int64, err error), gated bool, err error) {
+// Enter passes the gate of a context, which is open where there is none. gated tells which: behind a gate it is the
+// gate that says when a system has been down for too long; without one whoever tries again keeps a deadline of its own.
+func Enter(ctx context.Context, records int,
+	bytes int64) (leave func(records int, bytes int64, err error), gated bool, err error) {
 	g, ok := ctx.Value(gateKey{}).(Gate)
 	if !ok {
 		return func(int, int64, error) {}, false, nil
@@ -48,8 +49,8 @@ func Enter(ctx context.Context, records int, bytes int64) (leave func(records in
 	return leave, true, err
 }
 
-// Uncounted gives a context whose requests pass the gate as others do, but whose records do not count: of a source that asks a second
-// system about rows it has read, a row counts once.
+// Uncounted gives a context whose requests pass the gate as others do, but whose records do not count: of a source that
+// asks a second system about rows it has read, a row counts once.
 func Uncounted(ctx context.Context) context.Context {
 	if g, ok := ctx.Value(gateKey{}).(Gate); ok {
 		return WithGate(ctx, uncounted{g})

@@ -42,8 +42,9 @@ type Ahead struct {
 	err     error // the first; to be read once the readers have ended
 }
 
-// ReadAhead reads queues of splits side by side: the splits of one queue one after the other, its pages in order, those of different
-// queues as they come. Each page stays within the window until it is released. Whoever takes items takes all of them, or calls Stop.
+// ReadAhead reads queues of splits side by side: the splits of one queue one after the other, its pages in order,
+// those of different queues as they come. Each page stays within the window until it is released. Whoever takes items
+// takes all of them, or calls Stop.
 func ReadAhead(ctx context.Context, source Source, queues [][]Split, w Window) *Ahead {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &Ahead{items: make(chan Item), cancel: cancel, window: w, bytes: semaphore.NewWeighted(w.Bytes),

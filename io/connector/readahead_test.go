@@ -14,7 +14,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// pages is a source whose splits have as many pages as their Rows say, each of a row and some bytes; it counts what it has read.
+// pages is a source whose splits have as many pages as their Rows say, each of a row and some
+// bytes; it counts what it has read.
 type pages struct {
 	connector.Source
 	bytes int64
@@ -28,7 +29,8 @@ func (s *pages) Read(ctx context.Context, split connector.Split, page func(conne
 			return s.fail
 		}
 		s.read.Add(1)
-		if err := page(connector.Page{Last: []byte{byte(i + 1)}, Bytes: s.bytes, Records: []*record.Record{{}}}); err != nil {
+		if err := page(connector.Page{Last: []byte{byte(i + 1)}, Bytes: s.bytes,
+			Records: []*record.Record{{}}}); err != nil {
 			return err
 		}
 	}
@@ -46,8 +48,8 @@ func queues(n, splits, pages int) [][]connector.Split {
 	return all
 }
 
-// TestReadAhead releases pages at random moments and in a random order: every page comes once and in order within its queue, and no
-// more is read than the window and one page of each reader.
+// TestReadAhead releases pages at random moments and in a random order: every page comes once and in order within its
+// queue, and no more is read than the window and one page of each reader.
 func TestReadAhead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		work := make([][]connector.Split, rapid.IntRange(0, 5).Draw(t, "queues"))
@@ -62,7 +64,8 @@ func TestReadAhead(t *testing.T) {
 				want[q] = append(want[q], page{i, 0}) // its end
 			}
 		}
-		w := connector.Window{Readers: rapid.IntRange(1, 4).Draw(t, "readers"), Bytes: rapid.Int64Range(1, 60).Draw(t, "bytes")}
+		w := connector.Window{Readers: rapid.IntRange(1, 4).Draw(t, "readers"),
+			Bytes: rapid.Int64Range(1, 60).Draw(t, "bytes")}
 		source := &pages{bytes: 10}
 		room := max(1, w.Bytes/10) // pages
 		a := connector.ReadAhead(t.Context(), source, work, w)
@@ -113,7 +116,8 @@ func TestReadAheadWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const readers, room = 2, 4
 		source := &pages{bytes: 10}
-		a := connector.ReadAhead(t.Context(), source, queues(readers, 1, 20), connector.Window{Readers: readers, Bytes: 49})
+		a := connector.ReadAhead(t.Context(), source, queues(readers, 1, 20),
+			connector.Window{Readers: readers, Bytes: 49})
 		comes := func() bool {
 			synctest.Wait()
 			select {
@@ -144,7 +148,8 @@ func TestReadAheadWaits(t *testing.T) {
 // A page larger than the window passes, alone.
 func TestReadAheadLargePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := connector.ReadAhead(t.Context(), &pages{bytes: 1000}, queues(3, 1, 5), connector.Window{Readers: 3, Bytes: 10})
+		a := connector.ReadAhead(t.Context(), &pages{bytes: 1000}, queues(3, 1, 5),
+			connector.Window{Readers: 3, Bytes: 10})
 		for n := 0; ; {
 			it, more := <-a.Items
 			if !more {
@@ -173,7 +178,8 @@ func TestReadAheadLargePage(t *testing.T) {
 // Of a dropped queue at most what was read already comes; the others come whole.
 func TestReadAheadDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := connector.ReadAhead(t.Context(), &pages{bytes: 10}, queues(5, 2, 50), connector.Window{Readers: 3, Bytes: 1000})
+		a := connector.ReadAhead(t.Context(), &pages{bytes: 10}, queues(5, 2, 50),
+			connector.Window{Readers: 3, Bytes: 1000})
 		pages, ends := map[int]int{}, map[int]int{}
 		for it := range a.Items {
 			if it.End {
@@ -229,7 +235,8 @@ func TestReadAheadErrors(t *testing.T) {
 	broken := errors.New("broken")
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
-			a := connector.ReadAhead(t.Context(), &pages{bytes: 10, fail: broken}, queues(5, 2, 9), connector.Window{Readers: 3, Bytes: 1000})
+			a := connector.ReadAhead(t.Context(), &pages{bytes: 10, fail: broken}, queues(5, 2, 9),
+				connector.Window{Readers: 3, Bytes: 1000})
 			var last connector.Item
 			for it := range a.Items {
 				if last.Err != nil {
@@ -245,7 +252,8 @@ func TestReadAheadErrors(t *testing.T) {
 }
 
 func TestReadAheadCancelled(t *testing.T) {
-	for name, w := range map[string]connector.Window{"room": {Readers: 2, Bytes: 1000}, "full": {Readers: 2, Bytes: 10}} {
+	for name, w := range map[string]connector.Window{"room": {Readers: 2, Bytes: 1000},
+		"full": {Readers: 2, Bytes: 10}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())

@@ -9,10 +9,11 @@ import (
 	"reprise/transforms/fail"
 )
 
-// Request sends a request that reads: it passes the gate, and again as long as it fails by what may pass; without a gate until
-// the deadline. do tells what came back.
+// Request sends a request that reads: it passes the gate, and again as long as it fails by what may pass; without a
+// gate until the deadline. do tells what came back.
 func Request(ctx context.Context, retry Retry, do func() (records int, bytes int64, err error)) error {
-	pause := &backoff.ExponentialBackOff{InitialInterval: retry.First, MaxInterval: retry.Max, Multiplier: 2, RandomizationFactor: 1}
+	pause := &backoff.ExponentialBackOff{InitialInterval: retry.First, MaxInterval: retry.Max,
+		Multiplier: 2, RandomizationFactor: 1}
 	for spent := time.Duration(0); ; {
 		leave, gated, err := Enter(ctx, 0, 0)
 		if err != nil {

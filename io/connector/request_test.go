@@ -41,7 +41,8 @@ func TestRequest(t *testing.T) {
 			}
 		}
 		g := &seen{}
-		if err := Request(WithGate(t.Context(), g), DefaultRetry, failing(4, busy)); err != nil || g.entered != 5 || g.records != 3 || g.bytes != 40 || g.errs[3] != busy || g.errs[4] != nil {
+		if err := Request(WithGate(t.Context(), g), DefaultRetry, failing(4, busy)); err != nil || g.entered != 5 ||
+			g.records != 3 || g.bytes != 40 || g.errs[3] != busy || g.errs[4] != nil {
 			t.Errorf("%v after %+v", err, g)
 		}
 		g = &seen{}
@@ -51,11 +52,13 @@ func TestRequest(t *testing.T) {
 		// Behind a gate it is the gate that gives up, else the deadline.
 		down := errors.New("down for too long")
 		g = &seen{shut: down}
-		if err := Request(WithGate(t.Context(), g), Retry{First: time.Hour, Max: time.Hour, Deadline: time.Second}, failing(99, busy)); err != down || g.entered != 20 {
+		if err := Request(WithGate(t.Context(), g), Retry{First: time.Hour, Max: time.Hour, Deadline: time.Second},
+			failing(99, busy)); err != down || g.entered != 20 {
 			t.Errorf("%v after %+v", err, g)
 		}
 		began := time.Now()
-		if err := Request(t.Context(), DefaultRetry, failing(1e9, busy)); err != busy || time.Since(began) < DefaultRetry.Deadline-DefaultRetry.Max {
+		if err := Request(t.Context(), DefaultRetry, failing(1e9, busy)); err != busy ||
+			time.Since(began) < DefaultRetry.Deadline-DefaultRetry.Max {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -13,8 +13,9 @@ type Run struct {
 	Job     string
 	Started time.Time
 
-	// Floor is a version that earlier runs have written at most, plus one: a record wins over what a sink's target holds of lower versions, whatever its own.
-	// Versions are write times, which go back when a value is deleted, expires or leaves a collection. 0: its own version decides.
+	// Floor is a version that earlier runs have written at most, plus one: a record wins over what a sink's target
+	// holds of lower versions, whatever its own. Versions are write times, which go back when a value is deleted,
+	// expires or leaves a collection. 0: its own version decides.
 	Floor int64
 }
 
@@ -26,14 +27,15 @@ type Result struct {
 	Attempts int
 }
 
-// Settle takes the results of records, each record exactly once. It may be called from any goroutine and does not block.
+// Settle takes the results of records, each record exactly once. It may be called from
+// any goroutine and does not block.
 type Settle func([]Result)
 
 // Sink writes to a system. Its constructor only allocates; methods may be called from several goroutines.
 type Sink interface {
 	// Prepare checks that records of the schema can be written, and creates the target where the settings ask for it.
-	// It is called once, by the launching process, before anything is read. Where the settings ask for nothing to be created it
-	// changes nothing, and with dry it never does.
+	// It is called once, by the launching process, before anything is read. Where the settings ask for nothing to be
+	// created it changes nothing, and with dry it never does.
 	Prepare(ctx context.Context, run Run, schema *record.Schema, dry bool) error
 
 	// Open gives a writer for one bundle on one worker.
@@ -57,8 +59,8 @@ type Writer interface {
 	Write(ctx context.Context, r *record.Record) error
 
 	// Checkpoint sends on its way what was only gathered so far, and does not wait for it. A sink that makes its writes
-	// visible by one commit settles every record taken so far and returns what is to be committed of those taken since the last
-	// checkpoint, as bytes of at most 1 MiB each; those records are then durable. The writer goes on.
+	// visible by one commit settles every record taken so far and returns what is to be committed of those taken since
+	// the last checkpoint, as bytes of at most 1 MiB each; those records are then durable. The writer goes on.
 	Checkpoint(ctx context.Context) (parts [][]byte, err error)
 
 	// Flush is a checkpoint that returns when every record taken so far has been settled.
@@ -70,8 +72,8 @@ type Writer interface {
 
 // Committer is a Sink whose writes become visible by one commit, after the last Flush of all workers.
 type Committer interface {
-	// Commit makes the parts visible, all or none. It may be called again for the same run after a crash and then changes nothing.
-	// It returns the number of records committed.
+	// Commit makes the parts visible, all or none. It may be called again for the same run after a crash and then
+	// changes nothing. It returns the number of records committed.
 	Commit(ctx context.Context, run Run, schema *record.Schema, parts [][]byte) (records int64, err error)
 }
 

@@ -15,10 +15,11 @@ type Need struct {
 	Cells    bool // write time and expiry of each cell, not only of the record
 	PageRows int  // no page is larger where the source can choose; 0: as it likes
 	Run      string
-	Floor    int64     // the highest Run.Floor of the sinks: versions up to here may be of an earlier attempt at the run
-	Started  time.Time // of the run; zero: not known
-	At       string    // the path of the source's settings in the job file
-	Again    bool      // it is read again and again: what comes later is not lost
+	// The highest Run.Floor of the sinks: versions up to here may be of an earlier attempt at the run
+	Floor   int64
+	Started time.Time // of the run; zero: not known
+	At      string    // the path of the source's settings in the job file
+	Again   bool      // it is read again and again: what comes later is not lost
 }
 
 // Within is the need of a source whose settings stand within another's.
@@ -49,8 +50,8 @@ type Source interface {
 	// Schema is the schema of the records. It checks that everything the settings name is there.
 	Schema(ctx context.Context) (*record.Schema, error)
 
-	// Plan gives the splits, each key in exactly one of them, in any order. It reads no more than it needs for the estimates
-	// and writes nothing.
+	// Plan gives the splits, each key in exactly one of them, in any order. It reads no more than it needs for
+	// the estimates and writes nothing.
 	Plan(ctx context.Context, o PlanOptions, split func(Split) error) error
 
 	// Read gives the pages of a split in the order of its positions, until its end or until page fails, whose error
@@ -64,9 +65,10 @@ type Source interface {
 type Finder interface {
 	Source
 
-	// Find looks up the rows with the keys of some records, which are of the source's schema and need no other values. found gets for
-	// each of them, one at a time and in any order, what Read gives of the row, with the origin of the record that asks; of a row that
-	// is gone an empty page. It passes the gate and retries as Read does; an error of found comes back as it is.
+	// Find looks up the rows with the keys of some records, which are of the source's schema and need no other
+	// values. found gets for each of them, one at a time and in any order, what Read gives of the row, with the
+	// origin of the record that asks; of a row that is gone an empty page. It passes the gate and retries as Read
+	// does; an error of found comes back as it is.
 	Find(ctx context.Context, keys []*record.Record, found func(i int, p Page) error) error
 }
 
@@ -88,9 +90,10 @@ type Partial interface {
 type Locator interface {
 	Source
 
-	// Locate gives the places where the row with the key of a record stands, which is of the source's schema and needs no other values: each a partition,
-	// as splits name it, and as End the row's position, or that of the page with the row. It does not look whether the row is there. A source
-	// made of several may give a place in each; one whose rows are listed elsewhere reads the list, and gives none for a row that is not listed.
+	// Locate gives the places where the row with the key of a record stands, which is of the source's schema and needs
+	// no other values: each a partition, as splits name it, and as End the row's position, or that of the page with the
+	// row. It does not look whether the row is there. A source made of several may give a place in each; one whose rows
+	// are listed elsewhere reads the list, and gives none for a row that is not listed.
 	Locate(ctx context.Context, key *record.Record) ([]Split, error)
 }
 
@@ -125,7 +128,8 @@ type Explainer interface {
 type Page struct {
 	Records []*record.Record     // owned by the receiver
 	Dead    []*record.DeadLetter // rows that could not be decoded; Step, Run, Split and At are set by the receiver
-	// Filtered is the number of rows that the source's settings leave out after reading them: their outcome at every sink.
+	// Filtered is the number of rows that the source's settings leave out after reading
+	// them: their outcome at every sink.
 	Filtered int64
 	Last     []byte
 	Asked    time.Time // when the system was asked for it; zero: shortly before it came

@@ -19,8 +19,8 @@ type Split struct {
 	Sinks     []string `json:"sinks,omitempty"` // that it is for; nil: all
 }
 
-// String names the split in outcomes, dead letters and logs: "image/2024-05(3fa0..81c2]". Different splits have different
-// names.
+// String names the split in outcomes, dead letters and logs: "image/2024-05(3fa0..81c2]".
+// Different splits have different names.
 func (s Split) String() string {
 	if s.Start == nil && s.End == nil {
 		return s.Partition

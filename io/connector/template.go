@@ -44,10 +44,12 @@ func ParseTemplate(text string, schema *record.Schema) (*Template, error) {
 			p := templatePart{field: -2, layout: layout}
 			if name != "key" && schema != nil {
 				if p.field = schema.Index(name); p.field < 0 {
-					return nil, fmt.Errorf("template %q: no field %q; there are %s", text, name, strings.Join(schema.Names(), ", "))
+					return nil, fmt.Errorf("template %q: no field %q; there are %s", text, name,
+						strings.Join(schema.Names(), ", "))
 				}
 				p.typ = schema.Fields[p.field].Type
-				if layout != "" && p.typ.Kind != record.Timestamp && p.typ.Kind != record.Date && p.typ.Kind != record.TimeUUID {
+				if layout != "" && p.typ.Kind != record.Timestamp && p.typ.Kind != record.Date &&
+					p.typ.Kind != record.TimeUUID {
 					return nil, fmt.Errorf("template %q: %q is a %s and takes no time layout", text, name, p.typ)
 				}
 			}
@@ -111,8 +113,8 @@ func (t *Template) Append(b []byte, r *record.Record) ([]byte, error) {
 	return t.append(b, r, func(b []byte, _ int) ([]byte, error) { return b, nil })
 }
 
-// AppendURL is Append for an address: the values of fields are escaped, so that each stays within the part of a path or query in which it stands. A value
-// that a path cannot hold, an empty one or dots alone, is an error.
+// AppendURL is Append for an address: the values of fields are escaped, so that each stays within the part of a path or
+// query in which it stands. A value that a path cannot hold, an empty one or dots alone, is an error.
 func (t *Template) AppendURL(b []byte, r *record.Record) ([]byte, error) {
 	return t.append(b, r, escape)
 }

@@ -63,7 +63,8 @@ func TestAppendURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := templateRecord(t)
-	for value, want := range map[string]string{"plain-1.~_": "plain-1.~_", "a/b?c=d&e#f g+%20": "a%2Fb%3Fc%3Dd%26e%23f%20g%2B%2520", "日": "%E6%97%A5", "...": "..."} {
+	for value, want := range map[string]string{"plain-1.~_": "plain-1.~_",
+		"a/b?c=d&e#f g+%20": "a%2Fb%3Fc%3Dd%26e%23f%20g%2B%2520", "日": "%E6%97%A5", "...": "..."} {
 		r.Values[5] = record.String(value)
 		if got, err := tmpl.AppendURL(nil, r); err != nil || string(got) != "/a/"+want+"/b?q="+want {
 			t.Errorf("%q gives %s (%v), want %s", value, got, err, want)
@@ -103,7 +104,8 @@ func TestTemplateErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tmpl.Append(nil, templateRecord(t)); err == nil || !strings.Contains(err.Error(), `"title" has no value`) {
+	if _, err := tmpl.Append(nil, templateRecord(t)); err == nil ||
+		!strings.Contains(err.Error(), `"title" has no value`) {
 		t.Errorf("a null gives %v", err)
 	}
 }

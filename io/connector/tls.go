@@ -21,7 +21,8 @@ func (t *TLS) Config() (*tls.Config, error) {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fail.Job("tls.ca", "there is no certificate in %s", t.CA).WithFix("name a PEM file with -----BEGIN CERTIFICATE-----")
+			return nil, fail.Job("tls.ca", "there is no certificate in %s", t.CA).
+				WithFix("name a PEM file with -----BEGIN CERTIFICATE-----")
 		}
 	}
 	if (t.Cert == "") != (t.Key == "") {

@@ -25,8 +25,9 @@ func certificate(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		NotAfter: time.Now().Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
@@ -92,7 +93,8 @@ func TestTLS(t *testing.T) {
 	for _, test := range []struct {
 		settings TLS
 		want     bool
-	}{{other, false}, {TLS{CA: cert, ServerName: "localhost"}, false}, {TLS{Cert: cert, Key: settings.Key, Insecure: true}, true}} {
+	}{{other, false}, {TLS{CA: cert, ServerName: "localhost"}, false},
+		{TLS{Cert: cert, Key: settings.Key, Insecure: true}, true}} {
 		c, err := test.settings.Config()
 		if err != nil {
 			t.Fatal(err)

@@ -28,8 +28,8 @@ type listEnd struct {
 	Choices int `json:"choices"`
 }
 
-// WriteChoices writes down what a redrive sends again, once, before its first attempt. From then on neither letters that come nor
-// others that are marked meanwhile change what it does.
+// WriteChoices writes down what a redrive sends again, once, before its first attempt. From then on neither letters
+// that come nor others that are marked meanwhile change what it does.
 func WriteChoices(ctx context.Context, j journal.Journal, run string, choices []Choice) error {
 	const enough = 16 << 10 // a batch that a Cassandra journal takes
 	var body []byte
@@ -79,15 +79,16 @@ func Choices(ctx context.Context, j journal.Journal, run string) ([]Choice, erro
 	if err := json.Unmarshal(lines[len(lines)-1], &end); err != nil || end.Choices != len(choices) {
 		return nil, cut
 	}
-	slices.SortFunc(choices, func(a, b Choice) int { return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Key, b.Key)) })
+	slices.SortFunc(choices,
+		func(a, b Choice) int { return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Key, b.Key)) })
 	return choices, nil
 }
 
 // CodeGone is the code of a letter about a row that is not at its source any more.
 const CodeGone = "redrive.gone"
 
-// Verdict tells what has become of a letter that was sent again, from the letters of the redrive itself; where any of these names no row,
-// none counts as through. A letter that has failed max times is parked.
+// Verdict tells what has become of a letter that was sent again, from the letters of the redrive itself; where any of
+// these names no row, none counts as through. A letter that has failed max times is parked.
 type Verdict struct {
 	max    int
 	kept   bool

@@ -1,4 +1,5 @@
-// Package deadletter gives dead letters the form of records of one fixed schema, so that any sink can hold the queue and any source read it again.
+// Package deadletter gives dead letters the form of records of one fixed schema, so that any sink can hold the
+// queue and any source read it again.
 package deadletter
 
 import (
@@ -49,12 +50,12 @@ var schema = func() *record.Schema {
 	}, "id")
 }()
 
-// Schema is the schema of the queue; its key is id. The fields key and fields show the record to people (as text and as JSON), record holds it
-// exactly, for FromRecord; raw holds what a source could not decode.
+// Schema is the schema of the queue; its key is id. The fields key and fields show the record to people (as text and as
+// JSON), record holds it exactly, for FromRecord; raw holds what a source could not decode.
 func Schema() *record.Schema { return schema }
 
-// ToRecord gives a dead letter the form of a record. Its id is the same each time the same record fails at the same place of a
-// run; the version is the time of the failure.
+// ToRecord gives a dead letter the form of a record. Its id is the same each time the same record fails at the same
+// place of a run; the version is the time of the failure.
 func ToRecord(l *record.DeadLetter) *record.Record {
 	text := func(s string) record.Value { return record.String(strings.ToValidUTF8(s, "\ufffd")) }
 	v := make([]record.Value, len(schema.Fields))
@@ -99,10 +100,12 @@ func FromRecord(r *record.Record) (*record.DeadLetter, error) {
 	get := func(field int) record.Value { return r.Get(schema.Fields[field].Name) }
 	for _, i := range []int{id, run, step, class, code, at} {
 		if f := schema.Fields[i]; get(i).Kind() != f.Type.Kind {
-			return nil, fmt.Errorf("%s is no dead letter: its field %s is a %s, not a %s", r.KeyText(), f.Name, get(i).Kind(), f.Type)
+			return nil, fmt.Errorf("%s is no dead letter: its field %s is a %s, not a %s", r.KeyText(),
+				f.Name, get(i).Kind(), f.Type)
 		}
 	}
-	l := &record.DeadLetter{Run: get(run).Str(), Step: get(step).Str(), Sink: get(sink).Str(), Class: get(class).Str(), Code: get(code).Str(),
+	l := &record.DeadLetter{Run: get(run).Str(), Step: get(step).Str(), Sink: get(sink).Str(),
+		Class: get(class).Str(), Code: get(code).Str(),
 		Message: get(message).Str(), Attempts: int(get(attempts).Int()), Split: get(split).Str(), At: get(at).Int()}
 	if v := get(raw); v.Kind() == record.Blob {
 		l.Raw = []byte(v.Str())

@@ -15,8 +15,9 @@ import (
 
 func genLetter(t *rapid.T) *record.DeadLetter {
 	text := rapid.StringN(0, 20, -1)
-	l := &record.DeadLetter{Run: text.Draw(t, "run"), Step: text.Draw(t, "step"), Sink: text.Draw(t, "sink"), Class: text.Draw(t, "class"),
-		Code: text.Draw(t, "code"), Message: text.Draw(t, "message"), Split: text.Draw(t, "split"),
+	l := &record.DeadLetter{Run: text.Draw(t, "run"), Step: text.Draw(t, "step"), Sink: text.Draw(t, "sink"),
+		Class: text.Draw(t, "class"),
+		Code:  text.Draw(t, "code"), Message: text.Draw(t, "message"), Split: text.Draw(t, "split"),
 		Attempts: rapid.IntRange(0, 100).Draw(t, "attempts"), At: rapid.Int64Range(0, 4e12).Draw(t, "at")}
 	if rapid.Bool().Draw(t, "raw") {
 		l.Raw = rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")
@@ -27,8 +28,10 @@ func genLetter(t *rapid.T) *record.DeadLetter {
 		if rapid.Bool().Draw(t, "delete") {
 			l.Record.Op = record.Delete
 		}
-		l.Record.Values[1] = rapid.SampledFrom([]record.Value{{}, record.NullValue, record.String("x")}).Draw(t, "value")
-		l.Record.Origin = record.Origin{Split: l.Split, Position: rapid.SliceOfN(rapid.Byte(), 1, 9).Draw(t, "position")}
+		l.Record.Values[1] = rapid.SampledFrom([]record.Value{{}, record.NullValue, record.String("x")}).
+			Draw(t, "value")
+		l.Record.Origin = record.Origin{Split: l.Split,
+			Position: rapid.SliceOfN(rapid.Byte(), 1, 9).Draw(t, "position")}
 	}
 	return l
 }
@@ -75,7 +78,8 @@ func TestThroughFiles(t *testing.T) {
 		if _, err := sink.Commit(t.Context(), connector.Run{ID: "r"}, Schema(), parts); err != nil {
 			t.Fatal(err)
 		}
-		source := fileio.NewSource(fileio.SourceConfig{Path: filepath.Join(c.Path, "*"), Key: []string{"id"}, Fields: Schema().Fields}, connector.Need{})
+		source := fileio.NewSource(fileio.SourceConfig{Path: filepath.Join(c.Path, "*"), Key: []string{"id"},
+			Fields: Schema().Fields}, connector.Need{})
 		n := 0
 		err = source.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error {
 			return source.Read(t.Context(), s, func(p connector.Page) error {
@@ -97,7 +101,8 @@ func TestThroughFiles(t *testing.T) {
 // A repeat has the same id, wherever it was read; anything else another one.
 func TestID(t *testing.T) {
 	id := func(change func(*record.DeadLetter)) string {
-		l := &record.DeadLetter{Run: "r", Step: "s", Sink: "k", Record: iotest.Record(iotest.AssetSchema(), 1, 1), Raw: []byte("raw")}
+		l := &record.DeadLetter{Run: "r", Step: "s", Sink: "k",
+			Record: iotest.Record(iotest.AssetSchema(), 1, 1), Raw: []byte("raw")}
 		change(l)
 		return ToRecord(l).KeyText()
 	}

@@ -9,8 +9,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Kept is, as a source, the records that the queue holds of the dead letters that a redrive has chosen. Splits are those of the queue;
-// the position of a record is the id of its letter.
+// Kept is, as a source, the records that the queue holds of the dead letters that a redrive has chosen. Splits are
+// those of the queue; the position of a record is the id of its letter.
 type Kept struct {
 	list   list
 	queue  connector.Source
@@ -30,7 +30,8 @@ func (s *Kept) Schema(context.Context) (*record.Schema, error) { return s.schema
 // Close implements connector.Source.
 func (s *Kept) Close() error { return s.queue.Close() }
 
-// Plan implements connector.Source. It reads the queue through, since a letter that is not there must not count as sent.
+// Plan implements connector.Source. It reads the queue through, since a letter that is
+// not there must not count as sent.
 func (s *Kept) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
 	missing, err := s.wanted(ctx)
 	if err != nil {
@@ -52,8 +53,10 @@ func (s *Kept) Plan(ctx context.Context, o connector.PlanOptions, split func(con
 		return err
 	}
 	for id := range missing {
-		return fail.Job("redrive.not_kept", "the queue does not hold %d of the dead letters, such as %s", len(missing), id).
-			WithFix("files and Iceberg tables hold them once the run has ended; else read the rows again, without --kept, or choose others")
+		return fail.Job("redrive.not_kept", "the queue does not hold %d of the dead letters, such as %s", len(missing),
+			id).
+			WithFix("files and Iceberg tables hold them once the run has ended; else read the rows again, without " +
+				"--kept, or choose others")
 	}
 	return nil
 }
@@ -87,7 +90,8 @@ func (s *Kept) Read(ctx context.Context, split connector.Split, page func(connec
 				return fail.New(fail.Fatal, "redrive.damaged", "%w", err)
 			}
 			if l.Record == nil || !l.Record.Schema.Same(s.schema) {
-				return fail.Job("redrive.schema", "dead letter %s holds a record of other fields than its step takes", id).
+				return fail.Job("redrive.schema", "dead letter %s holds a record of other fields than its step takes",
+					id).
 					WithFix("read the row again, without --kept")
 			}
 			l.Record.Schema = s.schema

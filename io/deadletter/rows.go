@@ -12,9 +12,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// Rows is, as a source, the rows of dead letters that a redrive has chosen, as they are now at the source where they came from: looked up by their keys
-// or, those that have none, read at their places. A partition is the letters of one sink, a position the key or the name of the place. A row that is gone
-// is a dead letter of code CodeGone.
+// Rows is, as a source, the rows of dead letters that a redrive has chosen, as they are now at the source where they
+// came from: looked up by their keys or, those that have none, read at their places. A partition is the letters of one
+// sink, a position the key or the name of the place. A row that is gone is a dead letter of code CodeGone.
 //
 // Each record has its own position, not that of its page: so the letters of the redrive tell which rows failed again.
 type Rows struct {
@@ -39,7 +39,8 @@ func (s *Rows) Check(choices []Choice) error {
 	_, ok := s.of.(connector.Finder)
 	if !ok && slices.ContainsFunc(choices, func(c Choice) bool { return c.Place == nil }) {
 		return fail.Job("redrive.no_finder", "this source cannot find single rows by their keys").
-			WithFix("send the records again that the queue holds: reprise redrive RUN --kept; rows that were never decoded can be read again: --step source")
+			WithFix("send the records again that the queue holds: reprise redrive RUN --kept; rows that were never " +
+				"decoded can be read again: --step source")
 	}
 	return nil
 }
@@ -133,7 +134,8 @@ func (s *Rows) Read(ctx context.Context, split connector.Split, page func(connec
 			return fail.Job("redrive.key", "the rows of these dead letters cannot be found: %w", err).
 				WithFix("send the records again that the queue holds: reprise redrive RUN --kept")
 		}
-		keys = append(keys, &record.Record{Schema: schema, Values: values, Origin: record.Origin{Split: name, Position: position}})
+		keys = append(keys, &record.Record{Schema: schema, Values: values,
+			Origin: record.Origin{Split: name, Position: position}})
 		if len(keys) == s.page {
 			if err := read(); err != nil {
 				return err
@@ -158,7 +160,8 @@ func (s *Rows) find(ctx context.Context, keys []*record.Record) (all connector.P
 			}
 			l.Record.Origin = keys[i].Origin
 		}
-		all.Records, all.Dead, all.Bytes = append(all.Records, p.Records...), append(all.Dead, p.Dead...), all.Bytes+p.Bytes
+		all.Records, all.Dead, all.Bytes = append(all.Records, p.Records...),
+			append(all.Dead, p.Dead...), all.Bytes+p.Bytes
 		all.Filtered += p.Filtered
 		return nil
 	})
@@ -167,11 +170,12 @@ func (s *Rows) find(ctx context.Context, keys []*record.Record) (all connector.P
 
 // at makes a page of the row at a place.
 func (s *Rows) at(ctx context.Context, place record.Place, origin record.Origin) (all connector.Page, err error) {
-	err = s.of.Read(ctx, connector.Split{Partition: place.Partition, Start: place.Start, End: place.End}, func(p connector.Page) error {
-		all.Records, all.Dead = append(all.Records, p.Records...), append(all.Dead, p.Dead...)
-		all.Filtered, all.Bytes = all.Filtered+p.Filtered, all.Bytes+p.Bytes
-		return nil
-	})
+	err = s.of.Read(ctx, connector.Split{Partition: place.Partition, Start: place.Start, End: place.End},
+		func(p connector.Page) error {
+			all.Records, all.Dead = append(all.Records, p.Records...), append(all.Dead, p.Dead...)
+			all.Filtered, all.Bytes = all.Filtered+p.Filtered, all.Bytes+p.Bytes
+			return nil
+		})
 	if all.Rows() == 0 {
 		all.Dead = gone()
 	}
@@ -185,7 +189,8 @@ func (s *Rows) at(ctx context.Context, place record.Place, origin record.Origin)
 }
 
 func gone() []*record.DeadLetter {
-	return []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone, Message: "the row is gone at the source; it is not brought back"}}
+	return []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone,
+		Message: "the row is gone at the source; it is not brought back"}}
 }
 
 // list is the choice of a redrive, read once.

@@ -63,7 +63,8 @@ func (a *Admin) Index(ctx context.Context, name string) (*IndexInfo, error) {
 	switch {
 	case ok:
 	case len(found) > 0:
-		return nil, fail.Job("elasticsearch.is_alias", "%q is an alias of %s, not an index", name, strings.Join(slices.Sorted(maps.Keys(found)), ", ")).
+		return nil, fail.Job("elasticsearch.is_alias", "%q is an alias of %s, not an index", name,
+			strings.Join(slices.Sorted(maps.Keys(found)), ", ")).
 			WithFix("name a new index")
 	default:
 		return nil, nil
@@ -72,7 +73,8 @@ func (a *Admin) Index(ctx context.Context, name string) (*IndexInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := &IndexInfo{Name: name, UUID: idx.setting("index.uuid"), Aliases: map[string]json.RawMessage{}, Job: n.Job, Run: n.Run,
+	info := &IndexInfo{Name: name, UUID: idx.setting("index.uuid"),
+		Aliases: map[string]json.RawMessage{}, Job: n.Job, Run: n.Run,
 		Refresh: idx.setting(settingRefresh) != "-1", Cutover: n.Cutover}
 	for name, is := range idx.Aliases {
 		if info.Aliases[name], err = json.Marshal(is); err != nil {
@@ -96,12 +98,15 @@ func (a *Admin) Aliased(ctx context.Context, name string) (string, error) {
 	switch {
 	case found[name].Settings != nil:
 		return "", fail.Job("cutover.alias_is_index", "%q is an index, not an alias", name).
-			WithFix("let searches use an alias first, which points to this index (POST _aliases, add), then set alias to that")
+			WithFix("let searches use an alias first, which points to this index (POST _aliases, add), then set " +
+				"alias to that")
 	case len(indices) > 1:
-		return "", fail.Job("cutover.alias_of_many", "the alias %q points to %d indices: %s", name, len(indices), strings.Join(indices, ", ")).
+		return "", fail.Job("cutover.alias_of_many", "the alias %q points to %d indices: %s", name, len(indices),
+			strings.Join(indices, ", ")).
 			WithFix("leave it on the one that is to be replaced (POST _aliases, remove), or move one alias for each")
 	case found[indices[0]].DataStream != "":
-		return "", fail.Job("elasticsearch.data_stream", "%q is a data stream, which takes no versions and no changes", name)
+		return "", fail.Job("elasticsearch.data_stream",
+			"%q is a data stream, which takes no versions and no changes", name)
 	}
 	return indices[0], nil
 }
@@ -114,7 +119,8 @@ func (a *Admin) Behind(ctx context.Context, name string) (*IndexInfo, error) {
 	}
 	indices := slices.Sorted(maps.Keys(found))
 	if len(indices) > 1 {
-		return nil, fail.Job("cutover.alias_of_many", "the alias %q at %s points to %d indices: %s", name, a.url, len(indices), strings.Join(indices, ", ")).
+		return nil, fail.Job("cutover.alias_of_many", "the alias %q at %s points to %d indices: %s", name, a.url,
+			len(indices), strings.Join(indices, ", ")).
 			WithFix("name the one index that is replaced, or replace one alias for each")
 	}
 	return a.Index(ctx, indices[0])
@@ -151,7 +157,8 @@ func (a *Admin) Swap(ctx context.Context, name, from, to string, like json.RawMe
 	var reply struct{}
 	status, err := a.client.do(ctx, esapi.IndicesUpdateAliasesRequest{Body: bytes.NewReader(body)}, &reply)
 	if status == http.StatusNotFound {
-		return fail.Job("cutover.moved", "the alias %q does not point to %s any more, or the index is gone: %w", name, from, err).WithFix("look who moved it")
+		return fail.Job("cutover.moved", "the alias %q does not point to %s any more, or the index is gone: %w", name,
+			from, err).WithFix("look who moved it")
 	}
 	return err
 }
@@ -185,7 +192,8 @@ func (a *Admin) Search(ctx context.Context, name string, query []byte) (int64, e
 		return 0, err
 	}
 	if reply.TimedOut || reply.Shards.Failed > 0 {
-		return 0, fmt.Errorf("the search of %s timed out (%v), or failed on %d of %d shards", name, reply.TimedOut, reply.Shards.Failed, reply.Shards.Total)
+		return 0, fmt.Errorf("the search of %s timed out (%v), or failed on %d of %d shards", name, reply.TimedOut,
+			reply.Shards.Failed, reply.Shards.Total)
 	}
 	return reply.Hits.Total.Value, nil
 }

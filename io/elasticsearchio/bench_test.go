@@ -109,7 +109,8 @@ func timed(b *testing.B, run func() error) time.Duration {
 // benchIndex makes an index for the length of the benchmark.
 func benchIndex(b *testing.B, addr string) string {
 	index := services.Name(b)
-	mapping, err := json.Marshal(map[string]any{"mappings": derive(iotest.AssetSchema().Fields, product{}), "settings": map[string]any{"number_of_replicas": 0}})
+	mapping, err := json.Marshal(map[string]any{"mappings": derive(iotest.AssetSchema().Fields, product{}),
+		"settings": map[string]any{"number_of_replicas": 0}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -185,7 +186,8 @@ func writeByHand(ctx context.Context, addr, index string, assets []plainAsset) e
 					if err != nil {
 						panic(err)
 					}
-					fmt.Fprintf(&body, `{"index":{"_id":%q,"version":%d,"version_type":"external_gte"}}`+"\n", part[i].ID, int64(iotest.Base))
+					fmt.Fprintf(&body, `{"index":{"_id":%q,"version":%d,"version_type":"external_gte"}}`+"\n",
+						part[i].ID, int64(iotest.Base))
 					body.Write(doc)
 					body.WriteByte('\n')
 				}
@@ -219,10 +221,12 @@ func writeByHand(ctx context.Context, addr, index string, assets []plainAsset) e
 func BenchmarkSource(b *testing.B) {
 	addr := "http://" + services.Need(b, services.Elasticsearch)
 	index := benchIndex(b, addr)
-	if err := writeBySink(b.Context(), addr, index, iotest.Records(iotest.AssetSchema(), 0, benchDocs, iotest.Base)); err != nil {
+	if err := writeBySink(b.Context(), addr, index,
+		iotest.Records(iotest.AssetSchema(), 0, benchDocs, iotest.Base)); err != nil {
 		b.Fatal(err)
 	}
-	s := NewSource(SourceConfig{URLs: []string{addr}, Index: index, Key: []string{"id"}, Fields: iotest.AssetSchema().Fields, Refresh: true}, connector.Need{})
+	s := NewSource(SourceConfig{URLs: []string{addr}, Index: index, Key: []string{"id"},
+		Fields: iotest.AssetSchema().Fields, Refresh: true}, connector.Need{})
 	defer s.Close()
 	var ours, byHand time.Duration
 	for b.Loop() {
@@ -273,8 +277,9 @@ func readByHand(ctx context.Context, c *client, index string) error {
 		readers.Go(func() error {
 			var after []any
 			for {
-				body := map[string]any{"size": 5000, "pit": map[string]any{"id": pit, "keep_alive": "1m"}, "slice": map[string]any{"id": i, "max": benchInFlight},
-					"sort": []any{"_shard_doc"}, "track_total_hits": false, "version": true}
+				body := map[string]any{"size": 5000, "pit": map[string]any{"id": pit, "keep_alive": "1m"},
+					"slice": map[string]any{"id": i, "max": benchInFlight},
+					"sort":  []any{"_shard_doc"}, "track_total_hits": false, "version": true}
 				if after != nil {
 					body["search_after"] = after
 				}

@@ -64,7 +64,8 @@ func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
 			f.names[i] = append(record.AppendQuoted(nil, field.Name), ':')
 		case field.Type.Kind != record.Text:
 			return nil, fail.Job("elasticsearch.fields",
-				"the field %s is a %s; it is merged into the document, and so must be a text with a JSON object", restName, field.Type).
+				"the field %s is a %s; it is merged into the document, and so must be a text with a JSON object",
+				restName, field.Type).
 				WithFix("rename it by a transform: rename: {%s: rest}", restName)
 		default:
 			f.rest = i
@@ -79,7 +80,8 @@ func newFormat(c SinkConfig, schema *record.Schema) (*format, error) {
 }
 
 // metadata are names that a document's fields cannot have.
-var metadata = []string{"_id", "_index", "_routing", "_source", "_version", "_seq_no", "_primary_term", "_type", "_ignored",
+var metadata = []string{"_id", "_index", "_routing", "_source", "_version", "_seq_no",
+	"_primary_term", "_type", "_ignored",
 	"_field_names", "_nested_path", "_tier", "_data_stream_timestamp", "_ignored_source"}
 
 // allowed refuses fields whose names no document can have.
@@ -99,10 +101,12 @@ func allowed(fields []record.Field) error {
 		all := strings.Join(kept, ", ")
 		return fail.Job("elasticsearch.field_name",
 			"the server keeps these names for itself, so that no document can have them as fields: %s", all).
-			WithFix("rename the fields by a transform, as in rename: {%s: doc%s}, or leave them out of the document: exclude: [%s]",
+			WithFix("rename the fields by a transform, as in rename: {%s: doc%s}, or leave them out of the document: "+
+				"exclude: [%s]",
 				kept[0], kept[0], all)
 	case empty != nil:
-		return fail.Job("elasticsearch.field_name", "a dot in a name stands for an object, whose name is empty here: %s",
+		return fail.Job("elasticsearch.field_name",
+			"a dot in a name stands for an object, whose name is empty here: %s",
 			strings.Join(empty, ", ")).
 			WithFix("rename the fields by a transform")
 	}
@@ -114,7 +118,8 @@ func documentFields(c SinkConfig, schema *record.Schema) ([]record.Field, error)
 	named := make(map[string]bool)
 	for _, name := range append(append([]string(nil), c.Fields...), c.Exclude...) {
 		if schema.Index(name) < 0 {
-			return nil, fail.Job("elasticsearch.fields", "fields and exclude: there is no field %q", name).WithFix("there are %v", schema.Names())
+			return nil, fail.Job("elasticsearch.fields", "fields and exclude: there is no field %q", name).
+				WithFix("there are %v", schema.Names())
 		}
 		named[name] = true
 	}
@@ -130,7 +135,8 @@ func documentFields(c SinkConfig, schema *record.Schema) ([]record.Field, error)
 // append appends a record's action and, unless it is a delete, its document. Its error is of class Permanent.
 func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
 	if r.Version < 0 {
-		return b, fail.New(fail.Permanent, "elasticsearch.version", "the version %d is negative, which the server refuses", r.Version).
+		return b, fail.New(fail.Permanent, "elasticsearch.version",
+			"the version %d is negative, which the server refuses", r.Version).
 			WithFix("set another version field")
 	}
 	if r.Op == record.Delete {
@@ -143,7 +149,8 @@ func (f *format) append(b []byte, r *record.Record) ([]byte, error) {
 		return b, err
 	}
 	if n == 0 || n > maxID {
-		return b, fail.New(fail.Permanent, "elasticsearch.id", "the document's id has %d bytes; the server takes 1 to %d", n, maxID).
+		return b, fail.New(fail.Permanent, "elasticsearch.id",
+			"the document's id has %d bytes; the server takes 1 to %d", n, maxID).
 			WithFix("set another id template, or shorten the key by a transform")
 	}
 	if f.index != nil {
@@ -227,7 +234,8 @@ type item struct {
 	result   *connector.Result
 }
 
-// write implements connector.WriteBatch. What loses to a version below the floor is written again at the floor, where it loses to newer ones alone.
+// write implements connector.WriteBatch. What loses to a version below the floor is written again at the floor,
+// where it loses to newer ones alone.
 func (w *bulk) write(ctx context.Context, batch []*record.Record) []connector.Result {
 	results := w.writeOnce(ctx, batch)
 	var again []*record.Record

@@ -13,6 +13,7 @@ import (
 
 	"reprise/io/iotest"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
 
@@ -20,12 +21,14 @@ import (
 // them.
 func TestBody(t *testing.T) {
 	schema := record.MustSchema([]record.Field{
-		{Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.Int)}, {Name: "type", Type: record.Of(record.Text)},
+		{Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.Int)},
+		{Name: "type", Type: record.Of(record.Text)},
 		{Name: `odd "name"`, Type: record.Of(record.Double)}, {Name: "at", Type: record.Of(record.Timestamp)},
 		{Name: "attrs", Type: record.MapOf(record.Of(record.Text), record.Of(record.Blob))},
 	}, "id", "n")
 	text := record.String
-	full := []record.Value{text("a"), record.Number(record.Int, 1), text("image"), record.Float64(1e21), record.Number(record.Timestamp, 1_700_000_000_000),
+	full := []record.Value{text("a"), record.Number(record.Int, 1), text("image"), record.Float64(1e21),
+		record.Number(record.Timestamp, 1_700_000_000_000),
 		record.Nested(record.Map, []record.Value{text("k.\n"), record.Bytes(record.Blob, "\x00\xff")})}
 	with := func(change func(v []record.Value)) []record.Value {
 		v := append([]record.Value(nil), full...)
@@ -36,7 +39,10 @@ func TestBody(t *testing.T) {
 		{Values: full, Version: 1_700_000_000_000_001},
 		{Values: with(func(v []record.Value) { v[0] = text("schlüssel \"日本\" \\ \x01\u2028|") })},
 		{Values: with(func(v []record.Value) { v[3], v[4] = record.Value{}, record.NullValue }), Version: 7},
-		{Values: with(func(v []record.Value) { v[3], v[5] = record.Float64(math.NaN()), record.Nested(record.Map, nil) }), Version: 7},
+		{Values: with(func(v []record.Value) {
+			v[3], v[5] = record.Float64(math.NaN()),
+				record.Nested(record.Map, nil)
+		}), Version: 7},
 		{Values: with(func(v []record.Value) { clear(v[2:]) }), Version: 8, Op: record.Delete},
 		{Values: make([]record.Value, 6), Version: 9},
 		{Values: with(func(v []record.Value) { v[0] = text(strings.Repeat("x", 511)) }), Version: 9},
@@ -71,7 +77,7 @@ func TestBody(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "bodies.txt", got)
+	golden.Compare(t, "testdata/bodies.txt", string(got))
 }
 
 func TestFormatRefuses(t *testing.T) {
@@ -79,7 +85,8 @@ func TestFormatRefuses(t *testing.T) {
 		{Index: "assets-{nothing}"}, {Index: "a", ID: "{nothing}"}, {Index: "a", Routing: "{nothing}"},
 		{Index: "a", Fields: []string{"nothing"}}, {Index: "a", Exclude: []string{"nothing"}},
 	} {
-		if _, err := newFormat(c, iotest.AssetSchema()); fail.ExitOf(err) != fail.ExitJob || !strings.Contains(err.Error(), "nothing") {
+		if _, err := newFormat(c, iotest.AssetSchema()); fail.ExitOf(err) != fail.ExitJob ||
+			!strings.Contains(err.Error(), "nothing") {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
@@ -87,7 +94,9 @@ func TestFormatRefuses(t *testing.T) {
 
 // Documents in answers are not told in full.
 func TestReasonsAreShort(t *testing.T) {
-	c := &cause{Type: "document_parsing_exception", Reason: "[1:6] failed to parse field [f] of type [long] in document with id 'x'. Preview of field's value: 'secret'",
+	c := &cause{Type: "document_parsing_exception",
+		Reason: "[1:6] failed to parse field [f] of type [long] in document with id 'x'. Preview of field's value: " +
+			"'secret'",
 		CausedBy: &cause{Reason: "For input string: " + strings.Repeat("日本", 1000)}}
 	got := itemError(400, c).Error()
 	if strings.Contains(got, "secret") || len(got) > 600 || !strings.Contains(got, "field [f] of type [long]") {
@@ -108,18 +117,27 @@ func TestClasses(t *testing.T) {
 		code   string
 		exit   int
 	}{
-		{429, body("es_rejected_execution_exception", strings.Replace(rejected, "%", "90", 1)), fail.Throttled, "elasticsearch.throttled", fail.ExitInternal},
-		{429, body("es_rejected_execution_exception", strings.Replace(rejected, "%", "101", 1)), fail.Permanent, "elasticsearch.too_large", fail.ExitInternal},
-		{429, body("es_rejected_execution_exception", "rejected execution of primary operation [coordinating_and_primary_bytes=17826012, replica_bytes=0, all_bytes=17826012, primary_operation_bytes=71303248, max_primary_bytes=51897958]"), fail.Permanent, "elasticsearch.too_large", fail.ExitInternal},
-		{429, body("circuit_breaking_exception", "Data too large"), fail.Throttled, "elasticsearch.throttled", fail.ExitInternal},
+		{429, body("es_rejected_execution_exception", strings.Replace(rejected, "%", "90", 1)), fail.Throttled,
+			"elasticsearch.throttled", fail.ExitInternal},
+		{429, body("es_rejected_execution_exception", strings.Replace(rejected, "%", "101", 1)), fail.Permanent,
+			"elasticsearch.too_large", fail.ExitInternal},
+		{429, body("es_rejected_execution_exception",
+			"rejected execution of primary operation [coordinating_and_primary_bytes=17826012, replica_bytes=0, "+
+				"all_bytes=17826012, primary_operation_bytes=71303248, max_primary_bytes=51897958]"), fail.Permanent,
+			"elasticsearch.too_large", fail.ExitInternal},
+		{429, body("circuit_breaking_exception", "Data too large"), fail.Throttled,
+			"elasticsearch.throttled", fail.ExitInternal},
 		{503, `{"error":"no master"}`, fail.Throttled, "elasticsearch.throttled", fail.ExitUnreachable},
 		{503, ``, fail.Throttled, "elasticsearch.throttled", fail.ExitUnreachable},
 		{502, `<html>Bad Gateway</html>`, fail.Transient, "elasticsearch.unreachable", fail.ExitUnreachable},
 		{504, ``, fail.Transient, "elasticsearch.unreachable", fail.ExitUnreachable},
 		{500, body("null_pointer_exception", ""), fail.Transient, "elasticsearch.server", fail.ExitInternal},
-		{401, body("security_exception", "unable to authenticate user [u]"), fail.Fatal, "elasticsearch.auth", fail.ExitUnreachable},
-		{403, body("security_exception", "action [indices:data/write/bulk] is unauthorized"), fail.Fatal, "elasticsearch.auth", fail.ExitUnreachable},
-		{403, body("cluster_block_exception", "index [a] blocked by: [FORBIDDEN/8/index write (api)];"), fail.Fatal, "elasticsearch.read_only", fail.ExitJob},
+		{401, body("security_exception", "unable to authenticate user [u]"), fail.Fatal,
+			"elasticsearch.auth", fail.ExitUnreachable},
+		{403, body("security_exception", "action [indices:data/write/bulk] is unauthorized"), fail.Fatal,
+			"elasticsearch.auth", fail.ExitUnreachable},
+		{403, body("cluster_block_exception", "index [a] blocked by: [FORBIDDEN/8/index write (api)];"), fail.Fatal,
+			"elasticsearch.read_only", fail.ExitJob},
 		{404, ``, fail.Fatal, "elasticsearch.not_found", fail.ExitJob},
 		{413, ``, fail.Permanent, "elasticsearch.too_large", fail.ExitInternal},
 		{400, body("illegal_argument_exception", "x"), fail.Permanent, "elasticsearch.mapping", fail.ExitInternal},

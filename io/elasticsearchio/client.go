@@ -59,8 +59,10 @@ func newClient(a access) (*client, error) {
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  !a.gzip,
 	}
-	transport, err := elastictransport.NewClient(elastictransport.WithURLs(urls...), elastictransport.WithTransport(pool),
-		elastictransport.WithBasicAuth(a.user, password), elastictransport.WithAPIKey(key), elastictransport.WithDisableRetry())
+	transport, err := elastictransport.NewClient(elastictransport.WithURLs(urls...),
+		elastictransport.WithTransport(pool),
+		elastictransport.WithBasicAuth(a.user, password), elastictransport.WithAPIKey(key),
+		elastictransport.WithDisableRetry())
 	if err != nil {
 		return nil, fail.Job("elasticsearch.urls", "%w", err)
 	}
@@ -89,10 +91,12 @@ func (c *client) do(ctx context.Context, request esapi.Request, reply any) (stat
 		return 0, requestError(ctx, err)
 	}
 	if res.IsError() {
-		return res.StatusCode, aboutJob(statusError(res.StatusCode, body), "elasticsearch.request", "check urls (http or https) and index")
+		return res.StatusCode, aboutJob(statusError(res.StatusCode, body), "elasticsearch.request",
+			"check urls (http or https) and index")
 	}
 	if err := json.Unmarshal(body, reply); err != nil {
-		return res.StatusCode, fail.Job("elasticsearch.answer", "the answer is none of Elasticsearch's: %w", err).WithFix("check urls")
+		return res.StatusCode, fail.Job("elasticsearch.answer", "the answer is none of Elasticsearch's: %w", err).
+			WithFix("check urls")
 	}
 	return res.StatusCode, nil
 }
@@ -179,8 +183,9 @@ func (c *client) bulk(ctx context.Context, r bulkRequest, read func(io.Reader) e
 	}
 	res, err := esapi.BulkRequest{
 		Index: r.index, Body: bytes.NewReader(r.body), Refresh: r.refresh, Header: header,
-		Timeout:    c.timeout / 2, // of the server's wait for a shard, so that it answers before we give up
-		FilterPath: []string{"errors", "items.*.status", "items.*.error.type", "items.*.error.reason", "items.*.error.caused_by.reason"},
+		Timeout: c.timeout / 2, // of the server's wait for a shard, so that it answers before we give up
+		FilterPath: []string{"errors", "items.*.status", "items.*.error.type", "items.*.error.reason",
+			"items.*.error.caused_by.reason"},
 	}.Do(limited, c.transport)
 	if err != nil {
 		return requestError(ctx, err)

@@ -90,7 +90,8 @@ func (c SinkConfig) Validate() []connector.Fault {
 	case c.Alias != "" && (!isIndexName(c.Alias) || c.Alias == c.Index):
 		fault("alias", "%q is no name for an alias of %s", c.Alias, c.Index)
 	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
-		fault("load.existing", "only one index may be named so, not %s: the run changes those alone that it has made", index.Pattern("*"))
+		fault("load.existing", "only one index may be named so, not %s: the run changes those alone that it has made",
+			index.Pattern("*"))
 	}
 	if c.Replaces != nil {
 		for _, f := range c.replaced().faults() {
@@ -139,7 +140,8 @@ type access struct {
 }
 
 func (c SinkConfig) access() access {
-	return access{c.URLs, c.User, c.Password, c.APIKey, c.TLS, c.Gzip, c.Timeout.Or(time.Minute), c.ConnectTimeout.Or(5 * time.Second)}
+	return access{c.URLs, c.User, c.Password, c.APIKey, c.TLS, c.Gzip, c.Timeout.Or(time.Minute),
+		c.ConnectTimeout.Or(5 * time.Second)}
 }
 
 // replaced is how the other cluster of Replaces is reached.
@@ -189,7 +191,8 @@ var refreshes = map[string]string{"": "", "none": "", "now": "true", "wait_for":
 const maxBody = 100 << 20
 
 func (c SinkConfig) limits() connector.BatchLimits {
-	return connector.BatchLimits{Rows: orDefault(c.Batch.Rows, 5000), Bytes: c.bodyLimit(), Slots: connector.NewSlots(orDefault(c.Batch.InFlight, 4))}
+	return connector.BatchLimits{Rows: orDefault(c.Batch.Rows, 5000), Bytes: c.bodyLimit(),
+		Slots: connector.NewSlots(orDefault(c.Batch.InFlight, 4))}
 }
 
 func (c SinkConfig) bodyLimit() int { return int(c.Batch.Bytes.Or(5 << 20)) }

@@ -18,17 +18,23 @@ func TestValidate(t *testing.T) {
 	}{
 		{"least", func(c *SinkConfig) {}, nil},
 		{"everything", func(c *SinkConfig) {
-			*c = SinkConfig{URLs: []string{"https://a:9200/es", "https://b:9200"}, User: "u", Password: "env:P", TLS: &connector.TLS{CA: "ca.pem"},
-				Index: "assets", ID: "{id}", Routing: "{tenant}", Create: &Create{Mappings: map[string]any{"dynamic": false}},
-				Exclude: []string{"raw"}, Batch: Batch{Bytes: 1 << 20, Rows: 10, InFlight: 2}, Gzip: true, Refresh: "wait_for"}
+			*c = SinkConfig{URLs: []string{"https://a:9200/es", "https://b:9200"}, User: "u", Password: "env:P",
+				TLS:   &connector.TLS{CA: "ca.pem"},
+				Index: "assets", ID: "{id}", Routing: "{tenant}",
+				Create:  &Create{Mappings: map[string]any{"dynamic": false}},
+				Exclude: []string{"raw"}, Batch: Batch{Bytes: 1 << 20, Rows: 10, InFlight: 2},
+				Gzip: true, Refresh: "wait_for"}
 		}, nil},
 		{"index by record", func(c *SinkConfig) { c.Index = "assets-{asset_type}-{created:2006-01}" }, nil},
 		{"no address", func(c *SinkConfig) { c.URLs = nil }, []string{"urls"}},
 		{"address without scheme", func(c *SinkConfig) { c.URLs = []string{"localhost:9200"} }, []string{"urls"}},
-		{"login in the address", func(c *SinkConfig) { c.URLs = []string{"http://u:p@localhost:9200"} }, []string{"urls"}},
-		{"query in the address", func(c *SinkConfig) { c.URLs = []string{"http://localhost:9200?pretty"} }, []string{"urls"}},
+		{"login in the address", func(c *SinkConfig) { c.URLs = []string{"http://u:p@localhost:9200"} },
+			[]string{"urls"}},
+		{"query in the address", func(c *SinkConfig) { c.URLs = []string{"http://localhost:9200?pretty"} },
+			[]string{"urls"}},
 		{"user without password", func(c *SinkConfig) { c.User = "u" }, []string{"user"}},
-		{"two logins", func(c *SinkConfig) { c.User, c.Password, c.APIKey = "u", "env:P", "env:K" }, []string{"api_key"}},
+		{"two logins", func(c *SinkConfig) { c.User, c.Password, c.APIKey = "u", "env:P", "env:K" },
+			[]string{"api_key"}},
 		{"no index", func(c *SinkConfig) { c.Index = "" }, []string{"index"}},
 		{"wildcard", func(c *SinkConfig) { c.Index = "assets-*" }, []string{"index"}},
 		{"capitals", func(c *SinkConfig) { c.Index = "Assets" }, []string{"index"}},
@@ -36,11 +42,18 @@ func TestValidate(t *testing.T) {
 		{"create many", func(c *SinkConfig) { c.Index, c.Create = "assets-{asset_type}", &Create{} }, nil},
 		{"load", func(c *SinkConfig) { c.Load = &Load{Refresh: "off", Replicas: new(int), Existing: true} }, nil},
 		{"load nothing", func(c *SinkConfig) { c.Load = &Load{} }, []string{"load"}},
-		{"load whatever is there", func(c *SinkConfig) { c.Index, c.Load = "assets-{asset_type}", &Load{Refresh: "off", Existing: true} }, []string{"load.existing"}},
+		{"load whatever is there", func(c *SinkConfig) {
+			c.Index, c.Load = "assets-{asset_type}",
+				&Load{Refresh: "off", Existing: true}
+		}, []string{"load.existing"}},
 		{"no file", func(c *SinkConfig) { c.Create = &Create{File: "/nowhere/index.json"} }, []string{"create.file"}},
-		{"file and mappings", func(c *SinkConfig) { c.Create = &Create{File: "testdata/index.json", Settings: map[string]any{"a": 1}} }, []string{"create.file"}},
-		{"fields both ways", func(c *SinkConfig) { c.Fields, c.Exclude = []string{"a"}, []string{"b"} }, []string{"exclude"}},
-		{"no mapping", func(c *SinkConfig) { c.Create = &Create{Mappings: map[string]any{"properties": "all"}} }, []string{"create.mappings"}},
+		{"file and mappings",
+			func(c *SinkConfig) { c.Create = &Create{File: "testdata/index.json", Settings: map[string]any{"a": 1}} },
+			[]string{"create.file"}},
+		{"fields both ways", func(c *SinkConfig) { c.Fields, c.Exclude = []string{"a"}, []string{"b"} },
+			[]string{"exclude"}},
+		{"no mapping", func(c *SinkConfig) { c.Create = &Create{Mappings: map[string]any{"properties": "all"}} },
+			[]string{"create.mappings"}},
 		{"negative", func(c *SinkConfig) { c.Batch.Rows = -1 }, []string{"batch"}},
 		{"huge bodies", func(c *SinkConfig) { c.Batch.Bytes = 1 << 30 }, []string{"batch.bytes"}},
 		{"refresh", func(c *SinkConfig) { c.Refresh = "yes" }, []string{"refresh"}},
@@ -73,12 +86,17 @@ func TestValidateSource(t *testing.T) {
 		{"nothing", `{}`, []string{"urls", "index", "key"}},
 		{"several", `{"urls":["http://a:9200"],"index":"a,b","key":["id"]}`, []string{"index"}},
 		{"capitals", `{"urls":["http://a:9200"],"index":"Assets","key":["id"]}`, []string{"index"}},
-		{"no such key", `{"urls":["http://a:9200"],"index":"a","key":["id"],"fields":{"n":"bigint"}}`, []string{"key[0]"}},
-		{"version", `{"urls":["http://a:9200"],"index":"a","key":["id"],"fields":{"id":"text"},"version":"at"}`, []string{"version"}},
-		{"id as a number", `{"urls":["http://a:9200"],"index":"a","key":["_id"],"fields":{"_id":"bigint"}}`, []string{"fields._id"}},
-		{"order by id", `{"urls":["http://a:9200"],"index":"a","key":["id"],"order":["_id","n","n"]}`, []string{"order[0]", "order[2]"}},
+		{"no such key", `{"urls":["http://a:9200"],"index":"a","key":["id"],"fields":{"n":"bigint"}}`,
+			[]string{"key[0]"}},
+		{"version", `{"urls":["http://a:9200"],"index":"a","key":["id"],"fields":{"id":"text"},"version":"at"}`,
+			[]string{"version"}},
+		{"id as a number", `{"urls":["http://a:9200"],"index":"a","key":["_id"],"fields":{"_id":"bigint"}}`,
+			[]string{"fields._id"}},
+		{"order by id", `{"urls":["http://a:9200"],"index":"a","key":["id"],"order":["_id","n","n"]}`,
+			[]string{"order[0]", "order[2]"}},
 		{"template", `{"urls":["http://a:9200"],"index":"a","key":["id"],"id":"{id"}`, []string{"id"}},
-		{"sizes", `{"urls":["http://a:9200"],"index":"a","key":["id"],"page":"1GiB","max_document":"1GiB"}`, []string{"page", "max_document"}},
+		{"sizes", `{"urls":["http://a:9200"],"index":"a","key":["id"],"page":"1GiB","max_document":"1GiB"}`,
+			[]string{"page", "max_document"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var config SourceConfig
@@ -113,7 +131,8 @@ func TestValidateSource(t *testing.T) {
 // Settings travel to workers as JSON: empty mappings must not become derived ones on the way.
 func TestConfigTravels(t *testing.T) {
 	for _, want := range []SinkConfig{
-		{URLs: []string{"http://a:1"}, Index: "i", Create: &Create{Mappings: map[string]any{}}, Batch: Batch{Bytes: 5 << 20}, Timeout: 5e9},
+		{URLs: []string{"http://a:1"}, Index: "i", Create: &Create{Mappings: map[string]any{}},
+			Batch: Batch{Bytes: 5 << 20}, Timeout: 5e9},
 		{URLs: []string{"http://a:1"}, Index: "i", Create: &Create{}},
 	} {
 		text, err := json.Marshal(want)

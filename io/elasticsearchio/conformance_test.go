@@ -54,7 +54,10 @@ func TestEdges(t *testing.T) {
 			schema := iotest.Edges()[0].Schema
 			sink := NewSink(SinkConfig{URLs: []string{es.url}, Index: index, Create: &Create{}, Refresh: "now"})
 			iotest.TestEdges(t, sink, func() connector.Source {
-				return es.source(index, func(c *SourceConfig) { c.Fields, c.Key, c.Refresh = schema.Fields, []string{"id"}, true })
+				return es.source(index, func(c *SourceConfig) {
+					c.Fields, c.Key,
+						c.Refresh = schema.Fields, []string{"id"}, true
+				})
 			})
 		})
 	}

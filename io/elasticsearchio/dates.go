@@ -41,8 +41,9 @@ var namedDates = func() map[string]string {
 	for name, rest := range map[string]string{
 		"date": "-MM-dd", "year": "", "year_month": "-MM", "year_month_day": "-MM-dd", "date_hour": "-MM-dd'T'HH",
 		"date_hour_minute": "-MM-dd'T'HH:mm", "date_hour_minute_second": "-MM-dd'T'HH:mm:ss",
-		"date_hour_minute_second_millis": "-MM-dd'T'HH:mm:ss.SSS", "date_hour_minute_second_fraction": "-MM-dd'T'HH:mm:ss.SSS",
-		"date_time": "-MM-dd'T'HH:mm:ssfz", "date_time_no_millis": "-MM-dd'T'HH:mm:ssz",
+		"date_hour_minute_second_millis":   "-MM-dd'T'HH:mm:ss.SSS",
+		"date_hour_minute_second_fraction": "-MM-dd'T'HH:mm:ss.SSS",
+		"date_time":                        "-MM-dd'T'HH:mm:ssfz", "date_time_no_millis": "-MM-dd'T'HH:mm:ssz",
 		"date_optional_time": "[-MM[-dd['T'[HH[:mm[:ss[F]][z]]]]]]",
 	} {
 		named[name], named["strict_"+name] = "Y"+rest, "uuuu"+rest
@@ -217,7 +218,8 @@ func (d *dates) value(kind record.Kind, raw string) (record.Value, error) {
 func (d *dates) parse(text string) (time.Time, error) {
 	for _, f := range d.formats {
 		if f.read == nil {
-			return time.Time{}, fmt.Errorf("%.60q cannot be read by the format %q of the index: read it as a text", text, d.text)
+			return time.Time{}, fmt.Errorf("%.60q cannot be read by the format %q of the index: read it as a text",
+				text, d.text)
 		}
 		if at, ok := f.parse(text); ok {
 			return at, nil

@@ -98,14 +98,16 @@ func (d *documents) record(h hit) (*record.Record, *fail.Error) {
 	}
 	s, ok := d.known(h.index)
 	if !ok {
-		return nil, fail.New(fail.Permanent, "elasticsearch.index_missing", "its index was not there when reading began").
+		return nil, fail.New(fail.Permanent, "elasticsearch.index_missing",
+			"its index was not there when reading began").
 			WithFix("start a new run")
 	}
 	rest, err := s.all.object(orDefault(h.source, "{}"), r.Values, d.unnamed, false)
 	var other noPlace
 	switch {
 	case d.unnamed == refuse && errors.As(err, &other):
-		return nil, fail.New(fail.Permanent, "elasticsearch.unmapped", "it holds what the mapping does not have: %w", err).
+		return nil, fail.New(fail.Permanent, "elasticsearch.unmapped",
+			"it holds what the mapping does not have: %w", err).
 			WithFix("read it as well: name the fields, and %s, which holds all others as JSON, in fields", restName)
 	case err != nil:
 		return nil, fail.New(fail.Permanent, "elasticsearch.decode", "field %w", err).
@@ -119,12 +121,14 @@ func (d *documents) record(h hit) (*record.Record, *fail.Error) {
 	}
 	for _, k := range d.schema.Key {
 		if r.Values[k].IsNull() {
-			return nil, fail.New(fail.Permanent, "elasticsearch.no_key", "the key field %s has no value", d.schema.Fields[k].Name)
+			return nil, fail.New(fail.Permanent, "elasticsearch.no_key", "the key field %s has no value",
+				d.schema.Fields[k].Name)
 		}
 	}
 	if d.version >= 0 {
 		if r.Values[d.version].IsNull() {
-			return nil, fail.New(fail.Permanent, "elasticsearch.no_version", "the version field %s has no value", d.schema.Fields[d.version].Name)
+			return nil, fail.New(fail.Permanent, "elasticsearch.no_version", "the version field %s has no value",
+				d.schema.Fields[d.version].Name)
 		}
 		r.Version = connector.Version(r.Values[d.version])
 	}
@@ -164,6 +168,7 @@ func deadDocument(h hit, err *fail.Error) *record.DeadLetter {
 	const most = 1 << 20
 	told := *err
 	told.Message = fmt.Sprintf("document %q of %s: %s", h.id, h.index, err.Message)
-	return &record.DeadLetter{Raw: []byte(h.source[:min(len(h.source), most)]), Class: err.Class.String(), Code: err.Code,
+	return &record.DeadLetter{Raw: []byte(h.source[:min(len(h.source), most)]),
+		Class: err.Class.String(), Code: err.Code,
 		Message: strings.ToValidUTF8(told.Error(), "?"), Attempts: 1}
 }

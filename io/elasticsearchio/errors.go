@@ -66,7 +66,8 @@ func itemError(status int, c *cause) error {
 	switch {
 	case status == http.StatusTooManyRequests && c != nil && overPressure(c.Reason):
 		return tooLarge("%v", c)
-	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || kind == "es_rejected_execution_exception":
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable ||
+		kind == "es_rejected_execution_exception":
 		return throttled(status, c)
 	case kind == "index_not_found_exception":
 		return fail.Job("elasticsearch.index_missing", "%v", c).
@@ -74,7 +75,8 @@ func itemError(status int, c *cause) error {
 	case kind == "index_closed_exception":
 		return fail.Job("elasticsearch.index_closed", "%v", c).WithFix("open the index")
 	case kind == "cluster_block_exception":
-		return fail.Job("elasticsearch.read_only", "%v", c).WithFix("remove the index's block, or write to another index")
+		return fail.Job("elasticsearch.read_only", "%v", c).
+			WithFix("remove the index's block, or write to another index")
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return refusedLogin(c)
 	case kind == "invalid_index_name_exception":
@@ -119,7 +121,8 @@ func requestError(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, &cert), errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"), strings.Contains(err.Error(), "remote error: tls"):
+	case errors.As(err, &cert), errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"),
+		strings.Contains(err.Error(), "remote error: tls"):
 		e := fail.New(fail.Fatal, "elasticsearch.tls", "no secure connection: %w", err).
 			WithFix("check that urls say http or https as the server does, and tls.ca, tls.cert and tls.server_name")
 		e.Exit = fail.ExitUnreachable
@@ -143,7 +146,8 @@ func throttled(status int, c *cause) error {
 
 func refusedLogin(c *cause) error {
 	e := fail.New(fail.Fatal, "elasticsearch.auth", "Elasticsearch refuses the access: %v", c).
-		WithFix("check user and password or api_key, and that they have the privileges view_index_metadata, write and, with create, create_index")
+		WithFix("check user and password or api_key, and that they have the privileges view_index_metadata, write " +
+			"and, with create, create_index")
 	e.Exit = fail.ExitUnreachable
 	return e
 }
@@ -152,10 +156,12 @@ const tooLargeCode = "elasticsearch.too_large"
 
 func tooLarge(format string, args ...any) *fail.Error {
 	return fail.New(fail.Permanent, tooLargeCode, format, args...).
-		WithFix("leave out large fields (exclude), or raise the server's http.max_content_length or indexing_pressure.memory.limit")
+		WithFix("leave out large fields (exclude), or raise the server's http.max_content_length or " +
+			"indexing_pressure.memory.limit")
 }
 
-var pressure = regexp.MustCompile(`operation_bytes=(\d+), max_(?:coordinating|primary|coordinating_and_primary)_bytes=(\d+)`)
+var pressure = regexp.MustCompile(
+	`operation_bytes=(\d+), max_(?:coordinating|primary|coordinating_and_primary)_bytes=(\d+)`)
 
 // overPressure tells whether a request was rejected not because of others, but because it alone is over the limit.
 func overPressure(reason string) bool {

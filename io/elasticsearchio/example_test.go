@@ -37,7 +37,8 @@ func ExampleSourceConfig() {
 // Plan, then read each split; a page's Last is where reading can go on.
 func ExampleSource() {
 	ctx := context.Background()
-	source := elasticsearchio.NewSource(elasticsearchio.SourceConfig{URLs: []string{"http://10.0.0.9:9200"}, Index: "assets", Key: []string{"id"},
+	source := elasticsearchio.NewSource(elasticsearchio.SourceConfig{URLs: []string{"http://10.0.0.9:9200"},
+		Index: "assets", Key: []string{"id"},
 		Query: elasticsearchio.Query(`{"exists": {"field": "title"}}`)}, connector.Need{})
 	defer source.Close()
 	err := source.Plan(ctx, connector.PlanOptions{Rows: 20_000}, func(split connector.Split) error {

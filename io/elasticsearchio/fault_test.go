@@ -65,10 +65,12 @@ func TestOverload(t *testing.T) {
 		es := server{t, es.url}
 		c, stuck := es.config(name(t)), name(t)
 		es.must("PUT", "/"+c.Index, nil)
-		es.must("PUT", "/"+stuck+"?wait_for_active_shards=0", `{"settings":{"index.routing.allocation.include._name":"nobody"}}`)
+		es.must("PUT", "/"+stuck+"?wait_for_active_shards=0",
+			`{"settings":{"index.routing.allocation.include._name":"nobody"}}`)
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
-			es.call("POST", "/"+stuck+"/_bulk?timeout=5m", `{"index":{}}`+"\n"+`{"a":"`+strings.Repeat("x", 150<<10)+`"}`+"\n")
+			es.call("POST", "/"+stuck+"/_bulk?timeout=5m",
+				`{"index":{}}`+"\n"+`{"a":"`+strings.Repeat("x", 150<<10)+`"}`+"\n")
 		})
 		for es.pressure() < 150<<10 {
 			time.Sleep(10 * time.Millisecond)
@@ -128,7 +130,8 @@ func TestCutConnections(t *testing.T) {
 	for _, gzip := range []bool{false, true} {
 		c := es.config(es.index(name(t)))
 		es.must("PUT", "/"+c.Index, nil)
-		es.must("PUT", "/"+c.Index+"/_doc/"+iotest.Record(schema, 5, 0).KeyText()+"?version_type=external&version="+fmt.Sprint(iotest.Base+1), `{}`)
+		es.must("PUT", "/"+c.Index+"/_doc/"+iotest.Record(schema, 5, 0).KeyText()+"?version_type=external&version="+
+			fmt.Sprint(iotest.Base+1), `{}`)
 		proxy := newProxy(t, es.url)
 		cuts := [][2]int{{0, -1}, {-1, 0}, {-1, 5}, {-1, 20}, {-1, 200}}
 		proxy.cut = func(n int) (int, int) {
@@ -182,7 +185,8 @@ func TestBodiesAreCut(t *testing.T) {
 	es := shared(t)
 	fields := []record.Field{{Name: "id", Type: record.Of(record.Text)}}
 	for i := range 20 {
-		fields = append(fields, record.Field{Name: fmt.Sprintf("a_column_with_a_rather_long_name_%02d", i), Type: record.Of(record.Int)})
+		fields = append(fields, record.Field{Name: fmt.Sprintf("a_column_with_a_rather_long_name_%02d", i),
+			Type: record.Of(record.Int)})
 	}
 	fields = append(fields, record.Field{Name: "text", Type: record.Of(record.Text)})
 	schema := record.MustSchema(fields, "id")

@@ -250,7 +250,8 @@ func parseFound(text string) (hit, error) {
 func getError(c *cause) error {
 	switch c.Type {
 	case "routing_missing_exception":
-		return fail.Job("elasticsearch.routing", "%v", c).WithFix("name the template routing that the documents were written with")
+		return fail.Job("elasticsearch.routing", "%v", c).
+			WithFix("name the template routing that the documents were written with")
 	case "illegal_argument_exception", "index_closed_exception", "security_exception", "invalid_index_name_exception":
 		return fail.Job("elasticsearch.find", "%v", c).WithFix("check index, id and routing")
 	}

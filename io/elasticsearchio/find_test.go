@@ -37,13 +37,16 @@ func TestFindByTemplates(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
 	prefix := name(t)
-	schema := record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.BigInt)}}, "kind", "id")
+	schema := record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)},
+		{Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.BigInt)}}, "kind", "id")
 	row := func(kind, id string, n int64) *record.Record {
-		return &record.Record{Schema: schema, Version: iotest.Base + n, Values: []record.Value{record.String(kind), record.String(id), record.Number(record.BigInt, n)}}
+		return &record.Record{Schema: schema, Version: iotest.Base + n,
+			Values: []record.Value{record.String(kind), record.String(id), record.Number(record.BigInt, n)}}
 	}
 	var records []*record.Record
 	for _, kind := range []string{"image", "video"} {
-		es.must("PUT", "/"+es.index(prefix+"-"+kind), `{"settings":{"refresh_interval":"-1","number_of_shards":3},"mappings":{"_routing":{"required":true},"properties":{"kind":{"type":"keyword"},"id":{"type":"keyword"}}}}`)
+		es.must("PUT", "/"+es.index(prefix+"-"+kind),
+			`{"settings":{"refresh_interval":"-1","number_of_shards":3},"mappings":{"_routing":{"required":true},"properties":{"kind":{"type":"keyword"},"id":{"type":"keyword"}}}}`)
 		for i := range 150 {
 			records = append(records, row(kind, fmt.Sprintf("%d|%d", i, i), int64(i)))
 		}
@@ -61,15 +64,19 @@ func TestFindByTemplates(t *testing.T) {
 		want = append(want, iotest.JSON(r))
 	}
 	s := es.source(c.Index, config)
-	more := []*record.Record{row("image", "x", 0), row("sound", "1|1", 0), row("image", strings.Repeat("x", 600), 0), row("image", "", 0)}
+	more := []*record.Record{row("image", "x", 0), row("sound", "1|1", 0),
+		row("image", strings.Repeat("x", 600), 0), row("image", "", 0)}
 	more[3].Values[1] = record.NullValue
-	if diff := cmp.Diff(append(want, "", "", "", "elasticsearch.bad_key"), found(t, s, append(records, more...)...)); diff != "" {
+	if diff := cmp.Diff(append(want, "", "", "", "elasticsearch.bad_key"),
+		found(t, s, append(records, more...)...)); diff != "" {
 		t.Error(diff)
 	}
-	if got := found(t, es.source(prefix+"-*", config), records[0], records[299], more[0]); got[0] != want[0] || got[1] != want[299] || got[2] != "" {
+	if got := found(t, es.source(prefix+"-*", config), records[0], records[299], more[0]); got[0] != want[0] ||
+		got[1] != want[299] || got[2] != "" {
 		t.Errorf("by pattern: %v", got)
 	}
-	err := es.source(c.Index, func(c *SourceConfig) { config(c); c.Routing = "" }).Find(t.Context(), records[:3], func(int, connector.Page) error { return nil })
+	err := es.source(c.Index, func(c *SourceConfig) { config(c); c.Routing = "" }).
+		Find(t.Context(), records[:3], func(int, connector.Page) error { return nil })
 	wantError(t, err, "elasticsearch.routing", fail.ExitJob, "routing is required")
 }
 
@@ -78,16 +85,19 @@ func TestFindLarge(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
 	index := es.index(name(t))
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "text", Type: record.Of(record.Text)}}, "id")
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "text", Type: record.Of(record.Text)}}, "id")
 	var records []*record.Record
 	for i := range 30 {
 		size := 1 << 20
 		if i == 7 {
 			size = 17 << 20
 		}
-		records = append(records, &record.Record{Schema: schema, Version: iotest.Base, Values: []record.Value{record.String(fmt.Sprint(i)), record.String(strings.Repeat("x", size))}})
+		records = append(records, &record.Record{Schema: schema, Version: iotest.Base,
+			Values: []record.Value{record.String(fmt.Sprint(i)), record.String(strings.Repeat("x", size))}})
 	}
-	es.must("PUT", "/"+index, `{"mappings":{"properties":{"id":{"type":"keyword"},"text":{"type":"binary","doc_values":false}}}}`)
+	es.must("PUT", "/"+index,
+		`{"mappings":{"properties":{"id":{"type":"keyword"},"text":{"type":"binary","doc_values":false}}}}`)
 	if _, err := write(t, SinkConfig{URLs: []string{es.url}, Index: index}, records...); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +117,8 @@ func TestDocumentsUnderOtherIDsAreSeen(t *testing.T) {
 	const mapping = `{"settings":{"number_of_shards":3},"mappings":{"properties":{"id":{"type":"keyword"},"kind":{"type":"keyword"}}}}`
 	put := func(index, id, routing, key string) {
 		t.Helper()
-		es.must("PUT", "/"+prefix+index+"/_doc/"+id+"?version_type=external&version=1700000000000000&refresh=true"+routing, `{"id":"`+key+`","kind":"k"}`)
+		es.must("PUT", "/"+prefix+index+"/_doc/"+id+"?version_type=external&version=1700000000000000&refresh=true"+
+			routing, `{"id":"`+key+`","kind":"k"}`)
 	}
 	for _, index := range []string{"-k", "-old"} {
 		es.must("PUT", "/"+es.index(prefix+index), mapping)
@@ -117,7 +128,8 @@ func TestDocumentsUnderOtherIDsAreSeen(t *testing.T) {
 	put("-k", "k:b", "&routing=x", "b")
 	put("-old", "k:a", "", "a")
 	s := es.source(prefix+"-{kind}", func(c *SourceConfig) {
-		c.Fields, c.Key, c.ID = fields(`{"id":"text","kind":"text","_id":"text","_index":"text","_routing":"text"}`), []string{"id", "kind"}, "{kind}:{id}"
+		c.Fields, c.Key, c.ID = fields(`{"id":"text","kind":"text","_id":"text","_index":"text","_routing":"text"}`),
+			[]string{"id", "kind"}, "{kind}:{id}"
 	})
 	schema, err := s.Schema(t.Context())
 	if err != nil {

@@ -14,10 +14,12 @@ import (
 
 // inferred are the types that hold the values of a field type. What stands in lists a mapping does not tell.
 var inferred = map[string]record.Kind{
-	"text": record.Text, "keyword": record.Text, "wildcard": record.Text, "constant_keyword": record.Text, "version": record.Text,
+	"text": record.Text, "keyword": record.Text, "wildcard": record.Text,
+	"constant_keyword": record.Text, "version": record.Text,
 	"match_only_text": record.Text, "search_as_you_type": record.Text, "date_nanos": record.Text,
-	"long": record.BigInt, "integer": record.Int, "short": record.SmallInt, "byte": record.TinyInt, "unsigned_long": record.Varint,
-	"double": record.Double, "float": record.Double, "half_float": record.Double, "scaled_float": record.Double,
+	"long": record.BigInt, "integer": record.Int, "short": record.SmallInt, "byte": record.TinyInt,
+	"unsigned_long": record.Varint,
+	"double":        record.Double, "float": record.Double, "half_float": record.Double, "scaled_float": record.Double,
 	"boolean": record.Boolean, "ip": record.Inet, "binary": record.Blob,
 }
 
@@ -74,7 +76,8 @@ func dateKind(format string) record.Kind {
 	for _, f := range strings.Split(format, "||") {
 		switch f {
 		case "epoch_second":
-		case "", "strict_date_optional_time", "date_optional_time", "strict_date_time", "strict_date_time_no_millis", "iso8601",
+		case "", "strict_date_optional_time", "date_optional_time", "strict_date_time",
+			"strict_date_time_no_millis", "iso8601",
 			"epoch_millis":
 			kind = record.Timestamp
 		default:
@@ -104,13 +107,15 @@ func merge(all map[string]index) (fields []record.Field, rest bool, err error) {
 				fields = append(fields, f)
 				from[f.Name] = name
 			case !fields[i].Type.Same(f.Type):
-				return nil, false, cannotInfer("field %q is %s in %s and %s in %s", f.Name, fields[i].Type, from[f.Name], f.Type, name)
+				return nil, false, cannotInfer("field %q is %s in %s and %s in %s", f.Name, fields[i].Type,
+					from[f.Name], f.Type, name)
 			}
 		}
 	}
 	for _, f := range fields {
 		if other := untyped[f.Name]; other != "" {
-			return nil, false, cannotInfer("field %q is %s in %s and anything in %s", f.Name, f.Type, from[f.Name], other)
+			return nil, false, cannotInfer("field %q is %s in %s and anything in %s", f.Name,
+				f.Type, from[f.Name], other)
 		}
 	}
 	slices.SortFunc(fields, func(a, b record.Field) int { return strings.Compare(a.Name, b.Name) })
@@ -118,7 +123,8 @@ func merge(all map[string]index) (fields []record.Field, rest bool, err error) {
 }
 
 func cannotInfer(format string, args ...any) *fail.Error {
-	return fail.Job("elasticsearch.fields", "the types of the fields cannot be told from the mapping: "+format, args...).
+	return fail.Job("elasticsearch.fields", "the types of the fields cannot be told from the mapping: "+format,
+		args...).
 		WithFix("name the fields and their types, as in fields: {id: uuid, tags: list<text>}")
 }
 
@@ -128,7 +134,8 @@ func withheld(name string, idx *index, field string) string {
 	if isMeta(field) {
 		return ""
 	}
-	if idx.setting("index.mapping.source.mode") == "disabled" || s.Enabled != nil && !*s.Enabled || s.Mode == "disabled" {
+	if idx.setting("index.mapping.source.mode") == "disabled" || s.Enabled != nil && !*s.Enabled ||
+		s.Mode == "disabled" {
 		return fmt.Sprintf("the index %q keeps no _source of its documents", name)
 	}
 	if field == restName {
@@ -136,11 +143,14 @@ func withheld(name string, idx *index, field string) string {
 	}
 	for _, pattern := range s.Excludes {
 		if covers(pattern, field) || strings.HasPrefix(pattern, field+".") {
-			return fmt.Sprintf("the index %q leaves %s out of the _source, and so (a part of) the field %q", name, pattern, field)
+			return fmt.Sprintf("the index %q leaves %s out of the _source, and so (a part of) the field %q", name,
+				pattern, field)
 		}
 	}
-	if len(s.Includes) > 0 && !slices.ContainsFunc(s.Includes, func(pattern string) bool { return covers(pattern, field) }) {
-		return fmt.Sprintf("the index %q keeps nothing but %s in the _source, without (all of) the field %q", name, strings.Join(s.Includes, ", "), field)
+	if len(s.Includes) > 0 && !slices.ContainsFunc(s.Includes,
+		func(pattern string) bool { return covers(pattern, field) }) {
+		return fmt.Sprintf("the index %q keeps nothing but %s in the _source, without (all of) the field %q", name,
+			strings.Join(s.Includes, ", "), field)
 	}
 	return ""
 }

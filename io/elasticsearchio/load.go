@@ -140,7 +140,8 @@ func (c *client) load(ctx context.Context, name string, idx index, l Load, run s
 			}
 		}
 		change[key] = &set
-		told = append(told, fmt.Sprintf("%s %s, was %s", strings.TrimPrefix(key, "index."), set, settingText(mine.Was[key])))
+		told = append(told, fmt.Sprintf("%s %s, was %s", strings.TrimPrefix(key, "index."), set,
+			settingText(mine.Was[key])))
 	}
 	// Whoever ends a load at this moment may overwrite what is noted here.
 	const enough = 5
@@ -161,7 +162,8 @@ func (c *client) load(ctx context.Context, name string, idx index, l Load, run s
 			return fmt.Sprintf("index %s for loading: %s", name, strings.Join(told, "; ")), nil
 		}
 	}
-	return "", fail.Job("elasticsearch.load", "other runs change the load settings of the index %q at the same time", name).WithFix("load one index by one run at a time")
+	return "", fail.Job("elasticsearch.load", "other runs change the load settings of the index %q at the same time",
+		name).WithFix("load one index by one run at a time")
 }
 
 func settingText(v *string) string {

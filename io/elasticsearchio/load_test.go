@@ -95,7 +95,8 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	t.Run("put back", func(t *testing.T) {
-		for settings, was := range map[string]string{`{}`: "<nil> 1", `{"refresh_interval":"5s","number_of_replicas":2}`: "5s 2", `{"index":{"refresh_interval":"-1"}}`: "-1 1"} {
+		for settings, was := range map[string]string{`{}`: "<nil> 1",
+			`{"refresh_interval":"5s","number_of_replicas":2}`: "5s 2", `{"index":{"refresh_interval":"-1"}}`: "-1 1"} {
 			l := made(t, settings)
 			want(t, l, was)
 			told := l.load(runA, 1)
@@ -224,7 +225,8 @@ func TestCreateByRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := outcomes(got); slices.ContainsFunc(all[:40], func(o string) bool { return o != "written" }) || all[40] != "dead elasticsearch.index_name" {
+	if all := outcomes(got); slices.ContainsFunc(all[:40], func(o string) bool { return o != "written" }) ||
+		all[40] != "dead elasticsearch.index_name" {
 		t.Error(all)
 	}
 	for index, n := range kinds {
@@ -234,7 +236,8 @@ func TestCreateByRecord(t *testing.T) {
 		if got := es.count(index); got != n {
 			t.Errorf("%s has %d documents, want %d", index, got, n)
 		}
-		if mapping := string(es.must("GET", "/"+index+"/_mapping/field/title", nil)); !strings.Contains(mapping, `"ignore_above":256`) {
+		if mapping := string(es.must("GET", "/"+index+"/_mapping/field/title", nil)); !strings.Contains(mapping,
+			`"ignore_above":256`) {
 			t.Errorf("%s has the mapping %s", index, mapping)
 		}
 	}

@@ -161,9 +161,10 @@ func parseMapping(mappings map[string]any) (*property, error) {
 }
 
 var (
-	integers  = []record.Kind{record.TinyInt, record.SmallInt, record.Int, record.BigInt, record.Varint}
-	numbers   = append([]record.Kind{record.Decimal, record.Float, record.Double}, integers...)
-	strs      = []record.Kind{record.Text, record.Blob, record.UUID, record.TimeUUID, record.Inet, record.Timestamp, record.Date, record.Time, record.Duration}
+	integers = []record.Kind{record.TinyInt, record.SmallInt, record.Int, record.BigInt, record.Varint}
+	numbers  = append([]record.Kind{record.Decimal, record.Float, record.Double}, integers...)
+	strs     = []record.Kind{record.Text, record.Blob, record.UUID, record.TimeUUID, record.Inet, record.Timestamp,
+		record.Date, record.Time, record.Duration}
 	scalars   = append(append([]record.Kind{record.Boolean}, numbers...), strs...)
 	objects   = []record.Kind{record.UDT, record.Map}
 	locations = append([]record.Kind{record.Text}, objects...)

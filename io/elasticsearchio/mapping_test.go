@@ -3,47 +3,27 @@ package elasticsearchio
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares text with a file of testdata.
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	path := "testdata/" + file
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Error(diff)
-	}
-}
 
 // everything is a schema with a field of every kind.
 func everything(t testing.TB) *record.Schema {
 	t.Helper()
 	var fields []record.Field
 	for _, f := range [][2]string{
-		{"id", "timeuuid"}, {"flag", "boolean"}, {"tiny", "tinyint"}, {"small", "smallint"}, {"int", "int"}, {"big", "bigint"},
-		{"varint", "varint"}, {"decimal", "decimal"}, {"float", "float"}, {"double", "double"}, {"text", "text"}, {"blob", "blob"},
-		{"uuid", "uuid"}, {"inet", "inet"}, {"at", "timestamp"}, {"day", "date"}, {"clock", "time"}, {"span", "duration"},
-		{"tags", "set<text>"}, {"sizes", "list<frozen<list<int>>>"}, {"attrs", "map<text, text>"}, {"counts", "map<int, bigint>"},
+		{"id", "timeuuid"}, {"flag", "boolean"}, {"tiny", "tinyint"}, {"small", "smallint"},
+		{"int", "int"}, {"big", "bigint"},
+		{"varint", "varint"}, {"decimal", "decimal"}, {"float", "float"}, {"double", "double"},
+		{"text", "text"}, {"blob", "blob"},
+		{"uuid", "uuid"}, {"inet", "inet"}, {"at", "timestamp"}, {"day", "date"},
+		{"clock", "time"}, {"span", "duration"},
+		{"tags", "set<text>"}, {"sizes", "list<frozen<list<int>>>"}, {"attrs", "map<text, text>"},
+		{"counts", "map<int, bigint>"},
 		{"pair", "tuple<int, text>"}, {"owner", "udt<name:text, since:date, roles:set<text>>"},
 		{"owners", "list<frozen<udt<name:text, attrs:map<text, int>>>>"}, {"vector", "vector<float, 3>"},
 	} {
@@ -61,7 +41,7 @@ func TestDerive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "mappings.json", append(got, '\n'))
+	golden.Compare(t, "testdata/mappings.json", string(got)+"\n")
 }
 
 // What is derived from a schema fits the schema.
@@ -86,9 +66,12 @@ func TestConflicts(t *testing.T) {
 		{"bigint", `{"type":"date","format":"yyyy-MM-dd"}`, `f (bigint): the index has date of format "yyyy-MM-dd"`},
 		{"bigint", `{"type":"date","format":"epoch_second"}`, ""},
 		{"bigint", `{"type":"date","format":"yyyyMMdd"}`, `f (bigint): the index has date of format "yyyyMMdd"`},
-		{"timestamp", `{"type":"date","format":"epoch_second"}`, `f (timestamp): the index has date of format "epoch_second"`},
-		{"timestamp", `{"type":"date","format":"yyyy-MM-dd"}`, `f (timestamp): the index has date of format "yyyy-MM-dd"`},
-		{"timestamp", `{"type":"date","format":"yyyy-MM-dd HH:mm:ss||epoch_millis"}`, `f (timestamp): the index has date of format "yyyy-MM-dd HH:mm:ss||epoch_millis"`},
+		{"timestamp", `{"type":"date","format":"epoch_second"}`,
+			`f (timestamp): the index has date of format "epoch_second"`},
+		{"timestamp", `{"type":"date","format":"yyyy-MM-dd"}`,
+			`f (timestamp): the index has date of format "yyyy-MM-dd"`},
+		{"timestamp", `{"type":"date","format":"yyyy-MM-dd HH:mm:ss||epoch_millis"}`,
+			`f (timestamp): the index has date of format "yyyy-MM-dd HH:mm:ss||epoch_millis"`},
 		{"timestamp", `{"type":"date","format":"yyyy-MM-dd'T'HH:mm:ss.SSSXXX"}`, ""},
 		{"timestamp", `{"type":"date","format":"yyyy-MM-dd||strict_date_time"}`, ""},
 		{"timestamp", `{"type":"date","format":"week_date"}`, ""},
@@ -97,11 +80,14 @@ func TestConflicts(t *testing.T) {
 		{"date", `{"type":"date","format":"yyyy-MM-dd"}`, ""},
 		{"date", `{"type":"date","format":"yyyy-dd-MM"}`, `f (date): the index has date of format "yyyy-dd-MM"`},
 		{"date", `{"type":"date","format":"yyyyMMdd"}`, `f (date): the index has date of format "yyyyMMdd"`},
-		{"date", `{"type":"date","format":"strict_date_time"}`, `f (date): the index has date of format "strict_date_time"`},
-		{"list<frozen<udt<t:timestamp>>>", `{"properties":{"t":{"type":"date","format":"yyyy"}}}`, `f.t (timestamp): the index has date of format "yyyy"`},
+		{"date", `{"type":"date","format":"strict_date_time"}`,
+			`f (date): the index has date of format "strict_date_time"`},
+		{"list<frozen<udt<t:timestamp>>>", `{"properties":{"t":{"type":"date","format":"yyyy"}}}`,
+			`f.t (timestamp): the index has date of format "yyyy"`},
 		{"map<text, text>", `{"type":"flat_object"}`, ""},
 		{"text", `{"type":"date","format":"epoch_second"}`, ""},
-		{"timestamp", `{"type":"date","format":"epoch_millis"}`, `f (timestamp): the index has date of format "epoch_millis"`},
+		{"timestamp", `{"type":"date","format":"epoch_millis"}`,
+			`f (timestamp): the index has date of format "epoch_millis"`},
 		{"timestamp", `{"type":"date","format":"strict_date_optional_time||epoch_millis"}`, ""},
 		{"timestamp", `{"type":"long"}`, "f (timestamp): the index has long"},
 		{"text", `{"type":"long"}`, "f (text): the index has long"},
@@ -117,9 +103,12 @@ func TestConflicts(t *testing.T) {
 		{"map<text, text>", `{"dynamic":"strict","properties":{}}`, ""},
 		{"tuple<int, text>", `{"type":"object","enabled":false}`, ""},
 		{"tuple<int, text>", `{"type":"long"}`, "f (text): the index has long"},
-		{"udt<a:int, b:udt<c:text>>", `{"properties":{"a":{"type":"long"},"b":{"type":"nested","properties":{"c":{"type":"date"}}}}}`, ""},
-		{"udt<a:int, b:udt<c:text>>", `{"properties":{"a":{"type":"ip"},"b":{"type":"keyword"}}}`, "f.a (int): the index has ip|f.b (udt<c:text>): the index has keyword"},
-		{"udt<a:int>", `{"dynamic":"strict","properties":{}}`, "f.a (int): not in the mapping, whose dynamic is strict"},
+		{"udt<a:int, b:udt<c:text>>",
+			`{"properties":{"a":{"type":"long"},"b":{"type":"nested","properties":{"c":{"type":"date"}}}}}`, ""},
+		{"udt<a:int, b:udt<c:text>>", `{"properties":{"a":{"type":"ip"},"b":{"type":"keyword"}}}`,
+			"f.a (int): the index has ip|f.b (udt<c:text>): the index has keyword"},
+		{"udt<a:int>", `{"dynamic":"strict","properties":{}}`,
+			"f.a (int): not in the mapping, whose dynamic is strict"},
 		{"udt<a:int>", `{"properties":{}}`, ""},
 		{"vector<float, 3>", `{"type":"dense_vector","dims":3}`, ""},
 	}
@@ -149,7 +138,8 @@ func TestConflictsOfNames(t *testing.T) {
 	text := record.Of(record.Text)
 	fields := []record.Field{{Name: "a.b", Type: text}, {Name: "new", Type: text}}
 	var mapping property
-	if err := json.Unmarshal([]byte(`{"dynamic":"strict","properties":{"a":{"properties":{"b":{"type":"long"}}}}}`), &mapping); err != nil {
+	if err := json.Unmarshal([]byte(`{"dynamic":"strict","properties":{"a":{"properties":{"b":{"type":"long"}}}}}`),
+		&mapping); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"a.b (text): the index has long", "new (text): not in the mapping, whose dynamic is strict"}

@@ -34,7 +34,8 @@ func (i index) notes() (n notes, err error) {
 		return n, nil
 	}
 	if err := json.Unmarshal(text, &n); err != nil {
-		return n, fail.Job("elasticsearch.notes", "_meta.%s of the index is none of ours: %w", notesName, err).WithFix("remove it from the index's mapping")
+		return n, fail.Job("elasticsearch.notes", "_meta.%s of the index is none of ours: %w", notesName, err).
+			WithFix("remove it from the index's mapping")
 	}
 	return n, nil
 }

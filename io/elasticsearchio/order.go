@@ -71,8 +71,10 @@ func newOrder(index string, names []string, mapping *property) (order, error) {
 			kind = orderKinds[p.Type]
 		}
 		if err != nil {
-			return nil, fail.Job("elasticsearch.order", "the documents of %s cannot be read in the order of field %q: %w", index, name, err).
-				WithFix("name in order one or more keywords, numbers, dates or addresses with doc values and an index, which together differ for nearly all documents")
+			return nil, fail.Job("elasticsearch.order",
+				"the documents of %s cannot be read in the order of field %q: %w", index, name, err).
+				WithFix("name in order one or more keywords, numbers, dates or addresses with doc values and an " +
+					"index, which together differ for nearly all documents")
 		}
 		o = append(o, orderField{path, kind})
 	}
@@ -106,13 +108,15 @@ func (p *property) find(name string) (path string, found *property, err error) {
 // over.
 func (o order) position(sort []string) ([]byte, error) {
 	if len(sort) < len(o) {
-		return nil, fail.New(fail.Transient, "elasticsearch.answer", "a document has %d sort values, asked for were %d", len(sort), len(o))
+		return nil, fail.New(fail.Transient, "elasticsearch.answer",
+			"a document has %d sort values, asked for were %d", len(sort), len(o))
 	}
 	b := []byte{}
 	for i, f := range o {
 		var err error
 		if b, err = f.append(b, sort[i]); err != nil {
-			return nil, fail.New(fail.Fatal, "elasticsearch.order", "the sort value %.60s of field %s is not understood: %w", sort[i], f.name, err).
+			return nil, fail.New(fail.Fatal, "elasticsearch.order",
+				"the sort value %.60s of field %s is not understood: %w", sort[i], f.name, err).
 				WithFix("name other fields in order")
 		}
 	}
@@ -162,7 +166,8 @@ func (f orderField) append(b []byte, value string) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(b, uint64(v)^signBit), err
 }
 
-var errPosition = fail.New(fail.Fatal, "elasticsearch.position", "a position is none of the order in which the index is read").
+var errPosition = fail.New(fail.Fatal, "elasticsearch.position",
+	"a position is none of the order in which the index is read").
 	WithFix("the index's mapping has changed since the run was planned: start a new run")
 
 // values are the sort values of a position, as JSON has them.

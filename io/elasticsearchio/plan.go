@@ -61,12 +61,14 @@ type piece struct {
 
 func (p *plan) plan(ctx context.Context, idx *readIndex) error {
 	if p.config.Refresh {
-		err := connector.Request(ctx, p.config.retry(), func() (int, int64, error) { return 0, 0, p.client.refresh(ctx, idx.name) })
+		err := connector.Request(ctx, p.config.retry(),
+			func() (int, int64, error) { return 0, 0, p.client.refresh(ctx, idx.name) })
 		if err != nil {
 			return err
 		}
 	}
-	count := object{"size": 0, "track_total_hits": true, "query": allOf(append(slices.Clone(idx.filter), idx.order.without()))}
+	count := object{"size": 0, "track_total_hits": true,
+		"query": allOf(append(slices.Clone(idx.filter), idx.order.without()))}
 	lost, err := p.search(ctx, idx, count)
 	if err != nil {
 		return err
@@ -76,11 +78,15 @@ func (p *plan) plan(ctx context.Context, idx *readIndex) error {
 		return err
 	}
 	if lost.total > lostRows {
-		return fail.Job("elasticsearch.order", "%d documents of %s have no value in (one of) %s, so that they cannot be read in this order", lost.total, idx.name, idx.order.names()).
-			WithFix("name other fields in order, or leave these documents out by query, as in {exists: {field: ...}}; a text longer than its keyword's ignore_above has no value there")
+		return fail.Job("elasticsearch.order",
+			"%d documents of %s have no value in (one of) %s, so that they cannot be read in this order", lost.total,
+			idx.name, idx.order.names()).
+			WithFix("name other fields in order, or leave these documents out by query, as in {exists: {field: " +
+				"...}}; a text longer than its keyword's ignore_above has no value there")
 	}
 	if lost.total > 0 {
-		if err := p.give(connector.Split{Partition: idx.partition(true), Rows: lost.total, Bytes: lost.total * rowBytes}); err != nil {
+		if err := p.give(connector.Split{Partition: idx.partition(true), Rows: lost.total,
+			Bytes: lost.total * rowBytes}); err != nil {
 			return err
 		}
 	}
@@ -119,7 +125,8 @@ func (p *plan) search(ctx context.Context, idx *readIndex, body object) (a answe
 	}
 	err = connector.Request(ctx, p.config.retry(), func() (_ int, _ int64, err error) {
 		for {
-			a, err = p.client.search(ctx, searchRequest{index: idx.name, routing: idx.routing, body: body, limit: maxReply})
+			a, err = p.client.search(ctx, searchRequest{index: idx.name, routing: idx.routing,
+				body: body, limit: maxReply})
 			if size, _ := body["size"].(int); errors.Is(err, errTooLarge) && size > 0 {
 				body["size"] = size / 4
 				continue
@@ -145,7 +152,8 @@ func (p *plan) rowBytes(ctx context.Context, idx *readIndex) (int64, error) {
 
 // cut gives the splits of a piece.
 func (p *plan) cut(ctx context.Context, of piece) error {
-	whole := connector.Split{Partition: of.idx.partition(false), Start: of.start, End: of.end, Rows: of.rows, Bytes: of.rows * of.rowBytes}
+	whole := connector.Split{Partition: of.idx.partition(false), Start: of.start, End: of.end, Rows: of.rows,
+		Bytes: of.rows * of.rowBytes}
 	if of.rows <= of.target {
 		return p.give(whole)
 	}
@@ -183,7 +191,8 @@ func (p *plan) cut(ctx context.Context, of piece) error {
 			p.group.Go(func() error { return p.cut(ctx, part) })
 			continue
 		}
-		if err := p.give(connector.Split{Partition: whole.Partition, Start: part.start, End: part.end, Rows: part.rows, Bytes: part.rows * of.rowBytes}); err != nil {
+		if err := p.give(connector.Split{Partition: whole.Partition, Start: part.start, End: part.end, Rows: part.rows,
+			Bytes: part.rows * of.rowBytes}); err != nil {
 			return err
 		}
 	}

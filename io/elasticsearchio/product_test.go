@@ -49,7 +49,8 @@ func TestProducts(t *testing.T) {
 		}
 		if err := client.check(t.Context()); c.needs == "" && err != nil {
 			t.Errorf("%+v: %v", c, err)
-		} else if c.needs != "" && (fail.CodeOf(err) != "elasticsearch.server_version" || !strings.Contains(err.Error(), c.needs)) {
+		} else if c.needs != "" && (fail.CodeOf(err) != "elasticsearch.server_version" ||
+			!strings.Contains(err.Error(), c.needs)) {
 			t.Errorf("%+v: %v", c, err)
 		}
 		client.close()

@@ -16,9 +16,10 @@ import (
 // proxy stands between the sink and a real server: it sees the bulk requests and their answers and can cut connections.
 type proxy struct {
 	*httptest.Server
-	hang     int                                         // as many bulk requests are never answered
-	cut      func(n int) (requestAfter, answerAfter int) // for the n-th bulk request, from 1: bytes to let through; -1: all
-	answered func(n int, answer []byte)                  // after the server's answer, before it is passed on
+	hang int // as many bulk requests are never answered
+	// For the n-th bulk request, from 1: bytes to let through; -1: all
+	cut      func(n int) (requestAfter, answerAfter int)
+	answered func(n int, answer []byte) // after the server's answer, before it is passed on
 
 	mu     sync.Mutex
 	bodies []string // of bulk requests, unpacked
@@ -26,7 +27,8 @@ type proxy struct {
 
 func newProxy(t *testing.T, target string) *proxy {
 	p := &proxy{}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.pass(t, target, w, r) }))
+	p.Server = httptest.NewServer(http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) { p.pass(t, target, w, r) }))
 	t.Cleanup(p.Close)
 	return p
 }
@@ -68,7 +70,8 @@ func (p *proxy) pass(t *testing.T, target string, w http.ResponseWriter, r *http
 		p.answered(n, answer)
 	}
 	if answerAfter >= 0 {
-		head := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(answer)) + "\r\n\r\n"
+		head := "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(answer)) +
+			"\r\n\r\n"
 		hangUp(t, w, head+string(answer[:min(answerAfter, len(answer))]))
 		return
 	}

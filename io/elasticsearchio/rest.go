@@ -78,8 +78,10 @@ func (f *format) withRest(document, rest string) ([]byte, error) {
 		b = []byte(document)
 	}
 	if err != nil {
-		return nil, fail.New(fail.Permanent, "elasticsearch.rest", "%s cannot be merged into the document: %w", restName, err).
-			WithFix("name the field in the fields of the source, so that it is none of %[1]s, or leave that out: exclude: [%[1]s]",
+		return nil, fail.New(fail.Permanent, "elasticsearch.rest",
+			"%s cannot be merged into the document: %w", restName, err).
+			WithFix("name the field in the fields of the source, so that it is none of %[1]s, or leave that out: "+
+				"exclude: [%[1]s]",
 				restName)
 	}
 	return b, nil

@@ -76,10 +76,12 @@ func (o *opened) scan(split connector.Split) (*scan, error) {
 	name, _, lost := strings.Cut(split.Partition, without)
 	idx := o.indices[name]
 	if idx == nil {
-		return nil, fail.Job("elasticsearch.index_missing", "the index %q is not (any more) among those of %q", name, o.pattern).
+		return nil, fail.Job("elasticsearch.index_missing",
+			"the index %q is not (any more) among those of %q", name, o.pattern).
 			WithFix("start a new run, which plans what there is now")
 	}
-	r := &scan{opened: o, index: idx, order: idx.order, split: split, last: split.Start, size: 100, most: min(mostHits, idx.window)}
+	r := &scan{opened: o, index: idx, order: idx.order, split: split, last: split.Start, size: 100,
+		most: min(mostHits, idx.window)}
 	if o.openSearch {
 		r.most = min(mostHits, max(1, idx.window/2)) // of what some may be asked for again
 	}
@@ -127,7 +129,8 @@ func (r *scan) step(ctx context.Context, page func(connector.Page) error) (end b
 			break
 		}
 		if !r.follows(p, all) {
-			return false, fail.New(fail.Fatal, "elasticsearch.order", "the server gives document %q of %s out of the order of %s", h.id, h.index, r.order.names()).
+			return false, fail.New(fail.Fatal, "elasticsearch.order",
+				"the server gives document %q of %s out of the order of %s", h.id, h.index, r.order.names()).
 				WithFix("name other fields in order")
 		}
 		all = append(all, p)
@@ -159,7 +162,8 @@ func (r *scan) bounded(held []placed) error {
 	if size <= groupBytes {
 		return nil
 	}
-	return fail.Job("elasticsearch.order", "more than %s of documents of %s share their values of %s, such as %q", connector.Bytes(groupBytes), r.index.name,
+	return fail.Job("elasticsearch.order", "more than %s of documents of %s share their values of %s, such as %q",
+		connector.Bytes(groupBytes), r.index.name,
 		r.index.order.names(), held[0].id).WithFix("name fields in order that together differ for nearly all documents")
 }
 
@@ -222,7 +226,8 @@ func (r *scan) request(ctx context.Context) (answer, error) {
 			r.renew()
 			continue
 		case errors.Is(err, errExpired):
-			return a, fail.New(fail.Transient, "elasticsearch.point_in_time", "points in time expire as soon as they are open").
+			return a, fail.New(fail.Transient, "elasticsearch.point_in_time",
+				"points in time expire as soon as they are open").
 				WithFix("raise keep_alive, or search.max_keep_alive of the cluster")
 		case errors.Is(err, errTooLarge) && r.size > 1:
 			r.shrink()

@@ -31,7 +31,8 @@ func (s server) bulk(index string, documents ...string) {
 	s.t.Helper()
 	var body strings.Builder
 	for i, d := range documents {
-		fmt.Fprintf(&body, `{"index":{"_id":"doc-%d","version":%d,"version_type":"external_gte"}}`+"\n%s\n", i, iotest.Base+i, d)
+		fmt.Fprintf(&body, `{"index":{"_id":"doc-%d","version":%d,"version_type":"external_gte"}}`+"\n%s\n", i,
+			iotest.Base+i, d)
 	}
 	var reply struct{ Errors bool }
 	text := s.must("POST", "/"+index+"/_bulk?refresh=true", body.String())
@@ -90,7 +91,9 @@ func testOrders(t *testing.T, es server) {
 		if at.Year() < 1970 { // the server's earliest
 			nanos = `"1970-01-01T00:00:00Z"`
 		}
-		docs = append(docs, fmt.Sprintf(`{"id":%q,"kind":%s,"n":%d,"f":%v,"h":%v,"t":%q,"ns":%s,"ip":"%d.0.0.%d","day":%q,"s":%d}`, id, kind, i-350, float32(i%13)*1.1,
+		docs = append(docs, fmt.Sprintf(
+			`{"id":%q,"kind":%s,"n":%d,"f":%v,"h":%v,"t":%q,"ns":%s,"ip":"%d.0.0.%d","day":%q,"s":%d}`, id, kind,
+			i-350, float32(i%13)*1.1,
 			float32(i)/3, at.Format(time.RFC3339), nanos, i%3, i%256, at.Format(time.DateOnly), at.Unix()))
 	}
 	es.bulk(index, docs...)
@@ -140,7 +143,10 @@ func testClosedPointInTime(t *testing.T, es server) {
 	}
 	es.bulk(index, docs...)
 	for order, every := range map[string]int{"id": 2, "kind": 15} {
-		s := es.source(index, func(c *SourceConfig) { c.Fields, c.Order, c.Page = fields(`{"id":"text"}`), []string{order}, 2<<10 })
+		s := es.source(index, func(c *SourceConfig) {
+			c.Fields, c.Order, c.Page = fields(`{"id":"text"}`),
+				[]string{order}, 2<<10
+		})
 		o, err := s.open(t.Context(), 0)
 		if err != nil {
 			t.Fatal(err)
@@ -169,7 +175,8 @@ func testClosedPointInTime(t *testing.T, es server) {
 			}
 		}
 		if len(got.records) != len(docs) || len(used) < 3 {
-			t.Errorf("by %s: %d records under %d points in time that were closed, want %d", order, len(got.records), len(used), len(docs))
+			t.Errorf("by %s: %d records under %d points in time that were closed, want %d", order,
+				len(got.records), len(used), len(docs))
 		}
 	}
 }
@@ -177,7 +184,8 @@ func testClosedPointInTime(t *testing.T, es server) {
 // A point in time expires while the reader waits.
 func TestExpiredPointInTime(t *testing.T) {
 	t.Parallel()
-	own := services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_SETTINGS=search.keep_alive_interval: 100ms"))
+	own := services.Own(t, services.Elasticsearch,
+		services.Env("ELASTICSEARCH_SETTINGS=search.keep_alive_interval: 100ms"))
 	es := server{t, "http://" + own.Addr}
 	records := iotest.Records(iotest.AssetSchema(), 0, 250, iotest.Base)
 	es.put("assets", records...)
@@ -214,16 +222,20 @@ func TestDeadDocuments(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
 	index := es.index(name(t))
-	es.must("PUT", "/"+index, `{"mappings":{"dynamic":false,"properties":{"id":{"type":"keyword"},"n":{"type":"long"}}}}`)
+	es.must("PUT", "/"+index,
+		`{"mappings":{"dynamic":false,"properties":{"id":{"type":"keyword"},"n":{"type":"long"}}}}`)
 	big := strings.Repeat("x", 3<<20)
-	es.bulk(index, `{"id":"a","n":1,"size":1,"tags":"one","changed":7}`, `{"id":"b","n":"2","changed":7}`, `{"id":"c","size":1.5,"changed":7}`, `{"n":4,"changed":7}`,
-		`{"id":"e","changed":7,"other":{"x":[1]}}`, `{"id":"f"}`, `{"id":"g","changed":7,"tags":["`+big+`"]}`, `{"id":["h","i"],"changed":7}`, `{"id":"j","tags":null,"changed":8}`)
+	es.bulk(index, `{"id":"a","n":1,"size":1,"tags":"one","changed":7}`, `{"id":"b","n":"2","changed":7}`,
+		`{"id":"c","size":1.5,"changed":7}`, `{"n":4,"changed":7}`,
+		`{"id":"e","changed":7,"other":{"x":[1]}}`, `{"id":"f"}`, `{"id":"g","changed":7,"tags":["`+big+`"]}`,
+		`{"id":["h","i"],"changed":7}`, `{"id":"j","tags":null,"changed":8}`)
 	s := es.source(index, func(c *SourceConfig) {
 		c.Fields = fields(`{"id":"text","n":"bigint","size":"int","tags":"set<text>","changed":"bigint"}`)
 		c.Version, c.MaxDocument, c.Page = "changed", 1<<20, 64<<10
 	})
 	got := read(t, s, connector.PlanOptions{})
-	want := map[string]string{"a": `{"id":"a","n":1,"size":1,"tags":["one"],"changed":7}`, "e": `{"id":"e","changed":7}`, "j": `{"id":"j","tags":null,"changed":8}`}
+	want := map[string]string{"a": `{"id":"a","n":1,"size":1,"tags":["one"],"changed":7}`,
+		"e": `{"id":"e","changed":7}`, "j": `{"id":"j","tags":null,"changed":8}`}
 	if diff := cmp.Diff(want, asJSON(slices.Collect(maps.Values(got.records)))); diff != "" {
 		t.Error(diff)
 	}
@@ -238,8 +250,10 @@ func TestDeadDocuments(t *testing.T) {
 		}
 		letters[d.Message[:len(`document "doc-1"`)]] = d.Code + " " + key
 	}
-	if diff := cmp.Diff(map[string]string{`document "doc-1"`: "elasticsearch.decode b", `document "doc-2"`: "elasticsearch.decode c", `document "doc-3"`: "elasticsearch.no_key ?",
-		`document "doc-5"`: "elasticsearch.no_version f", `document "doc-6"`: "elasticsearch.too_large g", `document "doc-7"`: "elasticsearch.decode ?"}, letters); diff != "" {
+	if diff := cmp.Diff(map[string]string{`document "doc-1"`: "elasticsearch.decode b",
+		`document "doc-2"`: "elasticsearch.decode c", `document "doc-3"`: "elasticsearch.no_key ?",
+		`document "doc-5"`: "elasticsearch.no_version f", `document "doc-6"`: "elasticsearch.too_large g",
+		`document "doc-7"`: "elasticsearch.decode ?"}, letters); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -287,12 +301,14 @@ func TestPatientReading(t *testing.T) {
 	gate := iotest.NewGate()
 	ctx := connector.WithGate(t.Context(), gate)
 	got := seen{records: map[string]*record.Record{}}
-	if err := s.Read(ctx, connector.Split{Partition: index}, func(p connector.Page) error { got.add(t, p); return nil }); err != nil {
+	if err := s.Read(ctx, connector.Split{Partition: index},
+		func(p connector.Page) error { got.add(t, p); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	passed := gate.Passed()
 	if len(got.records) != len(docs) || len(passed.Errors) < int(refused.Load()) || refused.Load() == 0 {
-		t.Errorf("%d documents, %d errors at the gate, %d requests refused", len(got.records), len(passed.Errors), refused.Load())
+		t.Errorf("%d documents, %d errors at the gate, %d requests refused", len(got.records),
+			len(passed.Errors), refused.Load())
 	}
 	throttled := 0
 	for _, err := range passed.Errors {
@@ -313,9 +329,11 @@ func TestAliases(t *testing.T) {
 	prefix := strings.TrimSuffix(one, "-image")
 	two = es.index(prefix + "-video")
 	for _, index := range []string{one, two} {
-		es.must("PUT", "/"+index, `{"settings":{"number_of_shards":4},"mappings":{"properties":{"id":{"type":"keyword"},"n":{"type":"long"}}}}`)
+		es.must("PUT", "/"+index,
+			`{"settings":{"number_of_shards":4},"mappings":{"properties":{"id":{"type":"keyword"},"n":{"type":"long"}}}}`)
 		for i := range 12 {
-			es.must("PUT", fmt.Sprintf("/%s/_doc/%d?version=%d&version_type=external&routing=r%d", index, i, iotest.Base+i, i%3), fmt.Sprintf(`{"id":"%s-%02d","n":%d}`, index[len(prefix)+1:], i, i))
+			es.must("PUT", fmt.Sprintf("/%s/_doc/%d?version=%d&version_type=external&routing=r%d", index, i,
+				iotest.Base+i, i%3), fmt.Sprintf(`{"id":"%s-%02d","n":%d}`, index[len(prefix)+1:], i, i))
 		}
 		es.must("POST", "/"+index+"/_refresh", nil)
 	}
@@ -328,7 +346,8 @@ func TestAliases(t *testing.T) {
 	alias(a, two, `,"filter":{"range":{"n":{"lt":3}}}`)
 	alias(b, one, `,"filter":{"term":{"n":7}}`)
 	alias(c, one, `,"routing":"r1"`)
-	for index, want := range map[string]int{a: 15, b: 1, prefix + "-*": 24, prefix + "-{kind}": 24, prefix + "_b*": 1, prefix + "*": 24, one: 12} {
+	for index, want := range map[string]int{a: 15, b: 1, prefix + "-*": 24, prefix + "-{kind}": 24, prefix + "_b*": 1,
+		prefix + "*": 24, one: 12} {
 		s := es.source(index, func(c *SourceConfig) { c.Fields = fields(`{"id":"text","kind":"text"}`) })
 		if got := read(t, s, connector.PlanOptions{Rows: 5}); len(got.records) != want || len(got.dead) > 0 {
 			t.Errorf("%s gives %v, want %d", index, keys(got.records), want)
@@ -352,20 +371,39 @@ func TestSchemaRefuses(t *testing.T) {
 		parts             []string
 	}{
 		{"", "", nil, "elasticsearch.index_missing", []string{"there is no index"}},
-		{"", "", func(c *SourceConfig) { c.Index += "-*" }, "elasticsearch.index_missing", []string{"there is no index"}},
-		{`{"properties":{"id":{"type":"text"}}}`, `{"id":"a"}`, nil, "elasticsearch.order", []string{`field "id"`, "of type text", "name in order"}},
+		{"", "", func(c *SourceConfig) { c.Index += "-*" }, "elasticsearch.index_missing",
+			[]string{"there is no index"}},
+		{`{"properties":{"id":{"type":"text"}}}`, `{"id":"a"}`, nil, "elasticsearch.order",
+			[]string{`field "id"`, "of type text", "name in order"}},
 		{`{"dynamic":false}`, `{"id":"a"}`, nil, "elasticsearch.order", []string{"does not have it"}},
-		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Query = Query(`{"trm":{"id":"a"}}`) }, "elasticsearch.query", []string{"unknown query [trm]"}},
-		{`{"properties":{"n":{"type":"long"},"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Query = Query(`{"range":{"n":{"gt":"x"}}}`) }, "elasticsearch.query", []string{`For input string`}},
-		{`{"_source":{"enabled":false},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
-		{`{"properties":{"id":{"type":"keyword"}}},"settings":{"index.mapping.source.mode":"disabled"}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"keeps no _source"}},
-		{`{"_source":{"excludes":["attrs.x*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{"leaves attrs.x* out"}},
-		{`{"_source":{"includes":["id","t*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil, "elasticsearch.no_source", []string{`without (all of) the field "asset_type"`}},
-		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Version = "title" }, "elasticsearch.version", []string{"no field of type timestamp"}},
-		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","size":[1,2]}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{"field size: [1,2]", `id: "text", size: "list<bigint>"`}},
-		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","more":null}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{`what the mapping does not have: "more" has no`, `id: "text", size: "bigint", _rest: "text"`}},
-		{`{"properties":{"id":{"type":"keyword"},"at":{"type":"date"}}}`, `{"id":"a","at":"2024-05-01T00:00:00.123456Z"}`, func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields", []string{`digits below milliseconds`, `at: "text"`}},
-		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Fields, c.Key = nil, []string{"key"} }, "elasticsearch.fields", []string{`"key"`}},
+		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`,
+			func(c *SourceConfig) { c.Query = Query(`{"trm":{"id":"a"}}`) }, "elasticsearch.query",
+			[]string{"unknown query [trm]"}},
+		{`{"properties":{"n":{"type":"long"},"id":{"type":"keyword"}}}`, `{"id":"a"}`,
+			func(c *SourceConfig) { c.Query = Query(`{"range":{"n":{"gt":"x"}}}`) }, "elasticsearch.query",
+			[]string{`For input string`}},
+		{`{"_source":{"enabled":false},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil,
+			"elasticsearch.no_source", []string{"keeps no _source"}},
+		{`{"properties":{"id":{"type":"keyword"}}},"settings":{"index.mapping.source.mode":"disabled"}`, `{"id":"a"}`,
+			nil, "elasticsearch.no_source", []string{"keeps no _source"}},
+		{`{"_source":{"excludes":["attrs.x*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil,
+			"elasticsearch.no_source", []string{"leaves attrs.x* out"}},
+		{`{"_source":{"includes":["id","t*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil,
+			"elasticsearch.no_source", []string{`without (all of) the field "asset_type"`}},
+		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Version = "title" },
+			"elasticsearch.version", []string{"no field of type timestamp"}},
+		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","size":[1,2]}`,
+			func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields",
+			[]string{"field size: [1,2]", `id: "text", size: "list<bigint>"`}},
+		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","more":null}`,
+			func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields",
+			[]string{`what the mapping does not have: "more" has no`, `id: "text", size: "bigint", _rest: "text"`}},
+		{`{"properties":{"id":{"type":"keyword"},"at":{"type":"date"}}}`,
+			`{"id":"a","at":"2024-05-01T00:00:00.123456Z"}`, func(c *SourceConfig) { c.Fields = nil },
+			"elasticsearch.fields", []string{`digits below milliseconds`, `at: "text"`}},
+		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`,
+			func(c *SourceConfig) { c.Fields, c.Key = nil, []string{"key"} },
+			"elasticsearch.fields", []string{`"key"`}},
 	} {
 		index := es.index(fmt.Sprintf("%s-%d", name(t), n))
 		if c.mapping != "" {
@@ -408,7 +446,8 @@ func TestNothingFound(t *testing.T) {
 		slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 		_, err := s.Schema(t.Context())
 		slog.SetDefault(before)
-		if got := read(t, s, connector.PlanOptions{}); err != nil || len(got.splits) > 0 || !strings.Contains(log.String(), "nothing is read") {
+		if got := read(t, s, connector.PlanOptions{}); err != nil || len(got.splits) > 0 ||
+			!strings.Contains(log.String(), "nothing is read") {
 			t.Errorf("%v, %d splits, %s", err, len(got.splits), &log)
 		}
 	}
@@ -450,7 +489,8 @@ func TestInfer(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
-	if got := iotest.JSON(read(t, s, connector.PlanOptions{}).records["a"]); got != `{"at":"2024-05-01T00:00:00.000Z","day":"2024-05-02","host":"10.0.0.1","id":"a","labels":{"x":"y"},"owner":{"name":"N"},"parts":[{"n":1},{"n":2}],"score":1.5,"size":7,"title":"T"}` {
+	if got := iotest.JSON(read(t, s, connector.PlanOptions{}).
+		records["a"]); got != `{"at":"2024-05-01T00:00:00.000Z","day":"2024-05-02","host":"10.0.0.1","id":"a","labels":{"x":"y"},"owner":{"name":"N"},"parts":[{"n":1},{"n":2}],"score":1.5,"size":7,"title":"T"}` {
 		t.Error(got)
 	}
 
@@ -472,8 +512,10 @@ func TestEveryKindBack(t *testing.T) {
 	es := shared(t)
 	index := es.index(name(t))
 	var all []record.Field
-	for i, text := range []string{"text", "boolean", "tinyint", "smallint", "int", "bigint", "varint", "decimal", "float", "double", "blob", "uuid", "timeuuid", "inet",
-		"timestamp", "date", "time", "duration", "list<bigint>", "set<uuid>", "map<text, text>", "list<frozen<map<text, int>>>", "tuple<int, text>", "udt<a: int, b: list<text>>", "vector<float, 3>"} {
+	for i, text := range []string{"text", "boolean", "tinyint", "smallint", "int", "bigint", "varint", "decimal",
+		"float", "double", "blob", "uuid", "timeuuid", "inet",
+		"timestamp", "date", "time", "duration", "list<bigint>", "set<uuid>", "map<text, text>",
+		"list<frozen<map<text, int>>>", "tuple<int, text>", "udt<a: int, b: list<text>>", "vector<float, 3>"} {
 		typ, err := record.ParseType(text, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -498,7 +540,8 @@ func TestEveryKindBack(t *testing.T) {
 		}
 		for i, v := range r.Values {
 			if !v.Equal(back.Values[i]) {
-				t.Errorf("%s: %s came back as %s", schema.Fields[i].Type, v.AppendJSON(nil, schema.Fields[i].Type), back.Values[i].AppendJSON(nil, schema.Fields[i].Type))
+				t.Errorf("%s: %s came back as %s", schema.Fields[i].Type, v.AppendJSON(nil, schema.Fields[i].Type),
+					back.Values[i].AppendJSON(nil, schema.Fields[i].Type))
 			}
 		}
 		if back.Version != r.Version || !back.Schema.Same(schema) {

@@ -106,7 +106,8 @@ func badAnswer(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fail.New(fail.Transient, "elasticsearch.answer", "the answer is none of Elasticsearch's: %w", err).WithFix("check urls")
+	return fail.New(fail.Transient, "elasticsearch.answer", "the answer is none of Elasticsearch's: %w", err).
+		WithFix("check urls")
 }
 
 // parseHit reads a document; what is no part of a hit is passed over.
@@ -253,11 +254,14 @@ func readError(err error) error {
 	}
 	switch {
 	case e.Code == "elasticsearch.index_missing" || e.Code == "elasticsearch.not_found":
-		return fail.Job("elasticsearch.index_missing", "%s", e.Message).WithFix("check index; after an index was deleted or renamed start a new run")
+		return fail.Job("elasticsearch.index_missing", "%s", e.Message).
+			WithFix("check index; after an index was deleted or renamed start a new run")
 	case e.Class == fail.Permanent:
-		return fail.Job("elasticsearch.query", "Elasticsearch refuses to search: %s", e.Message).WithFix("correct query")
+		return fail.Job("elasticsearch.query", "Elasticsearch refuses to search: %s", e.Message).
+			WithFix("correct query")
 	case e.Code == "elasticsearch.auth":
-		return e.WithFix("check user and password or api_key, and that they have the privileges read and view_index_metadata")
+		return e.WithFix("check user and password or api_key, and that they have the privileges read and " +
+			"view_index_metadata")
 	case e.Code == "elasticsearch.throttled":
 		return e.WithFix("lower the run's rate or limits.readers, or give the cluster more room")
 	case e.Code == "elasticsearch.timeout":

@@ -154,7 +154,8 @@ func (s *Sink) make(ctx context.Context, run connector.Run, schema *record.Schem
 }
 
 // check checks the index that writes to a name go to.
-func (s *Sink) check(ctx context.Context, c *client, run connector.Run, alias string, found map[string]index, fields []record.Field) error {
+func (s *Sink) check(ctx context.Context, c *client, run connector.Run, alias string, found map[string]index,
+	fields []record.Field) error {
 	name, err := writeIndex(alias, found)
 	if err != nil {
 		return err
@@ -167,7 +168,8 @@ func (s *Sink) check(ctx context.Context, c *client, run connector.Run, alias st
 	}
 	for _, block := range []string{"index.blocks.read_only", "index.blocks.write"} {
 		if target.setting(block) == "true" {
-			return fail.Job("elasticsearch.read_only", "the index %q takes no writes (%s)", name, block).WithFix("remove the block, or write to another index")
+			return fail.Job("elasticsearch.read_only", "the index %q takes no writes (%s)", name, block).
+				WithFix("remove the block, or write to another index")
 		}
 	}
 	if target.setting("index.verified_before_close") == "true" {
@@ -177,7 +179,9 @@ func (s *Sink) check(ctx context.Context, c *client, run connector.Run, alias st
 		return err
 	}
 	if kept := keepsDeletes(target); kept < 10*time.Minute {
-		slog.WarnContext(ctx, "the index forgets deletes early: a record read before a delete and written later than this brings the document back; set index.gc_deletes to 1h for the run",
+		slog.WarnContext(ctx,
+			"the index forgets deletes early: a record read before a delete and written later than this brings the "+
+				"document back; set index.gc_deletes to 1h for the run",
 			"index", name, "gc_deletes", kept)
 	}
 	return nil
@@ -188,7 +192,8 @@ func writeIndex(name string, found map[string]index) (string, error) {
 	target := ""
 	for concrete, idx := range found {
 		if idx.DataStream != "" {
-			return "", fail.Job("elasticsearch.data_stream", "%q is a data stream, which takes no versions and no changes", name).
+			return "", fail.Job("elasticsearch.data_stream",
+				"%q is a data stream, which takes no versions and no changes", name).
 				WithFix("write to an index or an alias")
 		}
 		write := idx.Aliases[name].WriteIndex
@@ -197,7 +202,8 @@ func writeIndex(name string, found map[string]index) (string, error) {
 		}
 	}
 	if target == "" {
-		return "", fail.Job("elasticsearch.alias", "the alias %q points to %d indices and none is its write index", name, len(found)).
+		return "", fail.Job("elasticsearch.alias",
+			"the alias %q points to %d indices and none is its write index", name, len(found)).
 			WithFix("set is_write_index on one of them")
 	}
 	return target, nil
@@ -240,18 +246,21 @@ func (c *client) mine(ctx context.Context, run connector.Run, name string, targe
 // fits lists all conflicts of a mapping in one error.
 func (s *Sink) fits(what string, fields []record.Field, mapping *property) error {
 	if mapping.Routing.Required && s.config.Routing == "" {
-		return fail.Job("elasticsearch.routing", "%s asks for a routing value of each document", what).WithFix("set routing, as in {tenant}")
+		return fail.Job("elasticsearch.routing", "%s asks for a routing value of each document", what).
+			WithFix("set routing, as in {tenant}")
 	}
 	found := conflicts(fields, mapping)
 	if len(found) == 0 {
 		return nil
 	}
-	return fail.Job("elasticsearch.mapping_conflict", "%s does not fit %d of the fields: %s", what, len(found), strings.Join(found, "; ")).
+	return fail.Job("elasticsearch.mapping_conflict", "%s does not fit %d of the fields: %s", what, len(found),
+		strings.Join(found, "; ")).
 		WithFix("cast or rename the fields by a transform, leave them out with exclude, or write to another index")
 }
 
 // Open implements connector.Sink.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	format, err := newFormat(s.config, schema)
 	if err != nil {
 		return nil, err
@@ -260,7 +269,8 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	if err != nil {
 		return nil, err
 	}
-	w := &bulk{client: c, format: format, floor: run.Floor, limit: s.config.bodyLimit(), gzip: s.config.Gzip, refresh: refreshes[s.config.Refresh], buffers: &s.buffers}
+	w := &bulk{client: c, format: format, floor: run.Floor, limit: s.config.bodyLimit(), gzip: s.config.Gzip,
+		refresh: refreshes[s.config.Refresh], buffers: &s.buffers}
 	switch {
 	case format.index == nil:
 		w.index = s.config.Index

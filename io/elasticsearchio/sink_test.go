@@ -118,7 +118,8 @@ func TestPrepare(t *testing.T) {
 	})
 	t.Run("created", func(t *testing.T) {
 		c := es.config(es.index(name(t)))
-		c.Create = &Create{Settings: map[string]any{"number_of_shards": 2, "index.query.default_field": []string{"title"}}}
+		c.Create = &Create{Settings: map[string]any{"number_of_shards": 2,
+			"index.query.default_field": []string{"title"}}}
 		for range 2 {
 			if err := prepare(t, c, schema, false); err != nil {
 				t.Fatal(err)
@@ -153,7 +154,8 @@ func TestPrepare(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := string(es.must("GET", "/"+c.Index+"?flat_settings=true", nil))
-		for _, part := range []string{`"index.number_of_shards":"2"`, `"normalizer":"lower"`, `"owner":"search team"`, `"run":"r1"`, `"index.gc_deletes":"1h"`} {
+		for _, part := range []string{`"index.number_of_shards":"2"`, `"normalizer":"lower"`, `"owner":"search team"`,
+			`"run":"r1"`, `"index.gc_deletes":"1h"`} {
 			if !strings.Contains(got, part) {
 				t.Errorf("%s is not in %s", part, got)
 			}
@@ -168,7 +170,8 @@ func TestPrepare(t *testing.T) {
 		}
 		es.must("PUT", "/"+c.Index+"/_doc/1?refresh=true", `{}`)
 		for _, dry := range []bool{true, false} {
-			wantError(t, prepare(t, c, schema, dry), "elasticsearch.not_empty", fail.ExitJob, "already holds 1 documents", "existing: true")
+			wantError(t, prepare(t, c, schema, dry), "elasticsearch.not_empty", fail.ExitJob,
+				"already holds 1 documents", "existing: true")
 		}
 		c.Create.Existing = true
 		if err := prepare(t, c, schema, false); err != nil {
@@ -197,7 +200,8 @@ func TestPrepare(t *testing.T) {
 		c := es.config(es.index(name(t)))
 		c.Create = &Create{Mappings: map[string]any{"properties": map[string]any{"size": map[string]any{"type": "ip"}}}}
 		for _, dry := range []bool{true, false} {
-			wantError(t, prepare(t, c, schema, dry), "elasticsearch.mapping_conflict", fail.ExitJob, "create.mappings", "size (bigint): the index has ip")
+			wantError(t, prepare(t, c, schema, dry), "elasticsearch.mapping_conflict", fail.ExitJob, "create.mappings",
+				"size (bigint): the index has ip")
 		}
 		c.Exclude = []string{"size"}
 		if err := prepare(t, c, schema, false); err != nil {
@@ -209,7 +213,8 @@ func TestPrepare(t *testing.T) {
 		es.must("PUT", "/"+c.Index, `{"mappings":{"dynamic":"strict","properties":{"id":{"type":"keyword"},"asset_type":{"type":"object"},
 			"size":{"type":"text"},"tags":{"type":"keyword"},"attrs":{"type":"flattened"}}}}`)
 		wantError(t, prepare(t, c, schema, false), "elasticsearch.mapping_conflict", fail.ExitJob, "3 of the fields",
-			"asset_type (text): the index has object", "size (bigint): the index has text", "title (text): not in the mapping")
+			"asset_type (text): the index has object", "size (bigint): the index has text",
+			"title (text): not in the mapping")
 		if n := es.count(c.Index); n != 0 {
 			t.Error(n)
 		}
@@ -222,7 +227,8 @@ func TestPrepare(t *testing.T) {
 		c := es.config(alias)
 		wantError(t, prepare(t, c, schema, false), "elasticsearch.alias", fail.ExitJob, "2 indices", "is_write_index")
 		point := func(write bool) {
-			es.must("POST", "/_aliases", fmt.Sprintf(`{"actions":[{"add":{"index":"%s","alias":"%s","is_write_index":%t}}]}`, b, alias, write))
+			es.must("POST", "/_aliases",
+				fmt.Sprintf(`{"actions":[{"add":{"index":"%s","alias":"%s","is_write_index":%t}}]}`, b, alias, write))
 		}
 		point(true)
 		if err := prepare(t, c, schema, false); err != nil {
@@ -292,7 +298,8 @@ func TestPrepareWarnsOfDeletes(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	c := SinkConfig{URLs: []string{"http://127.0.0.1:1"}, Index: "a", RetryFor: connector.Duration(time.Millisecond)}
 	began := time.Now()
-	wantError(t, prepare(t, c, iotest.AssetSchema(), false), "elasticsearch.unreachable", fail.ExitUnreachable, "127.0.0.1:1", "check urls")
+	wantError(t, prepare(t, c, iotest.AssetSchema(), false), "elasticsearch.unreachable", fail.ExitUnreachable,
+		"127.0.0.1:1", "check urls")
 	if took := time.Since(began); took > 10*time.Second {
 		t.Error(took)
 	}
@@ -350,7 +357,8 @@ func TestEveryKind(t *testing.T) {
 			query = map[string]any{"query": map[string]any{"term": map[string]any{field: value}}}
 		}
 		var found struct{ Count int }
-		if err := json.Unmarshal(es.must("POST", "/"+c.Index+"/_count", query), &found); err != nil || found.Count < 100 {
+		if err := json.Unmarshal(es.must("POST", "/"+c.Index+"/_count", query), &found); err != nil ||
+			found.Count < 100 {
 			t.Errorf("%s: %d found (%v)", field, found.Count, err)
 		}
 	}
@@ -360,11 +368,14 @@ func TestEveryKind(t *testing.T) {
 func TestItems(t *testing.T) {
 	es, schema := shared(t), iotest.AssetSchema()
 	c := es.config(es.index(name(t)))
-	es.must("PUT", "/"+c.Index, `{"mappings":{"properties":{"size":{"type":"integer"},"asset_type":{"type":"date"},"title":{"type":"keyword"},"n":{"type":"double"}}}}`)
-	es.must("PUT", "/"+c.Index+"/_doc/newer?version_type=external&version="+fmt.Sprint(iotest.Base+1), `{"title":"live"}`)
+	es.must("PUT", "/"+c.Index,
+		`{"mappings":{"properties":{"size":{"type":"integer"},"asset_type":{"type":"date"},"title":{"type":"keyword"},"n":{"type":"double"}}}}`)
+	es.must("PUT", "/"+c.Index+"/_doc/newer?version_type=external&version="+fmt.Sprint(iotest.Base+1),
+		`{"title":"live"}`)
 	es.must("PUT", "/"+c.Index+"/_doc/counted", `{"title":"without a version of its own"}`)
 	asset := func(id string, change func(v []record.Value)) *record.Record {
-		v := []record.Value{record.String(id), record.NullValue, record.String("title"), record.Number(record.BigInt, 1), record.Value{}, record.Value{}}
+		v := []record.Value{record.String(id), record.NullValue, record.String("title"),
+			record.Number(record.BigInt, 1), record.Value{}, record.Value{}}
 		if change != nil {
 			change(v)
 		}
@@ -389,7 +400,8 @@ func TestItems(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"written", "superseded", "written", "dead elasticsearch.mapping", "dead elasticsearch.mapping", "dead elasticsearch.mapping",
+	want := []string{"written", "superseded", "written", "dead elasticsearch.mapping", "dead elasticsearch.mapping",
+		"dead elasticsearch.mapping",
 		"dead elasticsearch.id", "written", "written", "written", "written"}
 	if diff := cmp.Diff(want, outcomes(results)); diff != "" {
 		t.Error(diff)
@@ -409,7 +421,8 @@ func TestItems(t *testing.T) {
 func TestNaN(t *testing.T) {
 	es := shared(t)
 	double := record.Of(record.Double)
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "number", Type: double}, {Name: "word", Type: double}}, "id")
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "number", Type: double}, {Name: "word", Type: double}}, "id")
 	c := es.config(es.index(name(t)))
 	es.must("PUT", "/"+c.Index, `{"mappings":{"properties":{"number":{"type":"double"},"word":{"type":"keyword"}}}}`)
 	null := record.NullValue
@@ -431,7 +444,8 @@ func TestNaN(t *testing.T) {
 func TestTemplates(t *testing.T) {
 	es, schema := shared(t), iotest.AssetSchema()
 	prefix := name(t)
-	es.must("PUT", "/_index_template/"+prefix, `{"index_patterns":["`+prefix+`-*"],"template":{"settings":{"number_of_shards":3},"mappings":{"_routing":{"required":true}}}}`)
+	es.must("PUT", "/_index_template/"+prefix,
+		`{"index_patterns":["`+prefix+`-*"],"template":{"settings":{"number_of_shards":3},"mappings":{"_routing":{"required":true}}}}`)
 	t.Cleanup(func() { es.call("DELETE", "/_index_template/"+prefix, nil) })
 	c := es.config(prefix + "-{asset_type}")
 	c.Routing = "{title}"
@@ -450,7 +464,8 @@ func TestTemplates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"written", "written", "written", "dead elasticsearch.index_name", "dead elasticsearch.template"}, outcomes(results)); diff != "" {
+	if diff := cmp.Diff([]string{"written", "written", "written", "dead elasticsearch.index_name",
+		"dead elasticsearch.template"}, outcomes(results)); diff != "" {
 		t.Error(diff)
 	}
 	images, videos := es.index(prefix+"-image"), es.index(prefix+"-video")
@@ -554,12 +569,14 @@ func TestSecure(t *testing.T) {
 	t.Setenv("REPRISE_TEST_PASSWORD", password)
 	t.Setenv("REPRISE_TEST_WRONG", "wrong-secret")
 	secure := es.config(es.index(name(t)))
-	secure.URLs, secure.User, secure.Password, secure.TLS = []string{address}, user, "env:REPRISE_TEST_PASSWORD", &connector.TLS{CA: ca}
+	secure.URLs, secure.User, secure.Password, secure.TLS = []string{address}, user,
+		"env:REPRISE_TEST_PASSWORD", &connector.TLS{CA: ca}
 	secure.Create, secure.Gzip = &Create{}, true
 	if err := prepare(t, secure, schema, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := write(t, secure, iotest.Records(schema, 0, 10, iotest.Base)...); err != nil || es.count(secure.Index) != 10 {
+	if _, err := write(t, secure, iotest.Records(schema, 0, 10, iotest.Base)...); err != nil ||
+		es.count(secure.Index) != 10 {
 		t.Error(err, es.count(secure.Index))
 	}
 

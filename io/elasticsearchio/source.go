@@ -130,11 +130,13 @@ func (o *opened) look(ctx context.Context) error {
 		return readError(err)
 	}
 	if len(all) == 0 && o.fixed {
-		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", o.pattern).WithFix("check index and urls")
+		return fail.Job("elasticsearch.index_missing", "there is no index or alias %q", o.pattern).
+			WithFix("check index and urls")
 	}
 	for name, idx := range all {
 		if idx.setting("index.verified_before_close") == "true" {
-			return fail.Job("elasticsearch.index_closed", "the index %q is closed", name).WithFix("open it, or name the others")
+			return fail.Job("elasticsearch.index_closed", "the index %q is closed", name).
+				WithFix("open it, or name the others")
 		}
 	}
 	if err := o.makeSchema(all); err != nil {
@@ -156,7 +158,8 @@ func (o *opened) look(ctx context.Context) error {
 
 // unlessEmpty is an error about the mapping of an index, which an index without documents may lack.
 func (o *opened) unlessEmpty(ctx context.Context, name string, unmapped error) error {
-	a, err := o.client.search(ctx, searchRequest{index: name, body: object{"size": 0, "track_total_hits": 1}, limit: maxReply})
+	a, err := o.client.search(ctx, searchRequest{index: name,
+		body: object{"size": 0, "track_total_hits": 1}, limit: maxReply})
 	if err == nil && a.total > 0 {
 		err = unmapped
 	}
@@ -184,14 +187,16 @@ func (o *opened) makeSchema(all map[string]index) error {
 	}
 	schema, err := record.NewSchema(fields, o.config.Key...)
 	if err != nil {
-		return fail.Job("elasticsearch.fields", "the fields of %s: %w", o.pattern, err).WithFix("there are %s", connector.Fields(fields).Names())
+		return fail.Job("elasticsearch.fields", "the fields of %s: %w", o.pattern, err).
+			WithFix("there are %s", connector.Fields(fields).Names())
 	}
 	if d.schema, d.rest = schema, schema.Index(restName); d.rest >= 0 {
 		d.whole, d.unnamed = true, keep
 	}
 	if v := o.config.Version; v != "" && v != metaVersion {
 		if o.version = schema.Index(v); o.version < 0 || !connector.IsVersion(fields[o.version].Type) {
-			return fail.Job("elasticsearch.version", "the version %q is no field of type timestamp, timeuuid or bigint", v).
+			return fail.Job("elasticsearch.version",
+				"the version %q is no field of type timestamp, timeuuid or bigint", v).
 				WithFix("name such a field in version, and its type in fields")
 		}
 	}
@@ -199,7 +204,8 @@ func (o *opened) makeSchema(all map[string]index) error {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			idx := all[name]
 			if why := withheld(name, &idx, f.Name); why != "" {
-				return fail.Job("elasticsearch.no_source", "%s", why).WithFix("read another index, or name fields without it")
+				return fail.Job("elasticsearch.no_source", "%s", why).
+					WithFix("read another index, or name fields without it")
 			}
 		}
 		if !isMeta(f.Name) && !d.whole {
@@ -231,7 +237,8 @@ func (o *opened) infer(all map[string]index) ([]record.Field, error) {
 		all = maps.Clone(all)
 		for name, idx := range all {
 			idx.Mappings.Properties = maps.Clone(idx.Mappings.Properties)
-			maps.DeleteFunc(idx.Mappings.Properties, func(field string, _ *property) bool { return !slices.Contains(needed, field) })
+			maps.DeleteFunc(idx.Mappings.Properties,
+				func(field string, _ *property) bool { return !slices.Contains(needed, field) })
 			all[name] = idx
 		}
 	}
@@ -363,8 +370,11 @@ func (o *opened) sample(ctx context.Context) error {
 				restName, o.suggest(o.schema.Fields, a.hits), o.suggest(key, nil))
 	}
 	if len(a.hits) > 0 && o.config.Version == "" && newest < counters {
-		return fail.Job("elasticsearch.version", "the documents of %s were written without external versions: their _version (such as %d) only counts, and says nothing about their time",
-			o.pattern, newest).WithFix("name in version the field with the time of the last change, or version: _version if it does not matter")
+		return fail.Job("elasticsearch.version",
+			"the documents of %s were written without external versions: their _version (such as %d) only counts, "+
+				"and says nothing about their time",
+			o.pattern, newest).WithFix("name in version the field with the time of the last change, or version: " +
+			"_version if it does not matter")
 	}
 	return nil
 }
@@ -400,7 +410,8 @@ func (o *opened) suggest(fields []record.Field, hits []hit) string {
 // body is that of a search for documents: of an index, within its own conditions and further ones.
 func (o *opened) body(idx *readIndex, further []any, size int) object {
 	filter := append(slices.Clone(idx.filter), further...)
-	return object{"size": size, "query": allOf(filter), "_source": o.wantedSource(), "version": true, "track_total_hits": false}
+	return object{"size": size, "query": allOf(filter), "_source": o.wantedSource(), "version": true,
+		"track_total_hits": false}
 }
 
 // Close implements connector.Source.

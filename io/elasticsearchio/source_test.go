@@ -16,7 +16,8 @@ import (
 // source gives a source of an index whose records are the suites' own.
 func (s server) source(index string, change func(*SourceConfig)) *Source {
 	s.t.Helper()
-	c := SourceConfig{URLs: []string{s.url}, Index: index, Key: []string{"id"}, Fields: iotest.AssetSchema().Fields, Refresh: true}
+	c := SourceConfig{URLs: []string{s.url}, Index: index, Key: []string{"id"},
+		Fields: iotest.AssetSchema().Fields, Refresh: true}
 	if change != nil {
 		change(&c)
 	}
@@ -57,7 +58,8 @@ type seen struct {
 func read(t *testing.T, s *Source, o connector.PlanOptions) seen {
 	t.Helper()
 	got := seen{records: map[string]*record.Record{}}
-	if err := s.Plan(t.Context(), o, func(s connector.Split) error { got.splits = append(got.splits, s); return nil }); err != nil {
+	if err := s.Plan(t.Context(), o,
+		func(s connector.Split) error { got.splits = append(got.splits, s); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
@@ -102,7 +104,8 @@ func TestSource(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) server{
 		"8": shared,
 		"7.17": func(t *testing.T) server {
-			return server{t, "http://" + services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15")).Addr}
+			return server{t, "http://" + services.Own(t, services.Elasticsearch,
+				services.Env("ELASTICSEARCH_VERSION=7.17.15")).Addr}
 		},
 		"OpenSearch": func(t *testing.T) server { return sharedOf(t, services.OpenSearch) },
 	} {
@@ -119,5 +122,6 @@ func testSource(t *testing.T, es server) {
 	es.put(index, slices.Concat(records, []*record.Record{iotest.Deletion(iotest.AssetSchema(), 17, iotest.Base+1)})...)
 	want := asJSON(records)
 	delete(want, records[17].KeyText())
-	iotest.TestSource(t, iotest.Source{Want: want, New: func(t *testing.T) connector.Source { return es.source(index, nil) }})
+	iotest.TestSource(t, iotest.Source{Want: want,
+		New: func(t *testing.T) connector.Source { return es.source(index, nil) }})
 }

@@ -76,7 +76,8 @@ func (c SourceConfig) Validate() []connector.Fault {
 	switch pattern, err := c.pattern(); {
 	case c.Index == "":
 		fault("index", "the name of an index, an alias or a pattern is needed")
-	case err == nil && (strings.ContainsAny(pattern, `\/?"<>| ,#:`) || strings.ContainsAny(pattern[:1], "-_+") || pattern != strings.ToLower(pattern)):
+	case err == nil && (strings.ContainsAny(pattern, `\/?"<>| ,#:`) || strings.ContainsAny(pattern[:1], "-_+") ||
+		pattern != strings.ToLower(pattern)):
 		fault("index", `%q is no name or pattern: lower case, without \ / ? " < > | , # : and blanks, and not beginning with - _ +`, pattern)
 	}
 	if len(c.Key) == 0 {
@@ -94,7 +95,8 @@ func (c SourceConfig) Validate() []connector.Fault {
 	}
 	for i, name := range c.Order {
 		if name == "" || strings.HasPrefix(name, "_") {
-			fault(fmt.Sprintf("order[%d]", i), "%q has no doc values; name a field such as a keyword, a number or a date", name)
+			fault(fmt.Sprintf("order[%d]", i),
+				"%q has no doc values; name a field such as a keyword, a number or a date", name)
 		}
 		if slices.Contains(c.Order[:i], name) {
 			fault(fmt.Sprintf("order[%d]", i), "%q stands twice", name)
@@ -127,7 +129,8 @@ func (c SourceConfig) pattern() (string, error) {
 }
 
 func (c SourceConfig) access() access {
-	return access{c.URLs, c.User, c.Password, c.APIKey, c.TLS, c.Gzip, c.Timeout.Or(time.Minute), c.ConnectTimeout.Or(5 * time.Second)}
+	return access{c.URLs, c.User, c.Password, c.APIKey, c.TLS, c.Gzip, c.Timeout.Or(time.Minute),
+		c.ConnectTimeout.Or(5 * time.Second)}
 }
 
 func (c SourceConfig) retry() connector.Retry {

@@ -75,7 +75,8 @@ func (s *Sink) Weigh(ctx context.Context, schema *record.Schema, sample []*recor
 	}
 	defer func() {
 		var reply struct{}
-		if _, e := c.do(context.WithoutCancel(ctx), esapi.IndicesDeleteRequest{Index: []string{own.Index}}, &reply); e != nil {
+		if _, e := c.do(context.WithoutCancel(ctx),
+			esapi.IndicesDeleteRequest{Index: []string{own.Index}}, &reply); e != nil {
 			slog.Warn("a temporary index is left behind: delete it", "index", own.Index, "error", e)
 		}
 	}()
@@ -130,7 +131,8 @@ func (s *Sink) Weigh(ctx context.Context, schema *record.Schema, sample []*recor
 	if _, err := c.do(ctx, esapi.IndicesRefreshRequest{Index: []string{own.Index}}, &reply); err != nil {
 		return nil, err
 	}
-	if _, err := c.do(ctx, esapi.IndicesForcemergeRequest{Index: []string{own.Index}, MaxNumSegments: &one}, &reply); err != nil {
+	if _, err := c.do(ctx, esapi.IndicesForcemergeRequest{Index: []string{own.Index}, MaxNumSegments: &one},
+		&reply); err != nil {
 		return nil, err
 	}
 	size, err := c.size(ctx, own.Index)
@@ -186,7 +188,8 @@ func (c *client) size(ctx context.Context, name string) (Size, error) {
 		}
 	}
 	level := "shards"
-	_, err := c.do(ctx, esapi.IndicesStatsRequest{Index: []string{name}, Metric: []string{"docs", "store"}, Level: level}, &reply)
+	_, err := c.do(ctx, esapi.IndicesStatsRequest{Index: []string{name},
+		Metric: []string{"docs", "store"}, Level: level}, &reply)
 	size := Size{Documents: reply.All.Primaries.Docs.Count, Bytes: reply.All.Primaries.Store.Bytes}
 	for _, i := range reply.Indices {
 		size.Shards += len(i.Shards)

@@ -146,7 +146,8 @@ func (s server) eyes(index string) map[string]string {
 			}
 		}
 	}
-	text := s.must("POST", "/"+index+"/_search", `{"size":1000,"_source":false,"docvalue_fields":["id","n","f","at","day","us.er","us.deep.x","place"]}`)
+	text := s.must("POST", "/"+index+"/_search",
+		`{"size":1000,"_source":false,"docvalue_fields":["id","n","f","at","day","us.er","us.deep.x","place"]}`)
 	if err := json.Unmarshal(text, &found); err != nil {
 		s.t.Fatal(err)
 	}
@@ -162,7 +163,8 @@ func (s server) eyes(index string) map[string]string {
 // understands the same.
 func TestACopyOfAnIndexIsThatOfReindex(t *testing.T) {
 	t.Parallel()
-	for what, service := range map[string]services.Service{"Elasticsearch": services.Elasticsearch, "synthetic": services.Elasticsearch, "OpenSearch": services.OpenSearch} {
+	for what, service := range map[string]services.Service{"Elasticsearch": services.Elasticsearch,
+		"synthetic": services.Elasticsearch, "OpenSearch": services.OpenSearch} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			es := sharedOf(t, service)
@@ -185,17 +187,20 @@ func TestACopyOfAnIndexIsThatOfReindex(t *testing.T) {
 			es.bulk(from, docs...)
 			reindexed := es.index(prefix + "-reindexed")
 			es.must("PUT", "/"+reindexed, map[string]any{"mappings": mapping})
-			es.must("POST", "/_reindex?refresh=true", map[string]any{"source": map[string]any{"index": from}, "dest": map[string]any{"index": reindexed}})
+			es.must("POST", "/_reindex?refresh=true",
+				map[string]any{"source": map[string]any{"index": from}, "dest": map[string]any{"index": reindexed}})
 			want := es.documents(reindexed)
 			for what, c := range map[string]struct {
 				fields connector.Fields
 				exact  bool
 			}{"inferred": {nil, false}, "all": {fields(`{"_id":"text","id":"text","_rest":"text"}`), true},
-				"some": {fields(`{"_id":"text","us.er":"text","n":"bigint","parts":"list<udt<n:int>>","_rest":"text"}`), false}} {
+				"some": {fields(`{"_id":"text","us.er":"text","n":"bigint","parts":"list<udt<n:int>>","_rest":"text"}`),
+					false}} {
 				t.Run(what, func(t *testing.T) {
 					es := server{t, es.url}
 					to := es.index(prefix + "-" + what)
-					if dead := es.copyIndex(from, to, &Create{Mappings: mapping}, func(s *SourceConfig) { s.Fields = c.fields }); dead != nil {
+					if dead := es.copyIndex(from, to, &Create{Mappings: mapping},
+						func(s *SourceConfig) { s.Fields = c.fields }); dead != nil {
 						t.Errorf("%d dead letters, such as %s", len(dead), dead[0].Message)
 					}
 					equal(t, want, es.documents(to), !c.exact)
@@ -211,20 +216,29 @@ func TestDottedNamesAreObjects(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
 	for i, c := range []struct{ mapping, fields, document, want string }{
-		{`{"us":{"properties":{"er":{"type":"keyword"},"x":{"type":"long"}}}}`, "", `{"us.er":"x","us":{"x":1}}`, `{"id":"a","us":{"er":"x","x":1}}`},
+		{`{"us":{"properties":{"er":{"type":"keyword"},"x":{"type":"long"}}}}`, "", `{"us.er":"x","us":{"x":1}}`,
+			`{"id":"a","us":{"er":"x","x":1}}`},
 		{`{"us":{"properties":{"er":{"type":"long"}}}}`, "", `{"us.er":1}`, `{"id":"a","us":{"er":1}}`},
-		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us":{"er":1},"other":2}`, `{"id":"a","us.er":1}`},
+		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us":{"er":1},"other":2}`,
+			`{"id":"a","us.er":1}`},
 		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us.er":1}`, `{"id":"a","us.er":1}`},
-		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us":[{"er":1},null]}`, `{"id":"a","us.er":1}`},
-		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"list<bigint>"`, `{"us":[{"er":1},{"er":[2,3]}],"us.er":4}`, `{"id":"a","us.er":[1,2,3,4]}`},
-		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us":{"er":1},"us.er":2}`, `elasticsearch.decode`},
-		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us":"udt<er:bigint>"`, `{"us.er":2}`, `{"id":"a","us":{"er":2}}`},
-		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us":"udt<er:bigint>"`, `{"us.er":2,"us.x":1}`, `elasticsearch.decode`},
-		{`{"a":{"properties":{"b":{"properties":{"c":{"type":"date","format":"epoch_second"}}}}}}`, `"a.b":"udt<c:timestamp>"`, `{"a":{"b.c":7}}`, `{"id":"a","a.b":{"c":"1970-01-01T00:00:07.000Z"}}`},
+		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us":[{"er":1},null]}`,
+			`{"id":"a","us.er":1}`},
+		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"list<bigint>"`,
+			`{"us":[{"er":1},{"er":[2,3]}],"us.er":4}`, `{"id":"a","us.er":[1,2,3,4]}`},
+		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us.er":"bigint"`, `{"us":{"er":1},"us.er":2}`,
+			`elasticsearch.decode`},
+		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us":"udt<er:bigint>"`, `{"us.er":2}`,
+			`{"id":"a","us":{"er":2}}`},
+		{`{"us":{"properties":{"er":{"type":"long"}}}}`, `"us":"udt<er:bigint>"`, `{"us.er":2,"us.x":1}`,
+			`elasticsearch.decode`},
+		{`{"a":{"properties":{"b":{"properties":{"c":{"type":"date","format":"epoch_second"}}}}}}`,
+			`"a.b":"udt<c:timestamp>"`, `{"a":{"b.c":7}}`, `{"id":"a","a.b":{"c":"1970-01-01T00:00:07.000Z"}}`},
 		{`{"l":{"type":"flattened"}}`, "", `{"l.a":"1","l":{"b.c":"2"}}`, `{"id":"a","l":{"a":"1","b.c":"2"}}`},
 	} {
 		index := es.index(fmt.Sprintf("%s-%d", name(t), i))
-		es.must("PUT", "/"+index, `{"mappings":{"properties":`+strings.Replace(c.mapping, "{", `{"id":{"type":"keyword"},`, 1)+`}}`)
+		es.must("PUT", "/"+index, `{"mappings":{"properties":`+strings.Replace(c.mapping, "{",
+			`{"id":{"type":"keyword"},`, 1)+`}}`)
 		es.bulk(index, strings.Replace(c.document, "{", `{"id":"a",`, 1))
 		s := es.source(index, func(s *SourceConfig) {
 			if s.Fields = nil; c.fields != "" {
@@ -251,13 +265,15 @@ func TestUnmappedFieldsAreNeverDropped(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
 	index := es.index(name(t))
-	es.must("PUT", "/"+index, `{"mappings":{"properties":{"id":{"type":"keyword"},"o":{"properties":{"n":{"type":"long"}}}}}}`)
+	es.must("PUT", "/"+index,
+		`{"mappings":{"properties":{"id":{"type":"keyword"},"o":{"properties":{"n":{"type":"long"}}}}}}`)
 	es.bulk(index, `{"id":"a","o":{"n":1}}`)
 	s := es.source(index, func(c *SourceConfig) { c.Fields = nil })
 	if _, err := s.Schema(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	es.bulk(index, `{"id":"a","o":{"n":1}}`, `{"id":"b","new":1}`, `{"id":"c","o":{"new":null}}`, `{"id":"d","o.new":1}`, `{"id":"e"}`)
+	es.bulk(index, `{"id":"a","o":{"n":1}}`, `{"id":"b","new":1}`, `{"id":"c","o":{"new":null}}`,
+		`{"id":"d","o.new":1}`, `{"id":"e"}`)
 	got := read(t, s, connector.PlanOptions{})
 	if diff := cmp.Diff([]string{"a", "e"}, keys(got.records)); diff != "" {
 		t.Error(diff)
@@ -266,7 +282,8 @@ func TestUnmappedFieldsAreNeverDropped(t *testing.T) {
 	for _, d := range got.dead {
 		letters[d.Record.KeyText()] = d.Code
 	}
-	want := map[string]string{"b": "elasticsearch.unmapped", "c": "elasticsearch.unmapped", "d": "elasticsearch.unmapped"}
+	want := map[string]string{"b": "elasticsearch.unmapped", "c": "elasticsearch.unmapped",
+		"d": "elasticsearch.unmapped"}
 	if diff := cmp.Diff(want, letters); diff != "" {
 		t.Error(diff)
 	}
@@ -277,7 +294,8 @@ func TestUnmappedFieldsAreNeverDropped(t *testing.T) {
 func TestRestIsMerged(t *testing.T) {
 	t.Parallel()
 	es := shared(t)
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.BigInt)},
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "n", Type: record.Of(record.BigInt)},
 		{Name: "o", Type: record.UDTOf("", record.Field{Name: "p", Type: record.Of(record.BigInt)})},
 		{Name: "l", Type: record.ListOf(record.UDTOf("", record.Field{Name: "p", Type: record.Of(record.BigInt)}))},
 		{Name: restName, Type: record.Of(record.Text)}}, "id")
@@ -294,7 +312,8 @@ func TestRestIsMerged(t *testing.T) {
 		rest   string
 		want   string // the document, or a part of the message of the dead letter
 	}{
-		{[]record.Value{one, object, list}, `{"x":{"b":1, "a":"é\n"},"o":{"q":2}, "l":[{"q":3},{}]}`, `{"n":1,"o":{"p":1,"q":2},"l":[{"p":1,"q":3},{"p":1}],"x":{"a":"é\n","b":1}}`},
+		{[]record.Value{one, object, list}, `{"x":{"b":1, "a":"é\n"},"o":{"q":2}, "l":[{"q":3},{}]}`,
+			`{"n":1,"o":{"p":1,"q":2},"l":[{"p":1,"q":3},{"p":1}],"x":{"a":"é\n","b":1}}`},
 		{[]record.Value{{}, {}, {}}, `{"o.q":1,"x.y":2}`, `{"o":{"q":1},"x.y":2}`},
 		{[]record.Value{{}, {}, {}}, `{}`, `{}`},
 		{[]record.Value{{}, {}, {}}, ``, `no JSON object`},
@@ -308,7 +327,8 @@ func TestRestIsMerged(t *testing.T) {
 		{[]record.Value{{}, {}, list}, `{"l":[{"q":2},{},{}]}`, `a list has shrunk`},
 	} {
 		id := fmt.Sprint(i)
-		r := &record.Record{Schema: schema, Version: iotest.Base, Values: append(append([]record.Value{record.String(id)}, c2.values...), record.String(c2.rest))}
+		r := &record.Record{Schema: schema, Version: iotest.Base,
+			Values: append(append([]record.Value{record.String(id)}, c2.values...), record.String(c2.rest))}
 		results, err := write(t, c, r)
 		if err != nil {
 			t.Fatal(err)
@@ -321,11 +341,13 @@ func TestRestIsMerged(t *testing.T) {
 			t.Fatal(results[0].Err)
 		}
 		want := strings.Replace(c2.want, "{", `{"id":"`+id+`",`, 1)
-		equal(t, map[string]string{id: strings.Replace(want, ",}", "}", 1)}, map[string]string{id: es.documents(index)[id]}, false)
+		equal(t, map[string]string{id: strings.Replace(want, ",}", "}", 1)},
+			map[string]string{id: es.documents(index)[id]}, false)
 	}
 	var made map[string]struct{ Mappings struct{ Dynamic string } }
 	if es.get("/"+index, &made); made[index].Mappings.Dynamic != "false" {
-		t.Errorf("an index for documents with more than their fields is made with dynamic %q", made[index].Mappings.Dynamic)
+		t.Errorf("an index for documents with more than their fields is made with dynamic %q",
+			made[index].Mappings.Dynamic)
 	}
 }
 
@@ -339,7 +361,8 @@ func TestFieldNamesThatNoDocumentCanHave(t *testing.T) {
 		names []string
 		parts []string
 	}{
-		{[]string{"id", "_id", "n", "_version"}, []string{"_id, _version", "rename: {_id: doc_id}", "exclude: [_id, _version]"}},
+		{[]string{"id", "_id", "n", "_version"}, []string{"_id, _version", "rename: {_id: doc_id}",
+			"exclude: [_id, _version]"}},
 		{[]string{"id", "a..b", "x.", " "}, []string{`"a..b", "x.", " "`}},
 		{[]string{"id", "a", "a.b"}, []string{"a.b", "an object that this one lies in"}},
 		{[]string{"id", "a.b", "a"}, []string{"field a", "an object that this one lies in"}},
@@ -350,7 +373,8 @@ func TestFieldNamesThatNoDocumentCanHave(t *testing.T) {
 		}
 		schema := record.MustSchema(all, "id")
 		for _, create := range []*Create{{}, {Mappings: map[string]any{}}, nil} {
-			err := prepare(t, SinkConfig{URLs: []string{es.url}, Index: es.index(name(t)), Create: create}, schema, false)
+			err := prepare(t, SinkConfig{URLs: []string{es.url}, Index: es.index(name(t)), Create: create}, schema,
+				false)
 			code := "elasticsearch.field_name"
 			if c.names[1] == "a" || c.names[1] == "a.b" {
 				code = "elasticsearch.fields"

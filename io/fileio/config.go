@@ -66,7 +66,8 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 		faults = append(faults, connector.Faultf("path", "name the folder that the files go to"))
 	}
 	if c.format() == jsonl && c.Compress == "snappy" {
-		faults = append(faults, connector.Faultf("compress", "snappy is for Parquet; JSON lines take none, gzip or zstd"))
+		faults = append(faults, connector.Faultf("compress",
+			"snappy is for Parquet; JSON lines take none, gzip or zstd"))
 	}
 	return faults
 }
@@ -74,20 +75,23 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 // Validate finds what the schema of the settings cannot say.
 func (c SourceConfig) Validate() (faults []connector.Fault) {
 	if _, err := filepath.Match(c.Path, ""); err != nil || c.Path == "" {
-		faults = append(faults, connector.Faultf("path", "%q is no pattern of file names such as /data/assets-*.jsonl", c.Path))
+		faults = append(faults, connector.Faultf("path",
+			"%q is no pattern of file names such as /data/assets-*.jsonl", c.Path))
 	}
 	if len(c.Key) == 0 {
 		faults = append(faults, connector.Faultf("key", "name the fields that make up a record's key"))
 	}
 	if c.MaxLine > 1<<30 {
-		faults = append(faults, connector.Faultf("max_line", "%s is more than 1GiB, and each line must fit into memory", c.MaxLine))
+		faults = append(faults, connector.Faultf("max_line",
+			"%s is more than 1GiB, and each line must fit into memory", c.MaxLine))
 	}
 	if len(c.Fields) == 0 && c.IgnoreUnknown {
 		faults = append(faults, connector.Faultf("ignore_unknown", "name the fields to read in fields"))
 	}
 	for _, f := range c.Fields {
 		if f.Name == metaField {
-			faults = append(faults, connector.Faultf("fields."+f.Name, "%s is what Reprise adds itself; leave it out", metaField))
+			faults = append(faults, connector.Faultf("fields."+f.Name,
+				"%s is what Reprise adds itself; leave it out", metaField))
 		}
 	}
 	return append(faults, c.Fields.Check(c.Key, c.Version)...)

@@ -166,7 +166,8 @@ func newest(entries []entry) map[string]string {
 }
 
 func TestSink(t *testing.T) {
-	for _, c := range []SinkConfig{{}, {Compress: "gzip", FileSize: 10_000}, {Compress: "zstd"}, {Format: "parquet"}, {Format: "parquet", Compress: "snappy", FileSize: 10_000}} {
+	for _, c := range []SinkConfig{{}, {Compress: "gzip", FileSize: 10_000}, {Compress: "zstd"}, {Format: "parquet"},
+		{Format: "parquet", Compress: "snappy", FileSize: 10_000}} {
 		t.Run(c.format()+" "+c.compress(), func(t *testing.T) {
 			t.Parallel()
 			root := t.TempDir()
@@ -177,7 +178,9 @@ func TestSink(t *testing.T) {
 					c.Path = folder(target)
 					return NewSink(c)
 				},
-				Read:    func(t *testing.T, target string) map[string]string { return newest(folderEntries(t, folder(target))) },
+				Read: func(t *testing.T, target string) map[string]string {
+					return newest(folderEntries(t, folder(target)))
+				},
 				Count:   func(t *testing.T, target string) int { return len(folderEntries(t, folder(target))) },
 				Deletes: true,
 			})
@@ -225,14 +228,16 @@ func TestSource(t *testing.T) {
 	for _, r := range records {
 		want[r.KeyText()] = iotest.JSON(r)
 	}
-	for _, c := range []SinkConfig{{FileSize: 100_000}, {Compress: "gzip"}, {Compress: "zstd", Meta: true}, {Format: "parquet", Meta: true, FileSize: 10_000}} {
+	for _, c := range []SinkConfig{{FileSize: 100_000}, {Compress: "gzip"}, {Compress: "zstd", Meta: true},
+		{Format: "parquet", Meta: true, FileSize: 10_000}} {
 		t.Run(c.format()+" "+c.compress(), func(t *testing.T) {
 			t.Parallel()
 			c.Path = t.TempDir()
 			writeFiles(t, c, schema, records)
 			iotest.TestSource(t, iotest.Source{
 				New: func(t *testing.T) connector.Source {
-					return NewSource(SourceConfig{Path: filepath.Join(c.Path, "*"), Key: []string{"id"}, Fields: schema.Fields}, connector.Need{})
+					return NewSource(SourceConfig{Path: filepath.Join(c.Path, "*"), Key: []string{"id"},
+						Fields: schema.Fields}, connector.Need{})
 				},
 				Want: want,
 			})
@@ -244,7 +249,8 @@ func TestSource(t *testing.T) {
 func read(t *testing.T, s *Source, o connector.PlanOptions) (records []*record.Record, dead []*record.DeadLetter) {
 	t.Helper()
 	var splits []connector.Split
-	if err := s.Plan(t.Context(), o, func(split connector.Split) error { splits = append(splits, split); return nil }); err != nil {
+	if err := s.Plan(t.Context(), o,
+		func(split connector.Split) error { splits = append(splits, split); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for _, split := range splits {
@@ -284,7 +290,8 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		t.Run(c.format(), func(t *testing.T) {
 			c.Path, c.Meta = t.TempDir(), true
 			writeFiles(t, c, schema, records)
-			s := NewSource(SourceConfig{Path: filepath.Join(c.Path, "*"), Key: []string{"id"}, Fields: schema.Fields}, connector.Need{})
+			s := NewSource(SourceConfig{Path: filepath.Join(c.Path, "*"), Key: []string{"id"}, Fields: schema.Fields},
+				connector.Need{})
 			got, dead := read(t, s, connector.PlanOptions{Rows: 100})
 			if len(dead) > 0 || len(got) != len(records) {
 				t.Fatalf("%d records, %d dead, want %d: %+v", len(got), len(dead), len(records), dead)
@@ -303,8 +310,10 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 func allTypes(t *testing.T) *record.Schema {
 	t.Helper()
 	var fields []record.Field
-	for i, text := range []string{"bigint", "boolean", "tinyint", "smallint", "int", "varint", "decimal", "float", "double", "text", "blob", "uuid", "timeuuid",
-		"inet", "timestamp", "date", "time", "duration", "list<uuid>", "set<int>", "map<text, decimal>", "map<int, list<text>>",
+	for i, text := range []string{"bigint", "boolean", "tinyint", "smallint", "int", "varint", "decimal", "float",
+		"double", "text", "blob", "uuid", "timeuuid",
+		"inet", "timestamp", "date", "time", "duration", "list<uuid>", "set<int>",
+		"map<text, decimal>", "map<int, list<text>>",
 		"tuple<int, text>", "udt<a:int, b:list<udt<c:double>>>", "vector<float, 3>"} {
 		typ, err := record.ParseType(text, nil)
 		if err != nil {

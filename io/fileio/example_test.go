@@ -19,7 +19,8 @@ func ExampleSource() {
 `), 0o644)
 
 	ctx := context.Background()
-	source := fileio.NewSource(fileio.SourceConfig{Path: filepath.Join(folder, "*.jsonl"), Key: []string{"id"}}, connector.Need{})
+	source := fileio.NewSource(fileio.SourceConfig{Path: filepath.Join(folder, "*.jsonl"), Key: []string{"id"}},
+		connector.Need{})
 	schema, err := source.Schema(ctx)
 	fmt.Println(schema, err != nil)
 

@@ -111,8 +111,8 @@ func jsonName(k record.Kind) string {
 	return "number"
 }
 
-// typ is the type that holds all values seen: an object whose members all have one type is a map, another a UDT; what was always null, and the
-// elements of lists that were always empty, are text.
+// typ is the type that holds all values seen: an object whose members all have one type is a map, another a UDT; what
+// was always null, and the elements of lists that were always empty, are text.
 func (s *shape) typ() record.Type {
 	switch s.kind {
 	case record.Unset:

@@ -188,8 +188,8 @@ func (l *lineReader) discardLine() error {
 	}
 }
 
-// read gives the next line, which stays valid until the next call, and the offset at which it begins. A line that is too long is cut.
-// At the end it returns io.EOF.
+// read gives the next line, which stays valid until the next call, and the offset at which it begins. A line that is
+// too long is cut. At the end it returns io.EOF.
 func (l *lineReader) read() (line []byte, at int64, tooLong bool, err error) {
 	at = l.next
 	line, err = l.in.ReadSlice('\n')

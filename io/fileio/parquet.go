@@ -208,7 +208,8 @@ func newParquetEncoder(w io.Writer, c SinkConfig, schema *record.Schema, run con
 	}
 	arrowSchema := arrow.NewSchema(columns, nil)
 	out := &counter{Writer: w}
-	properties := parquetfile.NewWriterProperties(parquetfile.WithCompression(codecs[c.compress()]), parquetfile.WithCreatedBy("reprise"))
+	properties := parquetfile.NewWriterProperties(parquetfile.WithCompression(codecs[c.compress()]),
+		parquetfile.WithCreatedBy("reprise"))
 	file, err := pqarrow.NewFileWriter(arrowSchema, out, properties, pqarrow.DefaultWriterProps())
 	if err != nil {
 		return nil, fail.Job("files.parquet_schema", "Parquet cannot hold these fields: %w", err)

@@ -31,7 +31,8 @@ func (p *pager) readLines(ctx context.Context, start, end int64) error {
 		}
 		p.at = at
 		if tooLong {
-			p.dead("files.line_too_long", line, fmt.Errorf("the line at byte %d of %s is longer than max_line", at, path))
+			p.dead("files.line_too_long", line,
+				fmt.Errorf("the line at byte %d of %s is longer than max_line", at, path))
 		} else {
 			p.line(line, at)
 		}
@@ -89,7 +90,8 @@ func (p *pager) parse(r *record.Record, text string) (code string, err error) {
 		case name == metaField:
 			err = readMeta(r, value)
 		case !p.c.IgnoreUnknown:
-			return &fieldError{"files.unknown_field", fmt.Errorf("field %q is not among the fields; name it in fields, or set ignore_unknown", name)}
+			return &fieldError{"files.unknown_field",
+				fmt.Errorf("field %q is not among the fields; name it in fields, or set ignore_unknown", name)}
 		}
 		if err != nil {
 			return &fieldError{"files.wrong_type", fmt.Errorf("field %q: %w", name, err)}

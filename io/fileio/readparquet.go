@@ -130,7 +130,8 @@ func (s *Source) planParquet(path string, schema *record.Schema, split func(conn
 			continue
 		}
 		end := position(first + rows - 1)
-		if err := split(connector.Split{Partition: path, Start: start, End: end, Rows: rows, Bytes: group.TotalByteSize()}); err != nil {
+		if err := split(connector.Split{Partition: path, Start: start, End: end, Rows: rows,
+			Bytes: group.TotalByteSize()}); err != nil {
 			return err
 		}
 		start, first = end, first+rows

@@ -41,7 +41,8 @@ func NewSink(c SinkConfig) *Sink { return &Sink{c: c} }
 // Prepare checks that the folder can be written to, and makes it where it is missing.
 func (s *Sink) Prepare(_ context.Context, _ connector.Run, schema *record.Schema, dry bool) error {
 	if schema.Index(metaField) >= 0 {
-		return fail.Job("files.meta_field", "the records have a field %s, which files use for key, version and operation", metaField).
+		return fail.Job("files.meta_field",
+			"the records have a field %s, which files use for key, version and operation", metaField).
 			WithFix("rename the field by a transform")
 	}
 	if !dry {
@@ -77,13 +78,15 @@ func folderError(path string, err error) error {
 func (s *Sink) Close() error { return nil }
 
 // Open gives a writer with files of its own.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	if err := os.MkdirAll(s.c.Path, 0o755); err != nil {
 		return nil, folderError(s.c.Path, err)
 	}
 	w := &writer{c: s.c, run: run, schema: schema, prefix: prefix(run) + uuid.NewString()}
 	// One batch at a time: it is written by this process alone, and files have an order.
-	w.batches = connector.NewBatcher(ctx, connector.BatchLimits{Rows: 256, Bytes: 1 << 20, InFlight: 1}, connector.Retry{}, w.write, settle)
+	w.batches = connector.NewBatcher(ctx, connector.BatchLimits{Rows: 256, Bytes: 1 << 20, InFlight: 1},
+		connector.Retry{}, w.write, settle)
 	return w, nil
 }
 
@@ -124,12 +127,13 @@ type writer struct {
 type encoder interface {
 	write(r *record.Record) error // of class Permanent: the record's own, nothing of it is written
 	size() int64                  // about the bytes that the file has by now
-	cut() (bool, error)           // completes what was written, so that the file may end here; false: it ends by close alone
+	// Completes what was written, so that the file may end here; false: it ends by close alone
+	cut() (bool, error)
 	close() error
 }
 
-// Write implements connector.Writer. A record counts as written once it is with the file's buffer: what goes wrong later fails the next
-// checkpoint.
+// Write implements connector.Writer. A record counts as written once it is with the file's buffer: what goes wrong
+// later fails the next checkpoint.
 func (w *writer) Write(ctx context.Context, r *record.Record) error {
 	if w.broken != nil {
 		return w.broken
@@ -169,7 +173,8 @@ func (w *writer) writeOne(r *record.Record) error {
 	return nil
 }
 
-// Checkpoint implements connector.Writer. What was written survives a crash of the process; Commit brings it to the disk.
+// Checkpoint implements connector.Writer. What was written survives a crash of the
+// process; Commit brings it to the disk.
 func (w *writer) Checkpoint(ctx context.Context) ([][]byte, error) { return w.settled(ctx, w.cut) }
 
 // Flush implements connector.Writer.
@@ -238,7 +243,8 @@ func (w *writer) drop() error {
 	return os.Remove(o.file.Name())
 }
 
-// cut makes a part of the records that the current file has got since the last one; the file goes on where its format allows that.
+// cut makes a part of the records that the current file has got since the last one; the file goes
+// on where its format allows that.
 func (w *writer) cut() error {
 	o := w.out
 	if o == nil || o.records == 0 {
@@ -250,7 +256,8 @@ func (w *writer) cut() error {
 		}
 		return w.end()
 	}
-	if err := errors.Join(o.buffer.Flush(), o.file.Sync()); err != nil { // a part counts once the journal has it, also after a power cut
+	// A part counts once the journal has it, also after a power cut
+	if err := errors.Join(o.buffer.Flush(), o.file.Sync()); err != nil {
 		return w.diskError(err)
 	}
 	return w.addPart(o, false)
@@ -296,15 +303,18 @@ func (w *writer) diskError(err error) error { return diskError(w.c.Path, err) }
 func diskError(folder string, err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return fail.New(fail.Fatal, "files.disk_full", "the disk of %s is full: %w", folder, err).
-			WithFix("free space, or name another folder in path; files named *%s there belong to runs that have not ended", partSuffix)
+			WithFix("free space, or name another folder in path; files named *%s there belong to runs that have "+
+				"not ended", partSuffix)
 	}
-	return fail.New(fail.Fatal, "files.write", "a file cannot be written: %w", err).WithFix("check the disk and the rights of %s", folder)
+	return fail.New(fail.Fatal, "files.write", "a file cannot be written: %w", err).
+		WithFix("check the disk and the rights of %s", folder)
 }
 
-// Commit cuts each file to its longest part, gives it its final name, and deletes what else the run left behind: files without a part, of
-// bundles that failed. A file that already has its final name counts as committed and is left alone. Of a file that was not ended a copy gets the
-// name: its writer may only be frozen, and go on writing to it.
-func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema, parts [][]byte) (records int64, err error) {
+// Commit cuts each file to its longest part, gives it its final name, and deletes what else the run left behind: files
+// without a part, of bundles that failed. A file that already has its final name counts as committed and is left alone.
+// Of a file that was not ended a copy gets the name: its writer may only be frozen, and go on writing to it.
+func (s *Sink) Commit(ctx context.Context, run connector.Run, _ *record.Schema,
+	parts [][]byte) (records int64, err error) {
 	files, records, err := decodeParts(parts)
 	if err != nil {
 		return 0, err
@@ -339,8 +349,8 @@ type written struct {
 	ended  bool
 }
 
-// decodeParts gives each file and the number of all records. The parts of a file must follow each other: what lies between two
-// of them would be committed without being counted.
+// decodeParts gives each file and the number of all records. The parts of a file must follow each other: what lies
+// between two of them would be committed without being counted.
 func decodeParts(parts [][]byte) (files map[string]written, records int64, err error) {
 	all := make([]part, len(parts))
 	for i, encoded := range parts {
@@ -348,11 +358,13 @@ func decodeParts(parts [][]byte) (files map[string]written, records int64, err e
 			return nil, 0, fail.New(fail.Fatal, "files.part", "a part of the commit cannot be read: %.200q", encoded)
 		}
 	}
-	slices.SortFunc(all, func(a, b part) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.From, b.From)) })
+	slices.SortFunc(all,
+		func(a, b part) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.From, b.From)) })
 	files = map[string]written{}
 	for _, p := range slices.Compact(all) {
 		if before := files[p.File].length; p.From != before {
-			return nil, 0, fail.New(fail.Fatal, "files.gap", "of the file %s what lies between bytes %d and %d is no part of the commit", p.File, before, p.From).
+			return nil, 0, fail.New(fail.Fatal, "files.gap",
+				"of the file %s what lies between bytes %d and %d is no part of the commit", p.File, before, p.From).
 				WithFix("run the job again")
 		}
 		files[p.File] = written{p.Length, p.Ended}
@@ -373,7 +385,8 @@ func (s *Sink) check(name string, length int64) (open bool, err error) {
 		err = fmt.Errorf("it has %d bytes of %d", info.Size(), length)
 	}
 	if err != nil {
-		return false, fail.New(fail.Fatal, "files.missing", "the file %s%s, written by this run, is gone or damaged: %w", name, partSuffix, err).
+		return false, fail.New(fail.Fatal, "files.missing",
+			"the file %s%s, written by this run, is gone or damaged: %w", name, partSuffix, err).
 			WithFix("all workers must write to the same folder; run the job again")
 	}
 	return open, nil

@@ -53,18 +53,21 @@ func TestPrepareErrors(t *testing.T) {
 	file := writeFile(t, "a", "")
 	for _, dry := range []bool{true, false} {
 		for _, path := range []string{file, filepath.Join(file, "below")} {
-			wantCode(t, NewSink(SinkConfig{Path: path}).Prepare(t.Context(), connector.Run{}, iotest.AssetSchema(), dry), "files.folder", fail.Fatal)
+			wantCode(t, NewSink(SinkConfig{Path: path}).
+				Prepare(t.Context(), connector.Run{}, iotest.AssetSchema(), dry), "files.folder", fail.Fatal)
 		}
 	}
 	missing := filepath.Join(t.TempDir(), "a", "b")
-	if err := NewSink(SinkConfig{Path: missing}).Prepare(t.Context(), connector.Run{}, iotest.AssetSchema(), true); err != nil {
+	if err := NewSink(SinkConfig{Path: missing}).Prepare(t.Context(), connector.Run{},
+		iotest.AssetSchema(), true); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Dir(missing)); err == nil {
 		t.Error("Prepare with dry made a folder")
 	}
 	taken := record.MustSchema([]record.Field{{Name: "_meta", Type: record.Of(record.Text)}}, "_meta")
-	wantCode(t, NewSink(SinkConfig{Path: missing}).Prepare(t.Context(), connector.Run{}, taken, true), "files.meta_field", fail.Fatal)
+	wantCode(t, NewSink(SinkConfig{Path: missing}).Prepare(t.Context(), connector.Run{}, taken, true),
+		"files.meta_field", fail.Fatal)
 }
 
 func TestLines(t *testing.T) {
@@ -154,7 +157,8 @@ func TestCommitMissesAFile(t *testing.T) {
 func TestCommitTidiesUp(t *testing.T) {
 	c := SinkConfig{Path: t.TempDir()}
 	bundle := func(run string) [][]byte {
-		w, err := NewSink(c).Open(t.Context(), connector.Run{ID: run}, iotest.AssetSchema(), func([]connector.Result) {})
+		w, err := NewSink(c).Open(t.Context(), connector.Run{ID: run}, iotest.AssetSchema(),
+			func([]connector.Result) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +183,8 @@ func TestCommitTidiesUp(t *testing.T) {
 	}
 }
 
-// A writer that was frozen while another attempt committed its run changes nothing of what was committed, however it goes on.
+// A writer that was frozen while another attempt committed its run changes nothing of what was
+// committed, however it goes on.
 func TestFrozenWriter(t *testing.T) {
 	for _, compress := range []string{"none", "gzip", "zstd"} {
 		c := SinkConfig{Path: t.TempDir(), Compress: compress}
@@ -235,7 +240,8 @@ func TestFilesAreRolled(t *testing.T) {
 	}
 }
 
-// Checkpoints do not make files of their own, but for Parquet, and what a crashed writer handed out is committed, with what a later attempt wrote.
+// Checkpoints do not make files of their own, but for Parquet, and what a crashed writer handed out is committed,
+// with what a later attempt wrote.
 func TestCheckpoints(t *testing.T) {
 	for _, c := range []SinkConfig{{}, {Compress: "gzip"}, {Compress: "zstd"}, {Format: parquet}} {
 		t.Run(c.format()+" "+c.compress(), func(t *testing.T) {
@@ -272,7 +278,8 @@ func TestCheckpoints(t *testing.T) {
 			for n := 1; n <= 3; n++ {
 				attempt(n * 10_000)
 				for range 2 {
-					if records, err := NewSink(c).Commit(t.Context(), run, nil, parts); err != nil || records != int64(n*windows*each) {
+					if records, err := NewSink(c).Commit(t.Context(), run, nil, parts); err != nil ||
+						records != int64(n*windows*each) {
 						t.Fatal(records, err)
 					}
 				}

@@ -23,8 +23,8 @@ const (
 	pageBytes = 1 << 20
 )
 
-// Source reads files. The partition of a split is a file's path; positions are 8 bytes, big-endian: for JSON lines the (uncompressed) offset at
-// which a line begins, for Parquet the number of a row in its file.
+// Source reads files. The partition of a split is a file's path; positions are 8 bytes, big-endian: for JSON lines the
+// (uncompressed) offset at which a line begins, for Parquet the number of a row in its file.
 type Source struct {
 	c        SourceConfig
 	pageRows int
@@ -55,7 +55,8 @@ func (s *Source) files() ([]string, error) {
 	})
 	if len(paths) == 0 {
 		return nil, fail.Job("files.none", "no file matches %s", s.c.Path).
-			WithFix("check path; a folder's files are named by a pattern such as %s", filepath.Join(s.c.Path, "*.jsonl"))
+			WithFix("check path; a folder's files are named by a pattern such as %s",
+				filepath.Join(s.c.Path, "*.jsonl"))
 	}
 	return paths, nil
 }
@@ -92,10 +93,12 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 	}
 	schema, err := record.NewSchema(fields, s.c.Key...)
 	if err != nil {
-		return nil, fail.Job("files.fields", "the fields of %s: %w", s.c.Path, err).WithFix("there are %s", connector.Fields(fields).Names())
+		return nil, fail.Job("files.fields", "the fields of %s: %w", s.c.Path, err).
+			WithFix("there are %s", connector.Fields(fields).Names())
 	}
 	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
-		return nil, fail.Job("files.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
+		return nil, fail.Job("files.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+			s.c.Version).
 			WithFix("name such a field in version, and its type in fields")
 	}
 	if s.c.isParquet(paths[0]) {
@@ -129,20 +132,23 @@ func (s *Source) infer(paths []string) ([]record.Field, error) {
 				return nil, readError(path, err)
 			}
 			text := strings.TrimSpace(string(line))
-			if tooLong || !strings.HasPrefix(text, "{") || record.JSONParts(text, func(string, string) error { return nil }) != nil {
+			if tooLong || !strings.HasPrefix(text, "{") ||
+				record.JSONParts(text, func(string, string) error { return nil }) != nil {
 				continue
 			}
 			lines++
 			if err := all.note(text); err != nil {
 				l.close()
-				return nil, fail.Job("files.mixed_types", "the type of a field cannot be guessed, at byte %d of %s: %w", at, path, err).
+				return nil, fail.Job("files.mixed_types",
+					"the type of a field cannot be guessed, at byte %d of %s: %w", at, path, err).
 					WithFix("name the fields and their types in fields")
 			}
 		}
 		l.close()
 	}
 	if lines == 0 {
-		return nil, fail.Job("files.empty", "no JSON object stands in %s, so that the fields cannot be guessed", s.c.Path).
+		return nil, fail.Job("files.empty", "no JSON object stands in %s, so that the fields cannot be guessed",
+			s.c.Path).
 			WithFix("check path, or name the fields and their types in fields")
 	}
 	return all.fields(), nil
@@ -262,7 +268,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 		return p.readParquet(ctx, start, end)
 	}
 	if !compressed(split.Partition) && end >= info.Size() {
-		return fail.New(fail.Fatal, "files.changed", "%s is shorter than it was when the run was planned", split.Partition).
+		return fail.New(fail.Fatal, "files.changed",
+			"%s is shorter than it was when the run was planned", split.Partition).
 			WithFix("leave files alone while they are read; start a new run")
 	}
 	return p.readLines(ctx, start, end)
@@ -314,8 +321,10 @@ func (p *pager) dead(code string, raw []byte, err error) {
 	if len(raw) > most {
 		raw = raw[:most]
 	}
-	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw), Class: fail.Permanent.String(), Code: code,
-		Message: err.Error(), Attempts: 1, Place: &record.Place{Partition: p.split.Partition, Start: position(p.at - 1), End: position(p.at)}})
+	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw),
+		Class: fail.Permanent.String(), Code: code,
+		Message: err.Error(), Attempts: 1, Place: &record.Place{Partition: p.split.Partition,
+			Start: position(p.at - 1), End: position(p.at)}})
 	p.page.Bytes += int64(len(raw))
 }
 

@@ -62,9 +62,11 @@ func TestEachLineIsReadOnce(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			rt.Fatal(err)
 		}
-		s := NewSource(SourceConfig{Path: path, Key: []string{"id"}, Fields: fieldsOf(t, `{"id":"int","text":"text"}`)}, connector.Need{})
+		s := NewSource(SourceConfig{Path: path, Key: []string{"id"}, Fields: fieldsOf(t, `{"id":"int","text":"text"}`)},
+			connector.Need{})
 		var splits []connector.Split
-		o := connector.PlanOptions{Bytes: rapid.Int64Range(1, 2000).Draw(rt, "bytes"), Rows: rapid.Int64Range(0, 10).Draw(rt, "rows")}
+		o := connector.PlanOptions{Bytes: rapid.Int64Range(1, 2000).Draw(rt, "bytes"),
+			Rows: rapid.Int64Range(0, 10).Draw(rt, "rows")}
 		if err := s.Plan(t.Context(), o, func(split connector.Split) error {
 			from, _ := offset(split.Start)
 			to, _ := offset(split.End)
@@ -136,11 +138,13 @@ not json
 	got = nil
 	for _, l := range dead {
 		got = append(got, l.Code)
-		if l.Raw == nil || len(l.Raw) > 1<<20 || l.Class != "permanent" || l.Attempts != 1 || !strings.Contains(l.Message, "at byte ") {
+		if l.Raw == nil || len(l.Raw) > 1<<20 || l.Class != "permanent" || l.Attempts != 1 ||
+			!strings.Contains(l.Message, "at byte ") {
 			t.Errorf("dead letter %+v", l)
 		}
 	}
-	want = []string{"files.not_json", "files.wrong_type", "files.no_key", "files.unknown_field", "files.field_twice", "files.not_json",
+	want = []string{"files.not_json", "files.wrong_type", "files.no_key", "files.unknown_field",
+		"files.field_twice", "files.not_json",
 		"files.not_json", "files.line_too_long", "files.not_json", "files.wrong_type"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -178,7 +182,8 @@ broken
 		"broken":   "files.empty",
 		`{"a": 1}`: "files.fields",
 	} {
-		_, err := NewSource(SourceConfig{Path: writeFile(t, "a.jsonl", content), Key: []string{"id"}}, connector.Need{}).Schema(t.Context())
+		_, err := NewSource(SourceConfig{Path: writeFile(t, "a.jsonl", content), Key: []string{"id"}},
+			connector.Need{}).Schema(t.Context())
 		wantCode(t, err, code, fail.Fatal)
 	}
 }
@@ -187,7 +192,8 @@ func TestSourceErrors(t *testing.T) {
 	fields := fieldsOf(t, `{"id":"int","at":"text"}`)
 	plan := func(c SourceConfig) error {
 		c.Key, c.Fields = []string{"id"}, fields
-		return NewSource(c, connector.Need{}).Plan(t.Context(), connector.PlanOptions{}, func(connector.Split) error { return nil })
+		return NewSource(c, connector.Need{}).Plan(t.Context(), connector.PlanOptions{},
+			func(connector.Split) error { return nil })
 	}
 	wantCode(t, plan(SourceConfig{Path: filepath.Join(t.TempDir(), "*")}), "files.none", fail.Fatal)
 	good := writeFile(t, "a.jsonl", `{"id":1}`)
@@ -196,7 +202,8 @@ func TestSourceErrors(t *testing.T) {
 
 	readAll := func(path, partition string, end []byte) error {
 		s := NewSource(SourceConfig{Path: path, Key: []string{"id"}, Fields: fields}, connector.Need{})
-		return s.Read(t.Context(), connector.Split{Partition: partition, End: end}, func(connector.Page) error { return nil })
+		return s.Read(t.Context(), connector.Split{Partition: partition, End: end},
+			func(connector.Page) error { return nil })
 	}
 	wantCode(t, readAll(good, good+".gone", nil), "files.read", fail.Fatal)
 	wantCode(t, readAll(good, good, position(100)), "files.changed", fail.Fatal)
@@ -219,7 +226,8 @@ func TestVersionOfAField(t *testing.T) {
 		{"bigint", "1714521600123456", 1714521600123456},
 		{"timeuuid", `"5ff11a80-075b-11ef-9a9d-6b1a5c7d8e9f"`, 1714527450482956},
 	} {
-		s := NewSource(SourceConfig{Path: writeFile(t, "a.jsonl", `{"id":1,"v":`+c.json+"}\n"+`{"id":2}`), Key: []string{"id"}, Version: "v",
+		s := NewSource(SourceConfig{Path: writeFile(t, "a.jsonl", `{"id":1,"v":`+c.json+"}\n"+`{"id":2}`),
+			Key: []string{"id"}, Version: "v",
 			Fields: fieldsOf(t, `{"id":"int","v":"`+c.typ+`"}`)}, connector.Need{})
 		records, dead := read(t, s, connector.PlanOptions{})
 		if len(records) != 1 || len(dead) != 1 || dead[0].Code != "files.no_version" {
@@ -232,7 +240,8 @@ func TestVersionOfAField(t *testing.T) {
 }
 
 func TestIgnoreUnknown(t *testing.T) {
-	s := NewSource(SourceConfig{Path: writeFile(t, "a.jsonl", `{"id":1,"more":[{}]}`), Key: []string{"id"}, IgnoreUnknown: true,
+	s := NewSource(SourceConfig{Path: writeFile(t, "a.jsonl", `{"id":1,"more":[{}]}`),
+		Key: []string{"id"}, IgnoreUnknown: true,
 		Fields: fieldsOf(t, `{"id":"int"}`)}, connector.Need{})
 	records, dead := read(t, s, connector.PlanOptions{})
 	if len(records) != 1 || len(dead) != 0 {
@@ -244,14 +253,17 @@ func TestIgnoreUnknown(t *testing.T) {
 func TestParquetTypes(t *testing.T) {
 	folder := t.TempDir()
 	schema := allTypes(t)
-	writeFiles(t, SinkConfig{Path: folder, Format: "parquet", Meta: true}, schema, iotest.Records(schema, 0, 10, iotest.Base))
+	writeFiles(t, SinkConfig{Path: folder, Format: "parquet", Meta: true}, schema,
+		iotest.Records(schema, 0, 10, iotest.Base))
 	s := NewSource(SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"}}, connector.Need{})
 	got, err := s.Schema(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range strings.Split("bigint boolean tinyint smallint int text text float double text blob text text text timestamp date time text"+
-		" list<text> list<int> map<text,text> map<int,list<text>> udt<f0:int,f1:text> udt<a:int,b:list<udt<c:double>>> list<float>", " ") {
+	for i, want := range strings.Split("bigint boolean tinyint smallint int text text float double text blob text "+
+		"text text timestamp date time text"+
+		" list<text> list<int> map<text,text> map<int,list<text>> udt<f0:int,f1:text> "+
+		"udt<a:int,b:list<udt<c:double>>> list<float>", " ") {
 		if g := strings.ReplaceAll(got.Fields[i].Type.String(), " ", ""); g != want {
 			t.Errorf("%s is read as %s, want %s", schema.Fields[i].Type, g, want)
 		}
@@ -261,10 +273,13 @@ func TestParquetTypes(t *testing.T) {
 		t.Errorf("%d records, %+v", len(records), dead)
 	}
 
-	wrong := connector.Fields{{Name: "id", Type: record.Of(record.BigInt)}, {Name: "i_text", Type: record.Of(record.Int)}}
-	s = NewSource(SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"}, Fields: wrong, IgnoreUnknown: true}, connector.Need{})
+	wrong := connector.Fields{{Name: "id", Type: record.Of(record.BigInt)},
+		{Name: "i_text", Type: record.Of(record.Int)}}
+	s = NewSource(SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"}, Fields: wrong,
+		IgnoreUnknown: true}, connector.Need{})
 	records, dead = read(t, s, connector.PlanOptions{})
-	if len(records) != 0 || len(dead) != 10 || dead[0].Code != "files.wrong_type" || !bytes.Contains(dead[0].Raw, []byte("text-")) {
+	if len(records) != 0 || len(dead) != 10 || dead[0].Code != "files.wrong_type" ||
+		!bytes.Contains(dead[0].Raw, []byte("text-")) {
 		t.Errorf("%d records, %+v", len(records), dead)
 	}
 	s = NewSource(SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"}, Fields: wrong}, connector.Need{})
@@ -279,8 +294,10 @@ func TestConfig(t *testing.T) {
 		{SinkConfig{Path: "x"}, nil},
 		{SinkConfig{Compress: "snappy"}, []string{"path", "compress"}},
 		{SourceConfig{Path: "x", Key: []string{"id"}}, nil},
-		{SourceConfig{Path: "[", IgnoreUnknown: true, MaxLine: 1 << 40}, []string{"path", "key", "max_line", "ignore_unknown"}},
-		{SourceConfig{Path: "x", Key: []string{"id", "no"}, Version: "v", Fields: fieldsOf(t, `{"id":"int","id":"int","_meta":"text"}`)},
+		{SourceConfig{Path: "[", IgnoreUnknown: true, MaxLine: 1 << 40},
+			[]string{"path", "key", "max_line", "ignore_unknown"}},
+		{SourceConfig{Path: "x", Key: []string{"id", "no"}, Version: "v",
+			Fields: fieldsOf(t, `{"id":"int","id":"int","_meta":"text"}`)},
 			[]string{"fields._meta", "fields.id", "key[1]", "version"}},
 	} {
 		var got []string

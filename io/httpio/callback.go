@@ -51,7 +51,8 @@ func newCallbacks(c *Completion, run connector.Run) *callbacks {
 
 func follow(c *Completion, source connector.Source, every, missed time.Duration) *callbacks {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &callbacks{Completion: c, source: source, every: every, missed: missed, cancel: cancel, ended: make(chan struct{}),
+	b := &callbacks{Completion: c, source: source, every: every, missed: missed, cancel: cancel,
+		ended:   make(chan struct{}),
 		waiting: map[string][]*expected{}, came: make(chan struct{}, 1)}
 	go b.run(ctx)
 	return b
@@ -160,7 +161,8 @@ func (b *callbacks) look(ctx context.Context, read map[string][]byte) error {
 				b.tell(r)
 			}
 			for _, d := range p.Dead {
-				slog.WarnContext(ctx, "a message about a workflow cannot be read", "topic", b.Topic.Kafka.Topic, "split", s.String(), "code", d.Code)
+				slog.WarnContext(ctx, "a message about a workflow cannot be read", "topic", b.Topic.Kafka.Topic,
+					"split", s.String(), "code", d.Code)
 			}
 			read[s.Partition] = p.Last
 			return nil
@@ -222,7 +224,8 @@ func (b *callbacks) seen(began time.Time) {
 	}
 }
 
-// expire gives up whom it was too late for when the last look at the topic began, and tells whether anybody still waits.
+// expire gives up whom it was too late for when the last look at the topic began, and
+// tells whether anybody still waits.
 func (b *callbacks) expire(began time.Time) (waits bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -252,7 +255,8 @@ func (c *Completion) checkTopic(ctx context.Context) error {
 	}
 	for _, name := range []string{c.State, c.Reason} {
 		if name != "" && schema.Index(name) < 0 {
-			return fail.Job("http.topic", "the topic %s has no field %q", c.Topic.Kafka.Topic, name).WithFix("there are %v", schema.Names())
+			return fail.Job("http.topic", "the topic %s has no field %q", c.Topic.Kafka.Topic, name).
+				WithFix("there are %v", schema.Names())
 		}
 	}
 	return nil

@@ -14,7 +14,8 @@ import (
 	"reprise/transforms/record"
 )
 
-var callbackSchema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "state", Type: record.Of(record.Text)}, {Name: "error", Type: record.Of(record.Text)}}, "id")
+var callbackSchema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+	{Name: "state", Type: record.Of(record.Text)}, {Name: "error", Type: record.Of(record.Text)}}, "id")
 
 // topic is where a service tells of its workflows.
 type topic struct {
@@ -28,14 +29,16 @@ type topic struct {
 func newTopic(t *testing.T) *topic {
 	t.Helper()
 	p := &topic{t: t, name: services.Name(t), addr: services.Need(t, services.Kafka)}
-	sink := kafkaio.NewSink(kafkaio.SinkConfig{Brokers: []string{p.addr}, Topic: p.name, Create: &kafkaio.Create{Partitions: 3}})
+	sink := kafkaio.NewSink(kafkaio.SinkConfig{Brokers: []string{p.addr}, Topic: p.name,
+		Create: &kafkaio.Create{Partitions: 3}})
 	t.Cleanup(func() { sink.Close() })
 	run := connector.Run{ID: "service", Job: "service", Started: time.Now()}
 	if err := sink.Prepare(t.Context(), run, callbackSchema, false); err != nil {
 		t.Fatal(err)
 	}
 	var err error
-	if p.writer, err = sink.Open(context.WithoutCancel(t.Context()), run, callbackSchema, func([]connector.Result) {}); err != nil {
+	if p.writer, err = sink.Open(context.WithoutCancel(t.Context()), run, callbackSchema,
+		func([]connector.Result) {}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.writer.Close() })
@@ -46,7 +49,8 @@ func newTopic(t *testing.T) *topic {
 func (p *topic) tell(id, state string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := &record.Record{Schema: callbackSchema, Version: 1, Values: []record.Value{record.String(id), record.String(state), record.String("out of ink")}}
+	r := &record.Record{Schema: callbackSchema, Version: 1,
+		Values: []record.Value{record.String(id), record.String(state), record.String("out of ink")}}
 	if err := p.writer.Write(context.Background(), r); err != nil {
 		p.t.Error(err)
 	}
@@ -56,7 +60,8 @@ func (p *topic) tell(id, state string) {
 }
 
 func (p *topic) completion() *Completion {
-	return &Completion{Topic: &Topic{Kafka: kafkaio.SourceConfig{Brokers: []string{p.addr}, Topic: p.name, Key: []string{"id"}, Fields: connector.Fields(callbackSchema.Fields)}},
+	return &Completion{Topic: &Topic{Kafka: kafkaio.SourceConfig{Brokers: []string{p.addr}, Topic: p.name,
+		Key: []string{"id"}, Fields: connector.Fields(callbackSchema.Fields)}},
 		State: "state", Done: []string{"succeeded"}, Failed: []string{"failed"}, Reason: "error"}
 }
 
@@ -82,7 +87,8 @@ func TestCallbacks(t *testing.T) {
 	}
 }
 
-// TestCallbacksBefore: what the topic told while nobody waited, before a crash, is found; what it never tells of is overdue.
+// TestCallbacksBefore: what the topic told while nobody waited, before a crash, is found;
+// what it never tells of is overdue.
 func TestCallbacksBefore(t *testing.T) {
 	t.Parallel()
 	p := newTopic(t)
@@ -108,7 +114,8 @@ func TestCallbacksBefore(t *testing.T) {
 	}
 	forget()
 	got := &results{all: map[string]connector.Result{}}
-	w, err := sink.Open(t.Context(), connector.Run{ID: "run", Job: "test", Started: time.Now()}, records[0].Schema, got.settle)
+	w, err := sink.Open(t.Context(), connector.Run{ID: "run", Job: "test", Started: time.Now()},
+		records[0].Schema, got.settle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +161,8 @@ func TestNoTopic(t *testing.T) {
 		c := p.completion()
 		change(c)
 		sink := NewSink(SinkConfig{URL: s.URL + "/start", Completion: c})
-		if err := sink.Prepare(t.Context(), connector.Run{ID: "r", Job: "j", Started: time.Now()}, callbackSchema, true); fail.CodeOf(err) != code {
+		if err := sink.Prepare(t.Context(), connector.Run{ID: "r", Job: "j", Started: time.Now()}, callbackSchema,
+			true); fail.CodeOf(err) != code {
 			t.Errorf("%v, want %s", err, code)
 		}
 		sink.Close()
@@ -164,7 +172,8 @@ func TestNoTopic(t *testing.T) {
 // TestTopicFails: a topic that cannot be read any more ends the writer, and settles nothing.
 func TestTopicFails(t *testing.T) {
 	s := services.NewWorkflows(t, services.WorkflowOptions{})
-	c := SinkConfig{URL: s.URL + "/start/{id}", Completion: &Completion{Topic: &Topic{}, State: "state", Done: []string{"d"}, Failed: []string{"f"}}}
+	c := SinkConfig{URL: s.URL + "/start/{id}", Completion: &Completion{Topic: &Topic{}, State: "state",
+		Done: []string{"d"}, Failed: []string{"f"}}}
 	sink := NewSink(c)
 	sink.callbacks = follow(c.Completion, broken{}, time.Millisecond, time.Millisecond)
 	defer sink.Close()

@@ -26,9 +26,11 @@ type client struct {
 	retry   connector.Retry
 
 	triggers, questions chan struct{} // under way: neither waits for the other
-	door                chan struct{} // of the triggers that wait at the gate one stands before it, so that questions, which carry no records, pass
-	answered            atomic.Int64  // requests that the service has dealt with
-	silence             atomic.Int64  // nanoseconds since 1970 until which it wants to hear nothing
+	// Of the triggers that wait at the gate only the one in here stands before it, so that questions, which carry no
+	// records, pass.
+	door     chan struct{}
+	answered atomic.Int64 // requests that the service has dealt with
+	silence  atomic.Int64 // nanoseconds since 1970 until which it wants to hear nothing
 }
 
 // newClient resolves the secrets and reads the certificates; it does not connect.
@@ -50,8 +52,10 @@ func newClient(s settings) (*client, error) {
 		MaxIdleConnsPerHost: 2 * s.inFlight,
 		IdleConnTimeout:     90 * time.Second,
 	}
-	return &client{pool: pool, http: &http.Client{Transport: pool, CheckRedirect: stay}, login: login, timeout: s.timeout, retry: s.retry,
-		triggers: make(chan struct{}, s.inFlight), questions: make(chan struct{}, s.inFlight), door: make(chan struct{}, 1)}, nil
+	return &client{pool: pool, http: &http.Client{Transport: pool, CheckRedirect: stay}, login: login,
+		timeout: s.timeout, retry: s.retry,
+		triggers: make(chan struct{}, s.inFlight), questions: make(chan struct{}, s.inFlight),
+		door: make(chan struct{}, 1)}, nil
 }
 
 func (c *client) close() { c.pool.CloseIdleConnections() }
@@ -101,7 +105,8 @@ func (l *Login) resolve() (http.Header, error) {
 func stay(next *http.Request, asked []*http.Request) error {
 	const enough = 5
 	first := asked[0]
-	if len(asked) > enough || next.Method != first.Method || next.URL.Host != first.URL.Host || next.URL.Scheme != first.URL.Scheme {
+	if len(asked) > enough || next.Method != first.Method || next.URL.Host != first.URL.Host ||
+		next.URL.Scheme != first.URL.Scheme {
 		return http.ErrUseLastResponse
 	}
 	return nil
@@ -173,10 +178,11 @@ const gatedPause = time.Second
 // witnesses is how many attempts of a message must have failed while others were answered, before the fault is its own.
 const witnesses = 3
 
-// send sends a message until judge has no error for the answer, or one that lasts. An error of send itself is no matter of this message: the service is
-// down, or refuses whoever asks.
+// send sends a message until judge has no error for the answer, or one that lasts. An error of send itself is no matter
+// of this message: the service is down, or refuses whoever asks.
 func (c *client) send(ctx context.Context, m message, judge func(answer) error) (s sent, err error) {
-	pause := &backoff.ExponentialBackOff{InitialInterval: c.retry.First, MaxInterval: c.retry.Max, Multiplier: 2, RandomizationFactor: 1}
+	pause := &backoff.ExponentialBackOff{InitialInterval: c.retry.First, MaxInterval: c.retry.Max,
+		Multiplier: 2, RandomizationFactor: 1}
 	spent, seen, others := time.Duration(0), int64(0), 0
 	for s.attempts = 1; ; s.attempts++ {
 		if err := sleep(ctx, time.Until(time.Unix(0, c.silence.Load()))); err != nil {
@@ -224,8 +230,10 @@ func (c *client) send(ctx context.Context, m message, judge func(answer) error) 
 	}
 }
 
-// attempt sends a message once, when its turn has come and the gate lets it pass. failed is what judge says, or why there is no answer; err comes from the gate.
-func (c *client) attempt(ctx context.Context, m message, judge func(answer) error, a *answer) (began time.Time, gated bool, failed, err error) {
+// attempt sends a message once, when its turn has come and the gate lets it pass. failed is what judge says, or why
+// there is no answer; err comes from the gate.
+func (c *client) attempt(ctx context.Context, m message, judge func(answer) error,
+	a *answer) (began time.Time, gated bool, failed, err error) {
 	turns := c.questions
 	if m.records > 0 {
 		turns = c.triggers

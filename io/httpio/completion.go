@@ -25,7 +25,8 @@ func (c *Completion) verdict(state, reason string) verdict {
 	case isOne(state, c.Done):
 		return verdict{ended: true}
 	case isOne(state, c.Failed):
-		return verdict{ended: true, err: fail.New(fail.Permanent, "http.workflow_failed", "the workflow ended as %s: %s", excerpt([]byte(state)), excerpt([]byte(reason)))}
+		return verdict{ended: true, err: fail.New(fail.Permanent, "http.workflow_failed",
+			"the workflow ended as %s: %s", excerpt([]byte(state)), excerpt([]byte(reason)))}
 	}
 	return verdict{}
 }
@@ -45,7 +46,8 @@ func (c *Completion) read(a answer) verdict {
 
 // overdue is what becomes of a workflow that has not ended in time.
 func (c *Completion) overdue(last string) error {
-	return fail.New(fail.Permanent, "http.workflow_timeout", "the workflow has not ended within %s; %s", c.timeout(), last).
+	return fail.New(fail.Permanent, "http.workflow_timeout",
+		"the workflow has not ended within %s; %s", c.timeout(), last).
 		WithFix("look at the workflow, or raise completion.timeout; reprise redrive asks for it again")
 }
 
@@ -95,8 +97,8 @@ func placeholders(text string) (names []string) {
 	}
 }
 
-// await asks until a workflow has ended, or too long has passed since it was triggered. A service that does not answer is asked on, whatever the time. Its
-// error is no matter of the workflow.
+// await asks until a workflow has ended, or too long has passed since it was triggered. A service that does not answer
+// is asked on, whatever the time. Its error is no matter of the workflow.
 func (p *poller) await(ctx context.Context, t trigger, a answer) (dead, err error) {
 	began := time.Now()
 	m, dead, err := p.question(t, a)
@@ -142,10 +144,12 @@ func (p *poller) question(t trigger, a answer) (m *message, dead, err error) {
 		case location == "" && a.status != http.StatusAccepted && a.status/100 == 2:
 			return nil, nil, nil // it is done already
 		case location == "" || err != nil:
-			return nil, fail.New(fail.Permanent, "http.no_location", "status %d of %s names no Location to ask at", a.status, a.url.Host).
+			return nil, fail.New(fail.Permanent, "http.no_location",
+				"status %d of %s names no Location to ask at", a.status, a.url.Host).
 				WithFix("set completion.poll.url"), nil
 		case to.Scheme != a.url.Scheme || to.Host != a.url.Host:
-			return nil, nil, fail.Job("http.location", "%s sends us to %s", a.url.Host, (&url.URL{Scheme: to.Scheme, Host: to.Host}).String()).
+			return nil, nil, fail.Job("http.location", "%s sends us to %s", a.url.Host,
+				(&url.URL{Scheme: to.Scheme, Host: to.Host}).String()).
 				WithFix("set completion.poll.url: no other host is asked that the job does not name")
 		default:
 			m.url = to.String()
@@ -156,7 +160,8 @@ func (p *poller) question(t trigger, a answer) (m *message, dead, err error) {
 	for _, name := range p.names {
 		value, ok := at(a.body, name)
 		if !ok {
-			return nil, fail.New(fail.Permanent, "http.no_answer", "status %d of %s: the answer holds no %q: %s", a.status, a.url.Host, name, excerpt(a.body)).
+			return nil, fail.New(fail.Permanent, "http.no_answer", "status %d of %s: the answer holds no %q: %s",
+				a.status, a.url.Host, name, excerpt(a.body)).
 				WithFix("change completion.poll.url"), nil
 		}
 		r.Values = append(r.Values[:len(r.Values):len(r.Values)], record.String(value))
@@ -188,7 +193,8 @@ func known(a answer) error {
 	}
 }
 
-// at is the text of what stands in JSON behind names joined by dots: of a text its content, of anything else its JSON. ok is false where it is not there, or null.
+// at is the text of what stands in JSON behind names joined by dots: of a text its content, of anything else its JSON.
+// ok is false where it is not there, or null.
 func at(text []byte, path string) (value string, ok bool) {
 	raw := string(text)
 	for name := range strings.SplitSeq(path, ".") {

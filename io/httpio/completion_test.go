@@ -22,8 +22,10 @@ import (
 const soon = connector.Duration(5 * time.Millisecond)
 
 func polled(s *services.Workflows, url string) SinkConfig {
-	return SinkConfig{URL: s.URL + "/start/{id}", Completion: &Completion{Poll: &Poll{URL: url, Every: soon}, State: "workflow.state",
-		Done: []string{"Succeeded"}, Failed: []string{"failed"}, Reason: "error", Timeout: connector.Duration(time.Minute)}}
+	return SinkConfig{URL: s.URL + "/start/{id}", Completion: &Completion{Poll: &Poll{URL: url, Every: soon},
+		State: "workflow.state",
+		Done:  []string{"Succeeded"}, Failed: []string{"failed"}, Reason: "error",
+		Timeout: connector.Duration(time.Minute)}}
 }
 
 // TestPoll: a record is settled once its workflow has ended, however it is asked for.
@@ -38,7 +40,8 @@ func TestPoll(t *testing.T) {
 			return "succeeded"
 		},
 	}
-	for name, url := range map[string]string{"location": "", "key": "/runs/{idempotency_key}", "answer": "/runs/{answer.run.id}"} {
+	for name, url := range map[string]string{"location": "", "key": "/runs/{idempotency_key}",
+		"answer": "/runs/{answer.run.id}"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := services.NewWorkflows(t, o)
@@ -47,7 +50,8 @@ func TestPoll(t *testing.T) {
 			}
 			got := write(t, polled(s, url), assets(200))
 			want(t, got, map[string]int{"written": 180, "http.workflow_failed": 20})
-			if err := got.all["text-000007"].Err; err == nil || !strings.Contains(err.Error(), "ended as FAILED: so it was told") {
+			if err := got.all["text-000007"].Err; err == nil ||
+				!strings.Contains(err.Error(), "ended as FAILED: so it was told") {
 				t.Errorf("the reason is not told: %v", err)
 			}
 			if _, _, runs, _ := s.Seen(); runs != 200 {
@@ -57,10 +61,12 @@ func TestPoll(t *testing.T) {
 	}
 }
 
-// TestUnderWay: no more workflows than under_way are triggered before others have ended, and Write does not wait for them.
+// TestUnderWay: no more workflows than under_way are triggered before others have ended,
+// and Write does not wait for them.
 func TestUnderWay(t *testing.T) {
 	t.Parallel()
-	s := services.NewWorkflows(t, services.WorkflowOptions{Takes: func(services.Workflow) time.Duration { return time.Hour }})
+	s := services.NewWorkflows(t,
+		services.WorkflowOptions{Takes: func(services.Workflow) time.Duration { return time.Hour }})
 	c := polled(s, "")
 	c.UnderWay = 20
 	w, got := start(t, t.Context(), c, assets(500)) // all are taken though none ends
@@ -81,7 +87,8 @@ func TestUnderWay(t *testing.T) {
 	want(t, got, map[string]int{})
 }
 
-// TestWorkflowTimeout: a workflow that hangs is a dead letter once its time is over, and not while the service cannot be asked.
+// TestWorkflowTimeout: a workflow that hangs is a dead letter once its time is over, and not
+// while the service cannot be asked.
 func TestWorkflowTimeout(t *testing.T) {
 	t.Parallel()
 	s := services.NewWorkflows(t, services.WorkflowOptions{Takes: func(w services.Workflow) time.Duration {
@@ -101,14 +108,15 @@ func TestWorkflowTimeout(t *testing.T) {
 	// All end long after their time, but the service could not be asked until then.
 	gate, all := iotest.NewGate(), sync.WaitGroup{}
 	all.Add(20)
-	late := services.NewWorkflows(t, services.WorkflowOptions{Takes: func(services.Workflow) time.Duration { return 100 * time.Millisecond },
-		Answer: func(n int, _ *http.Request) int {
-			all.Done()
-			if all.Wait(); n == 20 {
-				gate.Shut()
-			}
-			return 0
-		}})
+	late := services.NewWorkflows(t,
+		services.WorkflowOptions{Takes: func(services.Workflow) time.Duration { return 100 * time.Millisecond },
+			Answer: func(n int, _ *http.Request) int {
+				all.Done()
+				if all.Wait(); n == 20 {
+					gate.Shut()
+				}
+				return 0
+			}})
 	c = polled(late, "")
 	c.Completion.Timeout, c.InFlight = connector.Duration(50*time.Millisecond), 20
 	w, got := start(t, connector.WithGate(t.Context(), gate), c, assets(20))
@@ -128,7 +136,8 @@ func TestWorkflowTimeout(t *testing.T) {
 // TestCheck: what is there already is not triggered again; its outcome counts.
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	s := services.NewWorkflows(t, services.WorkflowOptions{Forgets: true, Takes: func(services.Workflow) time.Duration { return 50 * time.Millisecond },
+	s := services.NewWorkflows(t, services.WorkflowOptions{Forgets: true,
+		Takes: func(services.Workflow) time.Duration { return 50 * time.Millisecond },
 		State: func(w services.Workflow) string {
 			if strings.HasSuffix(w.Path, "5") {
 				return "failed"
@@ -193,17 +202,20 @@ func redirecting(t *testing.T, location string) *services.Workflows {
 // TestAt reads JSON by a path.
 func TestAt(t *testing.T) {
 	const text = ` {"a": {"b": "x\ny", "n": 12, "t": true, "o": {"c": []}, "nil": null}, "s": "plain"}`
-	for path, want := range map[string]string{"a.b": "x\ny", "a.n": "12", "a.t": "true", "a.o": `{"c": []}`, "s": "plain"} {
+	for path, want := range map[string]string{"a.b": "x\ny", "a.n": "12", "a.t": "true",
+		"a.o": `{"c": []}`, "s": "plain"} {
 		if got, ok := at([]byte(text), path); !ok || got != want {
 			t.Errorf("%s is %q (%t), want %q", path, got, ok, want)
 		}
 	}
-	for _, c := range [][2]string{{text, "a.z"}, {text, "a.nil"}, {text, "s.x"}, {"no json", "a"}, {"[1]", "a"}, {`{"a":1`, "a"}, {"", "a"}} {
+	for _, c := range [][2]string{{text, "a.z"}, {text, "a.nil"}, {text, "s.x"}, {"no json", "a"}, {"[1]", "a"},
+		{`{"a":1`, "a"}, {"", "a"}} {
 		if got, ok := at([]byte(c[0]), c[1]); ok {
 			t.Errorf("%s of %q is %q, want nothing", c[1], c[0], got)
 		}
 	}
-	if diff := cmp.Diff([]string{"id", "answer.run.id", "created"}, placeholders("http://h/{id}/{{no}}/{answer.run.id}/{id}?{created:2006}")); diff != "" {
+	if diff := cmp.Diff([]string{"id", "answer.run.id", "created"},
+		placeholders("http://h/{id}/{{no}}/{answer.run.id}/{id}?{created:2006}")); diff != "" {
 		t.Error(diff)
 	}
 }

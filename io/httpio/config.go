@@ -81,7 +81,8 @@ type Topic struct {
 	Match string               `json:"match,omitempty" jsonschema:"enum=idempotency_key,enum=key" jsonschema_description:"What the topic's key is: idempotency_key (default), or key, that of the record, which also takes a message about an older version."`
 }
 
-// SourceConfig are the settings of a service that finds rows by their keys. It cannot be read from beginning to end: it is the table of a join.
+// SourceConfig are the settings of a service that finds rows by their keys. It cannot be read from beginning to
+// end: it is the table of a join.
 type SourceConfig struct {
 	URL      string             `json:"url" jsonschema:"required" jsonschema_description:"Address of a row, such as https://licences/v1/{licence}: fields of the key in braces, their values escaped."`
 	Key      []string           `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a row's key."`
@@ -97,7 +98,8 @@ type SourceConfig struct {
 	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a row is asked for again while others are found; then it is a dead letter. Default: 2m."`
 }
 
-// keyField is the name of the idempotency key in templates, answerField stands before what the answer to a trigger holds.
+// keyField is the name of the idempotency key in templates, answerField stands before what
+// the answer to a trigger holds.
 const (
 	keyField    = "idempotency_key"
 	answerField = "answer."
@@ -118,7 +120,8 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 	faults = append(faults, validateHeaders(c.Headers)...)
 	faults = append(faults, c.Login.validate()...)
 	if !httpguts.ValidHeaderFieldName(c.idempotencyHeader()) {
-		faults = append(faults, connector.Faultf("idempotency_header", "%q is no name of a header", c.IdempotencyHeader))
+		faults = append(faults, connector.Faultf("idempotency_header",
+			"%q is no name of a header", c.IdempotencyHeader))
 	}
 	if len(c.Fields) > 0 && len(c.Exclude) > 0 {
 		faults = append(faults, connector.Faultf("exclude", "either fields or exclude"))
@@ -128,7 +131,8 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 			faults = append(faults, connector.Faultf("answers."+status, "%q is no status such as 409", status))
 		}
 		if !slices.Contains([]Answer{answerWritten, answerUnchanged, answerRetry, answerDead}, c.Answers[status]) {
-			faults = append(faults, connector.Faultf("answers."+status, "%q is none of written, unchanged, retry and dead", c.Answers[status]))
+			faults = append(faults, connector.Faultf("answers."+status,
+				"%q is none of written, unchanged, retry and dead", c.Answers[status]))
 		}
 	}
 	if c.Completion != nil {
@@ -149,7 +153,8 @@ func (c Completion) validate() (faults []connector.Fault) {
 			faults = append(faults, connector.Fault{Path: "completion.topic.kafka." + f.Path, Message: f.Message})
 		}
 		if t.Match != "" && t.Match != keyField && t.Match != matchKey {
-			faults = append(faults, connector.Faultf("completion.topic.match", "%q is neither idempotency_key nor key", t.Match))
+			faults = append(faults, connector.Faultf("completion.topic.match",
+				"%q is neither idempotency_key nor key", t.Match))
 		}
 		if c.State == "" {
 			faults = append(faults, connector.Faultf("completion.state", "name the field with the state"))
@@ -157,18 +162,23 @@ func (c Completion) validate() (faults []connector.Fault) {
 		if fields := t.Kafka.Fields; len(fields) > 0 {
 			for path, name := range map[string]string{"state": c.State, "reason": c.Reason} {
 				if name != "" && !slices.ContainsFunc(fields, func(f record.Field) bool { return f.Name == name }) {
-					faults = append(faults, connector.Faultf("completion."+path, "the topic has no field %q; there are %s", name, fields.Names()))
+					faults = append(faults, connector.Faultf("completion."+path,
+						"the topic has no field %q; there are %s", name, fields.Names()))
 				}
 			}
 		}
 	}
 	switch {
 	case c.State == "" && (len(c.Done) > 0 || len(c.Failed) > 0):
-		faults = append(faults, connector.Faultf("completion.state", "done and failed are states: say where the state stands"))
+		faults = append(faults, connector.Faultf("completion.state",
+			"done and failed are states: say where the state stands"))
 	case c.State != "" && len(c.Done) == 0:
-		faults = append(faults, connector.Faultf("completion.done", "name the states of a workflow that has gone well, such as [succeeded]"))
+		faults = append(faults, connector.Faultf("completion.done",
+			"name the states of a workflow that has gone well, such as [succeeded]"))
 	case c.State != "" && len(c.Failed) == 0:
-		faults = append(faults, connector.Faultf("completion.failed", "name the states of a workflow that has failed, such as [failed, cancelled]; else it is waited for until timeout"))
+		faults = append(faults, connector.Faultf("completion.failed",
+			"name the states of a workflow that has failed, such as [failed, cancelled]; else it is waited for until "+
+				"timeout"))
 	}
 	for _, state := range c.Failed {
 		if isOne(state, c.Done) {
@@ -182,7 +192,8 @@ func (c Completion) validate() (faults []connector.Fault) {
 func (c SourceConfig) Validate() (faults []connector.Fault) {
 	faults = validateURL("url", c.URL)
 	if t, err := connector.ParseTemplate(c.URL, nil); err == nil && t.Fixed() {
-		faults = append(faults, connector.Faultf("url", "each row needs an address of its own: a field of the key in braces, such as {id}"))
+		faults = append(faults, connector.Faultf("url",
+			"each row needs an address of its own: a field of the key in braces, such as {id}"))
 	}
 	if len(c.Key) == 0 {
 		faults = append(faults, connector.Faultf("key", "name the fields that make up a row's key"))
@@ -204,7 +215,9 @@ func validateURL(path, text string) (faults []connector.Fault) {
 	u, err := url.Parse(origin)
 	switch {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.ContainsAny(origin, "{}"):
-		faults = append(faults, connector.Faultf(path, "%q does not begin with an address such as https://host:8080; braces may stand behind the host alone", text))
+		faults = append(faults, connector.Faultf(path,
+			"%q does not begin with an address such as https://host:8080; braces may stand behind the host alone",
+			text))
 	case u.User != nil:
 		faults = append(faults, secretly(path, "a login does not belong into the address; use login"))
 	case strings.Contains(rest, "#"):
@@ -238,7 +251,8 @@ func validateHeaders(headers map[string]string) (faults []connector.Fault) {
 		case !httpguts.ValidHeaderFieldName(name):
 			faults = append(faults, connector.Faultf(path, "%q is no name of a header", name))
 		case http.CanonicalHeaderKey(name) == "Authorization":
-			faults = append(faults, secretly(path, "secrets never stand in a job file: use login, with user and password, token, or headers"))
+			faults = append(faults, secretly(path,
+				"secrets never stand in a job file: use login, with user and password, token, or headers"))
 		case slices.Contains(ours, http.CanonicalHeaderKey(name)):
 			faults = append(faults, connector.Faultf(path, "%s cannot be set", name))
 		}
@@ -280,7 +294,8 @@ func (c SinkConfig) purpose() string {
 	return orDefault(c.Purpose, rest)
 }
 
-// meaning is what a status of an answer to a trigger means; "" for a redirect or a login that is refused, which no record can help.
+// meaning is what a status of an answer to a trigger means; "" for a redirect or a login that is
+// refused, which no record can help.
 func (c SinkConfig) meaning(status int) Answer {
 	if a, ok := c.Answers[fmt.Sprint(status)]; ok {
 		return a
@@ -290,7 +305,8 @@ func (c SinkConfig) meaning(status int) Answer {
 		return answerWritten
 	case status == http.StatusConflict:
 		return answerUnchanged
-	case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests, status >= 500:
+	case status == http.StatusRequestTimeout, status == http.StatusTooEarly,
+		status == http.StatusTooManyRequests, status >= 500:
 		return answerRetry
 	case status/100 == 4 && status != http.StatusUnauthorized:
 		return answerDead
@@ -315,8 +331,10 @@ func (c SourceConfig) settings() settings {
 	return newSettings(c.Login, c.TLS, c.Timeout, c.InFlight, c.RetryFor)
 }
 
-func newSettings(login *Login, tls *connector.TLS, timeout connector.Duration, inFlight int, retryFor connector.Duration) settings {
-	s := settings{login: login, tls: tls, timeout: timeout.Or(30 * time.Second), inFlight: orDefault(inFlight, 8), retry: connector.DefaultRetry}
+func newSettings(login *Login, tls *connector.TLS, timeout connector.Duration, inFlight int,
+	retryFor connector.Duration) settings {
+	s := settings{login: login, tls: tls, timeout: timeout.Or(30 * time.Second), inFlight: orDefault(inFlight, 8),
+		retry: connector.DefaultRetry}
 	s.retry.Deadline = retryFor.Or(s.retry.Deadline)
 	return s
 }

@@ -14,7 +14,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// requestError is the error of a request that got no answer. It tells the host and not the address, which holds values of the record.
+// requestError is the error of a request that got no answer. It tells the host and not the address,
+// which holds values of the record.
 func requestError(ctx context.Context, host string, err error) error {
 	err = bare(err)
 	var cert *tls.CertificateVerificationError
@@ -22,15 +23,18 @@ func requestError(ctx context.Context, host string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, &cert), errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"), strings.Contains(err.Error(), "remote error: tls"):
+	case errors.As(err, &cert), errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"),
+		strings.Contains(err.Error(), "remote error: tls"):
 		e := fail.New(fail.Fatal, "http.tls", "no secure connection to %s: %w", host, err).
 			WithFix("check that url says http or https as the server does, and tls.ca, tls.cert and tls.server_name")
 		e.Exit = fail.ExitUnreachable
 		return e
 	case errors.Is(err, context.DeadlineExceeded):
-		return fail.Unreachable("http.timeout", "no answer of %s in time: %w", host, err).WithFix("check that the service is up, else raise timeout or lower in_flight")
+		return fail.Unreachable("http.timeout", "no answer of %s in time: %w", host, err).
+			WithFix("check that the service is up, else raise timeout or lower in_flight")
 	}
-	return fail.Unreachable("http.unreachable", "cannot reach %s: %w", host, err).WithFix("check url, and that the service is up")
+	return fail.Unreachable("http.unreachable", "cannot reach %s: %w", host, err).
+		WithFix("check url, and that the service is up")
 }
 
 // bare is an error without the address that net/http puts before it.
@@ -54,9 +58,11 @@ func statusError(a answer, means Answer) error {
 		e.Exit = fail.ExitUnreachable
 		return e
 	case means == answerRetry:
-		return fail.Unreachable("http.server", "status %d of %s: %s", a.status, where, excerpt(a.body)).WithFix("see the service's log")
+		return fail.Unreachable("http.server", "status %d of %s: %s", a.status, where, excerpt(a.body)).
+			WithFix("see the service's log")
 	case a.status == http.StatusUnauthorized:
-		e := fail.New(fail.Fatal, "http.auth", "%s refuses the login: %s", where, excerpt(a.body)).WithFix("check login")
+		e := fail.New(fail.Fatal, "http.auth", "%s refuses the login: %s", where, excerpt(a.body)).
+			WithFix("check login")
 		e.Exit = fail.ExitUnreachable
 		return e
 	}

@@ -23,7 +23,8 @@ func ExampleSink() {
 	}))
 	defer service.Close()
 
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "size", Type: record.Of(record.BigInt)}}, "id")
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "size", Type: record.Of(record.BigInt)}}, "id")
 	sink := httpio.NewSink(httpio.SinkConfig{URL: service.URL + "/thumbnails/{id}"})
 	defer sink.Close()
 	ctx, run := context.Background(), connector.Run{ID: "20260501-120000-abcdef12", Job: "thumbnails"}
@@ -38,7 +39,8 @@ func ExampleSink() {
 		return
 	}
 	defer w.Close()
-	w.Write(ctx, &record.Record{Schema: schema, Version: 1_777_636_800_000_000, Values: []record.Value{record.String("a1"), record.Number(record.BigInt, 42)}})
+	w.Write(ctx, &record.Record{Schema: schema, Version: 1_777_636_800_000_000,
+		Values: []record.Value{record.String("a1"), record.Number(record.BigInt, 42)}})
 	w.Flush(ctx)
 	// Output:
 	// POST /thumbnails/a1 {"id":"a1","size":42}
@@ -57,8 +59,10 @@ func ExampleSource_Find() {
 	}))
 	defer service.Close()
 
-	source := httpio.NewSource(httpio.SourceConfig{URL: service.URL + "/licences/{licence}", Key: []string{"licence"}, Fields: connector.Fields{
-		{Name: "licence", Type: record.Of(record.Text)}, {Name: "holder", Type: record.Of(record.Text)}, {Name: "seats", Type: record.Of(record.Int)}},
+	source := httpio.NewSource(httpio.SourceConfig{URL: service.URL + "/licences/{licence}", Key: []string{"licence"},
+		Fields: connector.Fields{
+			{Name: "licence", Type: record.Of(record.Text)}, {Name: "holder", Type: record.Of(record.Text)},
+			{Name: "seats", Type: record.Of(record.Int)}},
 		InFlight: 1}, connector.Need{})
 	defer source.Close()
 	schema, err := source.Schema(context.Background())

@@ -45,8 +45,8 @@ func (s *Sink) connect() (*client, error) {
 	return s.client, nil
 }
 
-// Prepare checks the templates against the schema and the secrets, that the host answers, to a HEAD of its root whatever the status, and
-// that a topic with the outcome of workflows is there. It triggers nothing.
+// Prepare checks the templates against the schema and the secrets, that the host answers, to a HEAD of its root
+// whatever the status, and that a topic with the outcome of workflows is there. It triggers nothing.
 func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, _ bool) error {
 	c, err := s.connect()
 	if err != nil {
@@ -67,7 +67,8 @@ func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Sc
 }
 
 // Open implements connector.Sink.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	c, err := s.connect()
 	if err != nil {
 		return nil, err
@@ -113,11 +114,12 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-// room is how many bytes of records a writer takes before Write blocks. What a pass reads ahead is less, so that one slow sink does not keep it from
-// writing down what others have finished.
+// room is how many bytes of records a writer takes before Write blocks. What a pass reads ahead is less, so that one
+// slow sink does not keep it from writing down what others have finished.
 const room = 128 << 20
 
-// writer triggers the workflows of the records of one bundle, each in a goroutine of its own, of which under_way are at work.
+// writer triggers the workflows of the records of one bundle, each in a goroutine of its own,
+// of which under_way are at work.
 type writer struct {
 	config    SinkConfig
 	client    *client
@@ -211,7 +213,8 @@ func (w *writer) one(r *record.Record) error {
 	return nil
 }
 
-// workflow triggers the workflow of a record, unless it is there already, and waits for its end where that is asked for.
+// workflow triggers the workflow of a record, unless it is there already, and waits for
+// its end where that is asked for.
 func (w *writer) workflow(ctx context.Context, r *record.Record) (res connector.Result, err error) {
 	res.Attempts = 1
 	if r.Op == record.Delete { // what is gone needs no workflow

@@ -185,12 +185,16 @@ func TestTrigger(t *testing.T) {
 	s := services.NewWorkflows(t, services.WorkflowOptions{})
 	r := assets(1)
 	r[0].Values[2] = record.String("Grüße")
-	write(t, SinkConfig{URL: s.URL + "/start/{id}/{title}?k={idempotency_key}", Method: http.MethodPut, Fields: []string{"size", "id"}, Headers: map[string]string{"x-kind": "asset {asset_type}"},
+	write(t, SinkConfig{URL: s.URL + "/start/{id}/{title}?k={idempotency_key}", Method: http.MethodPut,
+		Fields: []string{"size", "id"}, Headers: map[string]string{"x-kind": "asset {asset_type}"},
 		Login: &Login{Token: "env:TOKEN", Headers: map[string]connector.Secret{"X-API-Key": "env:API_KEY"}}}, r)
 	for id, w := range s.All() {
 		h := w.Header
-		got := []string{w.Path, w.Body, h.Get("X-Kind"), h.Get("X-Api-Key"), h.Get("Authorization"), h.Get("Content-Type"), h.Get("Reprise-Job"), h.Get("Reprise-Key"), h.Get("Reprise-Version")}
-		expected := []string{"/start/text-000000/Gr%C3%BC%C3%9Fe", fmt.Sprintf(`{"id":"text-000000","size":%s}`, r[0].Get("size").Text(record.Of(record.BigInt))), "asset " + r[0].Get("asset_type").Str(),
+		got := []string{w.Path, w.Body, h.Get("X-Kind"), h.Get("X-Api-Key"), h.Get("Authorization"),
+			h.Get("Content-Type"), h.Get("Reprise-Job"), h.Get("Reprise-Key"), h.Get("Reprise-Version")}
+		expected := []string{"/start/text-000000/Gr%C3%BC%C3%9Fe",
+			fmt.Sprintf(`{"id":"text-000000","size":%s}`, r[0].Get("size").Text(record.Of(record.BigInt))),
+			"asset " + r[0].Get("asset_type").Str(),
 			"swordfish", "Bearer sesame", "application/json", "test", "text-000000", "1700000000000000"}
 		if diff := cmp.Diff(expected, got); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
@@ -201,25 +205,27 @@ func TestTrigger(t *testing.T) {
 	}
 }
 
-// TestAnswers: what each class of answers makes of a record, and that a record that fails alone is given up while others go through.
+// TestAnswers: what each class of answers makes of a record, and that a record that fails alone is
+// given up while others go through.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	tries := map[string]int{}
-	s := services.NewWorkflows(t, services.WorkflowOptions{Again: http.StatusConflict, Answer: func(_ int, r *http.Request) int {
-		mu.Lock()
-		defer mu.Unlock()
-		name := r.URL.Path[strings.LastIndex(r.URL.Path, "-")+1:]
-		n, _ := strconv.Atoi(name)
-		tries[name]++
-		status := []int{0, 404, 422, 408, 425, 429, 500, 502, 503, 504, -1, 418}[n%12]
-		if status < 400 || status >= 408 && status != 418 && status != 422 {
-			if tries[name] > 2 { // it passes
-				return 0
+	s := services.NewWorkflows(t, services.WorkflowOptions{Again: http.StatusConflict,
+		Answer: func(_ int, r *http.Request) int {
+			mu.Lock()
+			defer mu.Unlock()
+			name := r.URL.Path[strings.LastIndex(r.URL.Path, "-")+1:]
+			n, _ := strconv.Atoi(name)
+			tries[name]++
+			status := []int{0, 404, 422, 408, 425, 429, 500, 502, 503, 504, -1, 418}[n%12]
+			if status < 400 || status >= 408 && status != 418 && status != 422 {
+				if tries[name] > 2 { // it passes
+					return 0
+				}
 			}
-		}
-		return status
-	}})
+			return status
+		}})
 	c := SinkConfig{URL: s.URL + "/start/{id}", Answers: map[string]Answer{"418": answerUnchanged}}
 	got := write(t, c, assets(120))
 	// Those whose connection was cut had started before.
@@ -247,7 +253,8 @@ func TestOneFails(t *testing.T) {
 				return 0
 			}})
 			ctx := connector.WithGate(t.Context(), iotest.NewGate())
-			c := SinkConfig{URL: s.URL + "/start/{id}", RetryFor: connector.Duration(time.Millisecond), Timeout: connector.Duration(200 * time.Millisecond)}
+			c := SinkConfig{URL: s.URL + "/start/{id}", RetryFor: connector.Duration(time.Millisecond),
+				Timeout: connector.Duration(200 * time.Millisecond)}
 			w, got := start(t, ctx, c, assets(1))
 			for n := 1; got.counts()[code] == 0; n++ {
 				if err := w.Write(ctx, iotest.Record(iotest.AssetSchema(), n, iotest.Base)); err != nil {
@@ -266,14 +273,18 @@ func TestOneFails(t *testing.T) {
 	}
 }
 
-// TestAllFail: a service that answers nothing well is down: no record is given up, and without a gate the writer ends at the deadline.
+// TestAllFail: a service that answers nothing well is down: no record is given up, and without a gate
+// the writer ends at the deadline.
 func TestAllFail(t *testing.T) {
 	t.Parallel()
 	for status, code := range map[int]string{500: "http.server", 503: "http.throttled", -2: "http.timeout"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			s := services.NewWorkflows(t, services.WorkflowOptions{Answer: func(int, *http.Request) int { return status }})
-			w, got := start(t, t.Context(), SinkConfig{URL: s.URL + "/start/{id}", RetryFor: connector.Duration(time.Second), Timeout: connector.Duration(200 * time.Millisecond)}, assets(50))
+			s := services.NewWorkflows(t,
+				services.WorkflowOptions{Answer: func(int, *http.Request) int { return status }})
+			w, got := start(t, t.Context(), SinkConfig{URL: s.URL + "/start/{id}",
+				RetryFor: connector.Duration(time.Second), Timeout: connector.Duration(200 * time.Millisecond)},
+				assets(50))
 			_, err := w.Flush(t.Context())
 			if fail.CodeOf(err) != code || fail.ExitOf(err) != fail.ExitUnreachable {
 				t.Errorf("Flush gave %v, exit code %d", err, fail.ExitOf(err))
@@ -291,7 +302,8 @@ func TestEndsTheRun(t *testing.T) {
 		to     string
 		code   string
 	}{
-		{401, "", "http.auth"}, {302, "/start/b", "http.redirect"}, {303, "http://127.0.0.2:1/login", "http.redirect"}, {307, "http://127.0.0.2:1/start", "http.redirect"}, {308, "", "http.redirect"},
+		{401, "", "http.auth"}, {302, "/start/b", "http.redirect"}, {303, "http://127.0.0.2:1/login", "http.redirect"},
+		{307, "http://127.0.0.2:1/start", "http.redirect"}, {308, "", "http.redirect"},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodHead {
@@ -302,7 +314,8 @@ func TestEndsTheRun(t *testing.T) {
 			}
 		}))
 		defer server.Close()
-		w, got := start(t, t.Context(), SinkConfig{URL: server.URL + "/start/{id}"}, assets(1)) // with more, Write may fail already
+		// With more, Write may fail already
+		w, got := start(t, t.Context(), SinkConfig{URL: server.URL + "/start/{id}"}, assets(1))
 		_, err := w.Flush(t.Context())
 		var known *fail.Error
 		if !errors.As(err, &known) || known.Code != c.code || known.Class != fail.Fatal || known.Fix == "" {
@@ -321,7 +334,8 @@ func TestRedirect(t *testing.T) {
 			http.Redirect(w, r, to, http.StatusPermanentRedirect)
 			return
 		}
-		if body, _ := io.ReadAll(r.Body); r.Method == http.MethodPost && strings.HasPrefix(string(body), "{") && r.Header.Get("Idempotency-Key") != "" {
+		if body, _ := io.ReadAll(r.Body); r.Method == http.MethodPost && strings.HasPrefix(string(body), "{") &&
+			r.Header.Get("Idempotency-Key") != "" {
 			bodies.Add(1)
 		}
 	}))
@@ -391,14 +405,16 @@ func TestPrepareErrors(t *testing.T) {
 		"no field":      {SinkConfig{URL: s.URL + "/start/{nope}"}, "http.template"},
 		"no header":     {SinkConfig{URL: start, Headers: map[string]string{"X": "{nope}"}}, "http.template"},
 		"no body field": {SinkConfig{URL: start, Fields: []string{"nope"}}, "http.field"},
-		"no poll field": {SinkConfig{URL: start, Completion: &Completion{Poll: &Poll{URL: start + "/{nope}"}}}, "http.template"},
-		"no secret":     {SinkConfig{URL: start, Login: &Login{Token: "env:REPRISE_NO_SUCH"}}, "http.secret"},
-		"nobody":        {SinkConfig{URL: "http://" + listener.Addr().String() + "/start"}, "http.unreachable"},
-		"no https":      {SinkConfig{URL: "https" + strings.TrimPrefix(s.URL, "http") + "/start"}, "http.tls"},
-		"certificate":   {SinkConfig{URL: secure.URL + "/start"}, "http.tls"},
+		"no poll field": {SinkConfig{URL: start, Completion: &Completion{Poll: &Poll{URL: start + "/{nope}"}}},
+			"http.template"},
+		"no secret":   {SinkConfig{URL: start, Login: &Login{Token: "env:REPRISE_NO_SUCH"}}, "http.secret"},
+		"nobody":      {SinkConfig{URL: "http://" + listener.Addr().String() + "/start"}, "http.unreachable"},
+		"no https":    {SinkConfig{URL: "https" + strings.TrimPrefix(s.URL, "http") + "/start"}, "http.tls"},
+		"certificate": {SinkConfig{URL: secure.URL + "/start"}, "http.tls"},
 	} {
 		sink := NewSink(c.config)
-		err := sink.Prepare(t.Context(), connector.Run{ID: "r", Job: "j", Started: time.Now()}, iotest.AssetSchema(), true)
+		err := sink.Prepare(t.Context(), connector.Run{ID: "r", Job: "j", Started: time.Now()},
+			iotest.AssetSchema(), true)
 		if fail.CodeOf(err) != c.code {
 			t.Errorf("%s: %v, want %s", name, err, c.code)
 		}
@@ -408,7 +424,8 @@ func TestPrepareErrors(t *testing.T) {
 		t.Errorf("%d triggers", triggers)
 	}
 	trusted := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(trusted, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(trusted,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	sink := NewSink(SinkConfig{URL: secure.URL + "/start", TLS: &connector.TLS{CA: trusted}})

@@ -47,12 +47,16 @@ func (s *Source) open() (o *lookup, err error) {
 	if o.schema, err = record.NewSchema(s.config.Fields, s.config.Key...); err != nil {
 		return nil, fail.Job("http.fields", "the fields: %w", err).WithFix("there are %s", s.config.Fields.Names())
 	}
-	if o.version = o.schema.Index(s.config.Version); s.config.Version != "" && (o.version < 0 || !connector.IsVersion(o.schema.Fields[o.version].Type)) {
-		return nil, fail.Job("http.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.config.Version)
+	if o.version = o.schema.Index(s.config.Version); s.config.Version != "" &&
+		(o.version < 0 || !connector.IsVersion(o.schema.Fields[o.version].Type)) {
+		return nil, fail.Job("http.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+			s.config.Version)
 	}
 	for _, name := range append(placeholders(s.config.URL), s.placeholders()...) {
 		if i := o.schema.Index(name); i >= 0 && !slices.Contains(o.schema.Key, i) {
-			return nil, fail.Job("http.template", "%q is no field of the key, and only those are known before a row is found", name).WithFix("there are %v", o.schema.KeyNames())
+			return nil, fail.Job("http.template",
+				"%q is no field of the key, and only those are known before a row is found", name).
+				WithFix("there are %v", o.schema.KeyNames())
 		}
 	}
 	if o.url, err = template("url", s.config.URL, o.schema); err != nil {
@@ -108,11 +112,14 @@ func (s *Source) Read(context.Context, connector.Split, func(connector.Page) err
 }
 
 func errNotReadable() error {
-	return fail.Job("http.not_readable", "a service that finds rows by their keys cannot be read from beginning to end").WithFix("use it as the table of a join")
+	return fail.Job("http.not_readable",
+		"a service that finds rows by their keys cannot be read from beginning to end").
+		WithFix("use it as the table of a join")
 }
 
-// Find implements connector.Finder. in_flight questions are asked at once, in each worker. A key that cannot stand in the address, an answer that is no
-// row, and a question that the service refuses while it answers others are dead letters of that row.
+// Find implements connector.Finder. in_flight questions are asked at once, in each worker. A key that cannot
+// stand in the address, an answer that is no row, and a question that the service refuses while it answers
+// others are dead letters of that row.
 func (s *Source) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	o, err := s.open()
 	if err != nil {
@@ -196,7 +203,8 @@ func (o *lookup) question(key *record.Record) (m message, err error) {
 // row is the JSON object of the row in an answer; "": there is none.
 func (s *Source) row(a answer) (string, error) {
 	wrong := func(what string) error {
-		return fail.New(fail.Permanent, "http.answer", "the answer of %s %s: %s", a.url.Host, what, excerpt(a.body)).WithFix("check url and row")
+		return fail.New(fail.Permanent, "http.answer", "the answer of %s %s: %s", a.url.Host, what, excerpt(a.body)).
+			WithFix("check url and row")
 	}
 	if a.cut {
 		return "", wrong("is longer than 4 MiB")
@@ -231,7 +239,8 @@ func (o *lookup) decode(key *record.Record, row string) (*record.Record, error) 
 			return nil
 		}
 		if r.Values[i], err = record.FromJSON(o.schema.Fields[i].Type, text); err != nil {
-			return fail.New(fail.Permanent, "http.value", "field %q: %w", name, err).WithFix("change its type in fields")
+			return fail.New(fail.Permanent, "http.value", "field %q: %w", name, err).
+				WithFix("change its type in fields")
 		}
 		return nil
 	})
@@ -253,5 +262,7 @@ func deadKey(key *record.Record, attempts int, err error) connector.Page {
 	for _, k := range key.Schema.Key {
 		only.Values[k] = key.Values[k]
 	}
-	return connector.Page{Dead: []*record.DeadLetter{{Raw: only.AppendJSON(nil), Class: fail.ClassOf(err).String(), Code: fail.CodeOf(err), Message: err.Error(), Attempts: attempts}}}
+	return connector.Page{Dead: []*record.DeadLetter{
+		{Raw: only.AppendJSON(nil), Class: fail.ClassOf(err).String(), Code: fail.CodeOf(err),
+			Message: err.Error(), Attempts: attempts}}}
 }

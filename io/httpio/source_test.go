@@ -21,9 +21,12 @@ import (
 )
 
 func licences(base string) SourceConfig {
-	return SourceConfig{URL: base + "/licences/{tenant}?name={licence}", Key: []string{"tenant", "licence"}, Row: "data.licence", Version: "changed", Fields: connector.Fields{
-		{Name: "tenant", Type: record.Of(record.Text)}, {Name: "licence", Type: record.Of(record.Text)}, {Name: "expires", Type: record.Of(record.Timestamp)},
-		{Name: "seats", Type: record.Of(record.Int)}, {Name: "regions", Type: record.SetOf(record.Of(record.Text))}, {Name: "changed", Type: record.Of(record.BigInt)}}}
+	return SourceConfig{URL: base + "/licences/{tenant}?name={licence}", Key: []string{"tenant", "licence"},
+		Row: "data.licence", Version: "changed", Fields: connector.Fields{
+			{Name: "tenant", Type: record.Of(record.Text)}, {Name: "licence", Type: record.Of(record.Text)},
+			{Name: "expires", Type: record.Of(record.Timestamp)},
+			{Name: "seats", Type: record.Of(record.Int)}, {Name: "regions", Type: record.SetOf(record.Of(record.Text))},
+			{Name: "changed", Type: record.Of(record.BigInt)}}}
 }
 
 func questions(t *testing.T, s *Source, licences ...string) []*record.Record {
@@ -34,7 +37,8 @@ func questions(t *testing.T, s *Source, licences ...string) []*record.Record {
 	}
 	var keys []*record.Record
 	for i, l := range licences {
-		r := &record.Record{Schema: schema, Values: make([]record.Value, len(schema.Fields)), Origin: record.Origin{Split: "s", Position: []byte{byte(i)}}}
+		r := &record.Record{Schema: schema, Values: make([]record.Value, len(schema.Fields)),
+			Origin: record.Origin{Split: "s", Position: []byte{byte(i)}}}
 		r.Values[0], r.Values[1] = record.String("a/b"), record.String(l)
 		keys = append(keys, r)
 	}
@@ -53,7 +57,8 @@ func find(t *testing.T, ctx context.Context, s *Source, keys []*record.Record) (
 		case len(p.Records) == 1:
 			r := p.Records[0]
 			found[name] = string(r.AppendJSON(nil)) + " " + strconv.FormatInt(r.Version, 10)
-			if diff := cmp.Diff(keys[i].Origin, r.Origin); diff != "" || r.Schema != keys[i].Schema || r.KeyText() != keys[i].KeyText() {
+			if diff := cmp.Diff(keys[i].Origin, r.Origin); diff != "" || r.Schema != keys[i].Schema ||
+				r.KeyText() != keys[i].KeyText() {
 				t.Errorf("%s: origin, schema or key differ: %s", name, diff)
 			}
 		default:
@@ -105,12 +110,16 @@ func TestFind(t *testing.T) {
 	s := NewSource(licences(server), connector.Need{})
 	defer s.Close()
 	gate := iotest.NewGate()
-	found := find(t, connector.WithGate(t.Context(), gate), s, questions(t, s, "x&y=z", "404", "204", "null", "429", "503", "html", "list", "typed", "elsewhere", "cut", "400", "409", ""))
+	found := find(t, connector.WithGate(t.Context(), gate), s,
+		questions(t, s, "x&y=z", "404", "204", "null", "429", "503", "html", "list", "typed", "elsewhere",
+			"cut", "400", "409", ""))
 	row := func(name string, seats int) string {
 		return fmt.Sprintf(`{"tenant":"a/b","licence":%q,"expires":"2026-05-01T00:00:00.000Z","seats":%d,"regions":["de","at"],"changed":17} 17`, name, seats)
 	}
-	if diff := cmp.Diff(map[string]string{"x&y=z": row("x&y=z", 5), "429": row("429", 3), "503": row("503", 3), "404": "", "204": "", "null": "", "html": "http.answer", "list": "http.answer",
-		"typed": "http.value", "elsewhere": "http.answer", "cut": "http.answer", "400": "http.refused", "409": "http.refused", "": "http.url"}, found); diff != "" {
+	if diff := cmp.Diff(map[string]string{"x&y=z": row("x&y=z", 5), "429": row("429", 3), "503": row("503", 3),
+		"404": "", "204": "", "null": "", "html": "http.answer", "list": "http.answer",
+		"typed": "http.value", "elsewhere": "http.answer", "cut": "http.answer", "400": "http.refused",
+		"409": "http.refused", "": "http.url"}, found); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if p := gate.Passed(); p.Entered != 17 || p.Left != 17 || p.Bytes == 0 {
@@ -118,7 +127,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestFindAtOnce: no more than in_flight questions at once, an error of found comes back, and a cancelled context ends all.
+// TestFindAtOnce: no more than in_flight questions at once, an error of found comes back,
+// and a cancelled context ends all.
 func TestFindAtOnce(t *testing.T) {
 	t.Parallel()
 	var now, most atomic.Int64
@@ -160,7 +170,8 @@ func TestFindAtOnce(t *testing.T) {
 // TestNotReadable: the source says what it cannot do.
 func TestNotReadable(t *testing.T) {
 	s := NewSource(licences("http://127.0.0.1:1"), connector.Need{})
-	for _, err := range []error{s.Plan(t.Context(), connector.PlanOptions{}, nil), s.Read(t.Context(), connector.Split{}, nil)} {
+	for _, err := range []error{s.Plan(t.Context(), connector.PlanOptions{}, nil),
+		s.Read(t.Context(), connector.Split{}, nil)} {
 		if fail.CodeOf(err) != "http.not_readable" || fail.ExitOf(err) != fail.ExitJob {
 			t.Errorf("got %v", err)
 		}

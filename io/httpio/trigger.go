@@ -30,7 +30,8 @@ type format struct {
 
 // newFormat checks the settings against the schema.
 func newFormat(c SinkConfig, run connector.Run, schema *record.Schema) (f *format, err error) {
-	f = &format{run: run, method: c.method(), purpose: c.purpose(), idHeader: c.idempotencyHeader(), headers: map[string]*connector.Template{}, names: make([][]byte, len(schema.Fields))}
+	f = &format{run: run, method: c.method(), purpose: c.purpose(), idHeader: c.idempotencyHeader(),
+		headers: map[string]*connector.Template{}, names: make([][]byte, len(schema.Fields))}
 	if f.schema, err = withTexts(schema, keyField); err != nil {
 		return nil, err
 	}
@@ -50,7 +51,8 @@ func newFormat(c SinkConfig, run connector.Run, schema *record.Schema) (f *forma
 	for path, names := range map[string][]string{"fields": c.Fields, "exclude": c.Exclude} {
 		for _, name := range names {
 			if schema.Index(name) < 0 {
-				return nil, fail.Job("http.field", "%s: there is no field %q", path, name).WithFix("there are %v", schema.Names())
+				return nil, fail.Job("http.field", "%s: there is no field %q", path, name).
+					WithFix("there are %v", schema.Names())
 			}
 		}
 	}
@@ -78,7 +80,8 @@ func withTexts(schema *record.Schema, names ...string) (*record.Schema, error) {
 	}
 	with, err := record.NewSchema(fields, schema.KeyNames()...)
 	if err != nil {
-		return nil, fail.Job("http.field", "a field has a name that this sink needs for itself: %w", err).WithFix("rename the field by a transform")
+		return nil, fail.Job("http.field", "a field has a name that this sink needs for itself: %w", err).
+			WithFix("rename the field by a transform")
 	}
 	return with, nil
 }
@@ -94,7 +97,8 @@ type trigger struct {
 // trigger makes the request of a record. Its error is the record's.
 func (f *format) trigger(r *record.Record) (t trigger, err error) {
 	t.id = idempotencyKey(f.run.Job, f.purpose, r.KeyText(), r.Version)
-	t.record = &record.Record{Schema: f.schema, Values: append(slices.Clone(r.Values), record.String(t.id)), Version: r.Version}
+	t.record = &record.Record{Schema: f.schema, Values: append(slices.Clone(r.Values), record.String(t.id)),
+		Version: r.Version}
 	if t.url, err = address(f.url, t.record); err != nil {
 		return t, err
 	}
@@ -102,7 +106,8 @@ func (f *format) trigger(r *record.Record) (t trigger, err error) {
 	for _, name := range slices.Sorted(maps.Keys(f.headers)) {
 		value, err := f.headers[name].Append(nil, t.record)
 		if err != nil || !validValue(string(value)) {
-			return t, fail.New(fail.Permanent, "http.header", "the header %s cannot be made: %w", name, orInvalid(err)).WithFix("change headers, or the field by a transform")
+			return t, fail.New(fail.Permanent, "http.header", "the header %s cannot be made: %w", name, orInvalid(err)).
+				WithFix("change headers, or the field by a transform")
 		}
 		t.header[name] = []string{string(value)}
 	}
@@ -110,7 +115,8 @@ func (f *format) trigger(r *record.Record) (t trigger, err error) {
 	h := t.message.header
 	h.Set("Content-Type", "application/json")
 	h.Set(f.idHeader, t.id)
-	for name, value := range map[string]string{"Reprise-Key": r.KeyText(), "Reprise-Version": strconv.FormatInt(r.Version, 10), "Reprise-Job": f.run.Job, "Reprise-Run": f.run.ID} {
+	for name, value := range map[string]string{"Reprise-Key": r.KeyText(),
+		"Reprise-Version": strconv.FormatInt(r.Version, 10), "Reprise-Job": f.run.Job, "Reprise-Run": f.run.ID} {
 		if validValue(value) { // a key may hold what a header cannot
 			h.Set(name, value)
 		}
@@ -130,7 +136,8 @@ func orInvalid(err error) error {
 func address(t *connector.Template, r *record.Record) (string, error) {
 	text, err := t.AppendURL(nil, r)
 	if err != nil {
-		return "", fail.New(fail.Permanent, "http.url", "the address cannot be made: %w", err).WithFix("change the address, or the field by a transform")
+		return "", fail.New(fail.Permanent, "http.url", "the address cannot be made: %w", err).
+			WithFix("change the address, or the field by a transform")
 	}
 	return string(text), nil
 }
@@ -149,8 +156,8 @@ func (f *format) appendBody(b []byte, r *record.Record) []byte {
 	return append(b, '}')
 }
 
-// idempotencyKey names the trigger of one version of one record for one purpose of a job, whatever run, worker or attempt sends it. It has the form of a UUID,
-// since many services ask for one (RFC 9562, version 8).
+// idempotencyKey names the trigger of one version of one record for one purpose of a job, whatever run, worker or
+// attempt sends it. It has the form of a UUID, since many services ask for one (RFC 9562, version 8).
 func idempotencyKey(job, purpose, key string, version int64) string {
 	return uuid.NewHash(sha256.New(), uuid.Nil, fmt.Appendf(nil, "%q %q %d %s", job, purpose, version, key), 8).String()
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/runners/services"
 	"reprise/transforms/record"
 )
@@ -29,14 +30,17 @@ func corpusSchema() *record.Schema {
 	return record.MustSchema([]record.Field{
 		{Name: "asset_type", Type: text}, {Name: "bucket", Type: text}, {Name: "id", Type: record.Of(record.TimeUUID)},
 		{Name: "title", Type: text}, {Name: "description", Type: text}, {Name: "owner", Type: record.Of(record.UUID)},
-		{Name: "size", Type: record.Of(record.BigInt)}, {Name: "width", Type: record.Of(record.Int)}, {Name: "height", Type: record.Of(record.Int)},
+		{Name: "size", Type: record.Of(record.BigInt)}, {Name: "width", Type: record.Of(record.Int)},
+		{Name: "height", Type: record.Of(record.Int)},
 		{Name: "created", Type: record.Of(record.Timestamp)}, {Name: "updated", Type: record.Of(record.Timestamp)},
 		{Name: "price", Type: record.Of(record.Decimal)}, {Name: "licensed", Type: record.Of(record.Boolean)},
-		{Name: "checksum", Type: record.Of(record.Blob)}, {Name: "tags", Type: record.SetOf(text)}, {Name: "attrs", Type: record.MapOf(text, text)},
+		{Name: "checksum", Type: record.Of(record.Blob)}, {Name: "tags", Type: record.SetOf(text)},
+		{Name: "attrs", Type: record.MapOf(text, text)},
 	}, "asset_type", "bucket", "id")
 }
 
-var words = []string{"sunset", "river", "Grüße", "portrait", "city", "night", "forest", "studio", "archive", "drone", "winter", "日本"}
+var words = []string{"sunset", "river", "Grüße", "portrait", "city", "night", "forest", "studio", "archive",
+	"drone", "winter", "日本"}
 
 // corpusRecord is the n-th record.
 func corpusRecord(s *record.Schema, n int) *record.Record {
@@ -57,18 +61,22 @@ func corpusRecord(s *record.Schema, n int) *record.Record {
 	}
 	at := int64(1_700_000_000_000) + int64(n)*137
 	return &record.Record{Schema: s, Version: at * 1000, Origin: record.Origin{Split: "bench"}, Values: []record.Value{
-		record.String([]string{"image", "video", "audio", "text"}[n/50_000%4]), record.String(fmt.Sprintf("2024-%02d", n/10_000%12+1)),
+		record.String([]string{"image", "video", "audio", "text"}[n/50_000%4]),
+		record.String(fmt.Sprintf("2024-%02d", n/10_000%12+1)),
 		record.Bytes(record.TimeUUID, string(b[:])), text(30), text(110), record.Bytes(record.UUID, owner),
-		record.Number(record.BigInt, int64(h>>30)), record.Number(record.Int, int64(h%8000)), record.Number(record.Int, int64(h>>13%8000)),
+		record.Number(record.BigInt, int64(h>>30)), record.Number(record.Int, int64(h%8000)),
+		record.Number(record.Int, int64(h>>13%8000)),
 		record.Number(record.Timestamp, at), record.Number(record.Timestamp, at+int64(h%1e6)),
-		record.Dec(record.VarintBytes(big.NewInt(int64(h%1e7))), 2), record.Bool(h&1 == 0), record.Bytes(record.Blob, owner),
+		record.Dec(record.VarintBytes(big.NewInt(int64(h%1e7))), 2), record.Bool(h&1 == 0),
+		record.Bytes(record.Blob, owner),
 		record.Nested(record.Set, []record.Value{record.String(word(1)), record.String(word(2))}),
-		record.Nested(record.Map, []record.Value{record.String("camera"), record.String(word(3)), record.String("mood"), record.String(word(5))}),
+		record.Nested(record.Map, []record.Value{record.String("camera"), record.String(word(3)), record.String("mood"),
+			record.String(word(5))}),
 	}}
 }
 
-// BenchmarkWriter tells rows/s, the speed by CPU time as a ratio to iceberg-go fed with the same rows as Arrow batches made before, and
-// the peak of resident memory. One iteration writes ICEBERG_ROWS rows (100,000).
+// BenchmarkWriter tells rows/s, the speed by CPU time as a ratio to iceberg-go fed with the same rows as Arrow batches
+// made before, and the peak of resident memory. One iteration writes ICEBERG_ROWS rows (100,000).
 func BenchmarkWriter(b *testing.B) {
 	rows := 100_000
 	if n, err := strconv.Atoi(os.Getenv("ICEBERG_ROWS")); err == nil {
@@ -86,7 +94,8 @@ func BenchmarkWriter(b *testing.B) {
 func benchmarkWriter(b *testing.B, rows int, c SinkConfig) {
 	ctx := b.Context()
 	dir := b.TempDir()
-	c.Catalog, c.Table, c.Create = CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir}, "bench.assets", true
+	c.Catalog, c.Table, c.Create = CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir},
+		"bench.assets", true
 	schema, run := corpusSchema(), connector.Run{ID: "bench", Job: "bench"}
 	s := NewSink(c)
 	defer s.Close()
@@ -163,7 +172,8 @@ func BenchmarkCheckpoint(b *testing.B) {
 }
 
 // bareWrite is the time that iceberg-go takes for batches that were made before.
-func bareWrite(b *testing.B, ctx context.Context, s *Sink, schema *record.Schema, run connector.Run, rows int) time.Duration {
+func bareWrite(b *testing.B, ctx context.Context, s *Sink, schema *record.Schema, run connector.Run,
+	rows int) time.Duration {
 	t, err := s.find(ctx)
 	if err != nil {
 		b.Fatal(err)
@@ -235,8 +245,9 @@ func residentMemory(b *testing.B, line string) int64 {
 	return kb << 10
 }
 
-// BenchmarkMerge tells how many rows/s the commit of an upsert compares: as many are in the table as the run brings, half of either lose.
-// ICEBERG_ROWS rows (100,000) each, in memory and with temporary files, and for comparison what rewriting the table takes: copy-on-write.
+// BenchmarkMerge tells how many rows/s the commit of an upsert compares: as many are in the table as the run brings,
+// half of either lose. ICEBERG_ROWS rows (100,000) each, in memory and with temporary files, and for comparison what
+// rewriting the table takes: copy-on-write.
 func BenchmarkMerge(b *testing.B) {
 	rows := 100_000
 	if n, err := strconv.Atoi(os.Getenv("ICEBERG_ROWS")); err == nil {
@@ -291,7 +302,7 @@ func BenchmarkMerge(b *testing.B) {
 				}
 				b.StopTimer()
 				sizes := map[bool]int64{}
-				tasks, err := planFiles(b.Context(), current(b, s), connector.DefaultRetry)
+				tasks, err := tables.PlanFiles(b.Context(), current(b, s), connector.DefaultRetry)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -309,10 +320,11 @@ func BenchmarkMerge(b *testing.B) {
 	}
 }
 
-// BenchmarkUpsertWays compares ways to carry an upsert out, on the same data: ICEBERG_ROWS rows (100,000) in the table meet as many of the same keys, half
-// of either losing. The ways are what the sink does; equality deletes of all keys that the run writes, which also take rows that are newer; and the
-// sink's comparison, but with the files written anew that have rows which lose. Then the table is read whole: by iceberg-go, and by Iceberg's own
-// library with the start of its Java machine.
+// BenchmarkUpsertWays compares ways to carry an upsert out, on the same data: ICEBERG_ROWS rows (100,000) in the
+// table meet as many of the same keys, half of either losing. The ways are what the sink does; equality deletes of
+// all keys that the run writes, which also take rows that are newer; and the sink's comparison, but with the files
+// written anew that have rows which lose. Then the table is read whole: by iceberg-go, and by Iceberg's own library
+// with the start of its Java machine.
 func BenchmarkUpsertWays(b *testing.B) {
 	rows := 100_000
 	if n, err := strconv.Atoi(os.Getenv("ICEBERG_ROWS")); err == nil {
@@ -364,7 +376,7 @@ func BenchmarkUpsertWays(b *testing.B) {
 				b.ReportMetric(time.Since(began).Seconds(), "s/commit")
 				b.ReportMetric((cpuTime(b) - cpu).Seconds(), "CPU-s/commit")
 
-				tasks, err := planFiles(b.Context(), current(b, s), connector.DefaultRetry)
+				tasks, err := tables.PlanFiles(b.Context(), current(b, s), connector.DefaultRetry)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -427,7 +439,8 @@ func commitEqual(b *testing.B, s *Sink, parts [][]byte) {
 	for _, df := range staged.files {
 		tasks = append(tasks, table.FileScanTask{File: df, Length: df.FileSizeBytes()})
 	}
-	_, keys, err := t.Scan(table.WithSelectedFields(names...), table.WithMaxConcurrency(1)).ReadTasks(b.Context(), tasks)
+	_, keys, err := t.Scan(table.WithSelectedFields(names...), table.WithMaxConcurrency(1)).
+		ReadTasks(b.Context(), tasks)
 	if err != nil {
 		b.Fatal(err)
 	}

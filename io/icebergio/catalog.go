@@ -22,6 +22,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	_ "modernc.org/sqlite"
 
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 )
 
@@ -86,18 +87,20 @@ func (c CatalogConfig) openREST(ctx context.Context, props iceberg.Properties) (
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, rest.WithTLSConfig(security), rest.WithTransportFactory(func(security *tls.Config) (http.RoundTripper, func()) {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.TLSClientConfig, transport.ResponseHeaderTimeout = security, time.Minute
-		return transport, transport.CloseIdleConnections
-	}))
+	opts = append(opts, rest.WithTLSConfig(security),
+		rest.WithTransportFactory(func(security *tls.Config) (http.RoundTripper, func()) {
+			transport := http.DefaultTransport.(*http.Transport).Clone()
+			transport.TLSClientConfig, transport.ResponseHeaderTimeout = security, time.Minute
+			return transport, transport.CloseIdleConnections
+		}))
 	cat, err := rest.NewCatalog(ctx, defaultCatalogName, c.REST, opts...)
 	if err != nil {
 		var unanswered *url.Error // its text has the warehouse's name, too
-		if !errors.As(err, &unanswered) && (errors.Is(err, rest.ErrBadRequest) || containsAny(err, "NoSuchWarehouse", "arehouse")) {
+		if !errors.As(err, &unanswered) && (errors.Is(err, rest.ErrBadRequest) ||
+			tables.ContainsAny(err, "NoSuchWarehouse", "arehouse")) {
 			return nil, fail.Job("iceberg.warehouse", "%s: %w", doing, err).WithFix("check catalog.warehouse")
 		}
-		return nil, classify(err, doing)
+		return nil, tables.Classify(err, doing)
 	}
 	return &opened{Catalog: cat}, nil
 }
@@ -105,22 +108,24 @@ func (c CatalogConfig) openREST(ctx context.Context, props iceberg.Properties) (
 func (c CatalogConfig) openSQLite(props iceberg.Properties, a access) (*opened, error) {
 	doing := "catalog " + c.SQLite
 	// Writers wait for each other, else one of them finds the database locked.
-	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: c.SQLite}).EscapedPath(), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"}
+	uri := url.URL{Scheme: "file", Opaque: (&url.URL{Path: c.SQLite}).EscapedPath(),
+		RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"}
 	switch _, err := os.Stat(c.SQLite); {
 	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return nil, classify(err, doing)
+		return nil, tables.Classify(err, doing)
 	case err != nil && a != create:
-		return nil, fail.Job("iceberg.no_catalog", "%s is not there", doing).WithFix("set create: true, or check catalog.sqlite")
+		return nil, fail.Job("iceberg.no_catalog", "%s is not there", doing).
+			WithFix("set create: true, or check catalog.sqlite")
 	case a == create:
 		if err := os.MkdirAll(filepath.Dir(c.SQLite), 0o755); err != nil {
-			return nil, classify(err, doing)
+			return nil, tables.Classify(err, doing)
 		}
 	case a == readOnly:
 		uri.RawQuery = "mode=ro&_pragma=busy_timeout(10000)"
 	}
 	db, err := sql.Open("sqlite", uri.String())
 	if err != nil {
-		return nil, classify(err, doing)
+		return nil, tables.Classify(err, doing)
 	}
 	warehouse, err := c.warehouse()
 	if err != nil {
@@ -132,7 +137,8 @@ func (c CatalogConfig) openSQLite(props iceberg.Properties, a access) (*opened, 
 	cat, err := sqlcatalog.NewCatalog(c.name(), db, sqlcatalog.SQLite, props)
 	if err != nil {
 		db.Close()
-		return nil, fail.Job("iceberg.catalog", "%s cannot be opened: %w", doing, err).WithFix("check that catalog.sqlite names an SQLite file")
+		return nil, fail.Job("iceberg.catalog", "%s cannot be opened: %w", doing, err).
+			WithFix("check that catalog.sqlite names an SQLite file")
 	}
 	return &opened{Catalog: sqlCatalog{cat}, db: db}, nil
 }
@@ -182,8 +188,8 @@ func (c *S3Config) properties() (iceberg.Properties, error) {
 	return props, nil
 }
 
-// sqlCatalog tells a lost race from other failures: iceberg-go's SQL catalog returns the failed requirement as a plain error, which
-// nobody may take for a commit that has not happened.
+// sqlCatalog tells a lost race from other failures: iceberg-go's SQL catalog returns the failed requirement as a plain
+// error, which nobody may take for a commit that has not happened.
 type sqlCatalog struct{ *sqlcatalog.Catalog }
 
 // LoadTable implements catalog.Catalog. Commits of the table come through here.
@@ -196,7 +202,8 @@ func (c sqlCatalog) LoadTable(ctx context.Context, ident table.Identifier) (*tab
 }
 
 // CommitTable implements catalog.Catalog. Requirements are checked before anything is written.
-func (c sqlCatalog) CommitTable(ctx context.Context, ident table.Identifier, reqs []table.Requirement, updates []table.Update) (table.Metadata, string, error) {
+func (c sqlCatalog) CommitTable(ctx context.Context, ident table.Identifier, reqs []table.Requirement,
+	updates []table.Update) (table.Metadata, string, error) {
 	meta, location, err := c.Catalog.CommitTable(ctx, ident, reqs, updates)
 	if err != nil && !errors.Is(err, table.ErrCommitFailed) && strings.HasPrefix(err.Error(), "requirement failed") {
 		err = fmt.Errorf("%w: %w", table.ErrCommitFailed, err)

@@ -20,7 +20,8 @@ import (
 
 // TestLogin goes to a REST catalog through TLS, with a token.
 func TestLogin(t *testing.T) {
-	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: services.Need(t, services.IcebergREST)})
+	forward := httputil.NewSingleHostReverseProxy(
+		&url.URL{Scheme: "http", Host: services.Need(t, services.IcebergREST)})
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("Authorization") != "Bearer the-token":
@@ -33,7 +34,8 @@ func TestLogin(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("ICEBERG_TEST_TOKEN", "the-token")
@@ -44,7 +46,8 @@ func TestLogin(t *testing.T) {
 
 	wrong := c
 	wrong.Catalog.Warehouse = "nowhere"
-	wantError(t, newSink(t, wrong).Prepare(t.Context(), newRun(), schema, false), "iceberg.warehouse", "check catalog.warehouse")
+	wantError(t, newSink(t, wrong).Prepare(t.Context(), newRun(), schema, false), "iceberg.warehouse",
+		"check catalog.warehouse")
 	wrong = c
 	wrong.Catalog.TLS = nil
 	wantError(t, newSink(t, wrong).Prepare(t.Context(), newRun(), schema, false), "iceberg.unreachable", "certificate")
@@ -56,7 +59,8 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestFullDisk runs itself again with a small disk: a file system of its own, or, where no user may mount one, a limit for files.
+// TestFullDisk runs itself again with a small disk: a file system of its own, or, where no user
+// may mount one, a limit for files.
 func TestFullDisk(t *testing.T) {
 	if dir := os.Getenv("ICEBERG_SMALL_DISK"); dir != "" {
 		fillDisk(t, dir, os.Getenv("ICEBERG_MOUNT") != "")

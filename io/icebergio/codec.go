@@ -17,8 +17,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// cellCodec stores the values of one type in a column, or in a part of one. Values are checked before any of their record goes to
-// Arrow, whose builders cannot take back what they hold.
+// cellCodec stores the values of one type in a column, or in a part of one. Values are checked before any of their
+// record goes to Arrow, whose builders cannot take back what they hold.
 type cellCodec struct {
 	kind     record.Kind
 	required bool

@@ -5,19 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
 // What the summary of a snapshot says about the run that made it.
 const (
-	runProperty     = "reprise.run-id"
 	jobProperty     = "reprise.job"
 	recordsProperty = "reprise.records" // of the run up to this snapshot
 	filesProperty   = "reprise.files"   // digest of the paths of these records' data files
@@ -26,29 +25,12 @@ const (
 	lateProperty       = "reprise.superseded-deletes"
 )
 
-// How long the catalog is tried: against others who append, and while it does not answer.
-const (
-	firstPause      = 50 * time.Millisecond
-	longestPause    = 5 * time.Second
-	defaultDeadline = 2 * time.Minute
-)
-
-// request does what asks the catalog, through the gate, and again as long as it may pass; without a gate until the deadline.
-func request[T any](ctx context.Context, deadline time.Duration, do func() (T, error)) (v T, err error) {
-	retry := connector.Retry{First: firstPause, Max: longestPause, Deadline: deadline}
-	err = connector.Request(ctx, retry, func() (_ int, _ int64, err error) {
-		v, err = do()
-		return 0, 0, err
-	})
-	return v, err
-}
-
-// Commit implements connector.Committer. A run that wrote nothing makes no snapshot; one that goes on after a commit and commits again makes another
-// snapshot, of the files that are new.
+// Commit implements connector.Committer. A run that wrote nothing makes no snapshot; one that goes on after a commit
+// and commits again makes another snapshot, of the files that are new.
 //
-// Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded again and
-// searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts the snapshot that it found,
-// so of all of them the catalog accepts one. Data files are never deleted here.
+// Whatever a catalog answers, the table tells whether a commit has happened, so after any error the table is loaded
+// again and searched for the run. To try again is safe even while an earlier attempt is still under way: each asserts
+// the snapshot that it found, so of all of them the catalog accepts one. Data files are never deleted here.
 func (s *Sink) Commit(ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte) (int64, error) {
 	if len(parts) == 0 {
 		return 0, nil
@@ -58,7 +40,7 @@ func (s *Sink) Commit(ctx context.Context, run connector.Run, schema *record.Sch
 	if s.config.Upserts() {
 		n, err = s.merge(ctx, run, schema, parts)
 	} else {
-		n, err = request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
+		n, err = tables.Request(ctx, s.deadline, func() (int64, error) { return s.commitOnce(ctx, run, parts) })
 	}
 	if err == nil {
 		return n, nil
@@ -91,28 +73,32 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 		return 0, fail.New(fail.Fatal, "iceberg.commit", "table %s: %w", s.config.Table, err)
 	}
 	if err := tx.AddDataFiles(ctx, missing, staged.summary(run)); err != nil {
-		if containsAny(err, "already referenced") {
-			return 0, fail.New(fail.Fatal, "iceberg.run_committed", "run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
+		if tables.ContainsAny(err, "already referenced") {
+			return 0, fail.New(fail.Fatal, "iceberg.run_committed",
+				"run %s was committed to table %s, but its snapshot has expired: %w", run.ID, s.config.Table, err).
 				WithFix("the records are there; start a new run for more")
 		}
-		return 0, classify(err, "committing to table "+s.config.Table)
+		return 0, tables.Classify(err, "committing to table "+s.config.Table)
 	}
 	if _, err := tx.Commit(ctx); err != nil {
-		return 0, classify(err, "committing to table "+s.config.Table)
+		return 0, tables.Classify(err, "committing to table "+s.config.Table)
 	}
 	return staged.records, nil
 }
 
 // summary is what the snapshot says.
 func (s *staged) summary(run connector.Run) iceberg.Properties {
-	return iceberg.Properties{runProperty: run.ID, jobProperty: run.Job, recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
+	return iceberg.Properties{tables.RunProperty: run.ID, jobProperty: run.Job,
+		recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
 }
 
-// notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's latest snapshot; nil: there is none.
-func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run, staged *staged) (files []iceberg.DataFile, last iceberg.Properties, err error) {
+// notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's
+// latest snapshot; nil: there is none.
+func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.Run,
+	staged *staged) (files []iceberg.DataFile, last iceberg.Properties, err error) {
 	var snapshots []table.Snapshot
 	for _, snapshot := range t.Metadata().Snapshots() {
-		if snapshot.Summary == nil || snapshot.Summary.Properties[runProperty] != run.ID {
+		if snapshot.Summary == nil || snapshot.Summary.Properties[tables.RunProperty] != run.ID {
 			continue
 		}
 		last = snapshot.Summary.Properties
@@ -126,7 +112,7 @@ func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.R
 	}
 	done, err := addedFiles(ctx, t, snapshots)
 	if err != nil {
-		return nil, nil, classify(err, "reading the snapshots of table "+s.config.Table)
+		return nil, nil, tables.Classify(err, "reading the snapshots of table "+s.config.Table)
 	}
 	var missing []iceberg.DataFile
 	for _, df := range staged.files {
@@ -137,7 +123,8 @@ func (s *Sink) notCommitted(ctx context.Context, t *table.Table, run connector.R
 		}
 	}
 	if len(done) > 0 {
-		return nil, nil, fail.New(fail.Fatal, "iceberg.run_committed", "run %s has already committed other files to table %s", run.ID, s.config.Table).
+		return nil, nil, fail.New(fail.Fatal, "iceberg.run_committed",
+			"run %s has already committed other files to table %s", run.ID, s.config.Table).
 			WithFix("give each sink of a job a table of its own, and each run its own id")
 	}
 	return missing, last, nil

@@ -18,12 +18,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
 )
 
 // proxy stands before a REST catalog; around sees each commit, with forward to hand it on.
-func proxy(t *testing.T, addr string, around func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder)) string {
+func proxy(t *testing.T, addr string, around func(w http.ResponseWriter,
+	forward func() *httptest.ResponseRecorder)) string {
 	target := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "/tables/") {
@@ -40,12 +42,17 @@ func proxy(t *testing.T, addr string, around func(w http.ResponseWriter, forward
 	return server.URL
 }
 
-// What the catalog answers to a commit is one thing, whether it happened another: the run is in the table once in any case.
+// What the catalog answers to a commit is one thing, whether it happened another: the run is
+// in the table once in any case.
 func TestAmbiguousCommit(t *testing.T) {
 	t.Parallel()
 	addr := services.Need(t, services.IcebergREST)
 	for name, broken := range map[string]func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder){
-		"cut after the commit":  func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) { forward(); cut(w) },
+		"cut after the commit": func(w http.ResponseWriter,
+			forward func() *httptest.ResponseRecorder) {
+			forward()
+			cut(w)
+		},
 		"cut before the commit": func(w http.ResponseWriter, _ func() *httptest.ResponseRecorder) { cut(w) },
 		"500 after the commit": func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) {
 			forward()
@@ -65,8 +72,10 @@ func TestAmbiguousCommit(t *testing.T) {
 	}
 }
 
-func ambiguousCommit(t *testing.T, addr, mode string, broken func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder)) {
-	direct := SinkConfig{Table: services.Name(t) + ".assets", Create: true, Mode: mode, Catalog: CatalogConfig{REST: "http://" + addr}}
+func ambiguousCommit(t *testing.T, addr, mode string,
+	broken func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder)) {
+	direct := SinkConfig{Table: services.Name(t) + ".assets", Create: true, Mode: mode,
+		Catalog: CatalogConfig{REST: "http://" + addr}}
 	schema, run := simpleSchema(), newRun()
 	put(t, newSink(t, direct), simple(schema, "a", 1, "x"))
 	want := 3
@@ -118,7 +127,8 @@ func cut(w http.ResponseWriter) {
 	}
 }
 
-// A catalog that does not come back leaves an error that tells what to do, and the files, so that the run can be resumed.
+// A catalog that does not come back leaves an error that tells what to do, and the files,
+// so that the run can be resumed.
 func TestCatalogGoneAtCommit(t *testing.T) {
 	t.Parallel()
 	server := services.Own(t, services.IcebergREST)
@@ -172,18 +182,21 @@ func TestCommitSummary(t *testing.T) {
 	if len(snapshots) != 1 {
 		t.Fatalf("%d snapshots", len(snapshots))
 	}
-	for key, want := range map[string]string{"reprise.run-id": "run-7", "reprise.job": "backfill", "reprise.records": "2", "added-records": "2"} {
+	for key, want := range map[string]string{"reprise.run-id": "run-7", "reprise.job": "backfill",
+		"reprise.records": "2", "added-records": "2"} {
 		if got := snapshots[0].Summary[key]; got != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(current(t, s).Location(), "data", "*-"+FilePrefix("run-7")+"-*.parquet"))
+	files, err := filepath.Glob(filepath.Join(current(t, s).Location(), "data",
+		"*-"+tables.FilePrefix("run-7")+"-*.parquet"))
 	if err != nil || len(files) != 2 {
 		t.Errorf("files of the run by their names: %v, %v", files, err)
 	}
 }
 
-// A run that went on after a commit adds what is new alone, also when the table does not hold what it committed first any more.
+// A run that went on after a commit adds what is new alone, also when the table does not hold
+// what it committed first any more.
 func TestCommitAgainWithMore(t *testing.T) {
 	t.Parallel()
 	c := local(t)
@@ -201,7 +214,8 @@ func TestCommitAgainWithMore(t *testing.T) {
 				t.Fatalf("%d records, %v", n, err)
 			}
 		}
-		if _, err := current(t, s).Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int32(id)), nil); err != nil {
+		if _, err := current(t, s).Delete(t.Context(),
+			iceberg.EqualTo(iceberg.Reference("id"), int32(id)), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -219,7 +233,7 @@ func TestCommitAgainWithMore(t *testing.T) {
 	}
 	var counts []string
 	for _, snapshot := range services.IcebergSnapshots(t, reader(c)) {
-		if snapshot.Summary[runProperty] != "" {
+		if snapshot.Summary[tables.RunProperty] != "" {
 			counts = append(counts, snapshot.Summary[recordsProperty]+" "+snapshot.Summary["added-records"])
 		}
 	}
@@ -264,7 +278,8 @@ func TestSchemaGrowsBeforeCommit(t *testing.T) {
 	}
 	parts, _ := stage(t, s, run, simple(schema, "a", 1, "x"))
 	tx := current(t, s).NewTransaction()
-	if err := tx.UpdateSchema(true, false).AddColumn([]string{"added"}, stringType, "", false, nil).Commit(); err != nil {
+	if err := tx.UpdateSchema(true, false).AddColumn([]string{"added"}, stringType, "", false, nil).
+		Commit(); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.UpdateSpec(true).AddField("kind", iceberg.IdentityTransform{}, "kind").Commit(); err != nil {
@@ -297,7 +312,8 @@ func TestDamagedPart(t *testing.T) {
 	}
 	parts, _ := stage(t, s, run, simple(schema, "a", 1, "x"))
 	for i, damaged := range [][]byte{nil, []byte("{}"), parts[0][:len(parts[0])-10]} {
-		if n, err := s.Commit(t.Context(), run, schema, append(parts, damaged)); err == nil || fail.ClassOf(err) != fail.Fatal {
+		if n, err := s.Commit(t.Context(), run, schema, append(parts, damaged)); err == nil ||
+			fail.ClassOf(err) != fail.Fatal {
 			t.Errorf("part %d: %d records, %v", i, n, err)
 		}
 	}

@@ -162,7 +162,8 @@ func (c CatalogConfig) validate() []connector.Fault {
 		if rest, file := strings.CutPrefix(c.Warehouse, "file:"); file {
 			add("warehouse", "a folder is given as a plain path: %s", "/"+strings.TrimLeft(rest, "/"))
 		} else if c.Warehouse != "" && !plainLocation(c.Warehouse) {
-			add("warehouse", "%q holds characters that URLs escape, which readers of the table take differently: use letters, digits and any of / . _ -", c.Warehouse)
+			add("warehouse", "%q holds characters that URLs escape, which readers of the table take differently: use "+
+				"letters, digits and any of / . _ -", c.Warehouse)
 		}
 	default:
 		if u, err := url.Parse(c.REST); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -177,10 +178,12 @@ func (c CatalogConfig) validate() []connector.Fault {
 	return faults
 }
 
-// plainLocation tells whether a location reads the same as a path and as a URL: iceberg-go escapes locations, Java does not.
+// plainLocation tells whether a location reads the same as a path and as a URL: iceberg-go
+// escapes locations, Java does not.
 func plainLocation(location string) bool {
 	u, err := url.Parse(location)
-	return err == nil && !strings.Contains(location, "%") && u.RawQuery == "" && u.Fragment == "" && u.JoinPath("x").String() == strings.TrimRight(location, "/")+"/x"
+	return err == nil && !strings.Contains(location, "%") && u.RawQuery == "" && u.Fragment == "" &&
+		u.JoinPath("x").String() == strings.TrimRight(location, "/")+"/x"
 }
 
 func (c SinkConfig) versionColumn() string {
@@ -204,7 +207,8 @@ func (c SinkConfig) rowGroup(open int) int64 {
 	return c.RowGroup.Or(max(smallestRowGroup, defaultRowGroup/int64(open)))
 }
 
-// openPartitions is how many files a writer keeps open. Records are spread over buckets, so that there all are in use at once.
+// openPartitions is how many files a writer keeps open. Records are spread over buckets, so
+// that there all are in use at once.
 func (c SinkConfig) openPartitions(parts []partitionKey) int {
 	switch {
 	case len(parts) == 0:

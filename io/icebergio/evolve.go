@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -32,12 +33,14 @@ func (e *evolution) change(format string, args ...any) {
 	e.changes = append(e.changes, fmt.Sprintf(format, args...))
 }
 
-// evolve changes the columns of a table, where the policy is to, by what Iceberg allows: a column more, a wider type, another name. What is
-// unsafe stays as it is, and newLayout refuses it. With dry it gives the table as it would be.
-func (s *Sink) evolve(ctx context.Context, t *table.Table, schema *record.Schema, run connector.Run, dry bool) (*table.Table, error) {
+// evolve changes the columns of a table, where the policy is to, by what Iceberg allows: a column more, a wider type,
+// another name. What is unsafe stays as it is, and newLayout refuses it. With dry it gives the table as it would be.
+func (s *Sink) evolve(ctx context.Context, t *table.Table, schema *record.Schema, run connector.Run,
+	dry bool) (*table.Table, error) {
 	if s.config.Schema == schemaIgnore {
 		if left := s.config.leftOut(t.Schema(), schema); len(left) > 0 {
-			slog.WarnContext(ctx, "fields are left out: the table has no columns for them", "table", s.config.Table, "fields", strings.Join(left, ", "))
+			slog.WarnContext(ctx, "fields are left out: the table has no columns for them", "table", s.config.Table,
+				"fields", strings.Join(left, ", "))
 		}
 	}
 	if s.config.Schema != schemaAdd {
@@ -49,35 +52,39 @@ func (s *Sink) evolve(ctx context.Context, t *table.Table, schema *record.Schema
 		return t, err
 	}
 	if err := e.update.Commit(); err != nil {
-		return nil, fail.Job("iceberg.schema", "table %s cannot be changed (%s): %w", s.config.Table, strings.Join(e.changes, "; "), err)
+		return nil, fail.Job("iceberg.schema", "table %s cannot be changed (%s): %w", s.config.Table,
+			strings.Join(e.changes, "; "), err)
 	}
 	staged, err := tx.StagedTable()
 	if err != nil {
-		return nil, classify(err, "changing table "+s.config.Table)
+		return nil, tables.Classify(err, "changing table "+s.config.Table)
 	}
 	// What is still in the way is told before anything is changed.
 	if _, err := newLayout(staged.Table, schema, s.config, run); err != nil || dry {
 		if err == nil {
-			slog.InfoContext(ctx, "the table would be changed", "table", s.config.Table, "changes", strings.Join(e.changes, "; "))
+			slog.InfoContext(ctx, "the table would be changed", "table", s.config.Table, "changes",
+				strings.Join(e.changes, "; "))
 		}
 		return staged.Table, err
 	}
 	if t, err = tx.Commit(ctx); err != nil {
-		return nil, classify(err, "changing table "+s.config.Table)
+		return nil, tables.Classify(err, "changing table "+s.config.Table)
 	}
 	slog.InfoContext(ctx, "the table is changed", "table", s.config.Table, "changes", strings.Join(e.changes, "; "))
 	return t, nil
 }
 
 // evolved is evolve, again as long as others change the table at the same time.
-func (s *Sink) evolved(ctx context.Context, c *opened, schema *record.Schema, run connector.Run, dry bool) (*table.Table, error) {
+func (s *Sink) evolved(ctx context.Context, c *opened, schema *record.Schema, run connector.Run,
+	dry bool) (*table.Table, error) {
 	const tries = 10
 	for n := 1; ; n++ {
 		t, err := s.load(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		if t, err = s.evolve(ctx, t, schema, run, dry); err == nil || n == tries || !errors.Is(err, table.ErrCommitFailed) {
+		if t, err = s.evolve(ctx, t, schema, run, dry); err == nil || n == tries ||
+			!errors.Is(err, table.ErrCommitFailed) {
 			return t, err
 		}
 	}
@@ -91,14 +98,17 @@ func (c SinkConfig) changes(e *evolution, columns *iceberg.Schema, schema *recor
 		_, new := columns.FindFieldByName(is)
 		switch {
 		case schema.Index(is) < 0:
-			return fail.Job("iceberg.rename", "rename.%s: the records have no field %s; there are %s", was, is, strings.Join(schema.Names(), ", "))
+			return fail.Job("iceberg.rename", "rename.%s: the records have no field %s; there are %s", was, is,
+				strings.Join(schema.Names(), ", "))
 		case old && new:
-			return fail.Job("iceberg.rename", "rename.%s: table %s has a column %s already", was, c.Table, is).WithFix("drop one of them, or remove the line")
+			return fail.Job("iceberg.rename", "rename.%s: table %s has a column %s already", was, c.Table, is).
+				WithFix("drop one of them, or remove the line")
 		case old:
 			e.update.RenameColumn([]string{was}, is)
 			e.change("column %s is renamed %s", was, is)
 		case !new:
-			return fail.Job("iceberg.rename", "rename.%s: table %s has no such column; there are %s", was, c.Table, strings.Join(columnNames(columns), ", "))
+			return fail.Job("iceberg.rename", "rename.%s: table %s has no such column; there are %s", was, c.Table,
+				strings.Join(columnNames(columns), ", "))
 		}
 	}
 	for _, f := range schema.Fields {
@@ -141,7 +151,8 @@ func docOf(t record.Type, column iceberg.Type) string {
 	return docPrefix + t.String()
 }
 
-// widen gives a column a type that holds the field's values too, where Iceberg can promote it, and adds parts that a struct lacks.
+// widen gives a column a type that holds the field's values too, where Iceberg can promote it, and
+// adds parts that a struct lacks.
 func (e *evolution) widen(path []string, t record.Type, column iceberg.NestedField, wanted iceberg.Type) {
 	switch is := column.Type.(type) {
 	case *iceberg.StructType:
@@ -160,11 +171,13 @@ func (e *evolution) widen(path []string, t record.Type, column iceberg.NestedFie
 		}
 	case *iceberg.ListType:
 		if t.Kind == record.List || t.Kind == record.Set || t.Kind == record.Vector {
-			e.widen(append(slices.Clone(path), "element"), t.Elems[0], is.ElementField(), defaultType(t.Elems[0], func() int { return 0 }))
+			e.widen(append(slices.Clone(path), "element"), t.Elems[0], is.ElementField(),
+				defaultType(t.Elems[0], func() int { return 0 }))
 		}
 	case *iceberg.MapType:
 		if t.Kind == record.Map {
-			e.widen(append(slices.Clone(path), "value"), t.Elems[1], is.ValueField(), defaultType(t.Elems[1], func() int { return 0 }))
+			e.widen(append(slices.Clone(path), "value"), t.Elems[1], is.ValueField(),
+				defaultType(t.Elems[1], func() int { return 0 }))
 		}
 	default:
 		update := table.ColumnUpdate{}

@@ -17,7 +17,8 @@ func ExampleSource() {
 	ctx := context.Background()
 	catalog := icebergio.CatalogConfig{SQLite: filepath.Join(folder, "catalog.db"), Warehouse: folder}
 
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "tags", Type: record.SetOf(record.Of(record.Text))}}, "id")
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "tags", Type: record.SetOf(record.Of(record.Text))}}, "id")
 	run := connector.Run{ID: "run-1"}
 	sink := icebergio.NewSink(icebergio.SinkConfig{Catalog: catalog, Table: "media.assets", Create: true})
 	defer sink.Close()

@@ -2,7 +2,6 @@ package icebergio
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"iter"
 	"sync/atomic"
@@ -10,27 +9,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-	"github.com/google/uuid"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/record"
 )
-
-// FilePrefix is how the part of data files' names begins that tells the run: in 00000-0-XXXXXXXX-XXXX-8XXX-...-00001.parquet it is
-// the twelve digits after the second hyphen.
-func FilePrefix(run string) string {
-	id := fileID(run)
-	return id.String()[:13]
-}
-
-// fileID is unique, so that a bundle that is tried again overwrites nothing; its first 48 bits are those of the run.
-func fileID(run string) uuid.UUID {
-	id := uuid.New()
-	sum := sha256.Sum256([]byte(run))
-	copy(id[:6], sum[:6])
-	id[6] = id[6]&0x0f | 0x80 // version 8: of our own making
-	return id
-}
 
 // batchesUnderWay is how many batches of all files are made or compressed at once: the compressor of each takes 10 MiB.
 const batchesUnderWay = 3
@@ -78,7 +61,8 @@ func (f *file) ended() error {
 
 func (w *writer) newFile() *file {
 	f := &file{in: make(chan []*record.Record), done: make(chan struct{})}
-	opts := []table.WriteRecordOption{table.WithWriteUUID(fileID(w.run.ID)), table.WithRecordBatchBufferSize(queuedBatches)}
+	opts := []table.WriteRecordOption{table.WithWriteUUID(tables.FileID(w.run.ID)),
+		table.WithRecordBatchBufferSize(tables.QueuedBatches)}
 	if len(w.layout.partitions) > 0 {
 		opts = append(opts, table.WithClusteredWrite())
 	}

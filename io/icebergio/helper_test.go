@@ -149,7 +149,8 @@ func rows(t testing.TB, r services.IcebergTable) []map[string]any {
 
 // simpleSchema is (kind text, id int, title text), key id.
 func simpleSchema() *record.Schema {
-	return record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Int)},
+	return record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)},
+		{Name: "id", Type: record.Of(record.Int)},
 		{Name: "title", Type: record.Of(record.Text)}}, "id")
 }
 
@@ -179,7 +180,8 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	settings := func(target string) SinkConfig {
-		return SinkConfig{Table: "iotest." + target, Create: true, Catalog: CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir}}
+		return SinkConfig{Table: "iotest." + target, Create: true,
+			Catalog: CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir}}
 	}
 	// Each reading starts a Java machine, so what has not changed is not read again.
 	lines, at := map[string][]string{}, map[string]string{}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/merge"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -58,7 +59,8 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 		special, is := own[f.Name]
 		switch {
 		case is && col.field >= 0:
-			problem("column %s holds the record's version or run, but the records have a field of that name; name it otherwise by version_column or run_column", f.Name)
+			problem("column %s holds the record's version or run, but the records have a field of that name; name it "+
+				"otherwise by version_column or run_column", f.Name)
 			continue
 		case is && special == versionField:
 			col.field, typ = versionField, record.Of(record.BigInt)
@@ -67,7 +69,8 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 		case col.field >= 0:
 			typ = schema.Fields[col.field].Type
 		case f.Required:
-			problem("column %s is required, but the records have no such field; make it optional, or add the field by a transform", f.Name)
+			problem("column %s is required, but the records have no such field; make it optional, or add the field "+
+				"by a transform", f.Name)
 			continue
 		default:
 			col.field = noField
@@ -87,7 +90,8 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 	}
 	var missing []string
 	for i, f := range schema.Fields {
-		if _, ok := columns.FindFieldByName(f.Name); !ok && (c.Schema != schemaIgnore || slices.Contains(schema.Key, i)) {
+		if _, ok := columns.FindFieldByName(f.Name); !ok &&
+			(c.Schema != schemaIgnore || slices.Contains(schema.Key, i)) {
 			missing = append(missing, fmt.Sprintf("%s %s", f.Name, defaultType(f.Type, func() int { return 0 })))
 		}
 	}
@@ -97,11 +101,12 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 		}
 	}
 	if len(missing) > 0 {
-		problem("it lacks the columns %s; set schema: add or ignore, add them (ALTER TABLE ... ADD COLUMNS), or drop the fields by a transform", strings.Join(missing, ", "))
+		problem("it lacks the columns %s; set schema: add or ignore, add them (ALTER TABLE ... ADD COLUMNS), or drop "+
+			"the fields by a transform", strings.Join(missing, ", "))
 	}
 	if l.upserts {
 		for _, at := range schema.Key {
-			if f, ok := columns.FindFieldByName(schema.Fields[at].Name); ok && !keyable(f.Type) {
+			if f, ok := columns.FindFieldByName(schema.Fields[at].Name); ok && !merge.Keyable(f.Type) {
 				problem("column %s is %s, by which rows cannot be told apart", f.Name, f.Type)
 			}
 		}
@@ -114,7 +119,8 @@ func newLayout(t *table.Table, schema *record.Schema, c SinkConfig, run connecto
 	}
 	problems = append(problems, l.partition(t, c)...)
 	if len(problems) > 0 {
-		return nil, fail.Job("iceberg.table_mismatch", "table %s does not fit the records: %s", strings.Join(t.Identifier(), "."), strings.Join(problems, "; "))
+		return nil, fail.Job("iceberg.table_mismatch", "table %s does not fit the records: %s",
+			strings.Join(t.Identifier(), "."), strings.Join(problems, "; "))
 	}
 	var err error
 	if l.arrow, err = table.SchemaToArrowSchema(columns, nil, true, false); err != nil {
@@ -141,13 +147,16 @@ func (l *layout) partition(t *table.Table, c SinkConfig) (problems []string) {
 			}
 		}
 		if !slices.Equal(is, wanted) {
-			problems = append(problems, fmt.Sprintf("it is partitioned by [%s], the job file says [%s]; change the table's partition spec or the line partition", strings.Join(is, ", "), strings.Join(wanted, ", ")))
+			problems = append(problems,
+				fmt.Sprintf("it is partitioned by [%s], the job file says [%s]; change the table's partition spec or "+
+					"the line partition", strings.Join(is, ", "), strings.Join(wanted, ", ")))
 		}
 	}
 	for _, p := range parts {
 		at := slices.IndexFunc(l.columns, func(c column) bool { return c.name == p.column })
 		if at < 0 || l.columns[at].codec == nil || l.columns[at].codec.value == nil {
-			problems = append(problems, fmt.Sprintf("it is partitioned by %s, which no field of the records can fill", p))
+			problems = append(problems,
+				fmt.Sprintf("it is partitioned by %s, which no field of the records can fill", p))
 			continue
 		}
 		col := l.columns[at]
@@ -190,10 +199,12 @@ func (l *layout) fits(r *record.Record) error {
 			WithFix("set mode: upsert, or filter deletes out before this sink")
 	}
 	if r.Schema != l.schema && !r.Schema.Same(l.schema) {
-		return fail.New(fail.Permanent, "iceberg.other_schema", "the record has another schema than the sink was opened for")
+		return fail.New(fail.Permanent, "iceberg.other_schema",
+			"the record has another schema than the sink was opened for")
 	}
 	if size := r.Size(); size > maxRecord {
-		return fail.New(fail.Permanent, "iceberg.too_large", "the record takes %d bytes, at most %d can be written", size, maxRecord)
+		return fail.New(fail.Permanent, "iceberg.too_large",
+			"the record takes %d bytes, at most %d can be written", size, maxRecord)
 	}
 	for i := range l.columns {
 		c := &l.columns[i]
@@ -243,7 +254,8 @@ func (b *batcher) batch(records []*record.Record) (arrow.RecordBatch, error) {
 	for i, f := range b.layout.arrow.Fields() {
 		if !f.Nullable && batch.Column(i).NullN() > 0 {
 			batch.Release()
-			return nil, fail.New(fail.Fatal, "iceberg.null_in_required", "column %s is required, but a null came through the checks", f.Name)
+			return nil, fail.New(fail.Fatal, "iceberg.null_in_required",
+				"column %s is required, but a null came through the checks", f.Name)
 		}
 	}
 	return batch, nil

@@ -3,7 +3,6 @@ package icebergio
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"slices"
@@ -13,6 +12,8 @@ import (
 	"github.com/apache/iceberg-go/codec"
 	"github.com/apache/iceberg-go/table"
 
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/merge"
 	"reprise/transforms/fail"
 )
 
@@ -35,31 +36,13 @@ type deletes struct {
 	bounds map[string][][]byte // by key columns
 }
 
-// A delete is its key and its version, 8 bytes each half and the version, big-endian.
-const deleteBytes = 24
-
 // With base64 a batch of deletes stays below 1 MiB.
-var _ [1<<20 - batchRows*deleteBytes*4/3 - 1<<10]struct{}
-
-func appendDelete(b []byte, k keyID, version int64) []byte {
-	b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, k.hi), k.lo)
-	return binary.BigEndian.AppendUint64(b, uint64(version))
-}
-
-// eachDelete gives the deletes of a list, which holds whole ones.
-func eachDelete(list []byte, do func(k keyID, version int64) error) error {
-	for ; len(list) >= deleteBytes; list = list[deleteBytes:] {
-		k := keyID{binary.BigEndian.Uint64(list), binary.BigEndian.Uint64(list[8:])}
-		if err := do(k, int64(binary.BigEndian.Uint64(list[16:]))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+var _ [1<<20 - batchRows*merge.DeleteBytes*4/3 - 1<<10]struct{}
 
 func encodeDeletes(t *table.Table, d deletes) ([]byte, error) {
 	m := t.Metadata()
-	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Since: m.LastSequenceNumber(), Deletes: d.list, Bounds: d.bounds})
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Since: m.LastSequenceNumber(),
+		Deletes: d.list, Bounds: d.bounds})
 }
 
 func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
@@ -69,15 +52,16 @@ func encodePart(t *table.Table, df iceberg.DataFile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(), Format: m.Version(), Since: m.LastSequenceNumber(), File: encoded})
+	return json.Marshal(part{Table: m.TableUUID().String(), Schema: m.CurrentSchema().ID, Spec: spec.ID(),
+		Format: m.Version(), Since: m.LastSequenceNumber(), File: encoded})
 }
 
 // staged is what a run has written: data files, each once, and lists of deletes.
 type staged struct {
 	files   []iceberg.DataFile
 	deletes [][]byte
-	bounds  []bounds // of the keys in them
-	since   int64    // sequence number of the table when the first of them began to be read
+	bounds  []merge.Bounds // of the keys in them
+	since   int64          // sequence number of the table when the first of them began to be read
 	records int64
 	digest  string // tells what is staged from other things
 }
@@ -90,7 +74,8 @@ func (s *staged) add(t *table.Table, b []byte, key []string) error {
 	}
 	m := t.Metadata()
 	if p.Table != m.TableUUID().String() {
-		return fail.Job("iceberg.other_table", "table %s is another one than that which the data files were written for", tableName(t)).
+		return fail.Job("iceberg.other_table",
+			"table %s is another one than that which the data files were written for", tables.Name(t)).
 			WithFix("it was dropped and made again while the job ran: run the job again")
 	}
 	if s.since < 0 || p.Since < s.since {
@@ -98,13 +83,13 @@ func (s *staged) add(t *table.Table, b []byte, key []string) error {
 	}
 	at := slices.IndexFunc(m.Schemas(), func(s *iceberg.Schema) bool { return s.ID == p.Schema })
 	if len(p.Deletes) > 0 {
-		if len(p.Deletes)%deleteBytes != 0 {
+		if len(p.Deletes)%merge.DeleteBytes != 0 {
 			return fail.New(fail.Fatal, "iceberg.part", "a list of deletes is damaged")
 		}
-		is := bounds{}
+		is := merge.Bounds{}
 		for name, b := range p.Bounds {
 			if at >= 0 && len(b) == 2 {
-				is.put(m.Schemas()[at], name, b[0], b[1])
+				is.Put(m.Schemas()[at], name, b[0], b[1])
 			}
 		}
 		s.deletes, s.bounds = append(s.deletes, p.Deletes), append(s.bounds, is)
@@ -112,20 +97,21 @@ func (s *staged) add(t *table.Table, b []byte, key []string) error {
 	}
 	spec := m.PartitionSpecByID(p.Spec)
 	if spec == nil || at < 0 {
-		return fail.Job("iceberg.other_table", "table %s has lost the schema or the partition spec which the data files were written by", tableName(t)).
+		return fail.Job("iceberg.other_table",
+			"table %s has lost the schema or the partition spec which the data files were written by", tables.Name(t)).
 			WithFix("run the job again")
 	}
 	df, err := codec.DecodeDataFile(p.File, *spec, m.Schemas()[at], p.Format)
 	if err != nil {
 		return fail.New(fail.Fatal, "iceberg.part", "the description of a data file is damaged: %w", err)
 	}
-	s.files, s.bounds = append(s.files, df), append(s.bounds, fileBounds(m.Schemas()[at], df, key))
+	s.files, s.bounds = append(s.files, df), append(s.bounds, merge.FileBounds(m.Schemas()[at], df, key))
 	return nil
 }
 
 func (s *staged) deleted() (n int64) {
 	for _, list := range s.deletes {
-		n += int64(len(list) / deleteBytes)
+		n += int64(len(list) / merge.DeleteBytes)
 	}
 	return n
 }

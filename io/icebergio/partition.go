@@ -3,7 +3,6 @@ package icebergio
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -110,7 +110,8 @@ func newSpec(parts []string, schema *iceberg.Schema) (*iceberg.PartitionSpec, er
 		p, err := parsePartition(text)
 		if err == nil {
 			if f, ok := schema.FindFieldByName(p.column); !ok {
-				err = fmt.Errorf("%q: there is no such column; there are %s", text, strings.Join(columnNames(schema), ", "))
+				err = fmt.Errorf("%q: there is no such column; there are %s", text,
+					strings.Join(columnNames(schema), ", "))
 			} else if !partitions(p.transform, f.Type) {
 				err = fmt.Errorf("%q: a column of type %s cannot be partitioned like this", text, f.Type)
 			}
@@ -146,7 +147,9 @@ func specParts(spec iceberg.PartitionSpec, schema *iceberg.Schema) (parts []part
 		column, ok := schema.FindColumnName(f.SourceID())
 		if !ok {
 			// Trap: iceberg-go's SQL catalog lets the column be dropped, and then no file of the table can be written.
-			problems = append(problems, fmt.Sprintf("it is partitioned by a column (field %d, %s) that has been dropped; replace the partition field", f.SourceID(), f.Name))
+			problems = append(problems,
+				fmt.Sprintf("it is partitioned by a column (field %d, %s) that has been dropped; replace the "+
+					"partition field", f.SourceID(), f.Name))
 			continue
 		}
 		if avroName(f.Name) != f.Name {
@@ -171,7 +174,8 @@ type partitionKey struct {
 // maxPartitionText is the longest name of a folder that file systems take, with some left for the name of the part.
 const maxPartitionText = 200
 
-// partitionKey appends what tells the record's partition from others, or the error of a record that no partition can hold.
+// partitionKey appends what tells the record's partition from others, or the error of a
+// record that no partition can hold.
 func (l *layout) partitionKey(b []byte, r *record.Record) ([]byte, error) {
 	for i := range l.partitions {
 		k := &l.partitions[i]
@@ -182,13 +186,14 @@ func (l *layout) partitionKey(b []byte, r *record.Record) ([]byte, error) {
 			continue
 		case k.text && v.Str() == "":
 			// Trap: its manifest gets a null bound, and readers skip rows of other partitions.
-			return b, fail.New(fail.Permanent, "iceberg.empty_partition_value", "%s is empty, which cannot be a partition", k.column).
+			return b, fail.New(fail.Permanent, "iceberg.empty_partition_value",
+				"%s is empty, which cannot be a partition", k.column).
 				WithFix("give it a value or null by a transform")
 		case k.identity:
 			b = append(binary.AppendUvarint(append(b, 1), uint64(len(v.Str()))), v.Str()...)
 			continue
 		}
-		b = appendPartitionValue(append(b, 1), k.transform(k.value(v)))
+		b = tables.AppendPartitionValue(append(b, 1), k.transform(k.value(v)))
 	}
 	return b, nil
 }
@@ -203,46 +208,20 @@ func (l *layout) partitionFits(r *record.Record) error {
 		}
 		text, _ := k.transform(k.value(v)).(string)
 		if n := len(url.QueryEscape(text)); n > maxPartitionText {
-			return fail.New(fail.Permanent, "iceberg.partition_value", "%s is too long for the name of a partition's folder: %d of at most %d bytes when escaped", k.column, n, maxPartitionText).
+			return fail.New(fail.Permanent, "iceberg.partition_value",
+				"%s is too long for the name of a partition's folder: %d of at most %d bytes when escaped",
+				k.column, n, maxPartitionText).
 				WithFix("partition by truncate(N, %s) or bucket(N, %s)", k.column, k.column)
 		}
-		// gocloud.dev writes the key of an object with "../" in it otherwise than the manifest says, and no reader finds it.
+		// gocloud.dev writes the key of an object with "../" in it otherwise than the
+		// manifest says, and no reader finds it.
 		if strings.HasSuffix(text, "..") {
-			return fail.New(fail.Permanent, "iceberg.partition_value", "%s ends with two points, which the name of a partition's folder cannot", k.column).
+			return fail.New(fail.Permanent, "iceberg.partition_value",
+				"%s ends with two points, which the name of a partition's folder cannot", k.column).
 				WithFix("give it another value by a transform, or partition by bucket(N, %s)", k.column)
 		}
 	}
 	return nil
-}
-
-func appendPartitionValue(b []byte, v any) []byte {
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return append(b, 1)
-		}
-		return append(b, 0)
-	case int32:
-		return binary.AppendVarint(b, int64(v))
-	case int64:
-		return binary.AppendVarint(b, v)
-	case iceberg.Date:
-		return binary.AppendVarint(b, int64(v))
-	case iceberg.Timestamp:
-		return binary.AppendVarint(b, int64(v))
-	case float32:
-		return binary.BigEndian.AppendUint32(b, math.Float32bits(v))
-	case float64:
-		return binary.BigEndian.AppendUint64(b, math.Float64bits(v))
-	case string:
-		return append(binary.AppendUvarint(b, uint64(len(v))), v...)
-	case []byte:
-		return append(binary.AppendUvarint(b, uint64(len(v))), v...)
-	case iceberg.Decimal:
-		b = binary.BigEndian.AppendUint64(b, uint64(v.Val.HighBits()))
-		return binary.BigEndian.AppendUint64(b, v.Val.LowBits())
-	}
-	return fmt.Appendf(b, "%v", v)
 }
 
 // bindTransform is what a transform does to the values of a type.

@@ -10,11 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/merge"
 	"reprise/transforms/record"
 )
 
-// The commit of an upsert reads no data file that can hold none of the run's keys, by partition or by bounds: it succeeds although they are not
-// there while it goes on.
+// The commit of an upsert reads no data file that can hold none of the run's keys, by partition or by bounds: it
+// succeeds although they are not there while it goes on.
 func TestUpsertReadsOnlyWhatMayMatter(t *testing.T) {
 	t.Parallel()
 	const puts, each = 8, 50
@@ -63,12 +65,13 @@ func TestUpsertReadsOnlyWhatMayMatter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, err := planFiles(t.Context(), now, connector.DefaultRetry)
+			all, err := tables.PlanFiles(t.Context(), now, connector.DefaultRetry)
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &merge{reach: newReach(now, []string{"id"}, staged), retry: connector.DefaultRetry}
-			read, err := m.plan(t.Context(), now)
+			reach := merge.NewReach(now, []string{"id"}, staged.bounds, staged.files, len(staged.deletes) > 0)
+			m := merge.New(merge.Options{Reach: reach, Retry: connector.DefaultRetry})
+			read, err := m.Plan(t.Context(), now)
 			if err != nil || len(read) != test.read {
 				t.Errorf("%d files of %d would be read (%v), want %d", len(read), len(all), err, test.read)
 			}
@@ -94,7 +97,8 @@ func TestUpsertReadsOnlyWhatMayMatter(t *testing.T) {
 					}
 				}
 			}
-			if len(test.deleted) == 0 && test.partition == nil { // each reading by the independent reader starts a Java machine
+			// Each reading by the independent reader starts a Java machine
+			if len(test.deleted) == 0 && test.partition == nil {
 				if n, err := countRows(t, current(t, s)); n != len(want) || err != nil {
 					t.Errorf("%d rows (%v), want %d", n, err, len(want))
 				}

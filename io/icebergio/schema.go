@@ -90,10 +90,12 @@ func (c SinkConfig) checkColumns(s *record.Schema) error {
 	for _, name := range sortedKeys(c.Columns) {
 		i := s.Index(name)
 		if i < 0 {
-			return fail.Job("iceberg.columns", "columns.%s: the records have no such field; there are %s", name, strings.Join(s.Names(), ", "))
+			return fail.Job("iceberg.columns", "columns.%s: the records have no such field; there are %s", name,
+				strings.Join(s.Names(), ", "))
 		}
 		if t := s.Fields[i].Type; t.Kind != record.Decimal && t.Kind != record.Varint {
-			return fail.Job("iceberg.columns", "columns.%s: the field is of type %s, only decimal and varint take a type of their own", name, t).
+			return fail.Job("iceberg.columns",
+				"columns.%s: the field is of type %s, only decimal and varint take a type of their own", name, t).
 				WithFix("remove the line, or cast the field by a transform")
 		}
 		if _, err := parseDecimal(c.Columns[name]); err != nil {
@@ -108,7 +110,8 @@ func defaultType(t record.Type, next func() int) iceberg.Type {
 	case record.List, record.Set, record.Vector:
 		return &iceberg.ListType{ElementID: next(), Element: defaultType(t.Elems[0], next)}
 	case record.Map:
-		return &iceberg.MapType{KeyID: next(), KeyType: defaultType(t.Elems[0], next), ValueID: next(), ValueType: defaultType(t.Elems[1], next)}
+		return &iceberg.MapType{KeyID: next(), KeyType: defaultType(t.Elems[0], next), ValueID: next(),
+			ValueType: defaultType(t.Elems[1], next)}
 	case record.Tuple, record.UDT:
 		parts := make([]iceberg.NestedField, len(t.Elems))
 		for i, e := range t.Elems {
@@ -144,7 +147,8 @@ var storedAs = map[record.Kind][]iceberg.Type{
 // docPrefix begins the doc of a column whose type alone does not tell the field's.
 const docPrefix = "CQL "
 
-// fieldType is the type of the field in a column: the one that its doc names, else the one that holds the column's values.
+// fieldType is the type of the field in a column: the one that its doc names, else the one
+// that holds the column's values.
 func fieldType(f iceberg.NestedField) (record.Type, error) {
 	if text, ok := strings.CutPrefix(f.Doc, docPrefix); ok {
 		if t, err := record.ParseType(text, nil); err == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -34,9 +35,12 @@ type Sink struct {
 	superseded map[string]int64 // by runs that were committed
 }
 
+const defaultDeadline = 2 * time.Minute
+
 // NewSink gives a sink for the settings.
 func NewSink(c SinkConfig) *Sink {
-	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline, superseded: map[string]int64{}}
+	return &Sink{config: c, ident: strings.Split(c.Table, "."), deadline: defaultDeadline,
+		superseded: map[string]int64{}}
 }
 
 // Table is the table with its namespace.
@@ -61,7 +65,7 @@ func (s *Sink) load(ctx context.Context, c *opened) (*table.Table, error) {
 		return nil, fail.Job("iceberg.no_table", "table %s is not there", s.config.Table).
 			WithFix("set create: true, or check table and catalog")
 	}
-	return t, classify(err, "loading table "+s.config.Table)
+	return t, tables.Classify(err, "loading table "+s.config.Table)
 }
 
 // find connects and loads the table.
@@ -128,7 +132,7 @@ func (s *Sink) check(ctx context.Context, run connector.Run, schema *record.Sche
 			err = f.Close()
 		}
 	}
-	return classify(err, "reading the metadata of table "+s.config.Table)
+	return tables.Classify(err, "reading the metadata of table "+s.config.Table)
 }
 
 // foresee tells what would be wrong with a table that is not there yet.
@@ -163,8 +167,9 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 	}
 	defer c.close()
 	doing := "creating table " + s.config.Table
-	if there, err := c.CheckTableExists(ctx, s.ident); err != nil && !errors.Is(err, catalog.ErrNoSuchNamespace) || there {
-		return classify(err, doing)
+	if there, err := c.CheckTableExists(ctx, s.ident); err != nil && !errors.Is(err, catalog.ErrNoSuchNamespace) ||
+		there {
+		return tables.Classify(err, doing)
 	}
 	namespace := catalog.NamespaceFromIdent(s.ident)
 	there, err := c.CheckNamespaceExists(ctx, namespace)
@@ -172,18 +177,19 @@ func (s *Sink) create(ctx context.Context, schema *iceberg.Schema, spec *iceberg
 		err = c.CreateNamespace(ctx, namespace, nil)
 	}
 	if err != nil && !errors.Is(err, catalog.ErrNamespaceAlreadyExists) {
-		return classify(err, doing)
+		return tables.Classify(err, doing)
 	}
 	_, err = c.CreateTable(ctx, s.ident, schema, catalog.WithPartitionSpec(spec), catalog.WithProperties(newProperties))
 	if errors.Is(err, catalog.ErrTableAlreadyExists) {
 		return nil
 	}
-	return classify(err, doing)
+	return tables.Classify(err, doing)
 }
 
 // Open implements connector.Sink.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
-	t, err := request(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
+	t, err := tables.Request(ctx, s.deadline, func() (*table.Table, error) { return s.find(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +200,7 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 	w := &writer{run: run, layout: layout, open: s.config.openPartitions(layout.partitions), settle: settle,
 		slots: make(chan struct{}, batchesUnderWay), parts: map[string]*waiting{}}
 	if w.table, w.disk, err = s.config.writable(t, w.open); err != nil {
-		return nil, classify(err, "writing to table "+s.config.Table)
+		return nil, tables.Classify(err, "writing to table "+s.config.Table)
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	return w, nil
@@ -211,5 +217,3 @@ func (s *Sink) Close() error {
 	s.catalog = nil
 	return err
 }
-
-func tableName(t *table.Table) string { return strings.Join(t.Identifier(), ".") }

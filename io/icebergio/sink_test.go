@@ -27,8 +27,11 @@ func TestValidate(t *testing.T) {
 		change func(*SinkConfig)
 		want   []string // paths of faults
 	}{
-		"good":         {func(*SinkConfig) {}, nil},
-		"rest":         {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "https://catalog:8181/x", Token: "env:T"} }, nil},
+		"good": {func(*SinkConfig) {}, nil},
+		"rest": {func(c *SinkConfig) {
+			c.Catalog = CatalogConfig{REST: "https://catalog:8181/x",
+				Token: "env:T"}
+		}, nil},
 		"s3 warehouse": {func(c *SinkConfig) { c.Catalog.Warehouse = "s3://bucket/path" }, nil},
 		"all settings": {func(c *SinkConfig) {
 			c.Columns, c.Partition = map[string]string{"p": "decimal(10, 2)"}, []string{"a", "day(b)"}
@@ -37,10 +40,14 @@ func TestValidate(t *testing.T) {
 		"two catalogs":    {func(c *SinkConfig) { c.Catalog.REST = "http://x" }, []string{"catalog"}},
 		"no warehouse":    {func(c *SinkConfig) { c.Catalog.Warehouse = "" }, []string{"catalog.warehouse"}},
 		"token at sqlite": {func(c *SinkConfig) { c.Catalog.Token = "env:T" }, []string{"catalog.sqlite"}},
-		"no URL":          {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "catalog:8181"} }, []string{"catalog.rest"}},
-		"login in URL":    {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "http://me:secret@catalog"} }, []string{"catalog.rest"}},
-		"two logins":      {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "http://c", Token: "env:T", Credential: "env:C"} }, []string{"catalog.token"}},
-		"no namespace":    {func(c *SinkConfig) { c.Table = "assets" }, []string{"table"}},
+		"no URL": {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "catalog:8181"} },
+			[]string{"catalog.rest"}},
+		"login in URL": {func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "http://me:secret@catalog"} },
+			[]string{"catalog.rest"}},
+		"two logins": {
+			func(c *SinkConfig) { c.Catalog = CatalogConfig{REST: "http://c", Token: "env:T", Credential: "env:C"} },
+			[]string{"catalog.token"}},
+		"no namespace": {func(c *SinkConfig) { c.Table = "assets" }, []string{"table"}},
 		"bad decimal": {func(c *SinkConfig) {
 			c.Columns = map[string]string{"p": "decimal(39,2)", "q": "int", "r": "decimal(2,3)"}
 		}, []string{"columns.p", "columns.q", "columns.r"}},
@@ -67,8 +74,10 @@ func TestValidate(t *testing.T) {
 // TestPartitions writes by each kind of partition and reads back by values that readers find through the partition.
 func TestPartitions(t *testing.T) {
 	t.Parallel()
-	schema := record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.BigInt)},
-		{Name: "at", Type: record.Of(record.Timestamp)}, {Name: "day", Type: record.Of(record.Date)}, {Name: "owner", Type: record.Of(record.UUID)},
+	schema := record.MustSchema([]record.Field{{Name: "kind", Type: record.Of(record.Text)},
+		{Name: "id", Type: record.Of(record.BigInt)},
+		{Name: "at", Type: record.Of(record.Timestamp)}, {Name: "day", Type: record.Of(record.Date)},
+		{Name: "owner", Type: record.Of(record.UUID)},
 		{Name: "price", Type: record.Of(record.Decimal)}}, "id")
 	var records []*record.Record
 	for i := range 60 {
@@ -77,9 +86,10 @@ func TestPartitions(t *testing.T) {
 			kind = record.String(fmt.Sprintf("kind %d", i%7))
 		}
 		at := time.Date(2024, time.Month(i%12+1), 1, i%24, 0, 0, 0, time.UTC).AddDate(-60*(i%2), 0, 0)
-		records = append(records, &record.Record{Schema: schema, Version: 1, Values: []record.Value{kind, record.Number(record.BigInt, int64(i)),
-			record.Number(record.Timestamp, at.UnixMilli()), value(t, "date", at.Format(time.DateOnly)),
-			record.Bytes(record.UUID, fmt.Sprintf("%016d", i%5)), value(t, "decimal", fmt.Sprintf("%d.25", i%4))}})
+		records = append(records, &record.Record{Schema: schema, Version: 1,
+			Values: []record.Value{kind, record.Number(record.BigInt, int64(i)),
+				record.Number(record.Timestamp, at.UnixMilli()), value(t, "date", at.Format(time.DateOnly)),
+				record.Bytes(record.UUID, fmt.Sprintf("%016d", i%5)), value(t, "decimal", fmt.Sprintf("%d.25", i%4))}})
 	}
 	for _, c := range []struct {
 		partition []string
@@ -115,7 +125,8 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
-// Partitions that come one after the other make one file each, although fewer files are open at once than there are partitions.
+// Partitions that come one after the other make one file each, although fewer files are open at
+// once than there are partitions.
 func TestClusteredPartitions(t *testing.T) {
 	c := local(t)
 	c.Partition, c.OpenPartitions = []string{"asset_type", "bucket"}, 3
@@ -129,7 +140,8 @@ func TestClusteredPartitions(t *testing.T) {
 	}
 	s := newSink(t, c)
 	put(t, s, records...)
-	if files := current(t, s).CurrentSnapshot().Summary.Properties["added-data-files"]; files != fmt.Sprint(partitions) {
+	if files := current(t, s).CurrentSnapshot().
+		Summary.Properties["added-data-files"]; files != fmt.Sprint(partitions) {
 		t.Errorf("%s files for %d partitions", files, partitions)
 	}
 }
@@ -140,8 +152,10 @@ func TestDeadLetters(t *testing.T) {
 	c := local(t)
 	c.Columns = map[string]string{"price": "decimal(6,2)"}
 	c.Partition = []string{"kind"}
-	schema := record.MustSchema(append(simpleSchema().Fields, record.Field{Name: "price", Type: record.Of(record.Decimal)},
-		record.Field{Name: "at", Type: record.Of(record.Timestamp)}, record.Field{Name: "attrs", Type: record.MapOf(record.Of(record.Text), record.Of(record.Text))}), "id")
+	schema := record.MustSchema(append(simpleSchema().Fields,
+		record.Field{Name: "price", Type: record.Of(record.Decimal)},
+		record.Field{Name: "at", Type: record.Of(record.Timestamp)},
+		record.Field{Name: "attrs", Type: record.MapOf(record.Of(record.Text), record.Of(record.Text))}), "id")
 	rec := func(id int, change func(*record.Record)) *record.Record {
 		r := simple(schema, "a", id, "t")
 		r.Values = append(r.Values, value(t, "decimal", "1.50"), record.Number(record.Timestamp, 0), record.NullValue)
@@ -169,8 +183,10 @@ func TestDeadLetters(t *testing.T) {
 		rec(11, set(2, text(strings.Repeat("x", maxRecord)))),
 		other,
 		rec(12, nil))
-	want := map[string]string{"2": "iceberg.invalid_utf8", "3": "iceberg.decimal_overflow", "4": "iceberg.decimal_overflow", "5": "iceberg.out_of_range",
-		"6": "iceberg.null_in_required", "7": "iceberg.invalid_utf8", "8": "iceberg.type", "9": "iceberg.no_deletes", "10": "iceberg.partition_value",
+	want := map[string]string{"2": "iceberg.invalid_utf8", "3": "iceberg.decimal_overflow",
+		"4": "iceberg.decimal_overflow", "5": "iceberg.out_of_range",
+		"6": "iceberg.null_in_required", "7": "iceberg.invalid_utf8", "8": "iceberg.type", "9": "iceberg.no_deletes",
+		"10": "iceberg.partition_value",
 		"11": "iceberg.too_large", "99": "iceberg.other_schema"}
 	if diff := cmp.Diff(want, o.dead); diff != "" {
 		t.Errorf("dead letters (-want +got):\n%s", diff)
@@ -190,21 +206,33 @@ func TestDeadLetters(t *testing.T) {
 func TestTableMismatch(t *testing.T) {
 	c := local(t)
 	c.Partition, c.Columns, c.RunColumn = []string{"day(at)"}, map[string]string{"price": "decimal(10,2)"}, "title"
-	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{2}, FieldID: 1000, Name: "kind", Transform: iceberg.IdentityTransform{}})
-	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", longType, true), field(2, "kind", intType, false), field(3, "title", stringType, false),
+	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{2}, FieldID: 1000, Name: "kind",
+		Transform: iceberg.IdentityTransform{}})
+	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", longType, true), field(2, "kind", intType, false),
+		field(3, "title", stringType, false),
 		field(4, "price", iceberg.DecimalTypeOf(12, 2), false), field(5, "at", iceberg.PrimitiveTypes.Timestamp, false),
 		field(6, "must", stringType, true), field(7, "may", stringType, false),
 		field(8, "tags", &iceberg.ListType{ElementID: 9, Element: intType}, false),
-		field(10, "size", &iceberg.StructType{FieldList: []iceberg.NestedField{field(11, "w", intType, false)}}, false)), catalog.WithPartitionSpec(&spec))
-	schema := record.MustSchema(append(simpleSchema().Fields, record.Field{Name: "price", Type: record.Of(record.Decimal)}, record.Field{Name: "at", Type: record.Of(record.Timestamp)},
-		record.Field{Name: "tags", Type: record.SetOf(record.Of(record.Text))}, record.Field{Name: "new", Type: record.MapOf(record.Of(record.Text), record.Of(record.Int))},
-		record.Field{Name: "size", Type: record.UDTOf("size", record.Field{Name: "w", Type: record.Of(record.Int)}, record.Field{Name: "h", Type: record.Of(record.Int)})}), "id")
+		field(10, "size", &iceberg.StructType{FieldList: []iceberg.NestedField{field(11, "w", intType, false)}},
+			false)), catalog.WithPartitionSpec(&spec))
+	schema := record.MustSchema(append(simpleSchema().Fields,
+		record.Field{Name: "price", Type: record.Of(record.Decimal)},
+		record.Field{Name: "at", Type: record.Of(record.Timestamp)},
+		record.Field{Name: "tags", Type: record.SetOf(record.Of(record.Text))},
+		record.Field{Name: "new", Type: record.MapOf(record.Of(record.Text), record.Of(record.Int))},
+		record.Field{Name: "size", Type: record.UDTOf("size", record.Field{Name: "w", Type: record.Of(record.Int)},
+			record.Field{Name: "h", Type: record.Of(record.Int)})}), "id")
 	err := newSink(t, c).Prepare(t.Context(), newRun(), schema, false)
-	wantError(t, err, "iceberg.table_mismatch", "column kind is int, but text needs string", "column title holds the record's version or run",
-		"column price is decimal(12, 2), the job file wants decimal(10, 2)", "column at is timestamp, but timestamp needs timestamptz",
-		"column must is required, but the records have no such field", "column tags has elements whose type is int, but text needs string",
-		`column size lacks the part "h"`, "it lacks the columns new map<string, int>, _version long", "it is partitioned by [kind], the job file says [day(at)]")
-	if strings.Contains(err.Error(), "column may") || strings.Contains(err.Error(), "column id") || fail.ExitOf(err) != fail.ExitJob {
+	wantError(t, err, "iceberg.table_mismatch", "column kind is int, but text needs string",
+		"column title holds the record's version or run",
+		"column price is decimal(12, 2), the job file wants decimal(10, 2)",
+		"column at is timestamp, but timestamp needs timestamptz",
+		"column must is required, but the records have no such field",
+		"column tags has elements whose type is int, but text needs string",
+		`column size lacks the part "h"`, "it lacks the columns new map<string, int>, _version long",
+		"it is partitioned by [kind], the job file says [day(at)]")
+	if strings.Contains(err.Error(), "column may") || strings.Contains(err.Error(), "column id") ||
+		fail.ExitOf(err) != fail.ExitJob {
 		t.Errorf("exit %d: %v", fail.ExitOf(err), err)
 	}
 	if faults := current(t, newSink(t, c)).Metadata().Snapshots(); len(faults) > 0 {
@@ -217,14 +245,21 @@ func TestTableThatFits(t *testing.T) {
 	t.Parallel()
 	c := local(t)
 	c.VersionColumn, c.Create = "-", false
-	makeTable(t, c, iceberg.NewSchema(0, field(1, "alone", stringType, false), field(2, "share-%", iceberg.PrimitiveTypes.Float64, false), field(3, "id", longType, false),
-		field(4, "size", &iceberg.StructType{FieldList: []iceberg.NestedField{field(5, "h", longType, false), field(6, "unit", stringType, false), field(7, "w", intType, false)}}, false)))
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: "share-%", Type: record.Of(record.Float)},
-		{Name: "size", Type: record.UDTOf("size", record.Field{Name: "w", Type: record.Of(record.Int)}, record.Field{Name: "h", Type: record.Of(record.Int)})}}, "id")
+	makeTable(t, c, iceberg.NewSchema(0, field(1, "alone", stringType, false),
+		field(2, "share-%", iceberg.PrimitiveTypes.Float64, false), field(3, "id", longType, false),
+		field(4, "size", &iceberg.StructType{FieldList: []iceberg.NestedField{field(5, "h", longType, false),
+			field(6, "unit", stringType, false), field(7, "w", intType, false)}}, false)))
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},
+		{Name: "share-%", Type: record.Of(record.Float)},
+		{Name: "size", Type: record.UDTOf("size", record.Field{Name: "w", Type: record.Of(record.Int)},
+			record.Field{Name: "h", Type: record.Of(record.Int)})}}, "id")
 	number := func(n int64) record.Value { return record.Number(record.Int, n) }
-	put(t, newSink(t, c), &record.Record{Schema: schema, Values: []record.Value{number(1), record.Float32(0.5), record.Nested(record.UDT, []record.Value{number(2), number(3)})}},
+	put(t, newSink(t, c), &record.Record{Schema: schema,
+		Values: []record.Value{number(1), record.Float32(0.5),
+			record.Nested(record.UDT, []record.Value{number(2), number(3)})}},
 		&record.Record{Schema: schema, Values: []record.Value{number(2), record.NullValue, record.NullValue}})
-	want := []string{`{"alone":null,"share-%":0.5,"id":1,"size":{"h":3,"unit":null,"w":2}}`, `{"alone":null,"share-%":null,"id":2,"size":null}`}
+	want := []string{`{"alone":null,"share-%":0.5,"id":1,"size":{"h":3,"unit":null,"w":2}}`,
+		`{"alone":null,"share-%":null,"id":2,"size":null}`}
 	if diff := cmp.Diff(want, services.ReadIceberg(t, reader(c))); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
@@ -266,9 +301,11 @@ func TestPrepare(t *testing.T) {
 			t.Errorf("made: %v", files)
 		}
 		c.Partition = []string{"month(title)"}
-		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "iceberg.partition", "a column of type string cannot")
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "iceberg.partition",
+			"a column of type string cannot")
 		c.Partition = []string{"nowhere"}
-		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "iceberg.partition", "there are kind, id, title, _version")
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "iceberg.partition",
+			"there are kind, id, title, _version")
 	})
 	t.Run("no table", func(t *testing.T) {
 		c := local(t)
@@ -278,7 +315,8 @@ func TestPrepare(t *testing.T) {
 	})
 	t.Run("no catalog file", func(t *testing.T) {
 		c := local(t)
-		if err := os.WriteFile(c.Catalog.SQLite, []byte("this is no database, only a text of some length"), 0o600); err != nil {
+		if err := os.WriteFile(c.Catalog.SQLite, []byte("this is no database, only a text of some length"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.catalog", "names an SQLite file")
@@ -294,16 +332,20 @@ func TestPrepare(t *testing.T) {
 	t.Run("columns", func(t *testing.T) {
 		c := local(t)
 		c.Columns = map[string]string{"title": "decimal(3,2)"}
-		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.columns", "columns.title", "of type text")
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.columns",
+			"columns.title", "of type text")
 		c.Columns = map[string]string{"nowhere": "decimal(3,2)"}
-		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.columns", "columns.nowhere", "there are kind, id, title")
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.columns", "columns.nowhere",
+			"there are kind, id, title")
 		c = local(t)
 		c.VersionColumn = "Title"
-		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.column_names", "have the same name")
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false),
+			"iceberg.column_names", "have the same name")
 	})
 	t.Run("secret", func(t *testing.T) {
 		c := SinkConfig{Table: "a.b", Catalog: CatalogConfig{REST: "http://127.0.0.1:1", Token: "env:NOT_SET_ANYWHERE"}}
-		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.secret", "catalog.token", "NOT_SET_ANYWHERE")
+		wantError(t, newSink(t, c).Prepare(t.Context(), run, schema, false), "iceberg.secret",
+			"catalog.token", "NOT_SET_ANYWHERE")
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"reprise/io/columns"
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -32,9 +33,9 @@ const (
 // splitBytes is about the size of a split, as it lies in the file, where the plan asks for no smaller ones.
 const splitBytes = 64 << 20
 
-// Source reads one snapshot of a table. The partition of a split is SNAPSHOT/FILE, so that whoever reads it reads what was planned. A position is
-// the byte at which a part of the file begins that can be read by itself (a row group), and the number of a row in that part, deleted
-// ones not counted: 8 bytes each, big-endian.
+// Source reads one snapshot of a table. The partition of a split is SNAPSHOT/FILE, so that whoever reads it reads what
+// was planned. A position is the byte at which a part of the file begins that can be read by itself (a row group), and
+// the number of a row in that part, deleted ones not counted: 8 bytes each, big-endian.
 type Source struct {
 	c     SourceConfig
 	ident table.Identifier
@@ -52,8 +53,9 @@ type Source struct {
 type snapshot struct {
 	table   *table.Table
 	id      int64
-	written int64                         // microseconds since 1970
-	files   map[string]table.FileScanTask // by the name of the file in splits: the file with the deletes that concern it
+	written int64 // microseconds since 1970
+	// By the name of the file in splits: the file with the deletes that concern it
+	files map[string]table.FileScanTask
 }
 
 var _ connector.Source = (*Source)(nil)
@@ -69,7 +71,8 @@ type columnPlan struct {
 
 // NewSource gives a source of valid settings. Iceberg holds no write times of cells.
 func NewSource(c SourceConfig, need connector.Need) *Source {
-	return &Source{c: c, ident: strings.Split(c.Table, "."), need: need, retry: connector.DefaultRetry, snapshots: map[int64]*snapshot{}}
+	return &Source{c: c, ident: strings.Split(c.Table, "."), need: need, retry: connector.DefaultRetry,
+		snapshots: map[int64]*snapshot{}}
 }
 
 // Close implements connector.Source.
@@ -96,7 +99,10 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 
 // request sends a request to the catalog or to the store of the files.
 func (s *Source) request(ctx context.Context, doing string, do func() error) error {
-	return connector.Request(ctx, s.retry, func() (int, int64, error) { return 0, 0, classify(do(), doing+" of table "+s.c.Table) })
+	return connector.Request(ctx, s.retry, func() (int, int64, error) {
+		return 0, 0,
+			tables.Classify(do(), doing+" of table "+s.c.Table)
+	})
 }
 
 // load connects and looks at the table, the first time. The caller holds mu.
@@ -153,7 +159,8 @@ func (s *Source) scan(t *table.Table) (*table.Scan, error) {
 		_, err = scan.ResolveSnapshot()
 	}
 	if err != nil {
-		return nil, fail.Job("iceberg.no_snapshot", "table %s has no such snapshot: %w", s.c.Table, err).WithFix("check snapshot")
+		return nil, fail.Job("iceberg.no_snapshot", "table %s has no such snapshot: %w", s.c.Table, err).
+			WithFix("check snapshot")
 	}
 	return scan, nil
 }
@@ -183,14 +190,17 @@ func (s *Source) newColumnPlan(found *iceberg.Schema) (*columnPlan, error) {
 		}
 	}
 	if len(key) == 0 {
-		return nil, fail.Job("iceberg.no_key", "table %s has no identifier fields", s.c.Table).WithFix("name the fields that make up a record's key in key")
+		return nil, fail.Job("iceberg.no_key", "table %s has no identifier fields", s.c.Table).
+			WithFix("name the fields that make up a record's key in key")
 	}
 	var err error
 	if p.schema, err = record.NewSchema(fields, key...); err != nil {
-		return nil, fail.Job("iceberg.fields", "the fields of table %s: %w", s.c.Table, err).WithFix("there are %s", fields.Names())
+		return nil, fail.Job("iceberg.fields", "the fields of table %s: %w", s.c.Table, err).
+			WithFix("there are %s", fields.Names())
 	}
 	if i := p.schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
-		return nil, fail.Job("iceberg.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
+		return nil, fail.Job("iceberg.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+			s.c.Version).
 			WithFix("name such a field in version")
 	}
 	p.readings = connector.Readings(p.schema, s.c.Version, s.c.CutTimestamps)
@@ -202,7 +212,8 @@ func (s *Source) newColumnPlan(found *iceberg.Schema) (*columnPlan, error) {
 		case f.Name == defaultVersionColumn && s.c.Version == "":
 			p.version = f.ID
 		case !s.c.IgnoreUnknown:
-			return nil, fail.Job("iceberg.unknown_column", "column %s of table %s is not among the fields", f.Name, s.c.Table).
+			return nil, fail.Job("iceberg.unknown_column",
+				"column %s of table %s is not among the fields", f.Name, s.c.Table).
 				WithFix("name it in fields, or set ignore_unknown")
 		}
 	}
@@ -295,15 +306,18 @@ func (s *Source) snapshot(ctx context.Context, id int64) (*snapshot, error) {
 		}
 		at := found.table.Metadata().SnapshotByID(id)
 		if at == nil {
-			return fail.New(fail.Fatal, "iceberg.expired", "snapshot %d of table %s is not there any more", id, s.c.Table).
+			return fail.New(fail.Fatal, "iceberg.expired",
+				"snapshot %d of table %s is not there any more", id, s.c.Table).
 				WithFix("keep snapshots for longer than a run takes, and start a new run")
 		}
 		found.written = at.TimestampMs * 1000
-		tasks, err := found.table.Scan(table.WithSnapshotID(id), table.WithScanPlanningMode(table.ScanPlanningLocal)).PlanFiles(ctx)
+		tasks, err := found.table.Scan(table.WithSnapshotID(id), table.WithScanPlanningMode(table.ScanPlanningLocal)).
+			PlanFiles(ctx)
 		folder := strings.TrimRight(plainPath(found.table.Location()), "/") + "/"
 		for _, task := range tasks {
 			if format := task.File.FileFormat(); format != iceberg.ParquetFile {
-				return fail.Job("iceberg.unreadable", "table %s has files of format %s; only Parquet can be read", s.c.Table, format).
+				return fail.Job("iceberg.unreadable",
+					"table %s has files of format %s; only Parquet can be read", s.c.Table, format).
 					WithFix("let an engine write the table anew (rewrite_data_files)")
 			}
 			found.files[strings.TrimPrefix(plainPath(task.File.FilePath()), folder)] = task
@@ -320,7 +334,8 @@ func (s *Source) snapshot(ctx context.Context, id int64) (*snapshot, error) {
 // partsOf are the bytes at which the parts of a file begin that can be read by themselves.
 func partsOf(file iceberg.DataFile) []int64 {
 	offsets := file.SplitOffsets()
-	if len(offsets) < 2 || !slices.IsSorted(offsets) || offsets[0] < 0 || offsets[len(offsets)-1] >= file.FileSizeBytes() {
+	if len(offsets) < 2 || !slices.IsSorted(offsets) || offsets[0] < 0 ||
+		offsets[len(offsets)-1] >= file.FileSizeBytes() {
 		return []int64{0}
 	}
 	// What lies before the first offset belongs to it, so that no row group is left out whatever the list says.
@@ -345,7 +360,8 @@ func bound(position []byte, open [2]int64) ([2]int64, error) {
 		return open, nil
 	}
 	if len(position) != 16 {
-		return open, fail.New(fail.Fatal, "iceberg.position", "a position of %d bytes is none of a table", len(position))
+		return open, fail.New(fail.Fatal, "iceberg.position",
+			"a position of %d bytes is none of a table", len(position))
 	}
 	return [2]int64{int64(binary.BigEndian.Uint64(position)), int64(binary.BigEndian.Uint64(position[8:]))}, nil
 }
@@ -373,7 +389,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return err
 	}
-	p := &pager{c: s.c, plan: s.plan, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), written: from.written, give: give}
+	p := &pager{c: s.c, plan: s.plan, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)),
+		written: from.written, give: give}
 	parts := partsOf(task.File)
 	for i, part := range parts {
 		if part < start[0] || part > end[0] || (part == start[0] && start[1] == math.MaxInt64) {
@@ -387,7 +404,9 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 			last = end[1]
 		}
 		task.Start, task.Length = part, partEnd(parts, i, task.File.FileSizeBytes())-part
-		rows := &rowReader{table: from.table, options: []table.ScanOption{table.WithSnapshotID(from.id)}, retry: s.retry, task: task, next: next, size: min(decodedRows, int(p.rows))}
+		rows := &tables.RowReader{Table: from.table,
+			Options: []table.ScanOption{table.WithSnapshotID(from.id)}, Retry: s.retry,
+			Task: task, Next: next, Size: min(decodedRows, int(p.rows))}
 		if err := p.readPart(ctx, rows, part, last); err != nil {
 			return err
 		}
@@ -396,17 +415,17 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 }
 
 // readPart reads what is left of a part up to a row.
-func (p *pager) readPart(ctx context.Context, rows *rowReader, part, last int64) error {
-	defer rows.close()
+func (p *pager) readPart(ctx context.Context, rows *tables.RowReader, part, last int64) error {
+	defer rows.Close()
 	for {
-		first := rows.next
-		batch, err := rows.read(ctx)
+		first := rows.Next
+		batch, err := rows.Read(ctx)
 		if err != nil || batch == nil {
 			return err
 		}
-		err = p.batch(ctx, batch, rows.columns, part, first, last)
+		err = p.batch(ctx, batch, rows.Columns, part, first, last)
 		batch.Release()
-		if err != nil || rows.next > last {
+		if err != nil || rows.Next > last {
 			return err
 		}
 	}
@@ -427,7 +446,8 @@ type pager struct {
 }
 
 // batch adds the rows of a batch up to one.
-func (p *pager) batch(ctx context.Context, batch arrow.RecordBatch, columns []iceberg.NestedField, part, first, last int64) error {
+func (p *pager) batch(ctx context.Context, batch arrow.RecordBatch, columns []iceberg.NestedField, part,
+	first, last int64) error {
 	fields, version := p.columns(batch, columns)
 	for i := range int(batch.NumRows()) {
 		row := first + int64(i)
@@ -447,7 +467,8 @@ func (p *pager) batch(ctx context.Context, batch arrow.RecordBatch, columns []ic
 }
 
 // columns are those of the fields, in their order, nil where there is none, and that of the version.
-func (p *pager) columns(batch arrow.RecordBatch, columns []iceberg.NestedField) (fields []arrow.Array, version arrow.Array) {
+func (p *pager) columns(batch arrow.RecordBatch,
+	columns []iceberg.NestedField) (fields []arrow.Array, version arrow.Array) {
 	fields = make([]arrow.Array, len(p.plan.schema.Fields))
 	for i, c := range columns {
 		if place, ok := p.plan.fields[c.ID]; ok {
@@ -468,7 +489,8 @@ func (p *pager) row(fields []arrow.Array, version arrow.Array, i int) {
 		errors.As(err, &what)
 		raw := columns.JSON(p.plan.schema, fields, i)
 		at, _ := bound(p.at, [2]int64{})
-		p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: raw[:min(len(raw), 1<<20)], Class: fail.Permanent.String(), Code: what.Code,
+		p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: raw[:min(len(raw), 1<<20)],
+			Class: fail.Permanent.String(), Code: what.Code,
 			Message: fmt.Sprintf("a row of %s: %s", p.split.Partition, what.Message), Attempts: 1,
 			Place: &record.Place{Partition: p.split.Partition, Start: position(at[0], at[1]-1), End: p.at}})
 		p.page.Bytes += int64(len(raw))

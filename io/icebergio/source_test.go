@@ -61,7 +61,8 @@ func read(t testing.TB, s *Source, o connector.PlanOptions) (records []*record.R
 	return records, dead
 }
 
-// same checks that records were read as they were written, but for the order and where they come from; what was unset is null.
+// same checks that records were read as they were written, but for the order and where they
+// come from; what was unset is null.
 func same(t testing.TB, got, want []*record.Record) {
 	t.Helper()
 	wire := func(records []*record.Record) map[string]string {
@@ -112,20 +113,23 @@ func TestSource(t *testing.T) {
 		want[r.KeyText()] = iotest.JSON(r)
 	}
 	put(t, s, again...)
-	iotest.TestSource(t, iotest.Source{Want: want, New: func(*testing.T) connector.Source { return NewSource(source(c), connector.Need{PageRows: 100}) }})
+	iotest.TestSource(t, iotest.Source{Want: want,
+		New: func(*testing.T) connector.Source { return NewSource(source(c), connector.Need{PageRows: 100}) }})
 }
 
 // manyGroups writes some files of several row groups and gives what they hold.
 func manyGroups(t testing.TB, c SinkConfig) []*record.Record {
 	t.Helper()
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.BigInt)}, {Name: "blob", Type: record.Of(record.Blob)}}, "id")
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.BigInt)},
+		{Name: "blob", Type: record.Of(record.Blob)}}, "id")
 	var records []*record.Record
 	for i := range 3000 {
 		var noise []byte // that is not compressed much
 		for x := uint64(i + 1); len(noise) < 5000; x = x*6364136223846793005 + 1442695040888963407 {
 			noise = fmt.Appendf(noise, "%x", x)
 		}
-		records = append(records, &record.Record{Schema: schema, Version: iotest.Base + int64(i), Values: []record.Value{record.Number(record.BigInt, int64(i)), record.Bytes(record.Blob, string(noise))}})
+		records = append(records, &record.Record{Schema: schema, Version: iotest.Base + int64(i),
+			Values: []record.Value{record.Number(record.BigInt, int64(i)), record.Bytes(record.Blob, string(noise))}})
 	}
 	put(t, newSink(t, c), records...)
 	return records
@@ -139,7 +143,8 @@ func TestRowGroups(t *testing.T) {
 	records := manyGroups(t, c)
 	s := newSource(t, source(c))
 	count := func(o connector.PlanOptions) (splits []connector.Split) {
-		if err := s.Plan(t.Context(), o, func(split connector.Split) error { splits = append(splits, split); return nil }); err != nil {
+		if err := s.Plan(t.Context(), o,
+			func(split connector.Split) error { splits = append(splits, split); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return splits
@@ -165,14 +170,17 @@ func TestRowGroups(t *testing.T) {
 	for _, r := range records {
 		want[r.KeyText()] = iotest.JSON(r)
 	}
-	iotest.TestSource(t, iotest.Source{Want: want, New: func(*testing.T) connector.Source { return NewSource(source(c), connector.Need{PageRows: 70}) }})
+	iotest.TestSource(t, iotest.Source{Want: want,
+		New: func(*testing.T) connector.Source { return NewSource(source(c), connector.Need{PageRows: 70}) }})
 }
 
 func allTypes(t testing.TB) *record.Schema {
 	t.Helper()
 	var fields []record.Field
-	for i, text := range []string{"bigint", "boolean", "tinyint", "smallint", "int", "varint", "decimal", "float", "double", "text", "blob", "uuid", "timeuuid",
-		"inet", "timestamp", "date", "time", "duration", "list<uuid>", "set<int>", "map<text, decimal>", "map<int, list<text>>",
+	for i, text := range []string{"bigint", "boolean", "tinyint", "smallint", "int", "varint", "decimal", "float",
+		"double", "text", "blob", "uuid", "timeuuid",
+		"inet", "timestamp", "date", "time", "duration", "list<uuid>", "set<int>",
+		"map<text, decimal>", "map<int, list<text>>",
 		"tuple<int, text>", "udt<a:int, b:list<udt<c:double>>>", "vector<float, 3>", "decimal", "varint"} {
 		typ, err := record.ParseType(text, nil)
 		if err != nil {
@@ -196,13 +204,15 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 				r.Values[j] = record.NullValue
 			case j > 0 && i%10 == 2:
 				r.Values[j] = record.Value{}
-			case i%10 == 3 && (schema.Fields[j].Type.Kind == record.List || schema.Fields[j].Type.Kind == record.Map || schema.Fields[j].Type.Kind == record.Set):
+			case i%10 == 3 && (schema.Fields[j].Type.Kind == record.List || schema.Fields[j].Type.Kind == record.Map ||
+				schema.Fields[j].Type.Kind == record.Set):
 				r.Values[j] = record.Nested(schema.Fields[j].Type.Kind, nil)
 			}
 		}
 		records = append(records, r)
 	}
-	rest := SinkConfig{Table: services.Name(t) + ".assets", Create: true, Catalog: CatalogConfig{REST: "http://" + services.Need(t, services.IcebergREST)}}
+	rest := SinkConfig{Table: services.Name(t) + ".assets", Create: true,
+		Catalog: CatalogConfig{REST: "http://" + services.Need(t, services.IcebergREST)}}
 	for _, c := range []SinkConfig{local(t), rest} {
 		c.Columns = map[string]string{"f25": "decimal(20,2)", "f26": "decimal(38,0)"}
 		put(t, newSink(t, c), records...)
@@ -225,7 +235,8 @@ func TestDeadLettersAreRead(t *testing.T) {
 	var letters []*record.DeadLetter
 	var records []*record.Record
 	for i := range 100 {
-		l := &record.DeadLetter{Run: "r", Step: "sink search", Sink: "search", Class: "permanent", Code: "x.y", Message: fmt.Sprintf("no %d \" ü", i), Attempts: i, Split: "s(..00]", At: 1e12 + int64(i)}
+		l := &record.DeadLetter{Run: "r", Step: "sink search", Sink: "search", Class: "permanent", Code: "x.y",
+			Message: fmt.Sprintf("no %d \" ü", i), Attempts: i, Split: "s(..00]", At: 1e12 + int64(i)}
 		switch i % 3 {
 		case 0:
 			l.Record = iotest.Record(schema, i, iotest.Base)
@@ -265,9 +276,11 @@ func deleteRows(t testing.TB, from *table.Table, kind string, ids []int64) {
 	switch kind {
 	case "equality":
 		column, _ := from.Schema().FindFieldByName("id")
-		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil))
+		b := array.NewRecordBuilder(memory.DefaultAllocator,
+			arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil))
 		b.Field(0).(*array.Int64Builder).AppendValues(ids, nil)
-		err = tx.CommitEqualityDeletes(t.Context(), []int{column.ID}, func(yield func(arrow.RecordBatch, error) bool) { yield(b.NewRecordBatch(), nil) }, nil)
+		err = tx.CommitEqualityDeletes(t.Context(), []int{column.ID},
+			func(yield func(arrow.RecordBatch, error) bool) { yield(b.NewRecordBatch(), nil) }, nil)
 	case "position":
 		err = tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
 		fallthrough
@@ -321,12 +334,14 @@ func TestDeletedRows(t *testing.T) {
 			for _, r := range want {
 				wanted[r.KeyText()] = iotest.JSON(r)
 			}
-			iotest.TestSource(t, iotest.Source{Want: wanted, New: func(*testing.T) connector.Source { return NewSource(source(c), connector.Need{PageRows: 90}) }})
+			iotest.TestSource(t, iotest.Source{Want: wanted,
+				New: func(*testing.T) connector.Source { return NewSource(source(c), connector.Need{PageRows: 90}) }})
 		})
 	}
 }
 
-// Another snapshot than the current one is read by its id, a time or a name; a run goes on with the one that was planned.
+// Another snapshot than the current one is read by its id, a time or a name; a run goes on
+// with the one that was planned.
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	c := local(t)
@@ -340,7 +355,8 @@ func TestSnapshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	var planned []connector.Split
-	if err := s.Plan(t.Context(), connector.PlanOptions{}, func(split connector.Split) error { planned = append(planned, split); return nil }); err != nil {
+	if err := s.Plan(t.Context(), connector.PlanOptions{},
+		func(split connector.Split) error { planned = append(planned, split); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * time.Millisecond) // snapshots are told apart by milliseconds
@@ -364,7 +380,8 @@ func TestSnapshots(t *testing.T) {
 	for _, s := range []*Source{s, newSource(t, source(c))} {
 		var got []*record.Record
 		for _, split := range planned {
-			if err := s.Read(t.Context(), split, func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil {
+			if err := s.Read(t.Context(), split,
+				func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -400,7 +417,8 @@ func TestEvolvedTable(t *testing.T) {
 	tx := current(t, sink).NewTransaction()
 	update := tx.UpdateSchema(true, false)
 	update.RenameColumn([]string{"title"}, "name")
-	update.UpdateColumn([]string{"id"}, table.ColumnUpdate{FieldType: iceberg.Optional[iceberg.Type]{Valid: true, Val: longType}})
+	update.UpdateColumn([]string{"id"},
+		table.ColumnUpdate{FieldType: iceberg.Optional[iceberg.Type]{Valid: true, Val: longType}})
 	update.AddColumn([]string{"more"}, stringType, "", false, nil)
 	if err := update.Commit(); err != nil {
 		t.Fatal(err)
@@ -422,8 +440,10 @@ func TestTablesOfOthers(t *testing.T) {
 	t.Parallel()
 	c := local(t)
 	c.Create = false
-	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", intType, false), field(2, "at", iceberg.PrimitiveTypes.Timestamp, false),
-		field(3, "day", iceberg.PrimitiveTypes.Date, false), field(4, "clock", iceberg.PrimitiveTypes.Time, false), field(5, "who", iceberg.PrimitiveTypes.UUID, false),
+	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", intType, false),
+		field(2, "at", iceberg.PrimitiveTypes.Timestamp, false),
+		field(3, "day", iceberg.PrimitiveTypes.Date, false), field(4, "clock", iceberg.PrimitiveTypes.Time, false),
+		field(5, "who", iceberg.PrimitiveTypes.UUID, false),
 		field(6, "hash", iceberg.FixedTypeOf(2), false), field(7, "price", iceberg.DecimalTypeOf(10, 2), false)))
 	appendJSON(t, current(t, newSink(t, c)), `[
 		{"id": 1, "at": "2024-01-02T03:04:05.678", "day": "2024-01-02", "clock": "03:04:05.000006", "who": "f81d4fae-7dec-41d0-a765-00a0c91e6bf6", "hash": "AQI=", "price": "12.50"},
@@ -443,7 +463,8 @@ func TestTablesOfOthers(t *testing.T) {
 		t.Errorf("%s of version %d, want %s", text, got[0].Version, want)
 	}
 	for i, code := range []string{"iceberg.wrong_type", "iceberg.no_key", "iceberg.no_version"} {
-		if l := dead[i]; l.Code != code || !bytes.HasPrefix(l.Raw, []byte("{")) || !strings.HasPrefix(l.Message, "a row of ") {
+		if l := dead[i]; l.Code != code || !bytes.HasPrefix(l.Raw, []byte("{")) ||
+			!strings.HasPrefix(l.Message, "a row of ") {
 			t.Errorf("%+v, want %s", l, code)
 		}
 	}
@@ -464,8 +485,10 @@ func TestTablesOfOthers(t *testing.T) {
 	wantError(t, err, "iceberg.unknown_column", "day")
 	s.IgnoreUnknown = true
 	got, dead = read(t, newSource(t, s), connector.PlanOptions{})
-	if len(got) != 3 || len(dead) != 1 || iotest.JSON(got[1]) != `{"id":2,"at":1704164645678901}` || time.Since(got[1].VersionTime()).Abs() > time.Hour {
-		t.Errorf("%d records, such as %s of %s, %d dead letters", len(got), iotest.JSON(got[1]), got[1].VersionTime(), len(dead))
+	if len(got) != 3 || len(dead) != 1 || iotest.JSON(got[1]) != `{"id":2,"at":1704164645678901}` ||
+		time.Since(got[1].VersionTime()).Abs() > time.Hour {
+		t.Errorf("%d records, such as %s of %s, %d dead letters", len(got), iotest.JSON(got[1]),
+			got[1].VersionTime(), len(dead))
 	}
 	s.Fields = append(s.Fields, record.Field{Name: "none", Type: record.Of(record.Int)})
 	_, err = newSource(t, s).Schema(t.Context())
@@ -545,7 +568,8 @@ func TestSourceGate(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if p := gate.Passed(); p.Records != 2000 || p.Bytes < 2000*50 || p.Entered < 6 || p.Left != p.Entered || p.Twice > 0 || len(p.Errors) > 0 {
+	if p := gate.Passed(); p.Records != 2000 || p.Bytes < 2000*50 || p.Entered < 6 || p.Left != p.Entered ||
+		p.Twice > 0 || len(p.Errors) > 0 {
 		t.Errorf("the gate saw %+v", p)
 	}
 	gate.Shut()
@@ -601,7 +625,8 @@ func TestReadFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken := &flaky{IO: files, every: 11}
-	from.table = table.New(from.table.Identifier(), from.table.Metadata(), from.table.MetadataLocation(), func(context.Context) (iceio.IO, error) { return broken, nil }, nil)
+	from.table = table.New(from.table.Identifier(), from.table.Metadata(), from.table.MetadataLocation(),
+		func(context.Context) (iceio.IO, error) { return broken, nil }, nil)
 	gate := iotest.NewGate()
 	ctx := connector.WithGate(t.Context(), gate)
 	var got []*record.Record
@@ -626,9 +651,12 @@ func TestSourceConfig(t *testing.T) {
 		{SourceConfig{Catalog: good, Table: "a.b"}, nil},
 		{SourceConfig{Catalog: good, Table: "a.b", Key: []string{"id"},
 			Snapshot: &SnapshotConfig{Time: &connector.Time{Time: now}}}, nil},
-		{SourceConfig{Table: "b", Snapshot: &SnapshotConfig{}, IgnoreUnknown: true, S3: &S3Config{AccessKey: "env:A"}}, []string{"catalog", "table", "s3", "snapshot", "ignore_unknown"}},
-		{SourceConfig{Catalog: good, Table: "a.b", Snapshot: &SnapshotConfig{ID: 1, Ref: "x"}, Key: []string{"x"}, Version: "v",
-			Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}}, []string{"snapshot", "key[0]", "version"}},
+		{SourceConfig{Table: "b", Snapshot: &SnapshotConfig{}, IgnoreUnknown: true, S3: &S3Config{AccessKey: "env:A"}},
+			[]string{"catalog", "table", "s3", "snapshot", "ignore_unknown"}},
+		{SourceConfig{Catalog: good, Table: "a.b", Snapshot: &SnapshotConfig{ID: 1, Ref: "x"},
+			Key: []string{"x"}, Version: "v",
+			Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}},
+			[]string{"snapshot", "key[0]", "version"}},
 	} {
 		var got []string
 		for _, f := range c.config.Validate() {

@@ -17,11 +17,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// What a file's writer buffers. Pages and dictionaries are held for each column, so they are smaller than Iceberg's defaults.
+// What a file's writer buffers. Pages and dictionaries are held for each column, so they are
+// smaller than Iceberg's defaults.
 const (
 	pageSize       = 128 << 10
 	dictionarySize = 256 << 10
-	queuedBatches  = 1
 	// Against the default level: 2 % larger files, a quarter less time, half of the encoder's 16 MiB.
 	zstdLevel = "1"
 )
@@ -36,7 +36,7 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 	if open > 1 {
 		page, dictionary = page/2, dictionary/2
 	}
-	fileSize := c.FileSize.Or(int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, defaultFileSize)))
+	fileSize := c.fileSize(t)
 	props := iceberg.Properties{
 		table.WriteFormatDefaultKey:       "parquet",
 		table.WriteTargetFileSizeBytesKey: strconv.FormatInt(fileSize, 10),
@@ -45,7 +45,8 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 		table.ParquetPageSizeBytesKey:     strconv.Itoa(page),
 		table.ParquetDictSizeBytesKey:     strconv.Itoa(dictionary),
 	}
-	codec, level := t.Properties().Get(table.ParquetCompressionKey, table.ParquetCompressionDefault), t.Properties().Get(table.ParquetCompressionLevelKey, "")
+	codec, level := t.Properties().Get(table.ParquetCompressionKey, table.ParquetCompressionDefault),
+		t.Properties().Get(table.ParquetCompressionLevelKey, "")
 	if c.Compression != "" && c.Compression != codec {
 		codec, level = c.Compression, "-1"
 	}
@@ -94,10 +95,17 @@ func (c SinkConfig) writable(t *table.Table, open int) (*table.Table, *watchedIO
 	return table.New(t.Identifier(), meta, t.MetadataLocation(), files, nil), watched, nil
 }
 
-// patient has requests to S3 tried again for about as long as others: what was handed to a data file cannot be written again.
+// fileSize is the size of a table's data files in bytes.
+func (c SinkConfig) fileSize(t *table.Table) int64 {
+	return c.FileSize.Or(int64(t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, defaultFileSize)))
+}
+
+// patient has requests to S3 tried again for about as long as others: what was handed to a
+// data file cannot be written again.
 func patient(ctx context.Context) (context.Context, error) {
 	const attempts = 12 // pauses double up to 20 s, with full jitter
-	answers := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = 30 * time.Second })
+	answers := awshttp.NewBuildableClient().
+		WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = 30 * time.Second })
 	c, err := config.LoadDefaultConfig(ctx, config.WithRetryMaxAttempts(attempts), config.WithHTTPClient(answers))
 	if err != nil {
 		return nil, err

@@ -30,7 +30,8 @@ func makeTable(t testing.TB, c SinkConfig, schema *iceberg.Schema, opts ...catal
 	}
 	defer cat.close()
 	ident := NewSink(c).ident
-	if err := cat.CreateNamespace(t.Context(), ident[:len(ident)-1], nil); err != nil && !errors.Is(err, catalog.ErrNamespaceAlreadyExists) {
+	if err := cat.CreateNamespace(t.Context(), ident[:len(ident)-1], nil); err != nil &&
+		!errors.Is(err, catalog.ErrNamespaceAlreadyExists) {
 		t.Fatal(err)
 	}
 	made, err := cat.CreateTable(t.Context(), ident, schema, opts...)
@@ -57,9 +58,12 @@ func TestNullInRequiredColumn(t *testing.T) {
 	t.Parallel()
 	c := local(t)
 	c.Create = false
-	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", intType, true), field(2, "kind", stringType, true), field(3, "title", stringType, false),
-		field(4, "_version", longType, true), field(5, "tags", &iceberg.ListType{ElementID: 6, Element: stringType, ElementRequired: true}, false)))
-	schema := record.MustSchema(append(simpleSchema().Fields, record.Field{Name: "tags", Type: record.ListOf(record.Of(record.Text))}), "id")
+	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", intType, true), field(2, "kind", stringType, true),
+		field(3, "title", stringType, false),
+		field(4, "_version", longType, true), field(5, "tags",
+			&iceberg.ListType{ElementID: 6, Element: stringType, ElementRequired: true}, false)))
+	schema := record.MustSchema(append(simpleSchema().Fields,
+		record.Field{Name: "tags", Type: record.ListOf(record.Of(record.Text))}), "id")
 	rec := func(id int, kind record.Value, tags ...record.Value) *record.Record {
 		r := simple(schema, "", id, "t")
 		r.Values[0] = kind
@@ -69,9 +73,11 @@ func TestNullInRequiredColumn(t *testing.T) {
 	noKey := rec(4, record.String("a"))
 	noKey.Values[1] = record.NullValue
 	s := newSink(t, c)
-	o := put(t, s, rec(1, record.String("a"), record.String("x")), rec(2, record.NullValue), rec(3, record.Value{}), noKey,
+	o := put(t, s, rec(1, record.String("a"), record.String("x")), rec(2, record.NullValue),
+		rec(3, record.Value{}), noKey,
 		rec(5, record.String("a"), record.String("x"), record.NullValue))
-	want := map[string]string{"2": "iceberg.null_in_required", "3": "iceberg.null_in_required", "": "iceberg.null_in_required", "5": "iceberg.null_in_required"}
+	want := map[string]string{"2": "iceberg.null_in_required", "3": "iceberg.null_in_required",
+		"": "iceberg.null_in_required", "5": "iceberg.null_in_required"}
 	if diff := cmp.Diff(want, o.dead); diff != "" {
 		t.Errorf("dead letters (-want +got):\n%s", diff)
 	}
@@ -98,7 +104,8 @@ func TestEmptyPartitionValue(t *testing.T) {
 			schema := simpleSchema()
 			null := simple(schema, "", 4, "n")
 			null.Values[0] = record.NullValue
-			o := put(t, newSink(t, c), simple(schema, "a", 1, "x"), simple(schema, "", 2, "y"), simple(schema, "b", 3, ""), null)
+			o := put(t, newSink(t, c), simple(schema, "a", 1, "x"), simple(schema, "", 2, "y"),
+				simple(schema, "b", 3, ""), null)
 			if diff := cmp.Diff(map[string]string{"2": "iceberg.empty_partition_value"}, o.dead); diff != "" {
 				t.Errorf("dead letters (-want +got):\n%s", diff)
 			}
@@ -112,14 +119,16 @@ func TestEmptyPartitionValue(t *testing.T) {
 }
 
 // nasty are values that break paths; no two of them give the same folder.
-var nasty = []string{"a/b", "a b", "a%2Fb", "%", "../up", ".", "ü/日本", "a=b&c", "null", "__HIVE_DEFAULT_PARTITION__", "#?", "'\""}
+var nasty = []string{"a/b", "a b", "a%2Fb", "%", "../up", ".", "ü/日本", "a=b&c", "null",
+	"__HIVE_DEFAULT_PARTITION__", "#?", "'\""}
 
 // Trap 3: the paths of files in manifests must be those on the disk, also where a table lies at a file:// location.
 func TestFileLocations(t *testing.T) {
 	t.Parallel()
 	c := local(t)
 	c.Catalog.Warehouse = "file://" + c.Catalog.Warehouse
-	if faults := c.Validate(); len(faults) != 1 || faults[0].Path != "catalog.warehouse" || !strings.Contains(faults[0].Message, "plain path") {
+	if faults := c.Validate(); len(faults) != 1 || faults[0].Path != "catalog.warehouse" ||
+		!strings.Contains(faults[0].Message, "plain path") {
 		t.Errorf("faults of a file:// warehouse: %v", faults)
 	}
 	for _, location := range []string{"", "file://", "file:"} {
@@ -135,7 +144,8 @@ func TestFileLocations(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				makeTable(t, c, schema, catalog.WithLocation(location+filepath.Join(t.TempDir(), "t")), catalog.WithPartitionSpec(spec))
+				makeTable(t, c, schema, catalog.WithLocation(location+filepath.Join(t.TempDir(), "t")),
+					catalog.WithPartitionSpec(spec))
 			}
 			schema := simpleSchema()
 			var records []*record.Record
@@ -173,7 +183,8 @@ func TestLostRaceInSQLCatalog(t *testing.T) {
 	put(t, s, simple(simpleSchema(), "a", 1, "x"))
 	first, second := current(t, s).NewTransaction(), current(t, s).NewTransaction()
 	for _, tx := range []*table.Transaction{first, second} {
-		if err := errors.Join(tx.AssertRefSnapshotID(table.MainBranch), tx.SetProperties(iceberg.Properties{"p": "1"})); err != nil {
+		if err := errors.Join(tx.AssertRefSnapshotID(table.MainBranch),
+			tx.SetProperties(iceberg.Properties{"p": "1"})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -252,8 +263,10 @@ func TestDroppedColumns(t *testing.T) {
 // Trap 7: uuid and time columns are read wrongly by other engines.
 func TestUUIDAndTimeColumns(t *testing.T) {
 	c := local(t)
-	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", iceberg.PrimitiveTypes.UUID, true), field(2, "at", iceberg.PrimitiveTypes.Time, false), field(3, "_version", longType, false)))
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.TimeUUID)}, {Name: "at", Type: record.Of(record.Time)}}, "id")
+	makeTable(t, c, iceberg.NewSchema(0, field(1, "id", iceberg.PrimitiveTypes.UUID, true),
+		field(2, "at", iceberg.PrimitiveTypes.Time, false), field(3, "_version", longType, false)))
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.TimeUUID)},
+		{Name: "at", Type: record.Of(record.Time)}}, "id")
 	err := newSink(t, c).Prepare(t.Context(), newRun(), schema, false)
 	wantError(t, err, "iceberg.table_mismatch", "column id is a uuid", "column at is a time", "make it a string")
 }
@@ -320,9 +333,12 @@ func TestS3(t *testing.T) {
 	t.Setenv("S3_TEST_ACCESS", "testtest")
 	t.Setenv("S3_TEST_SECRET", "testtest1")
 	store := services.Need(t, services.S3)
-	server := services.Own(t, services.IcebergREST, services.Env("ICEBERG_WAREHOUSE=s3://warehouse/"+services.Name(t), "ICEBERG_S3=http://"+store))
-	c := SinkConfig{Table: "media.assets", Create: true, Catalog: CatalogConfig{REST: "http://" + server.Addr}, Partition: []string{"kind"},
-		S3: &S3Config{Endpoint: "http://" + store, Region: "us-east-1", AccessKey: "env:S3_TEST_ACCESS", SecretKey: "env:S3_TEST_SECRET"}}
+	server := services.Own(t, services.IcebergREST,
+		services.Env("ICEBERG_WAREHOUSE=s3://warehouse/"+services.Name(t), "ICEBERG_S3=http://"+store))
+	c := SinkConfig{Table: "media.assets", Create: true, Catalog: CatalogConfig{REST: "http://" + server.Addr},
+		Partition: []string{"kind"},
+		S3: &S3Config{Endpoint: "http://" + store, Region: "us-east-1", AccessKey: "env:S3_TEST_ACCESS",
+			SecretKey: "env:S3_TEST_SECRET"}}
 	if faults := c.Validate(); len(faults) > 0 {
 		t.Fatal(faults)
 	}
@@ -346,16 +362,20 @@ func TestS3(t *testing.T) {
 	} else {
 		same(t, got, records)
 	}
-	if o := put(t, newSink(t, c), simple(schema, "x..", 99, ""), simple(schema, "x", 98, "")); o.dead["99"] != "iceberg.partition_value" {
+	if o := put(t, newSink(t, c), simple(schema, "x..", 99, ""),
+		simple(schema, "x", 98, "")); o.dead["99"] != "iceberg.partition_value" {
 		t.Errorf("dead letters: %v", o.dead)
 	}
 
 	missing := local(t)
 	missing.S3, missing.Catalog.Warehouse = c.S3, "s3://no-such-bucket/warehouse"
-	wantError(t, newSink(t, missing).Prepare(t.Context(), newRun(), schema, false), "iceberg.warehouse", "make the bucket")
+	wantError(t, newSink(t, missing).Prepare(t.Context(), newRun(), schema, false),
+		"iceberg.warehouse", "make the bucket")
 	gone := local(t)
-	gone.S3, gone.Catalog.Warehouse = &S3Config{Endpoint: "http://127.0.0.1:1", Region: "us-east-1", AccessKey: c.S3.AccessKey, SecretKey: c.S3.SecretKey}, "s3://warehouse/x"
-	wantError(t, newSink(t, gone).Prepare(t.Context(), newRun(), schema, false), "iceberg.unreachable", "the store of the table")
+	gone.S3, gone.Catalog.Warehouse = &S3Config{Endpoint: "http://127.0.0.1:1", Region: "us-east-1",
+		AccessKey: c.S3.AccessKey, SecretKey: c.S3.SecretKey}, "s3://warehouse/x"
+	wantError(t, newSink(t, gone).Prepare(t.Context(), newRun(), schema, false), "iceberg.unreachable",
+		"the store of the table")
 
 	t.Setenv("S3_TEST_SECRET", "wrong-secret")
 	err := newSink(t, c).Prepare(t.Context(), newRun(), schema, false)

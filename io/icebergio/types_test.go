@@ -1,45 +1,20 @@
 package icebergio
 
 import (
-	"flag"
 	"math"
 	"math/big"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"reprise/io/connector"
 	"reprise/runners/services"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "write golden files anew")
-
-func golden(t *testing.T, name string, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
 
 func value(t *testing.T, typ, text string) record.Value {
 	t.Helper()
@@ -54,7 +29,8 @@ func value(t *testing.T, typ, text string) record.Value {
 	return v
 }
 
-// TestTypes writes each type of CQL with usual and extreme values and compares with what Apache Iceberg's own library reads.
+// TestTypes writes each type of CQL with usual and extreme values and compares with what
+// Apache Iceberg's own library reads.
 func TestTypes(t *testing.T) {
 	t.Parallel()
 	list := func(v ...record.Value) record.Value { return record.Nested(record.List, v) }
@@ -74,10 +50,14 @@ func TestTypes(t *testing.T) {
 		{"smallint", []record.Value{number("smallint", "-32768"), number("smallint", "32767")}},
 		{"int", []record.Value{number("int", "-2147483648"), number("int", "2147483647")}},
 		{"bigint", []record.Value{number("bigint", "-9223372036854775808"), number("bigint", "9223372036854775807")}},
-		{"varint", []record.Value{number("varint", "-170141183460469231731687303715884105729"), number("varint", "0"), null}},
-		{"decimal", []record.Value{number("decimal", "-0.00000000000000000000000000000000000000000000000001"), number("decimal", "1E+30"), null}},
-		{"float", []record.Value{record.Float32(1.1), record.Float32(-math.MaxFloat32), record.Float32(float32(math.Inf(1)))}},
-		{"double", []record.Value{record.Float64(0.1), record.Float64(math.NaN()), record.Float64(math.Copysign(0, -1))}},
+		{"varint", []record.Value{number("varint", "-170141183460469231731687303715884105729"),
+			number("varint", "0"), null}},
+		{"decimal", []record.Value{number("decimal", "-0.00000000000000000000000000000000000000000000000001"),
+			number("decimal", "1E+30"), null}},
+		{"float", []record.Value{record.Float32(1.1), record.Float32(-math.MaxFloat32),
+			record.Float32(float32(math.Inf(1)))}},
+		{"double", []record.Value{record.Float64(0.1), record.Float64(math.NaN()),
+			record.Float64(math.Copysign(0, -1))}},
 		{"text", []record.Value{text("Grüße 日本 🎬\x00\u2028\"\\"), text(""), null}},
 		{"blob", []record.Value{record.Bytes(record.Blob, "\x00\xff\x80"), record.Bytes(record.Blob, ""), null}},
 		{"uuid", []record.Value{number("uuid", "f81d4fae-7dec-41d0-a765-00a0c91e6bf6")}},
@@ -92,13 +72,16 @@ func TestTypes(t *testing.T) {
 		{"list<text>", []record.Value{list(text("b"), text("a"), text("b"), text("")), list(), null}},
 		{"set<int>", []record.Value{set(number("int", "1"), number("int", "2")), set()}},
 		{"vector<float, 3>", []record.Value{vector(record.Float32(1), record.Float32(-0.5), record.Float32(0))}},
-		{"map<text, bigint>", []record.Value{mapped(text("b"), number("bigint", "2"), text("a"), null), mapped(), null}},
+		{"map<text, bigint>",
+			[]record.Value{mapped(text("b"), number("bigint", "2"), text("a"), null), mapped(), null}},
 		{"map<timeuuid, frozen<list<decimal>>>", []record.Value{
-			mapped(number("timeuuid", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"), list(number("decimal", "1.50"), number("decimal", "-2")))}},
+			mapped(number("timeuuid", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
+				list(number("decimal", "1.50"), number("decimal", "-2")))}},
 		{"tuple<text, int, timestamp>", []record.Value{tuple(text("x"), null, number("timestamp", "1970-01-01")),
 			tuple(text("short"))}},
 		{"udt<name:text,tags:set<text>,at:tuple<int,int>>", []record.Value{
-			udt(text("n"), set(text("t")), tuple(number("int", "1"), number("int", "2"))), udt(null, null, null), null}},
+			udt(text("n"), set(text("t")), tuple(number("int", "1"), number("int", "2"))),
+			udt(null, null, null), null}},
 	}
 	fields := []record.Field{{Name: "id", Type: record.Of(record.Int)}}
 	for _, c := range cases {
@@ -109,7 +92,8 @@ func TestTypes(t *testing.T) {
 		fields = append(fields, record.Field{Name: strings.Map(letters, c.typ), Type: typ})
 	}
 	schema := record.MustSchema(append(fields,
-		record.Field{Name: "price", Type: record.Of(record.Decimal)}, record.Field{Name: "big", Type: record.Of(record.Varint)}), "id")
+		record.Field{Name: "price", Type: record.Of(record.Decimal)},
+		record.Field{Name: "big", Type: record.Of(record.Varint)}), "id")
 	var records []*record.Record
 	for row := range 4 {
 		r := &record.Record{Schema: schema, Version: 7, Values: make([]record.Value, len(schema.Fields))}
@@ -123,7 +107,8 @@ func TestTypes(t *testing.T) {
 	}
 	for row, price := range []string{"99999999999999.9999", "-0.5", "12E+2"} {
 		records[row].Values[len(cases)+1] = number("decimal", price)
-		records[row].Values[len(cases)+2] = number("varint", []string{"99999999999999999999999999999999999999", "-1", "0"}[row])
+		records[row].Values[len(cases)+2] = number("varint",
+			[]string{"99999999999999999999999999999999999999", "-1", "0"}[row])
 	}
 
 	c := local(t)
@@ -153,11 +138,13 @@ func TestTypes(t *testing.T) {
 		for i, f := range schema.Fields {
 			if want := records[r.Get("id").Int()].Values[i]; f.Name != "price" && f.Type.Kind != record.Tuple &&
 				!(want.IsNull() && r.Values[i].IsNull()) && !r.Get(f.Name).Equal(want) {
-				t.Errorf("%s is read as %s, want %s", f.Name, r.Get(f.Name).AppendJSON(nil, f.Type), want.AppendJSON(nil, f.Type))
+				t.Errorf("%s is read as %s, want %s", f.Name, r.Get(f.Name).AppendJSON(nil, f.Type),
+					want.AppendJSON(nil, f.Type))
 			}
 		}
 	}
-	golden(t, "types.golden", strings.Join(lines, "\n")+"\n"+withoutLocation(services.IcebergSchema(t, reader(c))))
+	golden.Compare(t, "testdata/types.golden", strings.Join(lines, "\n")+"\n"+
+		withoutLocation(services.IcebergSchema(t, reader(c))))
 }
 
 func letters(r rune) rune {

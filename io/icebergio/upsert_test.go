@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/upkeep"
 	"reprise/io/iotest"
 	"reprise/runners/services"
 	"reprise/transforms/record"
@@ -27,7 +29,8 @@ func TestUpsertConformance(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	settings := func(target string) SinkConfig {
-		return SinkConfig{Table: "iotest." + target, Create: true, Mode: modeUpsert, Catalog: CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir}}
+		return SinkConfig{Table: "iotest." + target, Create: true, Mode: modeUpsert,
+			Catalog: CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir}}
 	}
 	lines, at := map[string][]string{}, map[string]string{}
 	read := func(t *testing.T, target string) []string {
@@ -102,7 +105,8 @@ func deletion(s *record.Schema, id int, version int64) *record.Record {
 
 // catalogs are a table in each kind of catalog, partitioned by a column outside the key, too.
 func catalogs(t *testing.T, test func(t *testing.T, c SinkConfig)) {
-	for name, partition := range map[string][]string{"SQLite": nil, "SQLite, partitioned": {"kind", "bucket(4, id)"}, "REST": {"truncate(1, kind)"}} {
+	for name, partition := range map[string][]string{"SQLite": nil, "SQLite, partitioned": {"kind", "bucket(4, id)"},
+		"REST": {"truncate(1, kind)"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := local(t)
@@ -116,7 +120,8 @@ func catalogs(t *testing.T, test func(t *testing.T, c SinkConfig)) {
 	}
 }
 
-// Beside a live feed that appends before, while and after the run writes, each key has one row, of the latest version, whichever came first.
+// Beside a live feed that appends before, while and after the run writes, each key has one row, of the latest
+// version, whichever came first.
 func TestUpsertBesideLiveFeed(t *testing.T) {
 	t.Parallel()
 	catalogs(t, func(t *testing.T, c SinkConfig) {
@@ -150,7 +155,8 @@ func TestUpsertBesideLiveFeed(t *testing.T) {
 		for id := range rows {
 			all = append(all, version(schema, id, 2000))
 		}
-		all = append(all, version(schema, 7, 1500), deletion(schema, 11, 5000), deletion(schema, 12, 10), deletion(schema, rows*3, 10))
+		all = append(all, version(schema, 7, 1500), deletion(schema, 11, 5000), deletion(schema, 12, 10),
+			deletion(schema, rows*3, 10))
 		feed(t, c, version(schema, 12, 2900))
 		want[12] = max(want[12], 2900)
 		for half := range slices.Chunk(all, len(all)/2+1) {
@@ -208,7 +214,8 @@ func TestUpsertBesideLiveFeed(t *testing.T) {
 	})
 }
 
-// deleteEqual deletes keys by equality, as streaming engines do: where the table is partitioned by kind, in that of version.
+// deleteEqual deletes keys by equality, as streaming engines do: where the table is
+// partitioned by kind, in that of version.
 func deleteEqual(t testing.TB, s *Sink, ids ...int32) {
 	t.Helper()
 	now := current(t, s)
@@ -289,12 +296,13 @@ func foreignRow(t testing.TB, s *Sink, r *record.Record) {
 func compactAll(t testing.TB, s *Sink) {
 	t.Helper()
 	now := current(t, s)
-	tasks, err := planFiles(t.Context(), now, connector.DefaultRetry)
+	tasks, err := tables.PlanFiles(t.Context(), now, connector.DefaultRetry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tx := now.NewTransaction()
-	if _, err := tx.RewriteDataFiles(t.Context(), []table.CompactionTaskGroup{{Tasks: tasks}}, table.RewriteDataFilesOptions{}); err != nil {
+	if _, err := tx.RewriteDataFiles(t.Context(), []table.CompactionTaskGroup{{Tasks: tasks}},
+		table.RewriteDataFilesOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tx.Commit(t.Context()); err != nil {
@@ -302,14 +310,20 @@ func compactAll(t testing.TB, s *Sink) {
 	}
 }
 
-// What others delete, by whatever means, after the run has read a row stays deleted, also where the run had the row only; what
-// they make again stands against the run by its version.
+// What others delete, by whatever means, after the run has read a row stays deleted, also where the run had the row
+// only; what they make again stands against the run by its version.
 func TestUpsertBesideForeignDeletesMeanwhile(t *testing.T) {
 	t.Parallel()
 	means := map[string]func(t *testing.T, s *Sink, ids ...int32){
-		"equality":       func(t *testing.T, s *Sink, ids ...int32) { deleteEqual(t, s, ids...) },
-		"merge-on-read":  func(t *testing.T, s *Sink, ids ...int32) { deleteBy(t, s, table.WriteModeMergeOnRead, ids...) },
-		"copy-on-write":  func(t *testing.T, s *Sink, ids ...int32) { deleteBy(t, s, table.WriteModeCopyOnWrite, ids...) },
+		"equality": func(t *testing.T, s *Sink, ids ...int32) { deleteEqual(t, s, ids...) },
+		"merge-on-read": func(t *testing.T, s *Sink,
+			ids ...int32) {
+			deleteBy(t, s, table.WriteModeMergeOnRead, ids...)
+		},
+		"copy-on-write": func(t *testing.T, s *Sink,
+			ids ...int32) {
+			deleteBy(t, s, table.WriteModeCopyOnWrite, ids...)
+		},
 		"then compacted": func(t *testing.T, s *Sink, ids ...int32) { deleteEqual(t, s, ids...); compactAll(t, s) },
 	}
 	for name, remove := range means {
@@ -337,8 +351,8 @@ func TestUpsertBesideForeignDeletesMeanwhile(t *testing.T) {
 			}
 			parts, _ := stage(t, s, run, append(mine, deletion(schema, 8, 300))...)
 
-			// While the run goes on: 1 goes; 2 goes and comes again, older than the run's; 3 goes and comes again, newer; 12 goes that only
-			// the run has; 13 comes and goes.
+			// While the run goes on: 1 goes; 2 goes and comes again, older than the run's; 3 goes and comes again,
+			// newer; 12 goes that only the run has; 13 comes and goes.
 			foreignRow(t, s, version(schema, 13, 150))
 			remove(t, s, 1, 2, 3, 12, 13)
 			foreignRow(t, s, version(schema, 2, 150))
@@ -385,7 +399,8 @@ func TestUpsertWithoutHistory(t *testing.T) {
 	parts, _ := stage(t, s, run, version(schema, 1, 200))
 	deleteEqual(t, s, 1)
 	foreignRow(t, s, version(schema, 2, 100))
-	if err := s.Expire(t.Context(), Expiry{OlderThan: 0, Keep: 1}, false, func(text string) { t.Log(text) }); err != nil {
+	if err := s.Expire(t.Context(), upkeep.Expiry{OlderThan: 0, Keep: 1}, false,
+		func(text string) { t.Log(text) }); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.Commit(t.Context(), run, schema, parts)
@@ -396,7 +411,8 @@ func TestUpsertWithoutHistory(t *testing.T) {
 	}
 }
 
-// Rows that others have deleted, by position or by equality, do not count: what the run brings for their keys is written.
+// Rows that others have deleted, by position or by equality, do not count: what the run
+// brings for their keys is written.
 func TestUpsertBesideForeignDeletes(t *testing.T) {
 	t.Parallel()
 	c := local(t)
@@ -406,7 +422,8 @@ func TestUpsertBesideForeignDeletes(t *testing.T) {
 	put(t, s, version(schema, 1, 100), version(schema, 2, 100), version(schema, 3, 100), version(schema, 4, 100))
 
 	// By writing the file anew without the row.
-	if _, err := current(t, s).Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int32(3)), nil); err != nil {
+	if _, err := current(t, s).Delete(t.Context(),
+		iceberg.EqualTo(iceberg.Reference("id"), int32(3)), nil); err != nil {
 		t.Fatal(err)
 	}
 

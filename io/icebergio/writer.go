@@ -8,6 +8,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/merge"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -108,10 +110,10 @@ func (w *writer) sendDeletes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		list := make([]byte, 0, len(keys)*deleteBytes)
+		list := make([]byte, 0, len(keys)*merge.DeleteBytes)
 		results := make([]connector.Result, len(keys))
 		for i, r := range w.deletes {
-			list = appendDelete(list, keys[i], max(r.Version, w.run.Floor))
+			list = merge.AppendDelete(list, keys[i], max(r.Version, w.run.Floor))
 			results[i] = connector.Result{Record: r, Outcome: record.Written, Attempts: 1}
 		}
 		w.deleted = append(w.deleted, deletes{list, bounds})
@@ -238,7 +240,7 @@ func (w *writer) failed(err error) error {
 	if first := w.disk.first(); first != nil {
 		err = first
 	}
-	w.err = classify(err, fmt.Sprintf("writing a data file of table %s", tableName(w.table)))
+	w.err = tables.Classify(err, fmt.Sprintf("writing a data file of table %s", tables.Name(w.table)))
 	w.cancel(w.err)
 	return w.err
 }

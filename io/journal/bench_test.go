@@ -9,7 +9,8 @@ import (
 	"reprise/io/journal"
 )
 
-// benchmark measures what is called often: Record with ten entries, each of which carries on with an interval of before.
+// benchmark measures what is called often: Record with ten entries, each of which carries
+// on with an interval of before.
 func benchmark(b *testing.B, c journal.Config) {
 	j := open(b, c)
 	run := attempt(b, j)
@@ -19,10 +20,13 @@ func benchmark(b *testing.B, c journal.Config) {
 		for b.Loop() {
 			var batch journal.Batch
 			for i := range 10 {
-				batch.Done = append(batch.Done, done(fmt.Sprint("sink", i%5), fmt.Sprint("image/2024-0", i/5), at(n), at(n+1), 5000))
+				batch.Done = append(batch.Done, done(fmt.Sprint("sink", i%5),
+					fmt.Sprint("image/2024-0", i/5), at(n), at(n+1), 5000))
 			}
 			for range letters {
-				batch.Letters = append(batch.Letters, journal.Letter{ID: fmt.Sprint("id", n), Step: "enrich", Code: "cel.type", Message: "no field", At: time.Now(), State: journal.Waits})
+				batch.Letters = append(batch.Letters,
+					journal.Letter{ID: fmt.Sprint("id", n), Step: "enrich", Code: "cel.type", Message: "no field",
+						At: time.Now(), State: journal.Waits})
 			}
 			if err := j.Record(b.Context(), run, 1, batch); err != nil {
 				b.Fatal(err)

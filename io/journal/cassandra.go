@@ -22,8 +22,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// One partition holds all that must change at once, so that a batch with a condition can do it: Paxos settles one partition at a time. Its static
-// columns are the run. Its rows, by kind:
+// One partition holds all that must change at once, so that a batch with a condition can do it: Paxos settles one
+// partition at a time. Its static columns are the run. Its rows, by kind:
 //
 //	done     sink, place: the partition of the source; key, stop: the interval; body: the sum
 //	part     sink; key: its number; body
@@ -32,11 +32,12 @@ import (
 //	failure  place: the attempt; key: its time; body
 //	writer   key: who calls Record; body: the token of its last call
 //
-// seq counts the calls of Record. Each is prepared by plain reads, and applied if seq is still the same. What conditions guard, conditional
-// statements alone write.
+// seq counts the calls of Record. Each is prepared by plain reads, and applied if seq is still the same. What
+// conditions guard, conditional statements alone write.
 //
-// Adjacent intervals are one row, so the partition grows with the number of the source's partitions, of files that wait for a commit and of dead
-// letters: 100,000 of each for 3 sinks are about 150 MB before compression, as much as a partition should have.
+// Adjacent intervals are one row, so the partition grows with the number of the source's partitions, of files
+// that wait for a commit and of dead letters: 100,000 of each for 3 sinks are about 150 MB before compression, as
+// much as a partition should have.
 //
 // A plan has a name of its own, and each chunk a partition; the run names its plan once all chunks are there.
 const cassandraTables = `
@@ -113,7 +114,8 @@ func openCassandra(ctx context.Context, c CassandraConfig) (Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &cassandraJournal{session: session, keyspace: `"` + strings.ReplaceAll(c.Keyspace, `"`, `""`) + `"`, where: "keyspace " + c.Keyspace,
+	j := &cassandraJournal{session: session, keyspace: `"` + strings.ReplaceAll(c.Keyspace, `"`, `""`) + `"`,
+		where:  "keyspace " + c.Keyspace,
 		writer: []byte(rand.Text()), tails: map[string]tail{}}
 	if err := j.prepare(ctx, c); err != nil {
 		j.Close()
@@ -122,32 +124,40 @@ func openCassandra(ctx context.Context, c CassandraConfig) (Journal, error) {
 	return j, nil
 }
 
-// prepare makes what is missing. Schema changes of several clients at once are nothing Cassandra is good at, so it looks first.
+// prepare makes what is missing. Schema changes of several clients at once are nothing Cassandra
+// is good at, so it looks first.
 func (j *cassandraJournal) prepare(ctx context.Context, c CassandraConfig) error {
 	var keyspaces, tables int
 	count := func(n *int, cql string, values ...any) error {
 		return j.first(j.session.Rows(ctx, cassandraio.Statement{CQL: cql, Values: values}), n)
 	}
-	if err := count(&keyspaces, "SELECT count(*) FROM system_schema.keyspaces WHERE keyspace_name = ?", c.Keyspace); err != nil {
+	if err := count(&keyspaces, "SELECT count(*) FROM system_schema.keyspaces WHERE keyspace_name = ?",
+		c.Keyspace); err != nil {
 		return err
 	}
 	if keyspaces == 0 {
 		if len(c.Replication) == 0 {
-			return fail.Job("journal.no_keyspace", "there is no keyspace %s for the journal", c.Keyspace).WithFix("make it, or set journal.cassandra.replication in the job file")
+			return fail.Job("journal.no_keyspace", "there is no keyspace %s for the journal", c.Keyspace).
+				WithFix("make it, or set journal.cassandra.replication in the job file")
 		}
 		replication := "{'class': 'NetworkTopologyStrategy'"
 		for _, dc := range slices.Sorted(maps.Keys(c.Replication)) {
 			replication += fmt.Sprintf(", '%s': %d", strings.ReplaceAll(dc, "'", "''"), c.Replication[dc])
 		}
-		if err := j.session.Exec(ctx, cassandraio.Statement{CQL: "CREATE KEYSPACE IF NOT EXISTS " + j.keyspace + " WITH replication = " + replication + "}"}); err != nil {
+		if err := j.session.Exec(ctx,
+			cassandraio.Statement{CQL: "CREATE KEYSPACE IF NOT EXISTS " + j.keyspace + " WITH replication = " +
+				replication + "}"}); err != nil {
 			return err
 		}
 	}
-	if err := count(&tables, "SELECT count(*) FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'versions'", c.Keyspace); err != nil {
+	if err := count(&tables,
+		"SELECT count(*) FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'versions'",
+		c.Keyspace); err != nil {
 		return err
 	}
 	if tables == 0 {
-		for _, st := range cassandraio.Statements(strings.ReplaceAll(cassandraTables, "IF NOT EXISTS ", "IF NOT EXISTS "+j.keyspace+".")) {
+		for _, st := range cassandraio.Statements(
+			strings.ReplaceAll(cassandraTables, "IF NOT EXISTS ", "IF NOT EXISTS "+j.keyspace+".")) {
 			if err := j.session.Exec(ctx, st); err != nil {
 				return err
 			}
@@ -156,10 +166,12 @@ func (j *cassandraJournal) prepare(ctx context.Context, c CassandraConfig) error
 	var v int
 	err := j.first(j.session.Rows(ctx, j.cql("SELECT version FROM %s.versions WHERE name = 'journal'")), &v)
 	if err == errNoRow {
-		return j.session.Exec(ctx, j.cql("INSERT INTO %s.versions (name, version) VALUES ('journal', ?)", cassandraVersion))
+		return j.session.Exec(ctx,
+			j.cql("INSERT INTO %s.versions (name, version) VALUES ('journal', ?)", cassandraVersion))
 	}
 	if err == nil && v > cassandraVersion {
-		return fail.Job("journal.newer", "the journal in %s is of version %d, and this program knows %d at most", j.where, v, cassandraVersion).
+		return fail.Job("journal.newer", "the journal in %s is of version %d, and this program knows %d at most",
+			j.where, v, cassandraVersion).
 			WithFix("use the newer program, or another keyspace as journal.cassandra.keyspace in the job file")
 	}
 	return err
@@ -185,7 +197,8 @@ func (j *cassandraJournal) first(rows iter.Seq2[func(...any) error, error], dest
 
 // static scans static columns of a run, as conditional statements have left them.
 func (j *cassandraJournal) static(ctx context.Context, run, columns string, dest ...any) error {
-	return j.about(run, j.first(j.session.Latest(ctx, j.cql("SELECT DISTINCT "+columns+" FROM %s.runs WHERE run = ?", run)), dest...))
+	return j.about(run, j.first(j.session.Latest(ctx,
+		j.cql("SELECT DISTINCT "+columns+" FROM %s.runs WHERE run = ?", run)), dest...))
 }
 
 func (j *cassandraJournal) about(run string, err error) error {
@@ -195,12 +208,14 @@ func (j *cassandraJournal) about(run string, err error) error {
 	return err
 }
 
-// settle tries something conditional until it is applied or fails for good. Where an error leaves open whether it was applied, landed tells.
+// settle tries something conditional until it is applied or fails for good. Where an error leaves open
+// whether it was applied, landed tells.
 func (j *cassandraJournal) settle(ctx context.Context, try, landed func() (bool, error)) error {
 	began := time.Now()
 	for n := 0; ; n++ {
 		applied, err := try()
-		if class := fail.ClassOf(err); err != nil && (class == fail.Transient || class == fail.Throttled) && time.Since(began) < connector.DefaultRetry.Deadline {
+		if class := fail.ClassOf(err); err != nil && (class == fail.Transient || class == fail.Throttled) &&
+			time.Since(began) < connector.DefaultRetry.Deadline {
 			applied, err = landed()
 		}
 		if applied || err != nil {
@@ -223,8 +238,9 @@ func (j *cassandraJournal) Close() error {
 func (j *cassandraJournal) Begin(ctx context.Context, r Run) error {
 	token := rand.Text()
 	return j.settle(ctx, func() (bool, error) {
-		applied, _, err := j.session.Apply(ctx, j.cql(`UPDATE %s.runs SET job = ?, fingerprint = ?, job_file = ?, record_schema = ?, parent = ?, started = ?, state = ?, attempt = 0, seq = 0,
-			control = '{}', owner = ? WHERE run = ? IF state = null`, r.Job, r.Fingerprint, r.JobFile, r.Schema, r.Parent, r.Started.UnixMicro(), string(Running), token, r.ID))
+		applied, _, err := j.session.Apply(ctx, j.cql(`UPDATE %s.runs SET job = ?, fingerprint = ?, job_file = ?, record_schema = ?,
+			parent = ?, started = ?, state = ?, attempt = 0, seq = 0, control = '{}', owner = ? WHERE run = ? IF state = null`,
+			r.Job, r.Fingerprint, r.JobFile, r.Schema, r.Parent, r.Started.UnixMicro(), string(Running), token, r.ID))
 		if err == nil && !applied {
 			err = errHasRun(r.ID)
 		}
@@ -242,7 +258,8 @@ func (j *cassandraJournal) has(ctx context.Context, run, token string) (bool, er
 	return now == token, err
 }
 
-func (j *cassandraJournal) SavePlan(ctx context.Context, run string, splits iter.Seq[connector.Split], total Total) error {
+func (j *cassandraJournal) SavePlan(ctx context.Context, run string,
+	splits iter.Seq[connector.Split], total Total) error {
 	name := rand.Text()
 	if _, err := j.Total(ctx, run); fail.CodeOf(err) != "journal.no_plan" {
 		if err == nil {
@@ -256,14 +273,17 @@ func (j *cassandraJournal) SavePlan(ctx context.Context, run string, splits iter
 		if err != nil {
 			return err
 		}
-		if err := j.session.Exec(ctx, j.cql("INSERT INTO %s.chunks (plan, n, splits) VALUES (?, ?, ?)", name, n, text)); err != nil {
+		if err := j.session.Exec(ctx, j.cql("INSERT INTO %s.chunks (plan, n, splits) VALUES (?, ?, ?)",
+			name, n, text)); err != nil {
 			return err
 		}
 		n++
 	}
 	return j.settle(ctx, func() (bool, error) {
-		applied, _, err := j.session.Apply(ctx, j.cql("UPDATE %s.runs SET plan = ?, splits = ?, rows = ?, bytes = ? WHERE run = ? IF state != null AND plan = null",
-			name, total.Splits, total.Rows, total.Bytes, run))
+		applied, _, err := j.session.Apply(ctx,
+			j.cql("UPDATE %s.runs SET plan = ?, splits = ?, rows = ?, bytes = ? WHERE run = ? IF state != null AND "+
+				"plan = null",
+				name, total.Splits, total.Rows, total.Bytes, run))
 		if err == nil && !applied {
 			err = errHasPlan(run)
 		}
@@ -298,7 +318,8 @@ func (j *cassandraJournal) Plan(ctx context.Context, run string) iter.Seq2[conne
 		for n := 0; ; n++ {
 			var text []byte
 			var splits []connector.Split
-			err := j.first(j.session.Rows(ctx, j.cql("SELECT splits FROM %s.chunks WHERE plan = ? AND n = ?", name, n)), &text)
+			err := j.first(j.session.Rows(ctx, j.cql("SELECT splits FROM %s.chunks WHERE plan = ? AND n = ?", name, n)),
+				&text)
 			if err == errNoRow {
 				return
 			}
@@ -334,8 +355,10 @@ func (j *cassandraJournal) Attempt(ctx context.Context, run string) (attempt int
 			return false, err
 		}
 		attempt++
-		applied, _, err := j.session.Apply(ctx, j.cql("UPDATE %s.runs SET attempt = ?, owner = ?, control = ?, state = ?, ended = null WHERE run = ? IF attempt = ? AND control = ?",
-			attempt, token, string(text), string(Running), run, attempt-1, control))
+		applied, _, err := j.session.Apply(ctx,
+			j.cql("UPDATE %s.runs SET attempt = ?, owner = ?, control = ?, state = ?, ended = null WHERE run = ? IF "+
+				"attempt = ? AND control = ?",
+				attempt, token, string(text), string(Running), run, attempt-1, control))
 		return applied, err
 	}, func() (bool, error) { return j.has(ctx, run, token) })
 	return attempt, err
@@ -368,7 +391,8 @@ func (j *cassandraJournal) Record(ctx context.Context, run string, attempt int, 
 		}
 		applied, now, err := j.session.Apply(ctx, append(changes,
 			j.put(run, "writer", "", "", j.writer, "body", token),
-			j.cql("UPDATE %s.runs SET seq = ? WHERE run = ? IF attempt = ? AND seq = ?", at.seq+1, run, attempt, at.seq))...)
+			j.cql("UPDATE %s.runs SET seq = ? WHERE run = ? IF attempt = ? AND seq = ?", at.seq+1,
+				run, attempt, at.seq))...)
 		delete(j.tails, run)
 		if applied {
 			j.tails[run] = tail{attempt, at.seq + 1}
@@ -379,7 +403,9 @@ func (j *cassandraJournal) Record(ctx context.Context, run string, attempt int, 
 		return applied, err
 	}, func() (bool, error) {
 		var last []byte
-		err := j.first(j.session.Latest(ctx, j.cql("SELECT body FROM %s.runs WHERE run = ? AND kind = 'writer' AND sink = '' AND place = '' AND key = ?", run, j.writer)), &last)
+		err := j.first(j.session.Latest(ctx,
+			j.cql("SELECT body FROM %s.runs WHERE run = ? AND kind = 'writer' AND sink = '' AND place = '' AND key = ?",
+				run, j.writer)), &last)
 		if err == errNoRow {
 			err = nil
 		}
@@ -388,12 +414,15 @@ func (j *cassandraJournal) Record(ctx context.Context, run string, attempt int, 
 }
 
 // put is a statement that writes one column of a row.
-func (j *cassandraJournal) put(run, kind, sink, place string, key []byte, column string, value any) cassandraio.Statement {
-	return j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, "+column+") VALUES (?, ?, ?, ?, ?, ?)", run, kind, sink, place, key, value)
+func (j *cassandraJournal) put(run, kind, sink, place string, key []byte, column string,
+	value any) cassandraio.Statement {
+	return j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, "+column+") VALUES (?, ?, ?, ?, ?, ?)", run, kind,
+		sink, place, key, value)
 }
 
 // changes is what a batch changes, given what there is now.
-func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b Batch) ([]cassandraio.Statement, error) {
+func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64,
+	b Batch) ([]cassandraio.Statement, error) {
 	m := merger{}
 	var mu sync.Mutex
 	reads, readCtx := errgroup.WithContext(ctx)
@@ -418,10 +447,12 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b
 	var all []cassandraio.Statement
 	err := m.changes(func(at place, v interval) error {
 		text, err := json.Marshal(v.sum)
-		all = append(all, j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, stop, body) VALUES (?, 'done', ?, ?, ?, ?, ?)", run, at.sink, at.partition, v.start, v.end, text))
+		all = append(all, j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, stop, body) VALUES (?, 'done', ?, "+
+			"?, ?, ?, ?)", run, at.sink, at.partition, v.start, v.end, text))
 		return err
 	}, func(at place, start []byte) error {
-		all = append(all, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'done' AND sink = ? AND place = ? AND key = ?", run, at.sink, at.partition, start))
+		all = append(all, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'done' AND sink = ? AND place = ? AND "+
+			"key = ?", run, at.sink, at.partition, start))
 		return nil
 	})
 	if err != nil {
@@ -444,7 +475,8 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64, b
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, body, mark, redrives) VALUES (?, 'letter', '', '', ?, ?, ?, ?)",
+		all = append(all, j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, body, mark, redrives) VALUES (?, "+
+			"'letter', '', '', ?, ?, ?, ?)",
 			run, []byte(l.ID), text, string(l.State), l.Redrives))
 	}
 	return all, nil
@@ -458,7 +490,9 @@ func (j *cassandraJournal) lettersThere(ctx context.Context, run string, letters
 		for i, l := range some {
 			ids[i] = []byte(l.ID)
 		}
-		for scan, err := range j.session.Rows(ctx, j.cql("SELECT key FROM %s.runs WHERE run = ? AND kind = 'letter' AND sink = '' AND place = '' AND key IN ?", run, ids)) {
+		for scan, err := range j.session.Rows(ctx,
+			j.cql("SELECT key FROM %s.runs WHERE run = ? AND kind = 'letter' AND sink = '' AND place = '' AND key IN ?",
+				run, ids)) {
 			var id []byte
 			if err == nil {
 				err = scan(&id)
@@ -473,8 +507,10 @@ func (j *cassandraJournal) lettersThere(ctx context.Context, run string, letters
 }
 
 func (j *cassandraJournal) near(ctx context.Context, run string, d Done) ([]interval, error) {
-	return collect(scanned(j.session.Rows(ctx, j.cql(fmt.Sprintf(`SELECT key, stop, body FROM %%s.runs WHERE run = ? AND kind = 'done' AND sink = ? AND place = ? AND key <= ?
-		ORDER BY kind DESC, sink DESC, place DESC, key DESC LIMIT %d`, near), run, d.Sink, d.Partition, storedEnd(d.End))), func(scan func(...any) error) (v interval, err error) {
+	query := j.cql(fmt.Sprintf(`SELECT key, stop, body FROM %%s.runs
+		WHERE run = ? AND kind = 'done' AND sink = ? AND place = ? AND key <= ?
+		ORDER BY kind DESC, sink DESC, place DESC, key DESC LIMIT %d`, near), run, d.Sink, d.Partition, storedEnd(d.End))
+	return collect(scanned(j.session.Rows(ctx, query), func(scan func(...any) error) (v interval, err error) {
 		var sum []byte
 		if err := scan(&v.start, &v.end, &sum); err != nil {
 			return v, err
@@ -484,7 +520,8 @@ func (j *cassandraJournal) near(ctx context.Context, run string, d Done) ([]inte
 }
 
 // scanned is what scan makes of rows.
-func scanned[T any](rows iter.Seq2[func(...any) error, error], scan func(func(...any) error) (T, error)) iter.Seq2[T, error] {
+func scanned[T any](rows iter.Seq2[func(...any) error, error],
+	scan func(func(...any) error) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for row, err := range rows {
 			var v T
@@ -511,33 +548,37 @@ func (j *cassandraJournal) must(ctx context.Context, run string) error {
 }
 
 // of gives what scan makes of the rows of a kind, in the order of their keys, of a run that must be there.
-func of[T any](ctx context.Context, j *cassandraJournal, run, kind, columns, where string, values []any, scan func(func(...any) error) (T, error)) iter.Seq2[T, error] {
+func of[T any](ctx context.Context, j *cassandraJournal, run, kind, columns, where string, values []any,
+	scan func(func(...any) error) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		// This settles what a killed writer has left open, so that what follows finds it.
 		if err := j.static(ctx, run, "attempt", new(int)); err != nil {
 			yield(*new(T), err)
 			return
 		}
-		st := j.cql("SELECT "+columns+" FROM %s.runs WHERE run = ? AND kind = ?"+where, append([]any{run, kind}, values...)...)
+		st := j.cql("SELECT "+columns+" FROM %s.runs WHERE run = ? AND kind = ?"+where,
+			append([]any{run, kind}, values...)...)
 		scanned(j.session.Rows(ctx, st), scan)(yield)
 	}
 }
 
 func (j *cassandraJournal) Finished(ctx context.Context, run string) iter.Seq2[Done, error] {
-	return of(ctx, j, run, "done", "sink, place, key, stop, body", "", nil, func(scan func(...any) error) (d Done, err error) {
-		var start, end, sum []byte
-		if err := scan(&d.Sink, &d.Partition, &start, &end, &sum); err != nil {
-			return d, err
-		}
-		d.Start, d.End = bound(start), bound(end)
-		return d, json.Unmarshal(sum, &d.Sum)
-	})
+	return of(ctx, j, run, "done", "sink, place, key, stop, body", "", nil,
+		func(scan func(...any) error) (d Done, err error) {
+			var start, end, sum []byte
+			if err := scan(&d.Sink, &d.Partition, &start, &end, &sum); err != nil {
+				return d, err
+			}
+			d.Start, d.End = bound(start), bound(end)
+			return d, json.Unmarshal(sum, &d.Sum)
+		})
 }
 
 func (j *cassandraJournal) Parts(ctx context.Context, run, sink string) ([][]byte, error) {
-	return collect(of(ctx, j, run, "part", "body", " AND sink = ?", []any{sink}, func(scan func(...any) error) (body []byte, err error) {
-		return body, scan(&body)
-	}))
+	return collect(of(ctx, j, run, "part", "body", " AND sink = ?", []any{sink},
+		func(scan func(...any) error) (body []byte, err error) {
+			return body, scan(&body)
+		}))
 }
 
 func (j *cassandraJournal) Finish(ctx context.Context, run string, attempt int, s State, report []byte) error {
@@ -549,7 +590,8 @@ func (j *cassandraJournal) Finish(ctx context.Context, run string, attempt int, 
 	if report != nil {
 		set, values = set+", report = ?", append(values, report)
 	}
-	return j.repeat(ctx, errFenced(run, attempt, info.Attempt), j.cql("UPDATE %s.runs SET "+set+" WHERE run = ? IF attempt = ?", append(values, run, attempt)...))
+	return j.repeat(ctx, errFenced(run, attempt, info.Attempt),
+		j.cql("UPDATE %s.runs SET "+set+" WHERE run = ? IF attempt = ?", append(values, run, attempt)...))
 }
 
 // repeat applies a statement that may be repeated; missing is the error where its condition does not hold.
@@ -582,14 +624,15 @@ func (j *cassandraJournal) Fail(ctx context.Context, run string, attempt int, ca
 }
 
 func (j *cassandraJournal) Failure(ctx context.Context, run string, attempt int) (error, error) {
-	all := of(ctx, j, run, "failure", "body", " AND sink = '' AND place = ? LIMIT 1", []any{fmt.Sprint(attempt)}, func(scan func(...any) error) (*fail.Error, error) {
-		var text []byte
-		if err := scan(&text); err != nil {
-			return nil, err
-		}
-		e := &fail.Error{}
-		return e, json.Unmarshal(text, e)
-	})
+	all := of(ctx, j, run, "failure", "body", " AND sink = '' AND place = ? LIMIT 1", []any{fmt.Sprint(attempt)},
+		func(scan func(...any) error) (*fail.Error, error) {
+			var text []byte
+			if err := scan(&text); err != nil {
+				return nil, err
+			}
+			e := &fail.Error{}
+			return e, json.Unmarshal(text, e)
+		})
 	for e, err := range all {
 		if err != nil {
 			return nil, err
@@ -605,7 +648,8 @@ func scanInfo(scan func(...any) error) (r RunInfo, err error) {
 	var started int64
 	var ended *int64
 	var state string
-	err = scan(&r.ID, &r.Job, &r.Fingerprint, &r.JobFile, &r.Schema, &r.Parent, &started, &ended, &state, &r.Attempt, &r.Report)
+	err = scan(&r.ID, &r.Job, &r.Fingerprint, &r.JobFile, &r.Schema, &r.Parent, &started, &ended,
+		&state, &r.Attempt, &r.Report)
 	r.State, r.Started = State(state), time.UnixMicro(started).UTC()
 	if ended != nil {
 		r.Ended = time.UnixMicro(*ended).UTC()
@@ -614,7 +658,8 @@ func scanInfo(scan func(...any) error) (r RunInfo, err error) {
 }
 
 func (j *cassandraJournal) Get(ctx context.Context, run string) (RunInfo, error) {
-	for r, err := range scanned(j.session.Latest(ctx, j.cql("SELECT DISTINCT "+infoColumns+" FROM %s.runs WHERE run = ?", run)), scanInfo) {
+	for r, err := range scanned(j.session.Latest(ctx,
+		j.cql("SELECT DISTINCT "+infoColumns+" FROM %s.runs WHERE run = ?", run)), scanInfo) {
 		return r, err
 	}
 	return RunInfo{}, errNoRun(run, j.where)
@@ -633,7 +678,9 @@ func (j *cassandraJournal) List(ctx context.Context) ([]RunInfo, error) {
 
 func (j *cassandraJournal) Control(ctx context.Context, run string) (Control, error) {
 	var text string
-	if err := j.about(run, j.first(j.session.Rows(ctx, j.cql("SELECT DISTINCT control FROM %s.runs WHERE run = ?", run)), &text)); err != nil {
+	if err := j.about(run,
+		j.first(j.session.Rows(ctx, j.cql("SELECT DISTINCT control FROM %s.runs WHERE run = ?", run)),
+			&text)); err != nil {
 		return Control{}, err
 	}
 	return parseControl([]byte(text))
@@ -659,11 +706,14 @@ func (j *cassandraJournal) SetControl(ctx context.Context, run string, event Eve
 		if err != nil {
 			return false, err
 		}
-		applied, _, err := j.session.Apply(ctx, j.cql("UPDATE %s.runs SET control = ? WHERE run = ? IF control = ?", string(text), run, old),
+		applied, _, err := j.session.Apply(ctx, j.cql("UPDATE %s.runs SET control = ? WHERE run = ? IF control = ?",
+			string(text), run, old),
 			j.put(run, "event", "", "", key, "body", note))
 		return applied, err
 	}, func() (bool, error) {
-		err := j.first(j.session.Latest(ctx, j.cql("SELECT body FROM %s.runs WHERE run = ? AND kind = 'event' AND sink = '' AND place = '' AND key = ?", run, key)), new([]byte))
+		err := j.first(j.session.Latest(ctx,
+			j.cql("SELECT body FROM %s.runs WHERE run = ? AND kind = 'event' AND sink = '' AND place = '' AND key = ?",
+				run, key)), new([]byte))
 		if err == errNoRow {
 			return false, nil
 		}
@@ -679,15 +729,19 @@ func (j *cassandraJournal) Beat(ctx context.Context, run string, b Beat) error {
 	if err := j.must(ctx, run); err != nil {
 		return err
 	}
-	return j.session.Exec(ctx, j.cql("INSERT INTO %s.beats (run, attempt, worker, beat) VALUES (?, ?, ?, ?)", run, b.Attempt, b.Worker, text))
+	return j.session.Exec(ctx, j.cql("INSERT INTO %s.beats (run, attempt, worker, beat) VALUES (?, ?, ?, ?)", run,
+		b.Attempt, b.Worker, text))
 }
 
 func (j *cassandraJournal) Beats(ctx context.Context, run string) ([]Beat, error) {
 	var attempt int
-	if err := j.about(run, j.first(j.session.Rows(ctx, j.cql("SELECT DISTINCT attempt FROM %s.runs WHERE run = ?", run)), &attempt)); err != nil {
+	if err := j.about(run,
+		j.first(j.session.Rows(ctx, j.cql("SELECT DISTINCT attempt FROM %s.runs WHERE run = ?", run)),
+			&attempt)); err != nil {
 		return nil, err
 	}
-	return collect(scanned(j.session.Rows(ctx, j.cql("SELECT beat FROM %s.beats WHERE run = ? AND attempt = ?", run, attempt)), scanBeat))
+	return collect(scanned(
+		j.session.Rows(ctx, j.cql("SELECT beat FROM %s.beats WHERE run = ? AND attempt = ?", run, attempt)), scanBeat))
 }
 
 func (j *cassandraJournal) AllBeats(ctx context.Context, run string) ([]Beat, error) {
@@ -721,20 +775,23 @@ func (j *cassandraJournal) History(ctx context.Context, run string) ([]Event, er
 }
 
 func (j *cassandraJournal) Letters(ctx context.Context, run string, f LetterFilter) iter.Seq2[Letter, error] {
-	return f.among(of(ctx, j, run, "letter", "body, mark, redrives", "", nil, func(scan func(...any) error) (l Letter, err error) {
-		var text []byte
-		var state string
-		var redrives int
-		if err := scan(&text, &state, &redrives); err != nil {
+	return f.among(of(ctx, j, run, "letter", "body, mark, redrives", "", nil,
+		func(scan func(...any) error) (l Letter, err error) {
+			var text []byte
+			var state string
+			var redrives int
+			if err := scan(&text, &state, &redrives); err != nil {
+				return l, err
+			}
+			err = json.Unmarshal(text, &l)
+			l.State, l.Redrives = LetterState(state), redrives
 			return l, err
-		}
-		err = json.Unmarshal(text, &l)
-		l.State, l.Redrives = LetterState(state), redrives
-		return l, err
-	}))
+		}))
 }
 
 func (j *cassandraJournal) Mark(ctx context.Context, run, id string, s LetterState, redrives int) error {
-	return j.repeat(ctx, errNoLetter(run, id), j.cql("UPDATE %s.runs SET mark = ?, redrives = ? WHERE run = ? AND kind = 'letter' AND sink = '' AND place = '' AND key = ? IF EXISTS",
-		string(s), redrives, run, []byte(id)))
+	return j.repeat(ctx, errNoLetter(run, id),
+		j.cql("UPDATE %s.runs SET mark = ?, redrives = ? WHERE run = ? AND kind = 'letter' AND sink = '' AND place = "+
+			"'' AND key = ? IF EXISTS",
+			string(s), redrives, run, []byte(id)))
 }

@@ -11,7 +11,8 @@ import (
 
 func cassandra(t testing.TB) journal.Config {
 	return journal.Config{Cassandra: &journal.CassandraConfig{
-		Connection: cassandraio.Connection{Hosts: []string{services.Need(t, services.Cassandra)}}, Keyspace: services.Name(t),
+		Connection:  cassandraio.Connection{Hosts: []string{services.Need(t, services.Cassandra)}},
+		Keyspace:    services.Name(t),
 		Replication: map[string]int{"datacenter1": 1}}}
 }
 
@@ -43,7 +44,9 @@ func TestBadKeyspaces(t *testing.T) {
 	c := cassandra(t)
 	open(t, c)
 	k := c.Cassandra
-	if err := cassandraio.Execute(t.Context(), k.Connection, cassandraio.Statement{CQL: "UPDATE " + k.Keyspace + ".versions SET version = 99 WHERE name = 'journal'"}); err != nil {
+	if err := cassandraio.Execute(t.Context(), k.Connection,
+		cassandraio.Statement{CQL: "UPDATE " + k.Keyspace +
+			".versions SET version = 99 WHERE name = 'journal'"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := journal.Open(t.Context(), c)

@@ -37,7 +37,8 @@ func (c Config) Validate() (faults []connector.Fault) {
 	}
 	for dc, n := range c.Cassandra.Replication {
 		if n < 1 {
-			faults = append(faults, connector.Faultf("cassandra.replication."+dc, "%d replicas; at least 1 is needed", n))
+			faults = append(faults, connector.Faultf("cassandra.replication."+dc,
+				"%d replicas; at least 1 is needed", n))
 		}
 	}
 	return faults

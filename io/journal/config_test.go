@@ -18,7 +18,8 @@ func TestConfig(t *testing.T) {
 	}{
 		{journal.Config{SQLite: "j.db"}, nil},
 		{journal.Config{}, []string{"sqlite"}},
-		{journal.Config{Cassandra: &journal.CassandraConfig{Connection: cassandraio.Connection{Hosts: []string{"a"}}, Keyspace: "k", Replication: map[string]int{"dc1": 3}}}, nil},
+		{journal.Config{Cassandra: &journal.CassandraConfig{Connection: cassandraio.Connection{Hosts: []string{"a"}},
+			Keyspace: "k", Replication: map[string]int{"dc1": 3}}}, nil},
 		{journal.Config{SQLite: "j.db", Cassandra: &journal.CassandraConfig{Replication: map[string]int{"dc1": 0}}},
 			[]string{"sqlite", "cassandra.keyspace", "cassandra.connection.hosts", "cassandra.replication.dc1"}},
 	} {
@@ -26,7 +27,8 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%+v: %s", test.config, d)
 		}
 		if test.want != nil {
-			if _, err := journal.Open(t.Context(), test.config); fail.CodeOf(err) != "journal.settings" || fail.ExitOf(err) != fail.ExitJob {
+			if _, err := journal.Open(t.Context(), test.config); fail.CodeOf(err) != "journal.settings" ||
+				fail.ExitOf(err) != fail.ExitJob {
 				t.Errorf("%+v: %v", test.config, err)
 			}
 		}

@@ -22,8 +22,10 @@ func Example() {
 
 	first, _ := j.Attempt(ctx, "r1")
 	finish := func(start, end string, n int64) error {
-		return j.Record(ctx, "r1", first, journal.Batch{Done: []journal.Done{{Sink: "lake", Partition: "image/2024-05", Start: []byte(start), End: []byte(end),
-			Sum: journal.Sum{Read: n, Outcomes: record.Counts{record.Written: n}}}}})
+		return j.Record(ctx, "r1", first,
+			journal.Batch{Done: []journal.Done{{Sink: "lake", Partition: "image/2024-05",
+				Start: []byte(start), End: []byte(end),
+				Sum: journal.Sum{Read: n, Outcomes: record.Counts{record.Written: n}}}}})
 	}
 	_ = finish("a", "f", 5000)
 	_ = finish("f", "k", 5000)
@@ -31,7 +33,8 @@ func Example() {
 
 	second, _ := j.Attempt(ctx, "r1")
 	for d := range j.Finished(ctx, "r1") {
-		fmt.Printf("attempt %d: %s has %s(%s..%s]: %d records\n", second, d.Sink, d.Partition, d.Start, d.End, d.Sum.Read)
+		fmt.Printf("attempt %d: %s has %s(%s..%s]: %d records\n", second, d.Sink, d.Partition,
+			d.Start, d.End, d.Sum.Read)
 	}
 	fmt.Println(fail.CodeOf(finish("k", "m", 5000)))
 	// Output:

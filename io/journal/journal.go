@@ -9,35 +9,37 @@ import (
 	"reprise/transforms/record"
 )
 
-// Journal is an open journal. Its methods may be called from several goroutines and processes. What a method has written survives
-// a kill of the process; each write is whole or not there. After an error of class Transient it is open which of the two.
+// Journal is an open journal. Its methods may be called from several goroutines and processes. What a method
+// has written survives a kill of the process; each write is whole or not there. After an error of class
+// Transient it is open which of the two.
 //
 // All methods about a run fail where there is none (journal.no_run).
 type Journal interface {
 	// Begin writes down a run in state Running, without a plan; once (journal.has_run).
 	Begin(ctx context.Context, r Run) error
-	// SavePlan stores a plan whole, with its total, or nothing of it; once for each run (journal.has_plan). splits should be at hand: the
-	// journal may be locked until they end.
+	// SavePlan stores a plan whole, with its total, or nothing of it; once for each run (journal.has_plan). splits
+	// should be at hand: the journal may be locked until they end.
 	SavePlan(ctx context.Context, run string, splits iter.Seq[connector.Split], total Total) error
 	// Total is that of a run's plan; an error (journal.no_plan) where none was stored.
 	Total(ctx context.Context, run string) (Total, error)
 	// Plan gives the splits of a run's plan in the order they were stored in.
 	Plan(ctx context.Context, run string) iter.Seq2[connector.Split, error]
 
-	// Attempt begins another attempt at a run, the first included, and gives its number, from 1. It sets the run to Running, and Record
-	// refuses what workers of earlier attempts bring from then on (journal.fenced), so that Finished is sure. It starts as Control says,
-	// except that a stop that was asked for is forgotten.
+	// Attempt begins another attempt at a run, the first included, and gives its number, from 1. It sets the run to
+	// Running, and Record refuses what workers of earlier attempts bring from then on (journal.fenced), so that
+	// Finished is sure. It starts as Control says, except that a stop that was asked for is forgotten.
 	Attempt(ctx context.Context, run string) (int, error)
-	// Record writes down what has been finished, all or nothing. What overlaps with anything that the same sink has finished
-	// before is refused (journal.overlap), so that no record counts twice, and so is an interval that can hold nothing
-	// (journal.no_interval). A letter whose id is there already is left as it is. All these errors are fatal.
+	// Record writes down what has been finished, all or nothing. What overlaps with anything that the same sink has
+	// finished before is refused (journal.overlap), so that no record counts twice, and so is an interval that can hold
+	// nothing (journal.no_interval). A letter whose id is there already is left as it is. All these errors are fatal.
 	Record(ctx context.Context, run string, attempt int, b Batch) error
-	// Finished gives what has been finished, adjacent intervals as one with the sum of their sums, in no particular order. While
-	// workers record, the intervals may be of different moments.
+	// Finished gives what has been finished, adjacent intervals as one with the sum of their sums, in no particular
+	// order. While workers record, the intervals may be of different moments.
 	Finished(ctx context.Context, run string) iter.Seq2[Done, error]
 	// Parts gives the parts of a sink, in the order they came in.
 	Parts(ctx context.Context, run, sink string) ([][]byte, error)
-	// Finish ends an attempt in a state, unless another one has begun (journal.fenced). report may be nil: the last one stays.
+	// Finish ends an attempt in a state, unless another one has begun (journal.fenced). report
+	// may be nil: the last one stays.
 	Finish(ctx context.Context, run string, attempt int, s State, report []byte) error
 
 	// Fail writes down an error that ends an attempt, with its class and code. secrets never stand in errors.
@@ -52,8 +54,8 @@ type Journal interface {
 
 	// Control is what is wanted of a run: Go, where nobody has said otherwise.
 	Control(ctx context.Context, run string) (Control, error)
-	// SetControl changes what is wanted, as one step: it reads, calls change and writes, again if somebody else wrote in
-	// between. It adds to the history what kind of change it was, at once with it.
+	// SetControl changes what is wanted, as one step: it reads, calls change and writes, again if somebody else wrote
+	// in between. It adds to the history what kind of change it was, at once with it.
 	SetControl(ctx context.Context, run string, event Event, change func(*Control)) error
 
 	// Beat tells that a worker lives, and what it has done.
@@ -70,7 +72,8 @@ type Journal interface {
 
 	// Letters gives the dead letters of a run, in the order of their ids. They may be marked meanwhile.
 	Letters(ctx context.Context, run string, f LetterFilter) iter.Seq2[Letter, error]
-	// Mark sets the state of a dead letter and how often it was sent again; an error (journal.no_letter) where there is none.
+	// Mark sets the state of a dead letter and how often it was sent again; an error
+	// (journal.no_letter) where there is none.
 	Mark(ctx context.Context, run, id string, s LetterState, redrives int) error
 
 	Close() error
@@ -124,8 +127,8 @@ type Batch struct {
 	Letters []Letter
 }
 
-// Done is an interval of one partition that one sink has finished, and what became of its records. Sink "" is what stands before all
-// sinks: reading and the transforms that they share.
+// Done is an interval of one partition that one sink has finished, and what became of its records. Sink "" is what
+// stands before all sinks: reading and the transforms that they share.
 type Done struct {
 	Sink       string
 	Partition  string
@@ -133,14 +136,16 @@ type Done struct {
 	Sum        Sum
 }
 
-// Sum is what became of the records of an interval at one sink: Read + Made = the sum of Outcomes. It includes the records that
-// ended before the sink.
+// Sum is what became of the records of an interval at one sink: Read + Made = the sum of Outcomes. It includes the
+// records that ended before the sink.
 type Sum struct {
 	Read     int64         `json:"read"`
 	Made     int64         `json:"made"` // further records of steps that make several of one
 	Outcomes record.Counts `json:"outcomes"`
-	Newest   int64         `json:"newest,omitempty"` // highest version among the records that the sink wrote; 0: it wrote none, or an older release recorded it
-	Letters  int64         `json:"letters"`          // dead letters that this sink alone has in the queue; of sink "": those that all sinks share
+	// Highest version among the records that the sink wrote; 0: it wrote none, or an older release recorded it
+	Newest int64 `json:"newest,omitempty"`
+	// Dead letters that this sink alone has in the queue; of sink "": those that all sinks share
+	Letters int64 `json:"letters"`
 }
 
 // Add adds another sum.
@@ -171,9 +176,10 @@ const Source = "source"
 
 // Control is what is wanted of a run. Workers look at it several times a second.
 type Control struct {
-	Want   Want            `json:"want"`
-	Reason string          `json:"reason,omitempty"` // of a pause: "operator", or what the run itself found
-	Rates  map[string]Rate `json:"rates,omitempty"`  // by system: "source", or a sink's name; they override those of the job file
+	Want   Want   `json:"want"`
+	Reason string `json:"reason,omitempty"` // of a pause: "operator", or what the run itself found
+	// By system: "source", or a sink's name; they override those of the job file
+	Rates  map[string]Rate `json:"rates,omitempty"`
 	Limits map[string]int  `json:"limits,omitempty"` // by system: requests at once in each worker
 }
 
@@ -193,10 +199,12 @@ type Beat struct {
 	Splits   int                      `json:"splits"` // read to their end
 	Outcomes map[string]record.Counts `json:"outcomes,omitempty"`
 	Systems  map[string]Gauge         `json:"systems,omitempty"` // "source", and sinks by name
-	Waiting  string                   `json:"waiting,omitempty"` // why it does not go on: "paused: ...", "search is down: ..."
-	Cause    Cause                    `json:"cause,omitempty"`   // of Waiting, in a word
-	Down     map[string]string        `json:"down,omitempty"`    // sinks that were left behind, and why
-	Memory   int64                    `json:"memory,omitempty"`  // bytes that its process has from the operating system, by Go's count
+	// Why it does not go on: "paused: ...", "search is down: ..."
+	Waiting string            `json:"waiting,omitempty"`
+	Cause   Cause             `json:"cause,omitempty"` // of Waiting, in a word
+	Down    map[string]string `json:"down,omitempty"`  // sinks that were left behind, and why
+	// Bytes that its process has from the operating system, by Go's count
+	Memory int64 `json:"memory,omitempty"`
 }
 
 // Cause is why a worker waits, or goes slower than it could.

@@ -44,7 +44,8 @@ func bound(stored []byte) []byte {
 // place is where intervals must not overlap.
 type place struct{ sink, partition string }
 
-// near is how many intervals decide whether another fits in: of those that start no later than it ends, the last ones. No others can touch it.
+// near is how many intervals decide whether another fits in: of those that start no later than it ends, the
+// last ones. No others can touch it.
 const near = 2
 
 // merger adds intervals to those of a store, of which it knows the near ones.
@@ -78,15 +79,18 @@ func (m merger) add(run string, d Done) error {
 	}
 	v := interval{storedStart(d.Start), storedEnd(d.End), d.Sum}
 	if bytes.Compare(v.start, v.end) >= 0 {
-		return fail.New(fail.Fatal, "journal.no_interval", "run %s: nothing lies within %s(%x..%x]", run, d.Partition, d.Start, d.End)
+		return fail.New(fail.Fatal, "journal.no_interval", "run %s: nothing lies within %s(%x..%x]", run,
+			d.Partition, d.Start, d.End)
 	}
 	// What lies from i up to j touches or overlaps v.
-	i, _ := slices.BinarySearchFunc(k.now, v.start, func(o interval, start []byte) int { return bytes.Compare(o.end, start) })
+	i, _ := slices.BinarySearchFunc(k.now, v.start,
+		func(o interval, start []byte) int { return bytes.Compare(o.end, start) })
 	j := i
 	for ; j < len(k.now) && bytes.Compare(k.now[j].start, v.end) <= 0; j++ {
 		o := k.now[j]
 		if bytes.Compare(o.start, v.end) < 0 && bytes.Compare(v.start, o.end) < 0 {
-			return fail.New(fail.Fatal, "journal.overlap", "run %s: sink %q has finished a part of %s(%x..%x] before", run, d.Sink, d.Partition, d.Start, d.End).
+			return fail.New(fail.Fatal, "journal.overlap", "run %s: sink %q has finished a part of %s(%x..%x] before",
+				run, d.Sink, d.Partition, d.Start, d.End).
 				WithFix("two workers read the same part: nothing is lost or counted twice; resume the run")
 		}
 		v.sum.Add(o.sum)

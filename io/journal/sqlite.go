@@ -110,15 +110,18 @@ type sqliteJournal struct {
 
 func openSQLite(ctx context.Context, path string) (Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fail.Job("journal.not_writable", "the journal %s cannot be made: %w", path, err).WithFix("name a file that can be written as journal.sqlite in the job file")
+		return nil, fail.Job("journal.not_writable", "the journal %s cannot be made: %w", path, err).
+			WithFix("name a file that can be written as journal.sqlite in the job file")
 	}
-	// One connection writes: SQLite has one writer, and a transaction must not wait for another of the same process. The pragmas
-	// are those that services of several processes need; immediate transactions never fail halfway for want of the lock.
-	// synchronous=NORMAL waits for the disk at checkpoints alone.
+	// One connection writes: SQLite has one writer, and a transaction must not wait for another of the same process.
+	// The pragmas are those that services of several processes need; immediate transactions never fail halfway for want
+	// of the lock. synchronous=NORMAL waits for the disk at checkpoints alone.
 	dsn := func(rest string) string {
-		return (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "_pragma=busy_timeout(10000)&" + rest}).String()
+		return (&url.URL{Scheme: "file", Opaque: url.PathEscape(path),
+			RawQuery: "_pragma=busy_timeout(10000)&" + rest}).String()
 	}
-	db, err := sql.Open("sqlite", dsn("_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_txlock=immediate"))
+	db, err := sql.Open("sqlite",
+		dsn("_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=foreign_keys(1)&_txlock=immediate"))
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +152,8 @@ func (j *sqliteJournal) migrate(ctx context.Context) error {
 			return err
 		}
 		if v > version {
-			return fail.Job("journal.newer", "the journal %s is of version %d, and this program knows %d at most", j.path, v, version).
+			return fail.Job("journal.newer", "the journal %s is of version %d, and this program knows %d at most",
+				j.path, v, version).
 				WithFix("use the newer program, or another file as journal.sqlite in the job file")
 		}
 		for ; v < version; v++ {
@@ -166,11 +170,14 @@ func (j *sqliteJournal) migrate(ctx context.Context) error {
 func (j *sqliteJournal) prepare(ctx context.Context) error {
 	for s, query := range map[**sql.Stmt]string{
 		&j.attempt: "SELECT attempt FROM runs WHERE id = ?",
-		&j.near:    fmt.Sprintf(`SELECT start, "end", sum FROM finished WHERE run = ? AND sink = ? AND partition = ? AND start <= ? ORDER BY start DESC LIMIT %d`, near),
-		&j.put:     `INSERT INTO finished (run, sink, partition, start, "end", sum) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "end" = excluded."end", sum = excluded.sum`,
-		&j.drop:    "DELETE FROM finished WHERE run = ? AND sink = ? AND partition = ? AND start = ?",
-		&j.part:    "INSERT INTO parts (run, sink, body) VALUES (?, ?, ?)",
-		&j.letter:  "INSERT INTO letters (run, id, letter, state, redrives) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		&j.near: fmt.Sprintf(`SELECT start, "end", sum FROM finished
+			WHERE run = ? AND sink = ? AND partition = ? AND start <= ? ORDER BY start DESC LIMIT %d`, near),
+		&j.put: `INSERT INTO finished (run, sink, partition, start, "end", sum) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET "end" = excluded."end", sum = excluded.sum`,
+		&j.drop: "DELETE FROM finished WHERE run = ? AND sink = ? AND partition = ? AND start = ?",
+		&j.part: "INSERT INTO parts (run, sink, body) VALUES (?, ?, ?)",
+		&j.letter: "INSERT INTO letters (run, id, letter, state, redrives) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO " +
+			"NOTHING",
 	} {
 		var err error
 		if *s, err = j.db.PrepareContext(ctx, query); err != nil {
@@ -183,7 +190,9 @@ func (j *sqliteJournal) prepare(ctx context.Context) error {
 func (j *sqliteJournal) Close() error { return errors.Join(j.read.Close(), j.db.Close()) }
 
 func (j *sqliteJournal) Begin(ctx context.Context, r Run) error {
-	_, err := j.changed(ctx, "INSERT INTO runs (id, job, fingerprint, job_file, schema, parent, started, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := j.changed(ctx,
+		"INSERT INTO runs (id, job, fingerprint, job_file, schema, parent, started, state) VALUES (?, ?, ?, ?, ?, "+
+			"?, ?, ?)",
 		r.ID, r.Job, r.Fingerprint, r.JobFile, r.Schema, r.Parent, r.Started.UnixMicro(), string(Running))
 	if isCode(err, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY) {
 		return errHasRun(r.ID)
@@ -206,19 +215,22 @@ func (j *sqliteJournal) SavePlan(ctx context.Context, run string, splits iter.Se
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO chunks (run, n, splits) VALUES (?, ?, ?)", run, n, text); err != nil {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO chunks (run, n, splits) VALUES (?, ?, ?)",
+				run, n, text); err != nil {
 				return err
 			}
 			n++
 		}
-		_, err := tx.ExecContext(ctx, "UPDATE runs SET splits = ?, rows = ?, bytes = ? WHERE id = ?", total.Splits, total.Rows, total.Bytes, run)
+		_, err := tx.ExecContext(ctx, "UPDATE runs SET splits = ?, rows = ?, bytes = ? WHERE id = ?", total.Splits,
+			total.Rows, total.Bytes, run)
 		return err
 	})
 }
 
 func (j *sqliteJournal) Total(ctx context.Context, run string) (Total, error) {
 	var splits, rows, bytes sql.NullInt64
-	err := j.read.QueryRowContext(ctx, "SELECT splits, rows, bytes FROM runs WHERE id = ?", run).Scan(&splits, &rows, &bytes)
+	err := j.read.QueryRowContext(ctx, "SELECT splits, rows, bytes FROM runs WHERE id = ?", run).
+		Scan(&splits, &rows, &bytes)
 	if err != nil {
 		return Total{}, j.unknown(run, err)
 	}
@@ -260,7 +272,8 @@ func (j *sqliteJournal) Plan(ctx context.Context, run string) iter.Seq2[connecto
 func (j *sqliteJournal) Attempt(ctx context.Context, run string) (attempt int, err error) {
 	err = j.write(ctx, func(tx *sql.Tx) error {
 		var control []byte
-		if err := tx.QueryRowContext(ctx, "SELECT attempt + 1, control FROM runs WHERE id = ?", run).Scan(&attempt, &control); err != nil {
+		if err := tx.QueryRowContext(ctx, "SELECT attempt + 1, control FROM runs WHERE id = ?", run).
+			Scan(&attempt, &control); err != nil {
 			return j.unknown(run, err)
 		}
 		c, err := parseControl(control)
@@ -270,7 +283,8 @@ func (j *sqliteJournal) Attempt(ctx context.Context, run string) (attempt int, e
 		if control, err = json.Marshal(c.afresh()); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE runs SET attempt = ?, control = ?, state = ?, ended = NULL WHERE id = ?", attempt, control, string(Running), run)
+		_, err = tx.ExecContext(ctx, "UPDATE runs SET attempt = ?, control = ?, state = ?, ended = NULL WHERE id = ?",
+			attempt, control, string(Running), run)
 		return err
 	})
 	return attempt, err
@@ -375,7 +389,8 @@ func (j *sqliteJournal) Parts(ctx context.Context, run, sink string) ([][]byte, 
 }
 
 func (j *sqliteJournal) Finish(ctx context.Context, run string, attempt int, s State, report []byte) error {
-	n, err := j.changed(ctx, "UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ? AND attempt = ?",
+	n, err := j.changed(ctx,
+		"UPDATE runs SET state = ?, ended = ?, report = coalesce(?, report) WHERE id = ? AND attempt = ?",
 		string(s), time.Now().UnixMicro(), report, run, attempt)
 	if err != nil || n > 0 {
 		return err
@@ -389,7 +404,8 @@ func (j *sqliteJournal) Finish(ctx context.Context, run string, attempt int, s S
 
 func (j *sqliteJournal) Fail(ctx context.Context, run string, attempt int, cause error) error {
 	e := known(cause)
-	return j.insert(ctx, "INSERT INTO failures (run, attempt, at, class, code, message, fix, exit) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run,
+	return j.insert(ctx,
+		"INSERT INTO failures (run, attempt, at, class, code, message, fix, exit) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", run,
 		attempt, time.Now().UnixMicro(), int(e.Class), e.Code, e.Message, e.Fix, e.Exit)
 }
 
@@ -397,7 +413,8 @@ func (j *sqliteJournal) Failure(ctx context.Context, run string, attempt int) (e
 	all := query(ctx, j, run, func(scan func(...any) error) (*fail.Error, error) {
 		e := &fail.Error{}
 		return e, scan(&e.Class, &e.Code, &e.Message, &e.Fix, &e.Exit)
-	}, "SELECT class, code, message, fix, exit FROM failures WHERE run = ? AND attempt = ? ORDER BY at, rowid LIMIT 1", run, attempt)
+	}, "SELECT class, code, message, fix, exit FROM failures WHERE run = ? AND attempt = ? ORDER BY at, rowid LIMIT 1",
+		run, attempt)
 	for e, err := range all {
 		if err != nil {
 			return nil, err
@@ -426,13 +443,15 @@ func (j *sqliteJournal) list(ctx context.Context, rest string, args ...any) ([]R
 	return collect(rows(ctx, j, func(scan func(...any) error) (r RunInfo, err error) {
 		var started int64
 		var ended sql.NullInt64
-		err = scan(&r.ID, &r.Job, &r.Fingerprint, &r.JobFile, &r.Schema, &r.Parent, &started, &ended, &r.State, &r.Attempt, &r.Report)
+		err = scan(&r.ID, &r.Job, &r.Fingerprint, &r.JobFile, &r.Schema, &r.Parent, &started, &ended,
+			&r.State, &r.Attempt, &r.Report)
 		r.Started = time.UnixMicro(started).UTC()
 		if ended.Valid {
 			r.Ended = time.UnixMicro(ended.Int64).UTC()
 		}
 		return r, err
-	}, "SELECT id, job, fingerprint, job_file, schema, parent, started, ended, state, attempt, report FROM runs "+rest, args...))
+	}, "SELECT id, job, fingerprint, job_file, schema, parent, started, ended, state, attempt, report FROM runs "+rest,
+		args...))
 }
 
 func (j *sqliteJournal) Control(ctx context.Context, run string) (Control, error) {
@@ -475,11 +494,15 @@ func (j *sqliteJournal) Beat(ctx context.Context, run string, b Beat) error {
 	if err != nil {
 		return err
 	}
-	return j.insert(ctx, "INSERT INTO beats (run, attempt, worker, beat) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET beat = excluded.beat", run, b.Attempt, b.Worker, text)
+	return j.insert(ctx,
+		"INSERT INTO beats (run, attempt, worker, beat) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET beat = "+
+			"excluded.beat", run, b.Attempt, b.Worker, text)
 }
 
 func (j *sqliteJournal) Beats(ctx context.Context, run string) ([]Beat, error) {
-	return collect(query(ctx, j, run, scanBeat, "SELECT beat FROM beats WHERE run = ? AND attempt = (SELECT attempt FROM runs WHERE id = ?) ORDER BY worker", run, run))
+	return collect(query(ctx, j, run, scanBeat,
+		"SELECT beat FROM beats WHERE run = ? AND attempt = (SELECT attempt FROM runs WHERE id = ?) ORDER BY worker",
+		run, run))
 }
 
 func (j *sqliteJournal) AllBeats(ctx context.Context, run string) ([]Beat, error) {
@@ -515,7 +538,8 @@ func (j *sqliteJournal) Letters(ctx context.Context, run string, f LetterFilter)
 }
 
 func (j *sqliteJournal) Mark(ctx context.Context, run, id string, s LetterState, redrives int) error {
-	n, err := j.changed(ctx, "UPDATE letters SET state = ?, redrives = ? WHERE run = ? AND id = ?", string(s), redrives, run, id)
+	n, err := j.changed(ctx, "UPDATE letters SET state = ?, redrives = ? WHERE run = ? AND id = ?",
+		string(s), redrives, run, id)
 	if err == nil && n == 0 {
 		return errNoLetter(run, id)
 	}
@@ -526,7 +550,8 @@ func (j *sqliteJournal) Mark(ctx context.Context, run, id string, s LetterState,
 func (j *sqliteJournal) there() error {
 	now, err := os.Stat(j.path)
 	if j.file != nil && (err != nil || !os.SameFile(now, j.file)) {
-		return fail.New(fail.Fatal, "journal.gone", "the journal %s was deleted or replaced while it was in use", j.path).
+		return fail.New(fail.Fatal, "journal.gone",
+			"the journal %s was deleted or replaced while it was in use", j.path).
 			WithFix("start the run anew, and leave the file alone while runs go on")
 	}
 	return nil
@@ -575,7 +600,8 @@ func (j *sqliteJournal) changed(ctx context.Context, query string, args ...any) 
 }
 
 // query gives what scan makes of the rows of a query about a run, which must be there.
-func query[T any](ctx context.Context, j *sqliteJournal, run string, scan func(func(...any) error) (T, error), text string, args ...any) iter.Seq2[T, error] {
+func query[T any](ctx context.Context, j *sqliteJournal, run string, scan func(func(...any) error) (T, error),
+	text string, args ...any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var there int
 		if err := j.read.QueryRowContext(ctx, "SELECT 1 FROM runs WHERE id = ?", run).Scan(&there); err != nil {
@@ -587,7 +613,8 @@ func query[T any](ctx context.Context, j *sqliteJournal, run string, scan func(f
 }
 
 // rows gives what scan makes of the rows of a query.
-func rows[T any](ctx context.Context, j *sqliteJournal, scan func(func(...any) error) (T, error), text string, args ...any) iter.Seq2[T, error] {
+func rows[T any](ctx context.Context, j *sqliteJournal, scan func(func(...any) error) (T, error), text string,
+	args ...any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		rows, err := j.read.QueryContext(ctx, text, args...)
 		if err != nil {
@@ -625,11 +652,14 @@ func (j *sqliteJournal) classify(err error) error {
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
-		return fail.New(fail.Fatal, "journal.disk", "the journal %s cannot be written: %w", j.path, err).WithFix("see that its disk has room and is well, then start again")
+		return fail.New(fail.Fatal, "journal.disk", "the journal %s cannot be written: %w", j.path, err).
+			WithFix("see that its disk has room and is well, then start again")
 	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).WithFix("name a file that can be written as journal.sqlite in the job file")
+		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).
+			WithFix("name a file that can be written as journal.sqlite in the job file")
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
-		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).WithFix("put it aside, or name another file as journal.sqlite in the job file")
+		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).
+			WithFix("put it aside, or name another file as journal.sqlite in the job file")
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fail.New(fail.Transient, "journal.busy", "the journal %s is in use: %w", j.path, err)
 	}

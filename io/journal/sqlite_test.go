@@ -36,8 +36,10 @@ func TestBadJournals(t *testing.T) {
 	if err := os.WriteFile(rubbish, bytes.Repeat([]byte("no journal "), 1000), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for path, code := range map[string]string{newer: "journal.newer", rubbish: "journal.damaged", dir: "journal.not_writable", filepath.Join(rubbish, "x"): "journal.not_writable"} {
-		if _, err := journal.Open(ctx, journal.Config{SQLite: path}); fail.CodeOf(err) != code || fail.ExitOf(err) != fail.ExitJob {
+	for path, code := range map[string]string{newer: "journal.newer", rubbish: "journal.damaged",
+		dir: "journal.not_writable", filepath.Join(rubbish, "x"): "journal.not_writable"} {
+		if _, err := journal.Open(ctx, journal.Config{SQLite: path}); fail.CodeOf(err) != code ||
+			fail.ExitOf(err) != fail.ExitJob {
 			t.Errorf("%s: want %s: %v", path, code, err)
 		}
 	}
@@ -114,7 +116,8 @@ func execute(t *testing.T, path, script string) {
 	}
 }
 
-// TestFullDisk has a process write that may not let the file grow: it ends by a clear error, and what was written is there.
+// TestFullDisk has a process write that may not let the file grow: it ends by a clear error,
+// and what was written is there.
 func TestFullDisk(t *testing.T) {
 	c := sqlite(t)
 	j := open(t, c)
@@ -162,7 +165,8 @@ func TestManyOpenNewFile(t *testing.T) {
 				return
 			}
 			defer j.Close()
-			if err := j.Begin(context.Background(), journal.Run{ID: fmt.Sprint(i), JobFile: []byte("{}"), Started: time.Now()}); err != nil {
+			if err := j.Begin(context.Background(),
+				journal.Run{ID: fmt.Sprint(i), JobFile: []byte("{}"), Started: time.Now()}); err != nil {
 				t.Error(err)
 			}
 		})

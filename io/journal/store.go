@@ -14,7 +14,8 @@ import (
 // What the stores have in common.
 
 func errNoRun(run, where string) error {
-	return fail.Job("journal.no_run", "there is no run %s in the journal %s", run, where).WithFix("reprise list shows the runs")
+	return fail.Job("journal.no_run", "there is no run %s in the journal %s", run, where).
+		WithFix("reprise list shows the runs")
 }
 
 func errHasRun(run string) error {
@@ -34,15 +35,18 @@ func errNoLetter(run, id string) error {
 }
 
 func errFenced(run string, attempt, last int) error {
-	err := fail.New(fail.Fatal, "journal.fenced", "attempt %d at run %s is over: attempt %d goes on with it", attempt, run, last).
-		WithFix("nothing to mend: what this one has not written down is done by the other; reprise status %s shows it", run)
+	err := fail.New(fail.Fatal, "journal.fenced", "attempt %d at run %s is over: attempt %d goes on with it", attempt,
+		run, last).
+		WithFix("nothing to mend: what this one has not written down is done by the other; reprise status %s shows it",
+			run)
 	err.Exit = fail.ExitStopped
 	return err
 }
 
 // known is an error with its class, code, message and fix alone.
 func known(cause error) *fail.Error {
-	e := &fail.Error{Class: fail.ClassOf(cause), Code: fail.CodeOf(cause), Message: cause.Error(), Exit: fail.ExitOf(cause)}
+	e := &fail.Error{Class: fail.ClassOf(cause), Code: fail.CodeOf(cause), Message: cause.Error(),
+		Exit: fail.ExitOf(cause)}
 	if f := (*fail.Error)(nil); errors.As(cause, &f) {
 		e.Message, e.Fix = f.Message, f.Fix
 	}
@@ -123,7 +127,8 @@ func (f LetterFilter) among(all iter.Seq2[Letter, error]) iter.Seq2[Letter, erro
 }
 
 func (f LetterFilter) takes(l Letter) bool {
-	return oneOf(f.IDs, l.ID) && oneOf(f.Sinks, l.Sink) && oneOf(f.Codes, l.Code) && oneOf(f.Steps, l.Step) && oneOf(f.States, l.State) &&
+	return oneOf(f.IDs, l.ID) && oneOf(f.Sinks, l.Sink) && oneOf(f.Codes, l.Code) && oneOf(f.Steps, l.Step) &&
+		oneOf(f.States, l.State) &&
 		!l.At.Before(f.Since) && (f.Until.IsZero() || l.At.Before(f.Until))
 }
 

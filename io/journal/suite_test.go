@@ -63,7 +63,8 @@ var lastRun int
 func begin(t testing.TB, j journal.Journal) journal.Run {
 	t.Helper()
 	lastRun++
-	r := journal.Run{ID: fmt.Sprintf("r%d", lastRun), Job: "backfill", Fingerprint: "f", Started: time.UnixMicro(1_700_000_000_000_001 + int64(lastRun)).UTC(),
+	r := journal.Run{ID: fmt.Sprintf("r%d", lastRun), Job: "backfill", Fingerprint: "f",
+		Started: time.UnixMicro(1_700_000_000_000_001 + int64(lastRun)).UTC(),
 		JobFile: []byte(`{"name":"backfill"}`), Schema: []byte{0, 1, 0xff}, Parent: "r0"}
 	if err := j.Begin(t.Context(), r); err != nil {
 		t.Fatal(err)
@@ -122,12 +123,14 @@ func checkRun(t *testing.T, config journal.Config) {
 	for _, end := range []struct {
 		state        journal.State
 		report, want []byte
-	}{{journal.Paused, nil, nil}, {journal.Failed, []byte("{1}"), []byte("{1}")}, {journal.Complete, nil, []byte("{1}")}} {
+	}{{journal.Paused, nil, nil}, {journal.Failed, []byte("{1}"), []byte("{1}")},
+		{journal.Complete, nil, []byte("{1}")}} {
 		if err := j.Finish(ctx, want.ID, 1, end.state, end.report); err != nil {
 			t.Fatal(err)
 		}
 		got, err := again.Get(ctx, want.ID)
-		if err != nil || got.State != end.state || got.Attempt != 1 || !slices.Equal(got.Report, end.want) || time.Since(got.Ended).Abs() > time.Hour {
+		if err != nil || got.State != end.state || got.Attempt != 1 || !slices.Equal(got.Report, end.want) ||
+			time.Since(got.Ended).Abs() > time.Hour {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
@@ -173,7 +176,8 @@ func checkUnknownRun(t *testing.T, config journal.Config) {
 func splits(n int) iter.Seq[connector.Split] {
 	return func(yield func(connector.Split) bool) {
 		for i := range n {
-			if !yield(connector.Split{Partition: fmt.Sprint("p", i/10), Start: []byte{byte(i), 0}, End: []byte{byte(i), 0xff}, Rows: int64(i), Bytes: 7, Sinks: []string{"lake"}}) {
+			if !yield(connector.Split{Partition: fmt.Sprint("p", i/10), Start: []byte{byte(i), 0},
+				End: []byte{byte(i), 0xff}, Rows: int64(i), Bytes: 7, Sinks: []string{"lake"}}) {
 				return
 			}
 		}
@@ -241,7 +245,8 @@ func checkFailure(t *testing.T, config journal.Config) {
 		t.Fatal(cause, err)
 	}
 	cause := fail.Unreachable("kafka.unreachable", "no broker: %w", errors.New("refused")).WithFix("start it")
-	for i, err := range []error{fmt.Errorf("sink events: %w", cause), errors.New("later"), errors.New("of another attempt")} {
+	for i, err := range []error{fmt.Errorf("sink events: %w", cause), errors.New("later"),
+		errors.New("of another attempt")} {
 		if err := j.Fail(ctx, run, 2-i/2, err); err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +255,8 @@ func checkFailure(t *testing.T, config journal.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fail.CodeOf(got) != "kafka.unreachable" || fail.ClassOf(got) != fail.Transient || fail.ExitOf(got) != fail.ExitUnreachable || got.Error() != cause.Error() {
+	if fail.CodeOf(got) != "kafka.unreachable" || fail.ClassOf(got) != fail.Transient ||
+		fail.ExitOf(got) != fail.ExitUnreachable || got.Error() != cause.Error() {
 		t.Errorf("failure: %v, exit %d", got, fail.ExitOf(got))
 	}
 	if got, err := j.Failure(ctx, run, 1); err != nil || !strings.Contains(got.Error(), "of another attempt") {
@@ -283,10 +289,12 @@ func checkAttempts(t *testing.T, config journal.Config) {
 		t.Fatal(n, err)
 	}
 	checkCode(t, j.Finish(ctx, run, 1, journal.Failed, nil), "journal.fenced")
-	if got, err := j.Get(ctx, run); err != nil || got.State != journal.Running || got.Attempt != 2 || !got.Ended.IsZero() {
+	if got, err := j.Get(ctx, run); err != nil || got.State != journal.Running || got.Attempt != 2 ||
+		!got.Ended.IsZero() {
 		t.Errorf("%+v, %v", got, err)
 	}
-	checkCode(t, j.Record(ctx, run, 1, journal.Batch{Done: []journal.Done{{Partition: "p"}}, Parts: []journal.Part{{Body: []byte("x")}}}), "journal.fenced")
+	checkCode(t, j.Record(ctx, run, 1, journal.Batch{Done: []journal.Done{{Partition: "p"}},
+		Parts: []journal.Part{{Body: []byte("x")}}}), "journal.fenced")
 	if got := all(t, j.Finished(ctx, run)); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
@@ -343,12 +351,16 @@ func checkRecord(t *testing.T, config journal.Config) {
 	}
 	a, b, c := []byte{1}, []byte{1, 0}, []byte{0xff}
 	write(journal.Batch{})
-	write(journal.Batch{Done: []journal.Done{done("", "p", a, b, 1), done("s", "p", a, b, 2), done("", "q", nil, nil, 3)},
+	write(journal.Batch{Done: []journal.Done{done("", "p", a, b, 1), done("s", "p", a, b, 2),
+		done("", "q", nil, nil, 3)},
 		Parts: []journal.Part{{"s", []byte("one")}, {"", []byte("queue")}, {"s", []byte("two")}}})
-	write(journal.Batch{Done: []journal.Done{done("", "p", c, nil, 10), done("s", "p", nil, a, 20)}, Parts: []journal.Part{{"s", []byte{0, 0xff}}}})
-	checkFinished(t, again, run, done("", "p", a, b, 1), done("", "p", c, nil, 10), done("s", "p", nil, b, 22), done("", "q", nil, nil, 3))
+	write(journal.Batch{Done: []journal.Done{done("", "p", c, nil, 10), done("s", "p", nil, a, 20)},
+		Parts: []journal.Part{{"s", []byte{0, 0xff}}}})
+	checkFinished(t, again, run, done("", "p", a, b, 1), done("", "p", c, nil, 10), done("s", "p", nil, b, 22),
+		done("", "q", nil, nil, 3))
 	// One that fits between two makes them one, as do several of one batch in any order.
-	write(journal.Batch{Done: []journal.Done{done("", "p", b, c, 100), done("s", "p", c, []byte{0xff, 1}, 200), done("s", "p", b, c, 400), done("s", "p", []byte{0xff, 1}, nil, 800)}})
+	write(journal.Batch{Done: []journal.Done{done("", "p", b, c, 100), done("s", "p", c, []byte{0xff, 1}, 200),
+		done("s", "p", b, c, 400), done("s", "p", []byte{0xff, 1}, nil, 800)}})
 	checkFinished(t, again, run, done("", "p", a, nil, 111), done("s", "p", nil, nil, 1422), done("", "q", nil, nil, 3))
 	for sink, want := range map[string][]string{"s": {"one", "two", "\x00\xff"}, "": {"queue"}, "none": nil} {
 		got, err := again.Parts(ctx, run, sink)
@@ -358,7 +370,8 @@ func checkRecord(t *testing.T, config journal.Config) {
 	}
 	// What is empty but not open.
 	write(journal.Batch{Done: []journal.Done{done("s", "e", nil, []byte{}, 1), done("t", "e", []byte{}, nil, 2)}})
-	checkFinished(t, again, run, done("", "p", a, nil, 111), done("s", "p", nil, nil, 1422), done("", "q", nil, nil, 3), done("s", "e", nil, []byte{}, 1), done("t", "e", []byte{}, nil, 2))
+	checkFinished(t, again, run, done("", "p", a, nil, 111), done("s", "p", nil, nil, 1422), done("", "q", nil, nil, 3),
+		done("s", "e", nil, []byte{}, 1), done("t", "e", []byte{}, nil, 2))
 }
 
 func texts(all [][]byte) []string {
@@ -373,16 +386,22 @@ func checkRecordRefused(t *testing.T, config journal.Config) {
 	ctx, j := t.Context(), open(t, config)
 	run := attempt(t, j)
 	at := func(n byte) []byte { return []byte{n} }
-	if err := j.Record(ctx, run, 1, journal.Batch{Done: []journal.Done{done("s", "p", at(10), at(20), 1), done("s", "p", at(30), at(40), 2)}}); err != nil {
+	if err := j.Record(ctx, run, 1,
+		journal.Batch{Done: []journal.Done{done("s", "p", at(10), at(20), 1),
+			done("s", "p", at(30), at(40), 2)}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range [][]journal.Done{
-		{done("s", "p", at(10), at(20), 1)}, {done("s", "p", at(11), at(12), 1)}, {done("s", "p", at(5), at(11), 1)}, {done("s", "p", at(19), at(30), 1)},
-		{done("s", "p", nil, nil, 1)}, {done("s", "p", at(20), at(31), 1)}, {done("s", "p", nil, at(11), 1)}, {done("s", "p", at(39), nil, 1)},
+		{done("s", "p", at(10), at(20), 1)}, {done("s", "p", at(11), at(12), 1)}, {done("s", "p", at(5), at(11), 1)},
+		{done("s", "p", at(19), at(30), 1)},
+		{done("s", "p", nil, nil, 1)}, {done("s", "p", at(20), at(31), 1)}, {done("s", "p", nil, at(11), 1)},
+		{done("s", "p", at(39), nil, 1)},
 		{done("s", "p", at(50), at(60), 1), done("s", "p", at(55), at(56), 1)},
 	} {
-		checkCode(t, j.Record(ctx, run, 1, journal.Batch{Done: append([]journal.Done{done("s", "q", nil, nil, 1)}, d...), Parts: []journal.Part{{"s", []byte("x")}},
-			Letters: []journal.Letter{{ID: "l", At: time.Now()}}}), "journal.overlap")
+		checkCode(t, j.Record(ctx, run, 1,
+			journal.Batch{Done: append([]journal.Done{done("s", "q", nil, nil, 1)}, d...),
+				Parts:   []journal.Part{{"s", []byte("x")}},
+				Letters: []journal.Letter{{ID: "l", At: time.Now()}}}), "journal.overlap")
 	}
 	for _, d := range []journal.Done{done("s", "p", at(50), at(50), 1), done("s", "p", at(51), at(50), 1)} {
 		checkCode(t, j.Record(ctx, run, 1, journal.Batch{Done: []journal.Done{d}}), "journal.no_interval")
@@ -405,7 +424,8 @@ func checkRecordMuch(t *testing.T, config journal.Config) {
 	for i := range n {
 		want.Done = append(want.Done, done("s", fmt.Sprint("p", i), nil, nil, int64(i)))
 		want.Parts = append(want.Parts, journal.Part{Sink: "s", Body: fmt.Appendf(nil, "part %d", i)})
-		want.Letters = append(want.Letters, journal.Letter{ID: fmt.Sprintf("%05d", i), Message: strings.Repeat("m", 500), At: time.Unix(0, 0).UTC(), State: journal.Waits})
+		want.Letters = append(want.Letters, journal.Letter{ID: fmt.Sprintf("%05d", i),
+			Message: strings.Repeat("m", 500), At: time.Unix(0, 0).UTC(), State: journal.Waits})
 	}
 	if err := j.Record(ctx, run, 1, want); err != nil {
 		t.Fatal(err)
@@ -432,7 +452,9 @@ func checkRecordAtOnce(t *testing.T, config journal.Config) {
 			for i := range records {
 				// Neighbours belong to different workers.
 				n := byte(i*workers + w)
-				err := j.Record(ctx, run, 1, journal.Batch{Done: []journal.Done{done("s", "p", []byte{n}, []byte{n + 1}, int64(n))}, Parts: []journal.Part{{"s", []byte{n}}}})
+				err := j.Record(ctx, run, 1,
+					journal.Batch{Done: []journal.Done{done("s", "p", []byte{n}, []byte{n + 1}, int64(n))},
+						Parts: []journal.Part{{"s", []byte{n}}}})
 				if err != nil {
 					t.Error(err)
 				}
@@ -443,7 +465,8 @@ func checkRecordAtOnce(t *testing.T, config journal.Config) {
 	const n = workers * records
 	checkFinished(t, j, run, done("s", "p", []byte{0}, []byte{n}, n*(n-1)/2))
 	parts, err := j.Parts(ctx, run, "s")
-	if list := texts(parts); err != nil || len(list) != n || len(slices.Compact(slices.Sorted(slices.Values(list)))) != n {
+	if list := texts(parts); err != nil || len(list) != n ||
+		len(slices.Compact(slices.Sorted(slices.Values(list)))) != n {
 		t.Errorf("%q, %v", list, err)
 	}
 }
@@ -459,7 +482,8 @@ func checkControl(t *testing.T, config journal.Config) {
 		}
 	}
 	check(journal.Control{Want: journal.Go})
-	full := journal.Control{Want: journal.Pause, Reason: "operator", Rates: map[string]journal.Rate{"source": {Records: 0.5, Bytes: 7}}, Limits: map[string]int{"s": 2}}
+	full := journal.Control{Want: journal.Pause, Reason: "operator",
+		Rates: map[string]journal.Rate{"source": {Records: 0.5, Bytes: 7}}, Limits: map[string]int{"s": 2}}
 	set := func(kind string, change func(c *journal.Control)) {
 		t.Helper()
 		if err := j.SetControl(ctx, run, journal.Event{Kind: kind, Text: "by me"}, change); err != nil {
@@ -481,7 +505,8 @@ func checkControl(t *testing.T, config journal.Config) {
 	full.Want, full.Reason = journal.Go, ""
 	check(full)
 	events, err := j.History(ctx, run)
-	if err != nil || len(events) != 2 || events[0].Kind != "pause" || events[1].Kind != "stop" || events[0].Text != "by me" || time.Since(events[0].At).Abs() > time.Hour {
+	if err != nil || len(events) != 2 || events[0].Kind != "pause" || events[1].Kind != "stop" ||
+		events[0].Text != "by me" || time.Since(events[0].At).Abs() > time.Hour {
 		t.Errorf("%+v, %v", events, err)
 	}
 }
@@ -518,10 +543,13 @@ func checkBeats(t *testing.T, config journal.Config) {
 	ctx, j, again := t.Context(), open(t, config), open(t, config)
 	run := attempt(t, j)
 	beat := func(worker string, attempt, n int) journal.Beat {
-		return journal.Beat{Worker: worker, Attempt: attempt, Host: "h", PID: 3, At: time.UnixMicro(1_700_000_000_000_001).UTC(), Splits: n,
-			Outcomes: map[string]record.Counts{"lake": {record.Written: int64(n)}}, Waiting: "paused: operator", Cause: journal.ByOperator, Memory: 8,
+		return journal.Beat{Worker: worker, Attempt: attempt, Host: "h", PID: 3,
+			At: time.UnixMicro(1_700_000_000_000_001).UTC(), Splits: n,
+			Outcomes: map[string]record.Counts{"lake": {record.Written: int64(n)}}, Waiting: "paused: operator",
+			Cause: journal.ByOperator, Memory: 8,
 			Down: map[string]string{"search": "no answer"},
-			Systems: map[string]journal.Gauge{"source": {Records: 1, Bytes: 2, Requests: 3, Retries: 4, Errors: map[string]int64{"transient": 4}, Asked: journal.Rate{Records: 1.5},
+			Systems: map[string]journal.Gauge{"source": {Records: 1, Bytes: 2, Requests: 3, Retries: 4,
+				Errors: map[string]int64{"transient": 4}, Asked: journal.Rate{Records: 1.5},
 				P50: time.Microsecond, P99: time.Millisecond, Down: true}}}
 	}
 	for _, b := range []journal.Beat{beat("w2", 1, 4), beat("w1", 1, 1), beat("w1", 1, 5)} {
@@ -532,7 +560,8 @@ func checkBeats(t *testing.T, config journal.Config) {
 	check := func(of func(context.Context, string) ([]journal.Beat, error), want ...journal.Beat) {
 		t.Helper()
 		got, err := of(ctx, run)
-		if d := cmp.Diff(want, got, cmpopts.SortSlices(func(a, b journal.Beat) bool { return a.Worker < b.Worker })); err != nil || d != "" {
+		if d := cmp.Diff(want, got,
+			cmpopts.SortSlices(func(a, b journal.Beat) bool { return a.Worker < b.Worker })); err != nil || d != "" {
 			t.Errorf("%v\n%s", err, d)
 		}
 	}
@@ -553,7 +582,8 @@ func checkHistory(t *testing.T, config journal.Config) {
 	ctx, j := t.Context(), open(t, config)
 	run := begin(t, j).ID
 	at := time.UnixMicro(1_700_000_000_000_001).UTC()
-	want := []journal.Event{{at.Add(-time.Hour), "attempt", "1"}, {at, "throttle", "source: 5 records/s"}, {at, "throttle", "again"}}
+	want := []journal.Event{{at.Add(-time.Hour), "attempt", "1"}, {at, "throttle", "source: 5 records/s"},
+		{at, "throttle", "again"}}
 	for _, i := range []int{1, 2, 0} {
 		if err := j.Note(ctx, run, want[i]); err != nil {
 			t.Fatal(err)
@@ -570,16 +600,19 @@ func checkLetters(t *testing.T, config journal.Config) {
 	run := attempt(t, j)
 	at := time.UnixMicro(1_700_000_000_000_001).UTC()
 	letter := func(id, sink, code string, hours int) journal.Letter {
-		return journal.Letter{ID: id, Sink: sink, Step: "step " + code, Class: "permanent", Code: code, Message: "m\xc3\xa9", Key: "a|b", Split: "p(..00]", Position: []byte{0, 0xff},
+		return journal.Letter{ID: id, Sink: sink, Step: "step " + code, Class: "permanent", Code: code,
+			Message: "m\xc3\xa9", Key: "a|b", Split: "p(..00]", Position: []byte{0, 0xff},
 			At: at.Add(time.Duration(hours) * time.Hour), State: journal.Waits}
 	}
 	a, b, c := letter("a", "", "x", 0), letter("b", "s", "x", 1), letter("c", "s", "y", 2)
-	for _, batch := range [][]journal.Letter{{c, a}, {b, letter("a", "other", "z", 9)}, {letter("c", "other", "z", 9)}} {
+	for _, batch := range [][]journal.Letter{{c, a}, {b, letter("a", "other", "z", 9)},
+		{letter("c", "other", "z", 9)}} {
 		if err := j.Record(ctx, run, 1, journal.Batch{Letters: batch}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for letter, err := range j.Letters(ctx, run, journal.LetterFilter{IDs: []string{"a", "b"}}) { // which may be marked meanwhile
+	// Which may be marked meanwhile
+	for letter, err := range j.Letters(ctx, run, journal.LetterFilter{IDs: []string{"a", "b"}}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -634,7 +667,8 @@ func checkRecordByRandom(t *testing.T, config journal.Config) {
 			}
 			code := "unknown" // of no error
 			for range rapid.IntRange(1, 4).Draw(r, "entries") {
-				at := [2]string{rapid.SampledFrom([]string{"", "s"}).Draw(r, "sink"), rapid.SampledFrom([]string{"p", "q"}).Draw(r, "partition")}
+				at := [2]string{rapid.SampledFrom([]string{"", "s"}).Draw(r, "sink"),
+					rapid.SampledFrom([]string{"p", "q"}).Draw(r, "partition")}
 				from, to := rapid.IntRange(0, positions).Draw(r, "from"), rapid.IntRange(0, positions).Draw(r, "to")
 				d := done(at[0], at[1], position(from), position(to), 1)
 				if from == 0 && to > 0 {

@@ -102,8 +102,8 @@ func checkSteps(t *testing.T, j journal.Journal, run, sink string) (n uint32) {
 	return n
 }
 
-// checkKilledWriters has processes write one journal at once, and kills them one after the other while they write: the journal holds all that they
-// have told of, and each of their steps whole.
+// checkKilledWriters has processes write one journal at once, and kills them one after the other while they write: the
+// journal holds all that they have told of, and each of their steps whole.
 func checkKilledWriters(t *testing.T, c journal.Config) {
 	run := attempt(t, open(t, c))
 	var writers sync.WaitGroup

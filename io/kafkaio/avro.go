@@ -11,9 +11,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// avroSchema is the Avro schema, as JSON, of records of a schema. Key fields are never null, all others may be. Types of which Avro would lose
-// something (decimals of any scale, varints, durations) and addresses are strings of their text; a time is a long of nanoseconds since midnight; maps have
-// their keys as text; tuples and UDTs are records.
+// avroSchema is the Avro schema, as JSON, of records of a schema. Key fields are never null, all others may be. Types
+// of which Avro would lose something (decimals of any scale, varints, durations) and addresses are strings of their
+// text; a time is a long of nanoseconds since midnight; maps have their keys as text; tuples and UDTs are records.
 func avroSchema(name string, schema *record.Schema) (string, error) {
 	space, bare := "", name
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {

@@ -23,8 +23,11 @@ func parseType(t testing.TB, text string) record.Type {
 	return typ
 }
 
-var avroTypes = strings.Split(strings.ReplaceAll("boolean tinyint smallint int bigint varint decimal float double text blob uuid timeuuid inet timestamp date time duration", " ", ";")+
-	";list<int>;set<text>;map<text, decimal>;map<int, list<uuid>>;tuple<int, text>;udt<\"a b\":int, ü:list<udt<c:double>>>;vector<float, 2>", ";")
+var avroTypes = strings.Split(
+	strings.ReplaceAll("boolean tinyint smallint int bigint varint decimal float double text blob uuid timeuuid inet "+
+		"timestamp date time duration", " ", ";")+
+		";list<int>;set<text>;map<text, decimal>;map<int, list<uuid>>;tuple<int, text>;udt<\"a b\":int, "+
+		"ü:list<udt<c:double>>>;vector<float, 2>", ";")
 
 // avroWant is what a reader of Avro must find, in the form that plain gives.
 func avroWant(v record.Value, t record.Type) any {
@@ -143,7 +146,8 @@ func TestAvro(t *testing.T) {
 		}
 		for i, v := range r.Values {
 			if got := again.Values[i]; !got.Equal(v) && !(got.IsNull() && v.IsNull()) {
-				rt.Fatalf("field %d is read as %s, want %s", i, got.AppendJSON(nil, fields[i].Type), v.AppendJSON(nil, fields[i].Type))
+				rt.Fatalf("field %d is read as %s, want %s", i, got.AppendJSON(nil, fields[i].Type),
+					v.AppendJSON(nil, fields[i].Type))
 			}
 		}
 	})
@@ -166,7 +170,8 @@ func TestAvroSchema(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	twice := record.MustSchema([]record.Field{{Name: "a b", Type: parseType(t, "int")}, {Name: "a-b", Type: parseType(t, "int")}}, "a b")
+	twice := record.MustSchema([]record.Field{{Name: "a b", Type: parseType(t, "int")},
+		{Name: "a-b", Type: parseType(t, "int")}}, "a b")
 	if _, err := avroSchema("x", twice); err == nil || !strings.Contains(err.Error(), "a_b") {
 		t.Error(err)
 	}
@@ -181,7 +186,8 @@ func TestAvroRefuses(t *testing.T) {
 		{"date", record.Number(record.Date, 1<<40)},
 		{"int", record.String("x")},
 	} {
-		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: "v", Type: parseType(t, c.typ)}}, "id")
+		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},
+			{Name: "v", Type: parseType(t, c.typ)}}, "id")
 		r := &record.Record{Schema: schema, Values: []record.Value{record.Number(record.Int, 1), c.value}}
 		if _, err := appendAvro(nil, r); err == nil || !strings.Contains(err.Error(), "field v") {
 			t.Errorf("%s: %v", c.typ, err)

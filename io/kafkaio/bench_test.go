@@ -16,8 +16,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// BenchmarkSink compares the sink with a loop over sarama's own producer, written by hand, that makes the same messages of the same
-// records, on a real broker.
+// BenchmarkSink compares the sink with a loop over sarama's own producer, written by hand, that makes the same messages
+// of the same records, on a real broker.
 func BenchmarkSink(b *testing.B) {
 	broker := services.Need(b, services.Kafka)
 	benchmark(b, []string{broker})
@@ -116,9 +116,11 @@ func bare(b *testing.B, c SinkConfig, records []*record.Record) {
 		}
 	})
 	for _, r := range records {
-		p.Input() <- &sarama.ProducerMessage{Topic: c.Topic, Key: sarama.StringEncoder(r.KeyText()), Value: sarama.ByteEncoder(r.AppendJSON(nil)),
+		p.Input() <- &sarama.ProducerMessage{Topic: c.Topic, Key: sarama.StringEncoder(r.KeyText()),
+			Value: sarama.ByteEncoder(r.AppendJSON(nil)),
 			Headers: []sarama.RecordHeader{
-				{Key: []byte("version"), Value: strconv.AppendInt(nil, r.Version, 10)}, {Key: []byte("run"), Value: []byte(run.ID)},
+				{Key: []byte("version"), Value: strconv.AppendInt(nil, r.Version, 10)},
+				{Key: []byte("run"), Value: []byte(run.ID)},
 				{Key: []byte("op"), Value: []byte(r.Op.String())}, {Key: []byte("job"), Value: []byte(run.Job)}}}
 	}
 	p.AsyncClose()

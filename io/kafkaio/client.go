@@ -19,8 +19,9 @@ import (
 	"reprise/transforms/fail"
 )
 
-var codecs = map[string]sarama.CompressionCodec{"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy,
-	"lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD, "": sarama.CompressionLZ4}
+var codecs = map[string]sarama.CompressionCodec{"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP,
+	"snappy": sarama.CompressionSnappy,
+	"lz4":    sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD, "": sarama.CompressionLZ4}
 
 // producing are sarama's settings for an idempotent producer that waits for all replicas.
 func producing(c SinkConfig) (*sarama.Config, error) {
@@ -35,10 +36,13 @@ func producing(c SinkConfig) (*sarama.Config, error) {
 	s.Producer.Return.Errors = true
 	s.Producer.Compression = codecs[c.Compress]
 	s.Producer.Partitioner = newPartitioner
-	// A new leader is found within these four seconds, in order; what takes longer comes back to be written again. A silent broker
-	// is given up after about four minutes, most of which the looks for a leader take, so that the gate learns of it.
+	// A new leader is found within these four seconds, in order; what takes longer comes back to be written
+	// again. A silent broker is given up after about four minutes, most of which the looks for a leader take,
+	// so that the gate learns of it.
 	s.Producer.Retry.Max = 3
-	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return 500 * time.Millisecond << max(0, retries-1) }
+	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration {
+		return 500 * time.Millisecond << max(0, retries-1)
+	}
 	s.Producer.Timeout = 5 * time.Second
 	s.Net.ReadTimeout = 10 * time.Second
 	return s, nil
@@ -52,7 +56,8 @@ func settings(login *SASL, encryption *connector.TLS) (*sarama.Config, error) {
 	s.Net.DialTimeout = 10 * time.Second
 	s.Metadata.AllowAutoTopicCreation = false
 	s.Metadata.Full = false
-	// A broker that accepts connections and says nothing is asked for its topics once: else each look for a leader takes minutes.
+	// A broker that accepts connections and says nothing is asked for its topics once: else each
+	// look for a leader takes minutes.
 	s.Metadata.Timeout = 10 * time.Second
 
 	tlsConfig, err := encryption.Config()
@@ -144,18 +149,22 @@ func classify(err error, topic string) error {
 	var unknownAuthority x509.UnknownAuthorityError
 	var wrongHost x509.HostnameError
 	switch {
-	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism), errors.Is(err, sarama.ErrIllegalSASLState):
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism),
+		errors.Is(err, sarama.ErrIllegalSASLState):
 		return fatal("kafka.login", "Kafka refuses the login", "check user, password and mechanism in sasl")
 	case errors.As(err, &badCertificate), errors.As(err, &unknownAuthority), errors.As(err, &wrongHost):
-		return fatal("kafka.certificate", "Kafka's certificate does not stand the check", "set ca or server_name in tls")
+		return fatal("kafka.certificate", "Kafka's certificate does not stand the check",
+			"set ca or server_name in tls")
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return fatal("kafka.denied", "Kafka denies the access"+of,
 			"allow the user DESCRIBE on the topic; to read also READ; to write also WRITE and DESCRIBE_CONFIGS, "+
 				"IDEMPOTENT_WRITE on the cluster, and CREATE where create is set")
 	case errors.Is(err, sarama.ErrInvalidTopic):
-		return fail.New(fail.Permanent, "kafka.topic_name", "%q is no name of a topic: letters, digits, . _ and -, at most 249", topic)
+		return fail.New(fail.Permanent, "kafka.topic_name",
+			"%q is no name of a topic: letters, digits, . _ and -, at most 249", topic)
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge):
-		return fail.New(fail.Permanent, "kafka.too_large", "the message is larger than the topic %s takes: %w", topic, err).
+		return fail.New(fail.Permanent, "kafka.too_large",
+			"the message is larger than the topic %s takes: %w", topic, err).
 			WithFix("raise max.message.bytes of the topic, or leave out large fields")
 	case errors.Is(err, sarama.ErrInvalidRecord), errors.Is(err, sarama.ErrInvalidTimestamp):
 		return fail.New(fail.Permanent, "kafka.refused", "Kafka refuses the message%s: %w", of, err)
@@ -164,12 +173,14 @@ func classify(err error, topic string) error {
 	case errors.Is(err, sarama.ErrThrottlingQuotaExceeded):
 		return fail.New(fail.Throttled, "kafka.throttled", "Kafka asks for less%s: %w", of, err)
 	}
-	return fail.Unreachable("kafka.unavailable", "Kafka is not available%s: %w", of, err).WithFix("check brokers, tls and sasl, and that the brokers run")
+	return fail.Unreachable("kafka.unavailable", "Kafka is not available%s: %w", of, err).
+		WithFix("check brokers, tls and sasl, and that the brokers run")
 }
 
 // sequenceLost tells whether a producer can go on only as a new one.
 func sequenceLost(err error) bool {
-	for _, e := range []error{sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID, sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced,
+	for _, e := range []error{sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID,
+		sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced,
 		sarama.ErrInvalidProducerIDMapping} {
 		if errors.Is(err, e) {
 			return true
@@ -204,7 +215,8 @@ type producer struct {
 	closed bool
 }
 
-// newProducer connects. limit is the size of the largest message and of a batch for one partition; alone sends each message by itself.
+// newProducer connects. limit is the size of the largest message and of a batch for one partition;
+// alone sends each message by itself.
 func newProducer(ctx context.Context, c SinkConfig, limit int, alone bool) (*producer, error) {
 	s, err := producing(c)
 	if err != nil {
@@ -372,7 +384,8 @@ func create(client sarama.Client, name string, c *Create) error {
 	if err != nil {
 		return classify(err, name)
 	}
-	detail := &sarama.TopicDetail{NumPartitions: c.Partitions, ReplicationFactor: c.Replication, ConfigEntries: map[string]*string{}}
+	detail := &sarama.TopicDetail{NumPartitions: c.Partitions, ReplicationFactor: c.Replication,
+		ConfigEntries: map[string]*string{}}
 	if detail.ReplicationFactor == 0 {
 		detail.ReplicationFactor = -1
 	}
@@ -383,9 +396,11 @@ func create(client sarama.Client, name string, c *Create) error {
 	switch {
 	case err == nil, errors.Is(err, sarama.ErrTopicAlreadyExists):
 		return nil
-	case errors.Is(err, sarama.ErrInvalidReplicationFactor), errors.Is(err, sarama.ErrInvalidPartitions), errors.Is(err, sarama.ErrInvalidConfig),
+	case errors.Is(err, sarama.ErrInvalidReplicationFactor), errors.Is(err, sarama.ErrInvalidPartitions),
+		errors.Is(err, sarama.ErrInvalidConfig),
 		errors.Is(err, sarama.ErrPolicyViolation), errors.Is(err, sarama.ErrInvalidRequest):
-		return fail.Job("kafka.create", "the topic %s cannot be created: %w", name, err).WithFix("change create, or create the topic yourself")
+		return fail.Job("kafka.create", "the topic %s cannot be created: %w", name, err).
+			WithFix("change create, or create the topic yourself")
 	}
 	return classify(err, name)
 }

@@ -115,7 +115,8 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 func (c SourceConfig) Validate() (faults []connector.Fault) {
 	faults = validateBrokers(c.Brokers)
 	if !topicName.MatchString(c.Topic) {
-		faults = append(faults, connector.Faultf("topic", "%q is no name of a topic: letters, digits, . _ and -, at most 249", c.Topic))
+		faults = append(faults, connector.Faultf("topic",
+			"%q is no name of a topic: letters, digits, . _ and -, at most 249", c.Topic))
 	}
 	faults = append(faults, validateFormat(c.Format, c.Registry)...)
 	if len(c.Key) == 0 {
@@ -145,14 +146,16 @@ func validateBrokers(brokers []string) (faults []connector.Fault) {
 func validateFormat(format string, r *Registry) (faults []connector.Fault) {
 	switch {
 	case format == formatAvro && r == nil:
-		faults = append(faults, connector.Faultf("registry", "Avro needs a schema registry: registry: {url: http://...}"))
+		faults = append(faults, connector.Faultf("registry",
+			"Avro needs a schema registry: registry: {url: http://...}"))
 	case format != formatAvro && r != nil:
 		faults = append(faults, connector.Faultf("registry", "only Avro uses a registry; set format: avro"))
 	case r != nil && !strings.HasPrefix(r.URL, "http://") && !strings.HasPrefix(r.URL, "https://"):
 		faults = append(faults, connector.Faultf("registry.url", "%q does not begin with http:// or https://", r.URL))
 	}
 	if r != nil && r.Name != "" && !validName(r.Name) {
-		faults = append(faults, connector.Faultf("registry.name", "%q is no name of an Avro record such as com.example.Asset", r.Name))
+		faults = append(faults, connector.Faultf("registry.name",
+			"%q is no name of an Avro record such as com.example.Asset", r.Name))
 	}
 	return faults
 }

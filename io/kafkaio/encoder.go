@@ -25,7 +25,8 @@ type encoder struct {
 }
 
 func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder, err error) {
-	e = &encoder{floor: run.Floor, headers: [4]sarama.RecordHeader{{Key: []byte("version")}, {Key: []byte("run"), Value: []byte(run.ID)}, {Key: []byte("op")},
+	e = &encoder{floor: run.Floor, headers: [4]sarama.RecordHeader{{Key: []byte("version")},
+		{Key: []byte("run"), Value: []byte(run.ID)}, {Key: []byte("op")},
 		{Key: []byte("job"), Value: []byte(run.Job)}}}
 	if e.topic, err = connector.ParseTemplate(s.c.Topic, schema); err != nil {
 		return nil, fail.Job("kafka.topic", "topic: %w", err)

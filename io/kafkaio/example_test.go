@@ -20,7 +20,8 @@ func ExampleSource() {
 	defer cluster.Close()
 	ctx := context.Background()
 
-	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "size", Type: record.Of(record.Int)}}, "id")
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "size", Type: record.Of(record.Int)}}, "id")
 	sink := kafkaio.NewSink(kafkaio.SinkConfig{Brokers: cluster.ListenAddrs(), Topic: "assets"})
 	defer sink.Close()
 	w, err := sink.Open(ctx, connector.Run{ID: "run-1"}, schema, func([]connector.Result) {})
@@ -28,12 +29,15 @@ func ExampleSource() {
 		fmt.Println(err)
 		return
 	}
-	_ = w.Write(ctx, &record.Record{Schema: schema, Version: 1, Values: []record.Value{record.String("a"), record.Number(record.Int, 3)}})
-	_ = w.Write(ctx, &record.Record{Schema: schema, Version: 2, Values: []record.Value{record.String("b"), {}}, Op: record.Delete})
+	_ = w.Write(ctx, &record.Record{Schema: schema, Version: 1,
+		Values: []record.Value{record.String("a"), record.Number(record.Int, 3)}})
+	_ = w.Write(ctx, &record.Record{Schema: schema, Version: 2,
+		Values: []record.Value{record.String("b"), {}}, Op: record.Delete})
 	_, _ = w.Flush(ctx)
 	_ = w.Close()
 
-	source := kafkaio.NewSource(kafkaio.SourceConfig{Brokers: cluster.ListenAddrs(), Topic: "assets", Key: []string{"id"}, Fields: schema.Fields}, connector.Need{})
+	source := kafkaio.NewSource(kafkaio.SourceConfig{Brokers: cluster.ListenAddrs(), Topic: "assets",
+		Key: []string{"id"}, Fields: schema.Fields}, connector.Need{})
 	defer source.Close()
 	err = source.Plan(ctx, connector.PlanOptions{}, func(s connector.Split) error {
 		return source.Read(ctx, s, func(p connector.Page) error {

@@ -22,10 +22,11 @@ type fetched struct {
 
 const fetchBytes = 1 << 20
 
-// fetch asks for the messages of a partition from an offset on. Where nothing more is there before end, next is end: the offsets up to it
-// were deleted by compaction, or are those of transactions.
+// fetch asks for the messages of a partition from an offset on. Where nothing more is there before end, next is end:
+// the offsets up to it were deleted by compaction, or are those of transactions.
 //
-// sarama's own consumer is of no use for that: it hands on messages alone, and waits for the one at the end, which may never come.
+// sarama's own consumer is of no use for that: it hands on messages alone, and waits for the one at
+// the end, which may never come.
 func (s *Source) fetch(ctx context.Context, partition int32, from, end int64) (f fetched, err error) {
 	for size := int32(fetchBytes); ; size *= 2 {
 		var block *sarama.FetchResponseBlock
@@ -36,11 +37,13 @@ func (s *Source) fetch(ctx context.Context, partition int32, from, end int64) (f
 		case f.next > from:
 			return f, nil
 		case old(block):
-			return f, fail.New(fail.Fatal, "kafka.old_format", "the messages at offset %d of %s are in a form older than that of Kafka 0.11", from, s.name(partition)).
+			return f, fail.New(fail.Fatal, "kafka.old_format",
+				"the messages at offset %d of %s are in a form older than that of Kafka 0.11", from, s.name(partition)).
 				WithFix("begin later (from), or let them be written again")
 		case cut(block):
 			if size > sarama.MaxResponseSize/2 {
-				return f, fail.New(fail.Fatal, "kafka.too_large", "the messages at offset %d of %s are too large to be read", from, s.name(partition))
+				return f, fail.New(fail.Fatal, "kafka.too_large",
+					"the messages at offset %d of %s are too large to be read", from, s.name(partition))
 			}
 		default:
 			f.next = end
@@ -50,7 +53,8 @@ func (s *Source) fetch(ctx context.Context, partition int32, from, end int64) (f
 }
 
 // ask sends one request to the partition's leader, through the gate, until it is answered.
-func (s *Source) ask(ctx context.Context, partition int32, from, end int64, size int32) (block *sarama.FetchResponseBlock, f fetched, err error) {
+func (s *Source) ask(ctx context.Context, partition int32, from, end int64,
+	size int32) (block *sarama.FetchResponseBlock, f fetched, err error) {
 	request := &sarama.FetchRequest{Version: 11, MaxBytes: size, Isolation: sarama.ReadCommitted, SessionEpoch: -1}
 	request.AddBlock(s.c.Topic, partition, from, size, -1)
 	err = s.request(ctx, partition, func(leader *sarama.Broker) (int, int64, error) {
@@ -66,14 +70,17 @@ func (s *Source) ask(ctx context.Context, partition int32, from, end int64, size
 		case block == nil:
 			return 0, 0, sarama.ErrIncompleteResponse
 		case errors.Is(block.Err, sarama.ErrOffsetOutOfRange):
-			return 0, 0, fail.New(fail.Fatal, "kafka.expired", "the messages of %s at offset %d are not there any more", s.name(partition), from).
+			return 0, 0, fail.New(fail.Fatal, "kafka.expired", "the messages of %s at offset %d are not there any more",
+				s.name(partition), from).
 				WithFix("raise retention.ms of the topic while it is read, or start a new run that begins later (from)")
 		case block.Err != sarama.ErrNoError:
 			return 0, 0, block.Err
 		}
 		f = committed(block, from)
 		if f.next == from && block.LastStableOffset < end && !cut(block) && !old(block) {
-			return 0, 0, fail.New(fail.Transient, "kafka.behind", "the leader of %s has messages up to offset %d only, and there were some up to %d", s.name(partition), block.LastStableOffset, end)
+			return 0, 0, fail.New(fail.Transient, "kafka.behind",
+				"the leader of %s has messages up to offset %d only, and there were some up to %d", s.name(partition),
+				block.LastStableOffset, end)
 		}
 		return len(f.messages), f.bytes, nil
 	})
@@ -81,7 +88,8 @@ func (s *Source) ask(ctx context.Context, partition int32, from, end int64, size
 }
 
 // request sends a request to a partition's leader.
-func (s *Source) request(ctx context.Context, partition int32, send func(leader *sarama.Broker) (records int, bytes int64, err error)) error {
+func (s *Source) request(ctx context.Context, partition int32,
+	send func(leader *sarama.Broker) (records int, bytes int64, err error)) error {
 	type came struct {
 		records int
 		bytes   int64
@@ -110,7 +118,8 @@ func (s *Source) request(ctx context.Context, partition int32, send func(leader 
 
 // movedOn tells whether another broker may lead the partition by now.
 func movedOn(err error) bool {
-	for _, e := range []error{sarama.ErrNotLeaderForPartition, sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
+	for _, e := range []error{sarama.ErrNotLeaderForPartition, sarama.ErrLeaderNotAvailable,
+		sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
 		sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch, sarama.ErrKafkaStorageError} {
 		if errors.Is(err, e) {
 			return true
@@ -173,7 +182,8 @@ func committed(block *sarama.FetchResponseBlock, from int64) fetched {
 
 func (f *fetched) take(b *sarama.RecordBatch, from int64) {
 	for _, r := range b.Records {
-		m := sarama.ConsumerMessage{Key: r.Key, Value: r.Value, Headers: r.Headers, Offset: b.FirstOffset + r.OffsetDelta, Timestamp: b.FirstTimestamp.Add(r.TimestampDelta)}
+		m := sarama.ConsumerMessage{Key: r.Key, Value: r.Value, Headers: r.Headers,
+			Offset: b.FirstOffset + r.OffsetDelta, Timestamp: b.FirstTimestamp.Add(r.TimestampDelta)}
 		if b.LogAppendTime {
 			m.Timestamp = b.MaxTimestamp
 		}
@@ -186,11 +196,12 @@ func (f *fetched) take(b *sarama.RecordBatch, from int64) {
 
 // isAbort tells the two kinds of marks at a transaction's end apart: the key is a version and a type of 16 bits each.
 func isAbort(b *sarama.RecordBatch) bool {
-	return len(b.Records) > 0 && len(b.Records[0].Key) >= 4 && b.Records[0].Key[2] == 0 && b.Records[0].Key[3] == byte(sarama.ControlRecordAbort)
+	return len(b.Records) > 0 && len(b.Records[0].Key) >= 4 && b.Records[0].Key[2] == 0 &&
+		b.Records[0].Key[3] == byte(sarama.ControlRecordAbort)
 }
 
-// behindEmpty is the offset behind an answer of batches whose messages have all been deleted by compaction; 0 where there are none. sarama leaves such batches
-// out, and keeps that offset to itself.
+// behindEmpty is the offset behind an answer of batches whose messages have all been deleted by compaction; 0 where
+// there are none. sarama leaves such batches out, and keeps that offset to itself.
 func behindEmpty(block *sarama.FetchResponseBlock) int64 {
 	next := reflect.ValueOf(block).Elem().FieldByName("recordsNextOffset")
 	if block.Partial || next.IsNil() {
@@ -201,7 +212,9 @@ func behindEmpty(block *sarama.FetchResponseBlock) int64 {
 
 // cut tells whether an answer holds a part of a batch alone.
 func cut(block *sarama.FetchResponseBlock) bool {
-	return block.Partial || (len(block.RecordsSet) > 0 && block.RecordsSet[0].RecordBatch != nil && block.RecordsSet[0].RecordBatch.PartialTrailingRecord)
+	return block.Partial ||
+		(len(block.RecordsSet) > 0 && block.RecordsSet[0].RecordBatch != nil &&
+			block.RecordsSet[0].RecordBatch.PartialTrailingRecord)
 }
 
 // old tells whether an answer holds messages in a form older than that of Kafka 0.11.
@@ -249,7 +262,8 @@ func (s *Source) partitions(ctx context.Context) (partitions []int32, err error)
 		case err == nil || ctx.Err() != nil:
 			return 0, 0, err
 		case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
-			return 0, 0, fail.Job("kafka.no_topic", "there is no topic %s", s.c.Topic).WithFix("check topic and brokers")
+			return 0, 0, fail.Job("kafka.no_topic", "there is no topic %s", s.c.Topic).
+				WithFix("check topic and brokers")
 		}
 		return 0, 0, classify(err, s.c.Topic)
 	})

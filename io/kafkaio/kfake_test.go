@@ -25,7 +25,8 @@ import (
 
 func fake(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, SinkConfig) {
 	t.Helper()
-	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(3, "assets")}, opts...)...)
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(3, "assets")},
+		opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,8 @@ func newSink(t testing.TB, c SinkConfig) *Sink {
 	return s
 }
 
-func write(t testing.TB, s *Sink, schema *record.Schema, records []*record.Record) (map[string]connector.Result, error) {
+func write(t testing.TB, s *Sink, schema *record.Schema,
+	records []*record.Record) (map[string]connector.Result, error) {
 	t.Helper()
 	var r results
 	w, err := s.Open(t.Context(), run, schema, r.settle)
@@ -148,7 +150,8 @@ func header(m *sarama.ConsumerMessage, key string) string {
 func wantCode(t *testing.T, err error, code string, class fail.Class, exit int) {
 	t.Helper()
 	if fail.CodeOf(err) != code || fail.ClassOf(err) != class || fail.ExitOf(err) != exit {
-		t.Errorf("%v (%s, exit %d), want a %s error %s, exit %d", err, fail.ClassOf(err), fail.ExitOf(err), class, code, exit)
+		t.Errorf("%v (%s, exit %d), want a %s error %s, exit %d", err, fail.ClassOf(err),
+			fail.ExitOf(err), class, code, exit)
 	}
 }
 
@@ -167,7 +170,8 @@ func TestMessages(t *testing.T) {
 	}
 	got := map[string][]string{}
 	for _, m := range messages(t, c.Brokers, "assets") {
-		got[string(m.Key)] = []string{string(m.Value), header(m, "version"), header(m, "run"), header(m, "op"), header(m, "job")}
+		got[string(m.Key)] = []string{string(m.Value), header(m, "version"), header(m, "run"),
+			header(m, "op"), header(m, "job")}
 		if (m.Value == nil) != (header(m, "op") == "delete") {
 			t.Errorf("%s has the value %q", m.Key, m.Value)
 		}
@@ -193,8 +197,10 @@ func TestMessages(t *testing.T) {
 
 // The values are those of Kafka's own test of its hash, UtilsTest.testMurmur2.
 func TestMurmur2(t *testing.T) {
-	for key, want := range map[string]int32{"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
-		"a-little-bit-longer-string": -1486304829, "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107} {
+	for key, want := range map[string]int32{"21": -973932308, "foobar": -790332482,
+		"a-little-bit-long-string":                         -985981536,
+		"a-little-bit-longer-string":                       -1486304829,
+		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107} {
 		if got := int32(murmur2([]byte(key))); got != want {
 			t.Errorf("%s: %d, want %d", key, got, want)
 		}
@@ -231,8 +237,10 @@ func refusal(p *kmsg.ProduceRequest, code sarama.KError) kmsg.Response {
 
 // What passes costs nothing, whatever it does to the producer.
 func TestErrorsThatPass(t *testing.T) {
-	for _, code := range []sarama.KError{sarama.ErrNotLeaderForPartition, sarama.ErrRequestTimedOut, sarama.ErrNotEnoughReplicas,
-		sarama.ErrUnknownTopicOrPartition, sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID, sarama.ErrInvalidProducerEpoch,
+	for _, code := range []sarama.KError{sarama.ErrNotLeaderForPartition, sarama.ErrRequestTimedOut,
+		sarama.ErrNotEnoughReplicas,
+		sarama.ErrUnknownTopicOrPartition, sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID,
+		sarama.ErrInvalidProducerEpoch,
 		sarama.ErrProducerFenced, sarama.ErrUnknown, sarama.ErrThrottlingQuotaExceeded} {
 		t.Run(strconv.Itoa(int(code)), func(t *testing.T) {
 			t.Parallel()
@@ -282,7 +290,8 @@ func TestTooLargeBatch(t *testing.T) {
 
 func TestErrorsThatEndARun(t *testing.T) {
 	schema := iotest.AssetSchema()
-	for code, want := range map[sarama.KError]string{sarama.ErrTopicAuthorizationFailed: "kafka.denied", sarama.ErrClusterAuthorizationFailed: "kafka.denied"} {
+	for code, want := range map[sarama.KError]string{sarama.ErrTopicAuthorizationFailed: "kafka.denied",
+		sarama.ErrClusterAuthorizationFailed: "kafka.denied"} {
 		cluster, c := fake(t)
 		answer(cluster, 100, int16(code))
 		_, err := write(t, newSink(t, c), schema, iotest.Records(schema, 0, 10, 1))
@@ -345,7 +354,8 @@ func TestUnreachable(t *testing.T) {
 	schema := iotest.AssetSchema()
 	_, c := fake(t)
 	c.Brokers = []string{"127.0.0.1:1"}
-	wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.unavailable", fail.Transient, fail.ExitUnreachable)
+	wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.unavailable",
+		fail.Transient, fail.ExitUnreachable)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := newSink(t, c).Prepare(ctx, run, schema, true); !errors.Is(err, context.Canceled) {
@@ -367,7 +377,8 @@ func TestLogin(t *testing.T) {
 	t.Setenv("KAFKA_TEST_PASSWORD", "secret")
 	t.Setenv("KAFKA_TEST_WRONG", "wrong")
 	schema := iotest.AssetSchema()
-	for mechanism, name := range map[string]string{"plain": "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512"} {
+	for mechanism, name := range map[string]string{"plain": "PLAIN", "scram-sha-256": "SCRAM-SHA-256",
+		"scram-sha-512": "SCRAM-SHA-512"} {
 		cluster, c := fake(t, kfake.EnableSASL(), kfake.Superuser(name, "user", "secret"))
 		c.SASL = &SASL{Mechanism: mechanism, User: "user", Password: "env:KAFKA_TEST_PASSWORD"}
 		if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 0, 10, 1)); err != nil {
@@ -375,11 +386,13 @@ func TestLogin(t *testing.T) {
 		}
 		c.SASL = &SASL{Mechanism: mechanism, User: "user", Password: "env:KAFKA_TEST_WRONG"}
 		refuseLogins(cluster)
-		wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.login", fail.Fatal, fail.ExitUnreachable)
+		wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.login",
+			fail.Fatal, fail.ExitUnreachable)
 		c.SASL = &SASL{Mechanism: mechanism, User: "user", Password: "env:KAFKA_TEST_NONE"}
 		wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.password", fail.Fatal, fail.ExitJob)
 		c.SASL = nil
-		wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.unavailable", fail.Transient, fail.ExitUnreachable)
+		wantCode(t, newSink(t, c).Prepare(t.Context(), run, schema, true), "kafka.unavailable",
+			fail.Transient, fail.ExitUnreachable)
 	}
 }
 
@@ -387,9 +400,12 @@ func TestConfig(t *testing.T) {
 	for text, want := range map[string][]string{
 		`{"brokers":["a:1"],"topic":"t"}`: nil,
 		`{}`:                              {"brokers", "topic"},
-		`{"brokers":["a"],"topic":"{","key":"}","format":"avro"}`:                                                   {"brokers", "key", "registry", "topic"},
-		`{"brokers":["a:1"],"topic":"t","registry":{"url":"http://x"}}`:                                             {"registry"},
-		`{"brokers":["a:1"],"topic":"t","format":"avro","registry":{"url":"x","name":"a-b"}}`:                       {"registry.name", "registry.url"},
+		`{"brokers":["a"],"topic":"{","key":"}","format":"avro"}`: {
+			"brokers", "key", "registry", "topic"},
+		`{"brokers":["a:1"],"topic":"t","registry":{"url":"http://x"}}`: {
+			"registry"},
+		`{"brokers":["a:1"],"topic":"t","format":"avro","registry":{"url":"x","name":"a-b"}}`: {
+			"registry.name", "registry.url"},
 		`{"brokers":["a:1"],"topic":"t","batch":{"rows":5,"bytes":"1MiB","in_flight":1},"create":{"partitions":1}}`: nil,
 	} {
 		var c SinkConfig

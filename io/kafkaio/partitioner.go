@@ -6,8 +6,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// partitioner chooses the partition that Kafka's Java producer chooses for the same key, so that a key stays in one partition
-// whoever writes it.
+// partitioner chooses the partition that Kafka's Java producer chooses for the same key, so that a key stays in
+// one partition whoever writes it.
 type partitioner struct{}
 
 func newPartitioner(string) sarama.Partitioner { return partitioner{} }

@@ -69,7 +69,8 @@ func (a *avroReader) fields(ctx context.Context, topic string) (fields connector
 	if err := a.get(ctx, subject, func() (err error) {
 		found, err = a.client.SchemaByVersion(ctx, subject, -1)
 		if notFound(err) {
-			return fail.Job("kafka.no_schema", "the registry has no subject %s", subject).WithFix("check subject and name in registry, or name the fields and their types in fields")
+			return fail.Job("kafka.no_schema", "the registry has no subject %s", subject).
+				WithFix("check subject and name in registry, or name the fields and their types in fields")
 		}
 		return err
 	}); err != nil {
@@ -77,12 +78,14 @@ func (a *avroReader) fields(ctx context.Context, topic string) (fields connector
 	}
 	root, err := parseAvro(found.Schema)
 	if err != nil {
-		return nil, fail.Job("kafka.avro_schema", "the schema of subject %s: %w", subject, err).WithFix("name the fields and their types in fields")
+		return nil, fail.Job("kafka.avro_schema", "the schema of subject %s: %w", subject, err).
+			WithFix("name the fields and their types in fields")
 	}
 	for _, f := range root.Fields {
 		t, err := avroType(&f.Type)
 		if err != nil {
-			return nil, fail.Job("kafka.avro_schema", "field %s of subject %s: %w", f.Name, subject, err).WithFix("name the fields and their types in fields")
+			return nil, fail.Job("kafka.avro_schema", "field %s of subject %s: %w", f.Name, subject, err).
+				WithFix("name the fields and their types in fields")
 		}
 		fields = append(fields, record.Field{Name: f.Name, Type: t})
 	}
@@ -189,7 +192,8 @@ func (a *avroReader) prepare(w *writtenAs, s sr.Schema, id int, schema *record.S
 		if !a.ignoreUnknown {
 			w.err = unknownField(f.Name)
 		}
-		w.fields = append(w.fields, writtenField{f.Name, -1, func(in *avroInput) (record.Value, error) { return record.Value{}, in.skip(&f.Type) }})
+		w.fields = append(w.fields, writtenField{f.Name, -1,
+			func(in *avroInput) (record.Value, error) { return record.Value{}, in.skip(&f.Type) }})
 	}
 }
 
@@ -443,7 +447,8 @@ func fromBytes(b string, n *avro.SchemaNode, t record.Type) (record.Value, error
 	return record.Value{}, notReadable(n, t)
 }
 
-// readInteger reads numbers and what Avro counts by them. Without a logical type a timestamp counts milliseconds and a time nanoseconds.
+// readInteger reads numbers and what Avro counts by them. Without a logical type a timestamp counts
+// milliseconds and a time nanoseconds.
 func readInteger(n *avro.SchemaNode, t record.Type, how record.Reading) avroValue {
 	var of func(n int64) (record.Value, error)
 	switch t.Kind {

@@ -21,12 +21,14 @@ type registry struct {
 	name   string // of the record
 }
 
-// newRegistry gives a registry for records of a schema; fixed is the topic, or "" where it differs from record to record.
+// newRegistry gives a registry for records of a schema; fixed is the topic, or "" where it
+// differs from record to record.
 func newRegistry(c Registry, fixed string, schema *record.Schema) (*registry, error) {
 	name := c.recordName(fixed)
 	text, err := avroSchema(name, schema)
 	if err != nil {
-		return nil, fail.Job("kafka.avro_schema", "the records have no Avro schema: %w", err).WithFix("rename the field by a transform")
+		return nil, fail.Job("kafka.avro_schema", "the records have no Avro schema: %w", err).
+			WithFix("rename the field by a transform")
 	}
 	client, err := newRegistryClient(c)
 	if err != nil {
@@ -110,7 +112,8 @@ func (r *registry) register(ctx context.Context, topic string) (head []byte, err
 }
 
 func incompatible(subject, reason string) error {
-	return fail.Job("kafka.schema_incompatible", "the schema registry refuses the schema for subject %s: %s", subject, reason).
+	return fail.Job("kafka.schema_incompatible", "the schema registry refuses the schema for subject %s: %s", subject,
+		reason).
 		WithFix("change the fields by a transform, write to another topic, or change the subject's compatibility")
 }
 
@@ -125,18 +128,22 @@ func registryError(subject string, err error) error {
 		if errors.As(err, &request) {
 			err = request // the library repeats the address
 		}
-		return fail.Unreachable("kafka.registry_unavailable", "the schema registry is not available: %w", err).WithFix("check url in registry")
+		return fail.Unreachable("kafka.registry_unavailable", "the schema registry is not available: %w", err).
+			WithFix("check url in registry")
 	}
 	switch response.StatusCode {
 	case http.StatusConflict, http.StatusUnprocessableEntity:
 		return incompatible(subject, response.Error())
 	case http.StatusUnauthorized, http.StatusForbidden:
-		e := fail.New(fail.Fatal, "kafka.registry_login", "the schema registry refuses the login: %w", err).WithFix("check user and password in registry")
+		e := fail.New(fail.Fatal, "kafka.registry_login", "the schema registry refuses the login: %w", err).
+			WithFix("check user and password in registry")
 		e.Exit = fail.ExitUnreachable
 		return e
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest:
-		return fail.Job("kafka.registry", "the schema registry does not understand the request for subject %s: %d %w", subject, response.StatusCode, err).
+		return fail.Job("kafka.registry", "the schema registry does not understand the request for subject %s: %d %w",
+			subject, response.StatusCode, err).
 			WithFix("check url in registry: it must be the address under which /subjects lies")
 	}
-	return fail.Unreachable("kafka.registry_unavailable", "the schema registry answers %d: %w", response.StatusCode, err)
+	return fail.Unreachable("kafka.registry_unavailable", "the schema registry answers %d: %w",
+		response.StatusCode, err)
 }

@@ -110,7 +110,8 @@ func TestConsoleConsumer(t *testing.T) {
 			value = iotest.JSON(r)
 		}
 		want[r.KeyText()] = fmt.Sprintf("%s %s", value,
-			map[string]string{"version": strconv.FormatInt(r.Version, 10), "run": "run-1", "op": r.Op.String(), "job": "job"})
+			map[string]string{"version": strconv.FormatInt(r.Version, 10), "run": "run-1",
+				"op": r.Op.String(), "job": "job"})
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -121,7 +122,8 @@ func TestConsoleConsumer(t *testing.T) {
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	server := services.Own(t, services.Kafka)
-	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Create: &Create{Partitions: 3}, Batch: Batch{Rows: 100}}
+	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Create: &Create{Partitions: 3},
+		Batch: Batch{Rows: 100}}
 	schema := iotest.AssetSchema()
 	s := newSink(t, c)
 	s.retry.Deadline = 2 * time.Minute
@@ -154,7 +156,8 @@ func TestCrash(t *testing.T) {
 	}
 	found := newest(t, c.Brokers, c.Topic)
 	for _, rec := range records[6000:] {
-		if res := r.all[rec.KeyText()]; res.Record != rec || res.Err != nil || found[rec.KeyText()] != iotest.JSON(rec) {
+		if res := r.all[rec.KeyText()]; res.Record != rec || res.Err != nil ||
+			found[rec.KeyText()] != iotest.JSON(rec) {
 			t.Fatalf("%s: %+v, found %q", rec.KeyText(), res, found[rec.KeyText()])
 		}
 	}
@@ -209,7 +212,8 @@ func TestSecurity(t *testing.T) {
 		if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 0, 10, 1)); err != nil {
 			t.Errorf("%s: %v", mechanism, err)
 		}
-		if got, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{}); len(got)%10 != 0 || len(got) == 0 || len(dead) > 0 {
+		if got, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{}); len(got)%10 != 0 ||
+			len(got) == 0 || len(dead) > 0 {
 			t.Errorf("%s: %d records and %d dead letters were read", mechanism, len(got), len(dead))
 		}
 		err := prepare(mechanism, wrong, trusted)
@@ -225,7 +229,8 @@ func TestSecurity(t *testing.T) {
 }
 
 func avroConfig(t *testing.T) SinkConfig {
-	return SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 1}, Format: "avro",
+	return SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+		Create: &Create{Partitions: 1}, Format: "avro",
 		Registry: &Registry{URL: "http://" + services.Need(t, services.SchemaRegistry) + "/apis/ccompat/v7"}}
 }
 
@@ -321,19 +326,22 @@ func TestRegistryErrors(t *testing.T) {
 		return newSink(t, c).Prepare(t.Context(), run, schema, false)
 	}
 	status := func(code int) string {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }))
+		server := httptest.NewServer(http.HandlerFunc(
+			func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }))
 		t.Cleanup(server.Close)
 		return server.URL
 	}
 	wantCode(t, prepare("http://127.0.0.1:1"), "kafka.registry_unavailable", fail.Transient, fail.ExitUnreachable)
-	wantCode(t, prepare(status(http.StatusServiceUnavailable)), "kafka.registry_unavailable", fail.Transient, fail.ExitUnreachable)
+	wantCode(t, prepare(status(http.StatusServiceUnavailable)), "kafka.registry_unavailable",
+		fail.Transient, fail.ExitUnreachable)
 	wantCode(t, prepare(status(http.StatusUnauthorized)), "kafka.registry_login", fail.Fatal, fail.ExitUnreachable)
 	wantCode(t, prepare(status(http.StatusNotFound)), "kafka.registry", fail.Fatal, fail.ExitJob)
 }
 
 func TestSubjects(t *testing.T) {
 	schema := iotest.AssetSchema()
-	for subject, want := range map[string]string{"": "a.b-value", "topic": "a.b-value", "record": "com.x.Asset", "topic_record": "a.b-com.x.Asset"} {
+	for subject, want := range map[string]string{"": "a.b-value", "topic": "a.b-value", "record": "com.x.Asset",
+		"topic_record": "a.b-com.x.Asset"} {
 		r, err := newRegistry(Registry{URL: "http://x", Subject: subject, Name: "com.x.Asset"}, "a.b", schema)
 		if err != nil {
 			t.Fatal(err)

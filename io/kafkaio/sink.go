@@ -72,7 +72,8 @@ func (s *Sink) Close() error {
 	return err
 }
 
-// Prepare checks the topic, where it is the same for all records, the schema in the registry, and that this user may write at all.
+// Prepare checks the topic, where it is the same for all records, the schema in the registry, and
+// that this user may write at all.
 func (s *Sink) Prepare(ctx context.Context, run connector.Run, schema *record.Schema, dry bool) error {
 	e, err := s.newEncoder(run, schema)
 	if err != nil {
@@ -163,7 +164,8 @@ func (s *Sink) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Net.ReadTimeout = 5 * time.Second // nothing that is looked up takes long, and sarama asks a silent broker three times
+	// Nothing that is looked up takes long, and sarama asks a silent broker three times
+	c.Net.ReadTimeout = 5 * time.Second
 	// A topic that is not there is not there: asked once more, in case it is new.
 	c.Metadata.Retry.Max, c.Metadata.Retry.Backoff = 1, 100*time.Millisecond
 	s.client, err = dial(ctx, s.c.Brokers, c)
@@ -259,7 +261,8 @@ func (s *Sink) discard(l limits, p *producer) {
 }
 
 // Open gives a writer of batches.
-func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	e, err := s.newEncoder(run, schema)
 	if err != nil {
 		return nil, err
@@ -360,7 +363,8 @@ func (s *Sink) encode(ctx context.Context, e *encoder, m *message, buffer []byte
 		if e.registry != nil {
 			buffer = append(buffer, m.topic.head...)
 			if buffer, err = appendAvro(buffer, r); err != nil {
-				return buffer[:start], fail.New(fail.Permanent, "kafka.avro", "the record does not fit its Avro schema: %w", err)
+				return buffer[:start], fail.New(fail.Permanent, "kafka.avro",
+					"the record does not fit its Avro schema: %w", err)
 			}
 		} else {
 			buffer = r.AppendJSON(buffer)
@@ -381,7 +385,8 @@ func (s *Sink) encode(ctx context.Context, e *encoder, m *message, buffer []byte
 	}
 	const recordBatch = 2
 	if n := m.ByteSize(recordBatch); n > m.topic.size {
-		return buffer[:start], fail.New(fail.Permanent, "kafka.too_large", "the message has %d bytes, the topic %s takes %d", n, m.topic.name, m.topic.size).
+		return buffer[:start], fail.New(fail.Permanent, "kafka.too_large",
+			"the message has %d bytes, the topic %s takes %d", n, m.topic.name, m.topic.size).
 			WithFix("raise max.message.bytes of the topic, or leave out large fields")
 	}
 	return buffer, nil

@@ -90,10 +90,12 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 	}
 	schema, err := record.NewSchema(fields, s.c.Key...)
 	if err != nil {
-		return nil, fail.Job("kafka.fields", "the fields of topic %s: %w", s.c.Topic, err).WithFix("there are %s", fields.Names())
+		return nil, fail.Job("kafka.fields", "the fields of topic %s: %w", s.c.Topic, err).
+			WithFix("there are %s", fields.Names())
 	}
 	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
-		return nil, fail.Job("kafka.version", "the version %q is no field of type timestamp, timeuuid or bigint", s.c.Version).
+		return nil, fail.Job("kafka.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+			s.c.Version).
 			WithFix("name such a field in version")
 	}
 	s.schema = schema
@@ -136,7 +138,8 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 		}
 		for at := first; at < end; at += length {
 			rows := min(length, end-at)
-			next := connector.Split{Partition: s.name(partition), End: position(at + rows - 1), Rows: rows, Bytes: rows * average}
+			next := connector.Split{Partition: s.name(partition), End: position(at + rows - 1),
+				Rows: rows, Bytes: rows * average}
 			if at > 0 {
 				next.Start = position(at - 1)
 			}
@@ -266,7 +269,8 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 			return err
 		}
 	}
-	p := &pager{s: s, schema: schema, split: split, name: split.String(), rows: int64(s.need.Page(pageRows)), give: give,
+	p := &pager{s: s, schema: schema, split: split, name: split.String(),
+		rows: int64(s.need.Page(pageRows)), give: give,
 		readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps)}
 	for at := start + 1; at < end; {
 		f, err := s.fetch(ctx, int32(partition), at, end)
@@ -350,9 +354,11 @@ func (p *pager) dead(m *sarama.ConsumerMessage, err error) {
 	}
 	var what *fail.Error
 	errors.As(err, &what)
-	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw), Class: fail.Permanent.String(), Code: what.Code,
-		Message: fmt.Sprintf("the message at offset %d of %s: %s", m.Offset, p.split.Partition, what.Message), Attempts: 1,
-		Place: &record.Place{Partition: p.split.Partition, Start: position(m.Offset - 1), End: position(m.Offset)}})
+	p.page.Dead = append(p.page.Dead, &record.DeadLetter{Raw: slices.Clone(raw),
+		Class: fail.Permanent.String(), Code: what.Code,
+		Message:  fmt.Sprintf("the message at offset %d of %s: %s", m.Offset, p.split.Partition, what.Message),
+		Attempts: 1,
+		Place:    &record.Place{Partition: p.split.Partition, Start: position(m.Offset - 1), End: position(m.Offset)}})
 	p.page.Bytes += int64(len(raw))
 }
 
@@ -441,12 +447,14 @@ func (p *pager) readJSON(r *record.Record, text string) error {
 }
 
 func unknownField(name string) error {
-	return unreadable("unknown_field", "field %q is not among the fields; name it in fields, or set ignore_unknown", name)
+	return unreadable("unknown_field", "field %q is not among the fields; name it in fields, or set ignore_unknown",
+		name)
 }
 
 func wrongType(name string, err error) error {
 	if errors.Is(err, record.ErrFiner) {
-		return unreadable("wrong_type", "field %q: %w; set cut_timestamps: true, or read it as text (in Avro as bigint)",
+		return unreadable("wrong_type",
+			"field %q: %w; set cut_timestamps: true, or read it as text (in Avro as bigint)",
 			name, err)
 	}
 	return unreadable("wrong_type", "field %q: %w", name, err)

@@ -32,7 +32,8 @@ import (
 
 // source gives the settings that read what a sink writes, records of a schema.
 func source(c SinkConfig, schema *record.Schema) SourceConfig {
-	return SourceConfig{Brokers: c.Brokers, Topic: c.Topic, Key: schema.KeyNames(), Format: c.Format, Registry: c.Registry, Fields: schema.Fields, SASL: c.SASL, TLS: c.TLS}
+	return SourceConfig{Brokers: c.Brokers, Topic: c.Topic, Key: schema.KeyNames(), Format: c.Format,
+		Registry: c.Registry, Fields: schema.Fields, SASL: c.SASL, TLS: c.TLS}
 }
 
 // newSource gives a source that is closed with the test and tries again without long pauses.
@@ -86,7 +87,8 @@ func same(t testing.TB, got, want []*record.Record) {
 func TestSource(t *testing.T) {
 	t.Parallel()
 	schema := iotest.AssetSchema()
-	c := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 3}, Batch: Batch{Rows: 100}}
+	c := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+		Create: &Create{Partitions: 3}, Batch: Batch{Rows: 100}}
 	records := iotest.Records(schema, 0, 3000, iotest.Base)
 	want := map[string]string{}
 	for _, r := range records {
@@ -102,7 +104,8 @@ func TestSource(t *testing.T) {
 	if _, err := write(t, newSink(t, c), schema, records); err != nil {
 		t.Fatal(err)
 	}
-	iotest.TestSource(t, iotest.Source{Want: want, New: func(t *testing.T) connector.Source { return NewSource(source(c, schema), connector.Need{PageRows: 70}) }})
+	iotest.TestSource(t, iotest.Source{Want: want,
+		New: func(t *testing.T) connector.Source { return NewSource(source(c, schema), connector.Need{PageRows: 70}) }})
 }
 
 func allTypes(t testing.TB) *record.Schema {
@@ -132,7 +135,8 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		records = append(records, r)
 	}
 	for _, c := range []SinkConfig{
-		{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 4}, Compress: "zstd"},
+		{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+			Create: &Create{Partitions: 4}, Compress: "zstd"},
 		avroConfig(t),
 	} {
 		if _, err := write(t, newSink(t, c), schema, records); err != nil {
@@ -151,10 +155,13 @@ func TestRegistrySchema(t *testing.T) {
 	t.Parallel()
 	c := avroConfig(t)
 	c.Registry.Name = "com.example.Asset"
-	fields := []record.Field{{Name: "id", Type: parseType(t, "uuid")}, {Name: "n", Type: parseType(t, "bigint")}, {Name: "at", Type: parseType(t, "timestamp")},
-		{Name: "tags", Type: parseType(t, "list<text>")}, {Name: "attrs", Type: parseType(t, "map<text, double>")}, {Name: "place", Type: parseType(t, "udt<lat:double, days:list<date>>")}}
+	fields := []record.Field{{Name: "id", Type: parseType(t, "uuid")}, {Name: "n", Type: parseType(t, "bigint")},
+		{Name: "at", Type: parseType(t, "timestamp")},
+		{Name: "tags", Type: parseType(t, "list<text>")}, {Name: "attrs", Type: parseType(t, "map<text, double>")},
+		{Name: "place", Type: parseType(t, "udt<lat:double, days:list<date>>")}}
 	older := record.MustSchema(fields, "id")
-	schema := record.MustSchema(append(slices.Clone(fields), record.Field{Name: "more", Type: parseType(t, "boolean")}), "id")
+	schema := record.MustSchema(append(slices.Clone(fields), record.Field{Name: "more", Type: parseType(t, "boolean")}),
+		"id")
 	var want []*record.Record
 	for i, s := range []*record.Schema{older, schema} {
 		records := iotest.Records(s, i*10, 10, iotest.Base)
@@ -193,7 +200,8 @@ func TestDeadLetters(t *testing.T) {
 	var letters []*record.DeadLetter
 	var records []*record.Record
 	for i := range 100 {
-		l := &record.DeadLetter{Run: "r", Step: "sink search", Sink: "search", Class: "permanent", Code: "x.y", Message: fmt.Sprintf("no %d \x00 \" ü", i), Attempts: i, Split: "s(..00]", At: 1e12 + int64(i)}
+		l := &record.DeadLetter{Run: "r", Step: "sink search", Sink: "search", Class: "permanent", Code: "x.y",
+			Message: fmt.Sprintf("no %d \x00 \" ü", i), Attempts: i, Split: "s(..00]", At: 1e12 + int64(i)}
 		switch i % 3 {
 		case 0:
 			l.Record = iotest.Record(schema, i, iotest.Base)
@@ -252,8 +260,10 @@ func send(t testing.TB, p sarama.SyncProducer, topic string, commit bool, record
 		t.Fatal(err)
 	}
 	for _, r := range records {
-		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(r.KeyText()), Value: sarama.StringEncoder(iotest.JSON(r)),
-			Headers: []sarama.RecordHeader{{Key: []byte("version"), Value: strconv.AppendInt(nil, r.Version, 10)}}}); err != nil {
+		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(r.KeyText()),
+			Value: sarama.StringEncoder(iotest.JSON(r)),
+			Headers: []sarama.RecordHeader{{Key: []byte("version"),
+				Value: strconv.AppendInt(nil, r.Version, 10)}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -269,7 +279,8 @@ func send(t testing.TB, p sarama.SyncProducer, topic string, commit bool, record
 // Of transactions only what was committed is read, however the plan cuts through them; a partition may end in marks.
 func TestTransactions(t *testing.T) {
 	t.Parallel()
-	real := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t), Create: &Create{Partitions: 1}}
+	real := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Topic: services.Name(t),
+		Create: &Create{Partitions: 1}}
 	cluster, fake := fake(t, kfake.SeedTopics(1, "one"))
 	fake.Topic = "one"
 	_ = cluster
@@ -300,7 +311,8 @@ func TestTransactions(t *testing.T) {
 			if err := open.BeginTxn(); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := open.SendMessage(&sarama.ProducerMessage{Topic: c.Topic, Key: sarama.StringEncoder("open"), Value: sarama.StringEncoder("open")}); err != nil {
+			if _, _, err := open.SendMessage(&sarama.ProducerMessage{Topic: c.Topic, Key: sarama.StringEncoder("open"),
+				Value: sarama.StringEncoder("open")}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := write(t, newSink(t, c), schema, iotest.Records(schema, 200, 10, iotest.Base)); err != nil {
@@ -326,7 +338,8 @@ func TestCompacted(t *testing.T) {
 	server := services.Own(t, services.Kafka)
 	c := SinkConfig{Brokers: []string{server.Addr}, Topic: "assets", Compress: "none", Batch: Batch{Rows: 50},
 		SoleWriter: true, Create: &Create{Partitions: 1, Config: map[string]string{
-			"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01", "min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
+			"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01",
+			"min.compaction.lag.ms": "0", "delete.retention.ms": "0"}}}
 	schema := iotest.AssetSchema()
 	s := newSink(t, c)
 	const keys, rounds = 500, 30
@@ -385,13 +398,15 @@ compact:
 }
 
 // fetches answers requests to read.
-func fetches(cluster *kfake.Cluster, answer func(*kmsg.FetchRequest, *kmsg.FetchResponse, *kmsg.FetchResponseTopicPartition) bool) {
+func fetches(cluster *kfake.Cluster, answer func(*kmsg.FetchRequest, *kmsg.FetchResponse,
+	*kmsg.FetchResponseTopicPartition) bool) {
 	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		f := request.(*kmsg.FetchRequest)
 		response := f.ResponseKind().(*kmsg.FetchResponse)
 		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
-		topic.Topic, partition.Partition, partition.PreferredReadReplica = f.Topics[0].Topic, f.Topics[0].Partitions[0].Partition, -1
+		topic.Topic, partition.Partition, partition.PreferredReadReplica = f.Topics[0].Topic,
+			f.Topics[0].Partitions[0].Partition, -1
 		partition.RecordBatches = []byte{}
 		if !answer(f, response, &partition) {
 			return nil, nil, false
@@ -404,14 +419,16 @@ func fetches(cluster *kfake.Cluster, answer func(*kmsg.FetchRequest, *kmsg.Fetch
 
 // emptyBatch is what compaction leaves of a producer's last batch.
 func emptyBatch(first, last int64) []byte {
-	b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: int32(last - first), ProducerID: 7, FirstTimestamp: 1, MaxTimestamp: 1}
+	b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: int32(last - first), ProducerID: 7,
+		FirstTimestamp: 1, MaxTimestamp: 1}
 	b.Length = int32(len(b.AppendTo(nil)) - 12)
 	wire := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(wire[17:], crc32.Checksum(wire[21:], crc32.MakeTable(crc32.Castagnoli)))
 	return wire
 }
 
-// Answers without any message: empty batches, nothing before the end, a leader that is behind, a broker that asks for less.
+// Answers without any message: empty batches, nothing before the end, a leader that is
+// behind, a broker that asks for less.
 func TestHoles(t *testing.T) {
 	cluster, c := fake(t, kfake.SeedTopics(1, "one"))
 	c.Topic = "one"
@@ -422,7 +439,8 @@ func TestHoles(t *testing.T) {
 	}
 	var asked []int64
 	behind, throttled := 3, 2
-	fetches(cluster, func(f *kmsg.FetchRequest, response *kmsg.FetchResponse, p *kmsg.FetchResponseTopicPartition) bool {
+	fetches(cluster, func(f *kmsg.FetchRequest, response *kmsg.FetchResponse,
+		p *kmsg.FetchResponseTopicPartition) bool {
 		from := f.Topics[0].Partitions[0].FetchOffset
 		asked = append(asked, from)
 		p.HighWatermark, p.LastStableOffset = 30, 30
@@ -444,20 +462,23 @@ func TestHoles(t *testing.T) {
 	whole := connector.Split{Partition: "one/0", End: position(29)}
 	var got []*record.Record
 	gate := iotest.NewGate()
-	if err := s.Read(connector.WithGate(t.Context(), gate), whole, func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil {
+	if err := s.Read(connector.WithGate(t.Context(), gate), whole,
+		func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	same(t, got, records[10:])
 	if d := cmp.Diff([]int64{0, 10, 10, 10, 10, 10, 10}, asked); d != "" {
 		t.Error(d)
 	}
-	if p := gate.Passed(); p.Entered != p.Left || p.Records != 20 || p.Bytes < 20*50 || len(p.Errors) != 5 || fail.CodeOf(p.Errors[0]) != "kafka.behind" || fail.ClassOf(p.Errors[4]) != fail.Throttled {
+	if p := gate.Passed(); p.Entered != p.Left || p.Records != 20 || p.Bytes < 20*50 || len(p.Errors) != 5 ||
+		fail.CodeOf(p.Errors[0]) != "kafka.behind" || fail.ClassOf(p.Errors[4]) != fail.Throttled {
 		t.Errorf("the gate saw %+v", p)
 	}
 
 	// Everything up to the end has been deleted.
 	got = nil
-	if err := s.Read(t.Context(), connector.Split{Partition: "one/0", Start: position(14), End: position(29)}, func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil || len(got) > 0 {
+	if err := s.Read(t.Context(), connector.Split{Partition: "one/0", Start: position(14), End: position(29)},
+		func(p connector.Page) error { got = append(got, p.Records...); return nil }); err != nil || len(got) > 0 {
 		t.Errorf("%d records, error %v", len(got), err)
 	}
 }
@@ -478,7 +499,8 @@ func TestFetchErrors(t *testing.T) {
 		times  int
 		code   string // "": it passes
 	}{
-		{sarama.ErrNotLeaderForPartition, 3, ""}, {sarama.ErrUnknownTopicOrPartition, 3, ""}, {sarama.ErrKafkaStorageError, 3, ""}, {sarama.ErrUnknown, 3, ""},
+		{sarama.ErrNotLeaderForPartition, 3, ""}, {sarama.ErrUnknownTopicOrPartition, 3, ""},
+		{sarama.ErrKafkaStorageError, 3, ""}, {sarama.ErrUnknown, 3, ""},
 		{sarama.ErrTopicAuthorizationFailed, 1, "kafka.denied"}, {sarama.ErrOffsetOutOfRange, 1, "kafka.expired"},
 	} {
 		cluster, to := fake(t)
@@ -497,7 +519,8 @@ func TestFetchErrors(t *testing.T) {
 		s := newSource(t, source(to, schema))
 		var got []*record.Record
 		err := s.Plan(t.Context(), connector.PlanOptions{Rows: 10}, func(split connector.Split) error {
-			return s.Read(t.Context(), split, func(p connector.Page) error { got = append(got, p.Records...); return nil })
+			return s.Read(t.Context(), split,
+				func(p connector.Page) error { got = append(got, p.Records...); return nil })
 		})
 		if fmt.Sprint(fail.CodeOf(err)) != c.code && (c.code != "" || err != nil) {
 			t.Errorf("%v: %v, want %q", c.answer, err, c.code)
@@ -516,7 +539,8 @@ func TestSourceErrors(t *testing.T) {
 	_, err := newSource(t, c).Schema(t.Context())
 	wantCode(t, err, "kafka.no_topic", fail.Fatal, fail.ExitJob)
 	c = source(to, schema)
-	c.Fields, c.Version = connector.Fields{{Name: "id", Type: record.Of(record.Int)}, {Name: "v", Type: record.Of(record.Text)}}, "v"
+	c.Fields, c.Version = connector.Fields{{Name: "id", Type: record.Of(record.Int)},
+		{Name: "v", Type: record.Of(record.Text)}}, "v"
 	_, err = newSource(t, c).Schema(t.Context())
 	wantCode(t, err, "kafka.version", fail.Fatal, fail.ExitJob)
 	c.Key = []string{"no"}
@@ -526,7 +550,8 @@ func TestSourceErrors(t *testing.T) {
 	for _, split := range []connector.Split{{Partition: "other/0"}, {Partition: "assets/x"}} {
 		wantCode(t, s.Read(t.Context(), split, nil), "kafka.partition", fail.Fatal, fail.ExitInternal)
 	}
-	wantCode(t, s.Read(t.Context(), connector.Split{Partition: "assets/0", End: []byte{1}}, nil), "kafka.position", fail.Fatal, fail.ExitInternal)
+	wantCode(t, s.Read(t.Context(), connector.Split{Partition: "assets/0", End: []byte{1}}, nil), "kafka.position",
+		fail.Fatal, fail.ExitInternal)
 	c = source(to, schema)
 	c.Brokers = []string{"127.0.0.1:1"}
 	s = newSource(t, c)
@@ -556,7 +581,8 @@ func produce(t testing.TB, c SinkConfig, messages ...*sarama.ProducerMessage) {
 	}
 }
 
-// Messages of others: what is no record is a dead letter that holds the message, what is one has the version that it can have.
+// Messages of others: what is no record is a dead letter that holds the message, what is one
+// has the version that it can have.
 func TestMessagesOfOthers(t *testing.T) {
 	_, to := fake(t)
 	text := func(s string) sarama.Encoder { return sarama.StringEncoder(s) }
@@ -635,12 +661,15 @@ func TestFrom(t *testing.T) {
 	to.Topic = "one"
 	var messages []*sarama.ProducerMessage
 	for i := range 100 {
-		messages = append(messages, &sarama.ProducerMessage{Value: sarama.StringEncoder(fmt.Sprintf(`{"id":%d}`, i)), Timestamp: time.UnixMilli(1_700_000_000_000 + int64(i))})
+		messages = append(messages, &sarama.ProducerMessage{Value: sarama.StringEncoder(fmt.Sprintf(`{"id":%d}`, i)),
+			Timestamp: time.UnixMilli(1_700_000_000_000 + int64(i))})
 	}
 	produce(t, to, messages[:50]...)
 	produce(t, to, messages[50:]...)
-	c := SourceConfig{Brokers: to.Brokers, Topic: to.Topic, Key: []string{"id"}, Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}}
-	for text, want := range map[string]int{`{}`: 100, `{"offset":30}`: 70, `{"offset":200}`: 0, `{"time":"2023-11-14T22:13:20.050Z"}`: 50, `{"time":"2030-01-01T00:00:00Z"}`: 0,
+	c := SourceConfig{Brokers: to.Brokers, Topic: to.Topic, Key: []string{"id"},
+		Fields: connector.Fields{{Name: "id", Type: record.Of(record.Int)}}}
+	for text, want := range map[string]int{`{}`: 100, `{"offset":30}`: 70, `{"offset":200}`: 0,
+		`{"time":"2023-11-14T22:13:20.050Z"}`: 50, `{"time":"2030-01-01T00:00:00Z"}`: 0,
 		`{"time":"2000-01-01T00:00:00+01:00"}`: 100} {
 		c.From = &From{}
 		if err := json.Unmarshal([]byte(text), c.From); err != nil {
@@ -700,31 +729,38 @@ func TestAvroOfOthers(t *testing.T) {
 		{`"long"`, int64(300), "tinyint", `300 is no tinyint`},
 		{`"long"`, int64(5), "double", `5`},
 		{`"long"`, int64(5), "text", `an integer|Avro's long cannot be read as text`},
-		{`{"type":"long","logicalType":"timestamp-micros"}`, int64(1_700_000_000_123_000), "timestamp", `"2023-11-14T22:13:20.123Z"`},
-		{`{"type":"long","logicalType":"timestamp-micros"}`, int64(1_700_000_000_123_001), "timestamp", `parts of a millisecond`},
-		{`{"type":"long","logicalType":"timestamp-micros"}`, int64(1_700_000_000_123_001), "bigint", `1700000000123001`},
+		{`{"type":"long","logicalType":"timestamp-micros"}`, int64(1_700_000_000_123_000), "timestamp",
+			`"2023-11-14T22:13:20.123Z"`},
+		{`{"type":"long","logicalType":"timestamp-micros"}`, int64(1_700_000_000_123_001), "timestamp",
+			`parts of a millisecond`},
+		{`{"type":"long","logicalType":"timestamp-micros"}`, int64(1_700_000_000_123_001),
+			"bigint", `1700000000123001`},
 		{`{"type":"int","logicalType":"time-millis"}`, int32(1500), "time", `"00:00:01.500000000"`},
 		{`{"type":"long","logicalType":"time-micros"}`, int64(1500), "time", `"00:00:00.001500000"`},
 		{`{"type":"int","logicalType":"date"}`, int32(1), "date", `"1970-01-02"`},
 		{`"float"`, float32(0.5), "double", `0.5`},
 		{`"float"`, float32(0.5), "int", `cannot be read as int`},
 		{`"double"`, 0.5, "float", `cannot be read as float`},
-		{`{"type":"fixed","name":"f","size":16}`, [16]byte([]byte("0123456789abcdef")), "uuid", `"30313233-3435-3637-3839-616263646566"`},
+		{`{"type":"fixed","name":"f","size":16}`, [16]byte([]byte("0123456789abcdef")), "uuid",
+			`"30313233-3435-3637-3839-616263646566"`},
 		{`{"type":"fixed","name":"f","size":2}`, [2]byte{1, 2}, "blob", `"AQI="`},
 		{`{"type":"enum","name":"e","symbols":["A","B"]}`, "B", "text", `"B"`},
 		{`["null","string",{"type":"array","items":"string"}]`, []string{"a"}, "list<text>", `["a"]`},
 		{`["null","string",{"type":"array","items":"string"}]`, "a", "list<text>", `JSON|cannot|no list`},
 		{`"boolean"`, true, "boolean", `true`},
 	} {
-		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}, {Name: "v", Type: parseType(t, c.typ)}}, "id")
+		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},
+			{Name: "v", Type: parseType(t, c.typ)}}, "id")
 		text := `{"type":"record","name":"r","fields":[{"name":"id","type":"int"},{"name":"v","type":` + c.avro + `},{"name":"x","type":["null",{"type":"map","values":{"type":"array","items":"r2"}}]}]}`
-		text = strings.Replace(text, `"r2"`, `{"type":"record","name":"r2","fields":[{"name":"a","type":"double"},{"name":"b","type":["int","string"]}]}`, 1)
+		text = strings.Replace(text, `"r2"`,
+			`{"type":"record","name":"r2","fields":[{"name":"a","type":"double"},{"name":"b","type":["int","string"]}]}`, 1)
 		writer, err := avro.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		a, head := asAvro(t, text, schema, true)
-		wire, err := writer.AppendEncode(head, map[string]any{"id": int32(1), "v": c.value, "x": map[string]any{"k": []any{map[string]any{"a": 1.5, "b": "s"}}}})
+		wire, err := writer.AppendEncode(head, map[string]any{"id": int32(1), "v": c.value,
+			"x": map[string]any{"k": []any{map[string]any{"a": 1.5, "b": "s"}}}})
 		if err != nil {
 			t.Fatalf("%s: %v", c.avro, err)
 		}
@@ -736,19 +772,23 @@ func TestAvroOfOthers(t *testing.T) {
 			}
 			continue
 		}
-		if !slices.ContainsFunc(strings.Split(c.want, "|"), func(w string) bool { return strings.Contains(err.Error(), w) }) || fail.ClassOf(err) != fail.Permanent {
+		if !slices.ContainsFunc(strings.Split(c.want, "|"),
+			func(w string) bool { return strings.Contains(err.Error(), w) }) || fail.ClassOf(err) != fail.Permanent {
 			t.Errorf("%s as %s: %v, want %s", c.avro, c.typ, err, c.want)
 		}
 	}
 	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}}, "id")
-	a, head := asAvro(t, `{"type":"record","name":"r","fields":[{"name":"id","type":"int"},{"name":"x","type":"int"}]}`, schema, false)
-	for code, value := range map[string][]byte{"kafka.unknown_field": append(head, 2, 2), "kafka.not_avro": []byte("{}")} {
+	a, head := asAvro(t, `{"type":"record","name":"r","fields":[{"name":"id","type":"int"},{"name":"x","type":"int"}]}`,
+		schema, false)
+	for code, value := range map[string][]byte{"kafka.unknown_field": append(head, 2, 2),
+		"kafka.not_avro": []byte("{}")} {
 		if err := a.read(t.Context(), &record.Record{Schema: schema}, value); fail.CodeOf(err) != code {
 			t.Errorf("%x: %v", value, err)
 		}
 	}
 	a, _ = asAvro(t, `{"type":"enum","name":"e","symbols":["A"]}`, schema, false)
-	if err := a.read(t.Context(), &record.Record{Schema: schema}, append(head, 0)); fail.CodeOf(err) != "kafka.avro_schema" {
+	if err := a.read(t.Context(), &record.Record{Schema: schema},
+		append(head, 0)); fail.CodeOf(err) != "kafka.avro_schema" {
 		t.Error(err)
 	}
 }
@@ -770,7 +810,8 @@ func TestAvroDamaged(t *testing.T) {
 		for range rapid.IntRange(0, 3).Draw(t, "faults") {
 			b[rapid.IntRange(5, max(5, len(b)-1)).Draw(t, "at")%len(b)] = rapid.Byte().Draw(t, "byte")
 		}
-		if err := a.read(t.Context(), &record.Record{Schema: schema}, b); err != nil && fail.ClassOf(err) != fail.Permanent && !bytes.HasPrefix(b, head) {
+		if err := a.read(t.Context(), &record.Record{Schema: schema}, b); err != nil &&
+			fail.ClassOf(err) != fail.Permanent && !bytes.HasPrefix(b, head) {
 			t.Fatal(err)
 		}
 	})
@@ -795,7 +836,8 @@ func TestEdges(t *testing.T) {
 func TestMicrosecondsAreCutByChoice(t *testing.T) {
 	const micros = -1_700_000_000_123_001
 	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},
-		{Name: "at", Type: record.ListOf(record.Of(record.Timestamp))}, {Name: "v", Type: record.Of(record.Timestamp)}}, "id")
+		{Name: "at", Type: record.ListOf(record.Of(record.Timestamp))}, {Name: "v", Type: record.Of(record.Timestamp)}},
+		"id")
 	timestamp := `{"type":"long","logicalType":"timestamp-micros"}`
 	text := `{"type":"record","name":"r","fields":[{"name":"id","type":"int"},
 		{"name":"at","type":{"type":"array","items":` + timestamp + `}},{"name":"v","type":` + timestamp + `}]}`
@@ -806,7 +848,8 @@ func TestMicrosecondsAreCutByChoice(t *testing.T) {
 		cut       bool
 		want, not string
 	}{
-		{micros + 1, true, `["1916-02-18T01:46:39.876Z"]`, ""}, {micros, true, "", `field "v"`}, {micros + 1, false, "", `field "at"`},
+		{micros + 1, true, `["1916-02-18T01:46:39.876Z"]`, ""}, {micros, true, "", `field "v"`},
+		{micros + 1, false, "", `field "at"`},
 	} {
 		c.CutTimestamps, c.Version = x.cut, "v"
 		avroText := append([]byte{0, 0, 0, 0, 1, 2}, 2) // id 1, one element
@@ -825,9 +868,11 @@ func TestMicrosecondsAreCutByChoice(t *testing.T) {
 		for form, err := range map[string]error{"Avro": errAvro, "JSON": errJSON} {
 			if r := map[string]*record.Record{"Avro": r, "JSON": j}[form]; x.want != "" {
 				if err != nil || string(r.Values[1].AppendJSON(nil, schema.Fields[1].Type)) != x.want {
-					t.Errorf("%s: %s, %v, want %s", form, r.Values[1].AppendJSON(nil, schema.Fields[1].Type), err, x.want)
+					t.Errorf("%s: %s, %v, want %s", form,
+						r.Values[1].AppendJSON(nil, schema.Fields[1].Type), err, x.want)
 				}
-			} else if err == nil || !strings.Contains(err.Error(), x.not) || !strings.Contains(err.Error(), "cut_timestamps") {
+			} else if err == nil || !strings.Contains(err.Error(), x.not) ||
+				!strings.Contains(err.Error(), "cut_timestamps") {
 				t.Errorf("%s: %v", form, err)
 			}
 		}

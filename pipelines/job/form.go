@@ -67,7 +67,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		known := keys(place["properties"])
 		for _, key := range k.Properties {
 			meant := walk(place, []string{"properties", fail.Nearest(key, known), "pattern"})
-			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "unknown key; " + suggest(key, known),
+			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "unknown key; " + fail.Suggest(key, known),
 				onKey: true, secret: meant == secretForm})
 		}
 	case *kind.Required:
@@ -94,7 +94,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 			known = append(known, fmt.Sprint(w))
 		}
 		got := fmt.Sprint(k.Got)
-		add("%q is unknown; %s", got, suggest(got, known))
+		add("%q is unknown; %s", got, fail.Suggest(got, known))
 	case *kind.Pattern:
 		add("%q is not of the right form; %s", k.Got, wanted(place))
 	case *kind.Minimum:
@@ -256,11 +256,4 @@ func walk(value any, path []string) any {
 func keys(object any) []string {
 	m, _ := object.(map[string]any)
 	return slices.Sorted(maps.Keys(m))
-}
-
-func suggest(word string, known []string) string {
-	if near := fail.Nearest(word, known); near != "" {
-		return fmt.Sprintf("did you mean %q?", near)
-	}
-	return "there are " + strings.Join(known, ", ")
 }

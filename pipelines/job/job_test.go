@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,27 +21,9 @@ import (
 	"reprise/io/fileio"
 	"reprise/transforms"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares with a file, or rewrites it with -update.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: want -, got + (rewrite with -update):\n%s", file, diff)
-	}
-}
 
 func files(t testing.TB, pattern string) []string {
 	t.Helper()
@@ -96,7 +77,7 @@ func TestFaults(t *testing.T) {
 			if strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "123456") {
 				t.Error("the error tells a secret")
 			}
-			golden(t, strings.TrimSuffix(name, ".yaml")+".golden", err.Error()+"\n")
+			golden.Compare(t, strings.TrimSuffix(name, ".yaml")+".golden", err.Error()+"\n")
 		})
 	}
 }
@@ -177,7 +158,7 @@ func TestUnreadable(t *testing.T) {
 func TestFaultsWithoutFile(t *testing.T) {
 	j := &Job{Transforms: []transforms.Spec{{Name: "filter", Config: json.RawMessage(`"titel != ''"`)}}}
 	_, err := j.Compile(assets(t), transforms.Options{})
-	golden(t, "testdata/without_file.golden", err.Error()+"\n")
+	golden.Compare(t, "testdata/without_file.golden", err.Error()+"\n")
 }
 
 func TestSinkChain(t *testing.T) {
@@ -243,7 +224,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	const shipped = "../../testdata/job.schema.json"
-	golden(t, shipped, string(text)+"\n")
+	golden.Compare(t, shipped, string(text)+"\n")
 	schema, err := jsonschema.NewCompiler().Compile(shipped)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"io/fs"
 	"maps"
 	"os"
@@ -17,13 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
+	"reprise/transforms/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestMain lets the test binary be the command: a process of its own has a folder, an environment and limits of its own.
 func TestMain(m *testing.M) {
@@ -137,24 +133,7 @@ func (s *scene) neutral(text string) string {
 // golden compares a text with the file testdata/NAME.
 func (s *scene) golden(name, got string) {
 	s.t.Helper()
-	path := filepath.Join("testdata", name)
-	got = s.neutral(got)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			s.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			s.t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		s.t.Errorf("%s: -want +got, -update writes it anew:\n%s", path, diff)
-	}
+	golden.Compare(s.t, "testdata/"+name, s.neutral(got))
 }
 
 // files are the files in the folder with their content, those of the journal, and of what SQLite keeps beside a catalog, by name alone.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"reprise/io/icebergio"
+	"reprise/io/icebergio/upkeep"
 	"reprise/pipelines/job"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
@@ -63,7 +63,7 @@ func (c *expireCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	var e icebergio.Expiry
+	var e upkeep.Expiry
 	if e.OlderThan, err = age("--older-than", c.OlderThan); err != nil {
 		return err
 	}

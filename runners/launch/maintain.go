@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"reprise/io/icebergio"
+	"reprise/io/icebergio/upkeep"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
 	"reprise/transforms/fail"
@@ -44,7 +45,7 @@ func Compact(ctx context.Context, of *job.Job, name string, dry bool, tell func(
 
 // Expire expires snapshots of the table of an Iceberg sink, but for what runs of the job's journal need that are not over: the snapshots
 // that they read, whichever table's they are, the files that they have written, and all snapshots since one began that upserts into the table.
-func Expire(ctx context.Context, of *job.Job, name string, e icebergio.Expiry, dry bool, tell func(string)) error {
+func Expire(ctx context.Context, of *job.Job, name string, e upkeep.Expiry, dry bool, tell func(string)) error {
 	sink, err := lake(of, name)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"reprise/io/icebergio"
+	"reprise/io/icebergio/upkeep"
 	"reprise/io/journal"
 	"reprise/runners/launch"
 )
@@ -37,7 +37,7 @@ dead_letters: {files: {path: "%[1]s/dead"}}
 	expire := func() string {
 		t.Helper()
 		var told []string
-		err := launch.Expire(t.Context(), parse(t, text), "", icebergio.Expiry{Keep: 1}, true, func(text string) { told = append(told, text) })
+		err := launch.Expire(t.Context(), parse(t, text), "", upkeep.Expiry{Keep: 1}, true, func(text string) { told = append(told, text) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package metrics
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
@@ -26,10 +24,9 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/job"
 	"reprise/transforms/fail"
+	"reprise/transforms/golden"
 	"reprise/transforms/record"
 )
-
-var update = flag.Bool("update", false, "write the golden file anew")
 
 // newRun begins a run of two sinks whose plan has a number of splits of 10 rows.
 func newRun(t *testing.T, splits int) (journal.Journal, string) {
@@ -477,17 +474,5 @@ func TestNames(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s", m.name, kind, labels[1]))
 	}
 	slices.Sort(got)
-	const path = "testdata/names.golden"
-	if *update {
-		if err := os.WriteFile(path, []byte(strings.Join(got, "\n")+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(strings.TrimSpace(string(want)), "\n"), got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
+	golden.Compare(t, "testdata/names.golden", strings.Join(got, "\n")+"\n")
 }

@@ -1,6 +1,9 @@
 package fail
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Nearest is the known word that a misspelt one most likely means, or "".
 func Nearest(word string, known []string) string {
@@ -11,6 +14,14 @@ func Nearest(word string, known []string) string {
 		}
 	}
 	return best
+}
+
+// Suggest is a hint for an unknown word: the known word that was meant, or all that there are.
+func Suggest(word string, known []string) string {
+	if near := Nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return "there are " + strings.Join(known, ", ")
 }
 
 // distance is the number of insertions, deletions and replacements between two words (Levenshtein, 1966).

@@ -2,24 +2,21 @@ package record_test
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"math"
 	"math/big"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	. "reprise/transforms/record"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"reprise/transforms/golden"
+)
 
 // Every plain value can be read back from its text.
 func TestTextRoundTrip(t *testing.T) {
@@ -212,23 +209,7 @@ func TestTextGolden(t *testing.T) {
 			fmt.Fprintf(&b, "  text %q\n  json %s\n", v.Text(x.typ), v.AppendJSON(nil, x.typ))
 		}
 	}
-	golden(t, "testdata/text.golden", b.String())
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: want -, got + (rewrite with -update):\n%s", file, diff)
-	}
+	golden.Compare(t, "testdata/text.golden", b.String())
 }
 
 func TestParse(t *testing.T) {

@@ -1,4 +1,4 @@
-package icebergio
+package merge
 
 import (
 	"context"
@@ -18,30 +18,45 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 )
 
-// merge finds, among the rows of a table and those of data files that are to be added, the ones that newer rows or deletes of the same
-// key leave no place. It holds a bit for each row of the files, and keys in as much memory as it may take.
-type merge struct {
-	name    string // of the table
-	run     string
-	columns keyColumns
-	retry   connector.Retry
-	floor   int64  // of the run: its rows are no older
-	all     bool   // also keys of which the table alone has rows
-	reach   *reach // nil: keys may lie anywhere
-	since   int64  // sequence number of the table up to which deletes of others do not concern the run
+// Merge finds, among the rows of a table and those of data files that are to be added, the ones that
+// newer rows or deletes of the same key leave no place. It holds a bit for each row of the files, and
+// keys in as much memory as it may take.
+//
+// Use: New, Delete for each delete of the run, Stage, then CatchUp and Positions before each try to commit, and Close.
+type Merge struct {
+	Options
 
 	table   *table.Table // as it was read last
 	files   []*keyed     // the staged ones first
 	staged  int
+	since   int64            // Since, or the sequence number of the table as it was read last
 	numbers map[string]int32 // of files, by their paths
 	deletes map[string]bool  // paths of files of deletes that have been read
 	spill   *spill
 	mine    filter // keys of staged rows and of deletes
 
 	lostDeletes bitmap // deletes of the run that came too late, by their number
+}
+
+// Options say what is merged with what.
+type Options struct {
+	Table   string // its name, for messages
+	Run     string // whose own remembered deletes do not count; "": upkeep
+	Columns Columns
+	Retry   connector.Retry
+	Floor   int64  // of the run: its rows are no older
+	All     bool   // also keys of which the table alone has rows
+	Reach   *Reach // of the run's keys; nil: they may lie anywhere
+	Since   int64  // sequence number of the table up to which deletes of others do not concern the run
+
+	Staged  []iceberg.DataFile // data files of the run that the table does not have yet
+	Deletes int64              // how many the run has
+	Rows    int64              // of the table, about
+	Memory  int64              // bytes that keys may take; beyond, they go to temporary files
 }
 
 // What stands in place of a file's number.
@@ -63,53 +78,58 @@ type keyed struct {
 	deletedRows int64
 }
 
-// newMerge compares staged files and deletes with a table of about a number of rows.
-func newMerge(name, run string, columns keyColumns, retry connector.Retry, staged []iceberg.DataFile, deletes int64, rows, memory int64) *merge {
-	m := &merge{name: name, run: run, columns: columns, retry: retry, staged: len(staged), numbers: map[string]int32{}, deletes: map[string]bool{}}
-	mine := deletes
-	for _, df := range staged {
+// New begins a merge.
+func New(o Options) *Merge {
+	m := &Merge{Options: o, staged: len(o.Staged), since: o.Since, numbers: map[string]int32{},
+		deletes: map[string]bool{}}
+	mine := o.Deletes
+	for _, df := range o.Staged {
 		m.number(df)
 		mine += df.Count()
 	}
-	m.mine = newFilter(mine, memory/4)
-	m.spill = newSpill(mine+rows, memory-8*int64(len(m.mine)))
+	m.mine = newFilter(mine, o.Memory/4)
+	m.spill = newSpill(mine+o.Rows, o.Memory-8*int64(len(m.mine)))
 	return m
 }
 
-func (m *merge) close() { m.spill.close() }
+// Close deletes the temporary files.
+func (m *Merge) Close() { m.spill.close() }
 
-func (m *merge) number(df iceberg.DataFile) int32 {
+// At is the table as CatchUp read it last; nil: it has not been read.
+func (m *Merge) At() *table.Table { return m.table }
+
+func (m *Merge) number(df iceberg.DataFile) int32 {
 	n := int32(len(m.files))
 	m.files = append(m.files, &keyed{file: df})
 	m.numbers[df.FilePath()] = n
 	return n
 }
 
-// delete adds the delete with a number.
-func (m *merge) delete(key keyID, version int64, number int) error {
+// Delete adds a delete of the run. number is its place among them, from 0 on.
+func (m *Merge) Delete(key Key, version int64, number int) error {
 	m.mine.add(key)
 	return m.spill.add(entry{key: key, version: version, file: deleteEntry, row: uint32(number)})
 }
 
-// stage reads the staged files.
-func (m *merge) stage(ctx context.Context, t *table.Table) error {
+// Stage reads the keys of the staged files.
+func (m *Merge) Stage(ctx context.Context, t *table.Table) error {
 	for n := range m.staged {
-		for r, err := range m.columns.rows(ctx, t, m.retry, table.FileScanTask{File: m.files[n].file}) {
+		for r, err := range m.Columns.rows(ctx, t, m.Retry, table.FileScanTask{File: m.files[n].file}) {
 			if err != nil {
 				return err
 			}
 			m.mine.add(r.key)
-			if err := m.spill.add(entry{r.key, max(r.version, m.floor), int32(n), uint32(r.at)}); err != nil {
-				return classify(err, "comparing keys with table "+m.name)
+			if err := m.spill.add(entry{r.key, max(r.version, m.Floor), int32(n), uint32(r.at)}); err != nil {
+				return tables.Classify(err, "comparing keys with table "+m.Table)
 			}
 		}
 	}
 	return nil
 }
 
-// catchUp reads what the table has that has not been read yet, and settles which rows lose.
-func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
-	tasks, err := m.plan(ctx, t)
+// CatchUp reads what the table has that has not been read yet, and settles which rows lose.
+func (m *Merge) CatchUp(ctx context.Context, t *table.Table) error {
+	tasks, err := m.Plan(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -121,7 +141,8 @@ func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
 		there[path] = true
 		number, known := m.numbers[path]
 		if known && int(number) < m.staged {
-			return fail.New(fail.Fatal, "iceberg.run_committed", "table %s holds %s already, but no snapshot tells of it any more", m.name, path).
+			return fail.New(fail.Fatal, "iceberg.run_committed",
+				"table %s holds %s already, but no snapshot tells of it any more", m.Table, path).
 				WithFix("the records are there; start a new run for more")
 		}
 		switch {
@@ -169,7 +190,7 @@ func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
 	if err := m.readEarlier(ctx, t, touched); err != nil {
 		return err
 	}
-	if !m.all {
+	if !m.All {
 		if err := m.strike(ctx, t, touched); err != nil {
 			return err
 		}
@@ -180,7 +201,7 @@ func (m *merge) catchUp(ctx context.Context, t *table.Table) error {
 }
 
 // read adds the keys of a file of the table that matter.
-func (m *merge) read(ctx context.Context, t *table.Table, task table.FileScanTask, touched filter) error {
+func (m *Merge) read(ctx context.Context, t *table.Table, task table.FileScanTask, touched filter) error {
 	number := m.numbers[task.File.FilePath()]
 	f := m.files[number]
 	f.equality = len(task.EqualityDeleteFiles)
@@ -188,18 +209,21 @@ func (m *merge) read(ctx context.Context, t *table.Table, task table.FileScanTas
 		if dead {
 			f.dead.set(r.at, f.file.Count())
 		}
-		if f.dead.has(r.at) || !m.all && !m.mine.has(r.key) {
+		if f.dead.has(r.at) || !m.All && !m.mine.has(r.key) {
 			return nil
 		}
 		if touched != nil {
 			touched.add(r.key)
 		}
-		return classify(m.spill.add(entry{r.key, r.version, number, uint32(r.at)}), "comparing keys with table "+m.name)
+		return tables.Classify(m.spill.add(entry{r.key, r.version, number, uint32(r.at)}),
+			"comparing keys with table "+m.Table)
 	})
 }
 
-// each gives the rows of a data file, those too that are deleted by position, and whether an equality delete of the task removes them.
-func (m *merge) each(ctx context.Context, t *table.Table, task table.FileScanTask, do func(r row, dead bool) error) error {
+// each gives the rows of a data file, those too that are deleted by position, and whether an equality
+// delete of the task removes them.
+func (m *Merge) each(ctx context.Context, t *table.Table, task table.FileScanTask,
+	do func(r row, dead bool) error) error {
 	equality := task.EqualityDeleteFiles
 	task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles = nil, nil, nil
 	// What an equality delete removes is told by what it leaves.
@@ -207,12 +231,12 @@ func (m *merge) each(ctx context.Context, t *table.Table, task table.FileScanTas
 		if len(equality) > 0 {
 			rest := task
 			rest.EqualityDeleteFiles = equality
-			m.columns.rows(ctx, t, m.retry, rest)(yield)
+			m.Columns.rows(ctx, t, m.Retry, rest)(yield)
 		}
 	})
 	defer stop()
 	next, err, more := left()
-	for r, readErr := range m.columns.rows(ctx, t, m.retry, task) {
+	for r, readErr := range m.Columns.rows(ctx, t, m.Retry, task) {
 		if readErr != nil {
 			return readErr
 		}
@@ -231,21 +255,22 @@ func (m *merge) each(ctx context.Context, t *table.Table, task table.FileScanTas
 }
 
 // readDeletes notes the rows that are deleted already by position.
-func (m *merge) readDeletes(ctx context.Context, t *table.Table, task table.FileScanTask) error {
+func (m *Merge) readDeletes(ctx context.Context, t *table.Table, task table.FileScanTask) error {
 	if len(task.DeletionVectorFiles) > 0 {
-		return fail.New(fail.Fatal, "iceberg.unreadable", "table %s has deletion vectors, beside which rows cannot be replaced", m.name).WithFix("use mode: append")
+		return fail.New(fail.Fatal, "iceberg.unreadable",
+			"table %s has deletion vectors, beside which rows cannot be replaced", m.Table).WithFix("use mode: append")
 	}
 	for _, df := range task.DeleteFiles {
 		if m.deletes[df.FilePath()] {
 			continue
 		}
-		err := connector.Request(ctx, m.retry, func() (int, int64, error) {
+		err := connector.Request(ctx, m.Retry, func() (int, int64, error) {
 			err := positionDeletes(ctx, t, df, func(path string, at int64) {
 				if n, ok := m.numbers[path]; ok {
 					m.files[n].dead.set(at, m.files[n].file.Count())
 				}
 			})
-			return int(df.Count()), df.FileSizeBytes(), classify(err, "reading "+df.FilePath())
+			return int(df.Count()), df.FileSizeBytes(), tables.Classify(err, "reading "+df.FilePath())
 		})
 		if err != nil {
 			return err
@@ -258,7 +283,8 @@ func (m *merge) readDeletes(ctx context.Context, t *table.Table, task table.File
 // positionDeletes reads a file of position deletes.
 func positionDeletes(ctx context.Context, t *table.Table, df iceberg.DataFile, each func(path string, at int64)) error {
 	if df.FileFormat() != iceberg.ParquetFile {
-		return fail.New(fail.Fatal, "iceberg.unreadable", "%s is of format %s; only Parquet can be read", df.FilePath(), df.FileFormat()).
+		return fail.New(fail.Fatal, "iceberg.unreadable", "%s is of format %s; only Parquet can be read",
+			df.FilePath(), df.FileFormat()).
 			WithFix("let an engine write the table anew (rewrite_data_files)")
 	}
 	files, err := t.FS(ctx)
@@ -305,26 +331,8 @@ func positionDeletes(ctx context.Context, t *table.Table, df iceberg.DataFile, e
 	return batches.Err()
 }
 
-// planFiles gives the data files of the current snapshot, or of that of an option, with the deletes that concern them.
-func planFiles(ctx context.Context, t *table.Table, retry connector.Retry, options ...table.ScanOption) (tasks []table.FileScanTask, err error) {
-	if t.CurrentSnapshot() == nil {
-		return nil, nil
-	}
-	err = connector.Request(ctx, retry, func() (int, int64, error) {
-		tasks, err = t.Scan(append(options, table.WithScanPlanningMode(table.ScanPlanningLocal))...).PlanFiles(ctx)
-		return 0, 0, classify(err, "reading the manifests of table "+tableName(t))
-	})
-	for _, task := range tasks {
-		if format := task.File.FileFormat(); format != iceberg.ParquetFile {
-			return nil, fail.Job("iceberg.unreadable", "table %s has files of format %s; only Parquet can be read", tableName(t), format).
-				WithFix("let an engine write the table anew (rewrite_data_files)")
-		}
-	}
-	return tasks, err
-}
-
 // settle finds the rows that lose, of the keys that were touched; nil: of all.
-func (m *merge) settle(touched filter) error {
+func (m *Merge) settle(touched filter) error {
 	for bucket := range m.spill.buckets {
 		entries, err := m.spill.load(bucket, func(e entry) bool {
 			if touched != nil && !touched.has(e.key) {
@@ -333,11 +341,11 @@ func (m *merge) settle(touched filter) error {
 			return e.file < 0 || !m.files[e.file].gone && !m.files[e.file].dead.has(int64(e.row))
 		})
 		if err != nil {
-			return classify(err, "comparing keys with table "+m.name)
+			return tables.Classify(err, "comparing keys with table "+m.Table)
 		}
 		slices.SortFunc(entries, m.order)
 		for len(entries) > 0 {
-			n, mine := 0, m.all
+			n, mine := 0, m.All
 			for n < len(entries) && entries[n].key == entries[0].key {
 				mine = mine || entries[n].file == deleteEntry || entries[n].file >= 0 && int(entries[n].file) < m.staged
 				n++
@@ -352,9 +360,10 @@ func (m *merge) settle(touched filter) error {
 }
 
 // settleKey settles the entries of a key, the newest first.
-func (m *merge) settleKey(all []entry) {
+func (m *Merge) settleKey(all []entry) {
 	foreign := func(e entry) bool { return e.file == foreignEntry }
-	deleted := slices.ContainsFunc(all, foreign) && !slices.ContainsFunc(all, func(e entry) bool { return int(e.file) >= m.staged })
+	deleted := slices.ContainsFunc(all, foreign) &&
+		!slices.ContainsFunc(all, func(e entry) bool { return int(e.file) >= m.staged })
 	all = slices.DeleteFunc(all, foreign)
 	switch {
 	case len(all) == 0:
@@ -370,7 +379,7 @@ func (m *merge) settleKey(all []entry) {
 }
 
 // lose notes what loses against the winner of a key.
-func (m *merge) lose(winner entry, others []entry) {
+func (m *Merge) lose(winner entry, others []entry) {
 	for _, e := range others {
 		switch {
 		case e.file >= 0:
@@ -382,8 +391,9 @@ func (m *merge) lose(winner entry, others []entry) {
 	}
 }
 
-// order puts entries of a key together, the winner first: the newest; a delete before a row that is no newer, a staged row before those of the table.
-func (m *merge) order(a, b entry) int {
+// order puts entries of a key together, the winner first: the newest; a delete before a row that is no newer, a staged
+// row before those of the table.
+func (m *Merge) order(a, b entry) int {
 	less := func(is bool) int {
 		if is {
 			return -1
@@ -416,16 +426,26 @@ func (m *merge) order(a, b entry) int {
 	return 0
 }
 
-// rowsLost counts the staged rows that lose.
-func (m *merge) rowsLost() (n int64) {
+// RowsLost counts the staged rows that lose.
+func (m *Merge) RowsLost() (n int64) {
 	for _, f := range m.files[:m.staged] {
 		n += f.losses()
 	}
 	return n
 }
 
-// lateDeletes counts the deletes that lose.
-func (m *merge) lateDeletes() (n int64) {
+// Losses counts all rows that lose, of data files that are there.
+func (m *Merge) Losses() (n int64) {
+	for _, f := range m.files {
+		if !f.gone {
+			n += f.losses()
+		}
+	}
+	return n
+}
+
+// DeletesLost counts the deletes of the run that lose.
+func (m *Merge) DeletesLost() (n int64) {
 	for _, word := range m.lostDeletes {
 		n += int64(bits.OnesCount64(word))
 	}
@@ -457,9 +477,9 @@ func (f *keyed) losing(yield func(int64) bool) {
 	}
 }
 
-// positions writes the deletes of all rows that lose, a file for each data file: then a data file that a compaction takes away meanwhile takes its
-// deletes with it.
-func (m *merge) positions(ctx context.Context, t *table.Table, run string) (all []iceberg.DataFile, err error) {
+// Positions writes the deletes of all rows that lose, a file for each data file: then a data file that a compaction
+// takes away meanwhile takes its deletes with it. run goes into the names of the files.
+func (m *Merge) Positions(ctx context.Context, t *table.Table, run string) (all []iceberg.DataFile, err error) {
 	for i, f := range m.files {
 		if f.gone {
 			continue
@@ -469,9 +489,9 @@ func (m *merge) positions(ctx context.Context, t *table.Table, run string) (all 
 			continue
 		}
 		if n != f.deletedRows {
-			err := connector.Request(ctx, m.retry, func() (int, int64, error) {
+			err := connector.Request(ctx, m.Retry, func() (int, int64, error) {
 				f.deletes, err = writePositions(ctx, t, f, i < m.staged, n, run)
-				return int(n), 8 * n, classify(err, "writing deletes to table "+m.name)
+				return int(n), 8 * n, tables.Classify(err, "writing deletes to table "+m.Table)
 			})
 			if err != nil {
 				return nil, err
@@ -483,13 +503,14 @@ func (m *merge) positions(ctx context.Context, t *table.Table, run string) (all 
 	return all, nil
 }
 
-// The columns of a position delete.
+// The columns of a position delete, by their ids (spec: Reserved Field IDs).
 const (
 	pathColumn     = 2147483546
 	positionColumn = 2147483545
 )
 
-func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, count int64, run string) (iceberg.DataFile, error) {
+func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, count int64,
+	run string) (iceberg.DataFile, error) {
 	files, err := t.FS(ctx)
 	if err != nil {
 		return nil, err
@@ -502,13 +523,14 @@ func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, 
 	if err != nil {
 		return nil, err
 	}
-	path := places.NewDataLocation("00000-0-" + fileID(run).String() + "-deletes.parquet")
+	path := places.NewDataLocation("00000-0-" + tables.FileID(run).String() + "-deletes.parquet")
 	out, err := to.Create(path)
 	if err != nil {
 		return nil, err
 	}
 	counting := &counter{out: out}
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryDefault(false), parquet.WithDictionaryFor("file_path", true))
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd),
+		parquet.WithDictionaryDefault(false), parquet.WithDictionaryFor("file_path", true))
 	w, err := pqarrow.NewFileWriter(table.PositionalDeleteArrowSchema, counting, props, pqarrow.DefaultWriterProps())
 	if err != nil {
 		out.Close()
@@ -547,20 +569,25 @@ func writePositions(ctx context.Context, t *table.Table, f *keyed, staged bool, 
 	}
 	spec := t.Metadata().PartitionSpecByID(int(f.file.SpecID()))
 	if spec == nil {
-		return nil, fail.New(fail.Fatal, "iceberg.other_table", "table %s has lost the partition spec of %s", tableName(t), name)
+		return nil, fail.New(fail.Fatal, "iceberg.other_table",
+			"table %s has lost the partition spec of %s", tables.Name(t), name)
 	}
-	d, err := iceberg.NewDataFileBuilder(*spec, iceberg.EntryContentPosDeletes, path, iceberg.ParquetFile, f.file.Partition(), nil, nil, count, counting.bytes)
+	d, err := iceberg.NewDataFileBuilder(*spec, iceberg.EntryContentPosDeletes, path, iceberg.ParquetFile,
+		f.file.Partition(), nil, nil, count, counting.bytes)
 	if err != nil {
 		return nil, err
 	}
-	bounds := func(at int64) map[int][]byte {
-		return map[int][]byte{pathColumn: []byte(name), positionColumn: binary.LittleEndian.AppendUint64(nil, uint64(at))}
+	Bounds := func(at int64) map[int][]byte {
+		return map[int][]byte{pathColumn: []byte(name),
+			positionColumn: binary.LittleEndian.AppendUint64(nil, uint64(at))}
 	}
 	if !staged {
 		// Of a file of the same commit iceberg-go would say that the table lacks it. The bounds tell readers as much.
 		d.ReferencedDataFile(name)
 	}
-	return d.LowerBoundValues(bounds(least)).UpperBoundValues(bounds(most)).ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
+	return d.LowerBoundValues(Bounds(least)).UpperBoundValues(Bounds(most)).
+		ValueCounts(map[int]int64{pathColumn: count, positionColumn: count}).
+		NullValueCounts(map[int]int64{pathColumn: 0, positionColumn: 0}).Build(), nil
 }
 
 // counter counts the bytes that are written.

@@ -1,4 +1,4 @@
-package icebergio
+package merge
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 
 // entry is a row or a delete among those of the same key.
 type entry struct {
-	key     keyID
+	key     Key
 	version int64
 	file    int32 // number of the file, or one of those of merge
 	row     uint32
@@ -39,7 +39,8 @@ func newSpill(entries, memory int64) *spill {
 	for int64(n)*most < entries && n < mostBuckets {
 		n *= 2
 	}
-	return &spill{buckets: make([][]entry, n), files: make([]*os.File, n), shift: 64 - bits.TrailingZeros(uint(n)), most: int(most)}
+	return &spill{buckets: make([][]entry, n), files: make([]*os.File, n),
+		shift: 64 - bits.TrailingZeros(uint(n)), most: int(most)}
 }
 
 func (s *spill) add(e entry) error {
@@ -101,8 +102,9 @@ func (s *spill) load(bucket int, want func(entry) bool) ([]entry, error) {
 			} else if err != nil {
 				return nil, err
 			}
-			e := entry{key: keyID{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
-				version: int64(binary.LittleEndian.Uint64(b[16:])), file: int32(binary.LittleEndian.Uint32(b[24:])), row: binary.LittleEndian.Uint32(b[28:])}
+			e := entry{key: Key{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])},
+				version: int64(binary.LittleEndian.Uint64(b[16:])), file: int32(binary.LittleEndian.Uint32(b[24:])),
+				row: binary.LittleEndian.Uint32(b[28:])}
 			if want(e) {
 				found = append(found, e)
 			}
@@ -128,7 +130,8 @@ func (s *spill) close() {
 	}
 }
 
-// filter tells which keys are certainly not among those added to it: a Bloom filter.
+// filter tells which keys are certainly not among those added to it: a Bloom filter whose four bits come of two halves
+// of the key's hash (Kirsch and Mitzenmacher, "Less Hashing, Same Performance", 2006).
 type filter []uint64
 
 // newFilter is for about a number of keys: 16 bits of each, as far as the memory reaches.
@@ -140,14 +143,14 @@ func newFilter(keys, memory int64) filter {
 	return make(filter, n)
 }
 
-func (f filter) add(k keyID) {
+func (f filter) add(k Key) {
 	for i := range uint64(4) {
 		bit := k.lo + i*(k.hi|1)
 		f[bit>>6&uint64(len(f)-1)] |= 1 << (bit & 63)
 	}
 }
 
-func (f filter) has(k keyID) bool {
+func (f filter) has(k Key) bool {
 	for i := range uint64(4) {
 		bit := k.lo + i*(k.hi|1)
 		if f[bit>>6&uint64(len(f)-1)]&(1<<(bit&63)) == 0 {

@@ -1,4 +1,4 @@
-package cassandraio
+package plan
 
 import (
 	"bytes"
@@ -11,101 +11,116 @@ import (
 	"reprise/transforms/record"
 )
 
-// keyOrder turns the values of key columns, in Cassandra's binary form, into a position and back: bytes.Compare of two
-// positions is the order in which Cassandra returns the rows. No position is the beginning of another one.
-type keyOrder []keyPart
+// Order is the key columns by which Cassandra orders rows. It turns their values, in the binary form of the protocol,
+// into a position and back: bytes.Compare of two positions is the order in which Cassandra returns the rows. No
+// position is the beginning of another one.
+//
+// The orders are those of the server's comparators (org.apache.cassandra.db.marshal: TimeUUIDType, UUIDType,
+// IntegerType, DoubleType...); TestPositionsAgreeWithTheServer compares them on a real one.
+type Order []Part
 
-type keyPart struct {
-	name string
-	kind record.Kind
-	desc bool
+// Part is one column of a key.
+type Part struct {
+	Name string
+	Kind record.Kind
+	Desc bool // CLUSTERING ORDER BY ... DESC
 }
 
-// check tells which column has a type whose order cannot be written as a position.
-func (k keyOrder) check() error {
+var (
+	// ErrPosition is the error of bytes that are no position in this order.
+	ErrPosition = errors.New("the position does not belong to this table")
+	// ErrNoPosition is the error of a row that has no position.
+	ErrNoPosition = errors.New("the key has an empty value of a type that needs bytes")
+)
+
+// Check tells which column has a type whose order cannot be written as a position: decimal, and what is nested.
+func (k Order) Check() error {
 	for _, p := range k {
-		if _, ok := orderedSize(p.kind); !ok {
-			return fmt.Errorf("column %q is a %s, by which no position can be made", p.name, p.kind)
+		switch p.Kind {
+		case record.Text, record.Blob, record.Inet, record.Varint:
+			continue
+		}
+		if Size(p.Kind) == 0 {
+			return fmt.Errorf("column %q is a %s, by which no position can be made", p.Name, p.Kind)
 		}
 	}
 	return nil
 }
 
-// orderedSize is the number of bytes of every value of a kind in Cassandra's form; 0: it varies.
-func orderedSize(k record.Kind) (size int, ok bool) {
+// Size is the number of bytes of every value of a kind; 0: it varies.
+func Size(k record.Kind) int {
 	switch k {
-	case record.Text, record.Blob, record.Inet, record.Varint:
-		return 0, true
+	case record.Boolean, record.TinyInt:
+		return 1
+	case record.SmallInt:
+		return 2
+	case record.Int, record.Date, record.Float:
+		return 4
+	case record.BigInt, record.Timestamp, record.Time, record.Double:
+		return 8
+	case record.UUID, record.TimeUUID:
+		return 16
 	}
-	size = fixedSize(k)
-	return size, size > 0
+	return 0
 }
 
-// append appends the position of a row.
-func (k keyOrder) append(b []byte, values [][]byte) ([]byte, error) {
+// Append appends the position of a row, whose values are those of the columns in order. A value of fixed size that is
+// empty, which Cassandra allows, is ErrNoPosition.
+func (k Order) Append(b []byte, values [][]byte) ([]byte, error) {
 	for i, p := range k {
 		from := len(b)
 		var err error
-		if b, err = appendOrdered(b, p.kind, values[i]); err != nil {
-			return b, fmt.Errorf("column %q: %w", p.name, err)
+		if b, err = AppendOrdered(b, p.Kind, values[i]); err != nil {
+			return b, fmt.Errorf("column %q: %w", p.Name, err)
 		}
-		if p.desc {
+		if p.Desc {
 			invert(b[from:])
 		}
 	}
 	return b, nil
 }
 
-// values is the inverse of append. Floats that are no number come back as one and the same.
-func (k keyOrder) values(position []byte) ([][]byte, error) {
-	values, rest, err := k.cut(position)
-	if err == nil && len(rest) > 0 {
-		err = errPosition
-	}
-	return values, err
-}
-
-// cut takes the values at the beginning of b.
-func (k keyOrder) cut(b []byte) (values [][]byte, rest []byte, err error) {
-	values = make([][]byte, len(k))
+// Values is the inverse of Append, or ErrPosition. Floats that are no number come back as one and the same.
+func (k Order) Values(position []byte) ([][]byte, error) {
+	values := make([][]byte, len(k))
+	rest := position
 	for i, p := range k {
-		part := b
-		if p.desc {
-			part = bytes.Clone(b)
+		part := rest
+		if p.Desc {
+			part = bytes.Clone(rest)
 			invert(part)
 		}
-		var n int
-		if values[i], n, err = cutOrdered(p.kind, part); err != nil {
-			return nil, nil, fmt.Errorf("column %q: %w", p.name, err)
+		v, n, err := cutOrdered(p.Kind, part)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", p.Name, err)
 		}
-		b = b[n:]
+		values[i], rest = v, rest[n:]
 	}
-	return values, b, nil
+	if len(rest) > 0 {
+		return values, ErrPosition
+	}
+	return values, nil
 }
 
-// near is a valid position about where b would stand, which need not be one.
-func (k keyOrder) near(b []byte) ([]byte, error) {
+// Near is a valid position about where b would stand, which need not be one.
+func (k Order) Near(b []byte) ([]byte, error) {
 	values := make([][]byte, len(k))
 	for i, p := range k {
 		part := bytes.Clone(b)
-		if p.desc {
+		if p.Desc {
 			invert(part)
 		}
 		n := 0
-		values[i], n = nearOrdered(p.kind, part)
+		values[i], n = nearOrdered(p.Kind, part)
 		b = b[min(n, len(b)):]
 	}
-	return k.append(nil, values)
+	return k.Append(nil, values)
 }
 
-var (
-	errPosition   = errors.New("the position does not belong to this table")
-	errNoPosition = errors.New("the key has an empty value of a type that needs bytes")
-)
-
-func appendOrdered(b []byte, kind record.Kind, v []byte) ([]byte, error) {
-	if size := fixedSize(kind); size > 0 && len(v) != size {
-		return b, errNoPosition
+// AppendOrdered appends a value of one ascending column.
+func AppendOrdered(b []byte, kind record.Kind, v []byte) ([]byte, error) {
+	if size := Size(kind); size > 0 && len(v) != size {
+		return b, ErrNoPosition
 	}
 	switch kind {
 	case record.Boolean:
@@ -150,7 +165,7 @@ func cutOrdered(kind record.Kind, b []byte) (v []byte, n int, err error) {
 		return cutVarint(b)
 	case record.UUID:
 		if len(b) < 17 {
-			return nil, 0, errPosition
+			return nil, 0, ErrPosition
 		}
 		high := binary.BigEndian.Uint64(b[1:])
 		if b[0] == 1 {
@@ -158,9 +173,9 @@ func cutOrdered(kind record.Kind, b []byte) (v []byte, n int, err error) {
 		}
 		return append(binary.BigEndian.AppendUint64(nil, high), b[9:17]...), 17, nil
 	}
-	n = fixedSize(kind)
+	n = Size(kind)
 	if len(b) < n || n == 0 {
-		return nil, 0, errPosition
+		return nil, 0, ErrPosition
 	}
 	v = bytes.Clone(b[:n])
 	switch kind {
@@ -202,7 +217,7 @@ func nearOrdered(kind record.Kind, b []byte) (v []byte, n int) {
 		}
 		return []byte{0}, len(b)
 	}
-	size := fixedSize(kind)
+	size := Size(kind)
 	if kind == record.UUID {
 		size = 17
 	}
@@ -265,10 +280,10 @@ func cutEscaped(b []byte) (v []byte, n int, err error) {
 		case 0xff:
 			v = append(v, 0)
 		default:
-			return nil, 0, errPosition
+			return nil, 0, ErrPosition
 		}
 	}
-	return nil, 0, errPosition
+	return nil, 0, ErrPosition
 }
 
 // Floats: Java's order, in which -0 is less than 0 and everything that is no number is the same and greatest.
@@ -307,8 +322,8 @@ func unorderFloat64(u uint64) uint64 {
 	return u &^ (1 << 63)
 }
 
-// Cassandra orders timeuuids by their time, then by the other eight bytes, each with a sign; other UUIDs by their version,
-// then version 1 by its time and the others by their first eight bytes, then by the rest without signs.
+// Cassandra orders timeuuids by their time, then by the other eight bytes, each with a sign; other UUIDs by their
+// version, then version 1 by its time and the others by their first eight bytes, then by the rest without signs.
 
 const signBits = 0x8080808080808080
 
@@ -321,7 +336,7 @@ func timeLast(ordered uint64) uint64 { return ordered<<32 | ordered>>16&0xffff00
 
 func appendVarint(b, v []byte) ([]byte, error) {
 	if len(v) == 0 {
-		return b, errNoPosition
+		return b, ErrNoPosition
 	}
 	for len(v) > 1 && (v[0] == 0 && v[1] < 0x80 || v[0] == 0xff && v[1] >= 0x80) {
 		v = v[1:]
@@ -336,14 +351,14 @@ func appendVarint(b, v []byte) ([]byte, error) {
 
 func cutVarint(b []byte) (v []byte, n int, err error) {
 	if len(b) < 6 || b[0] > 1 {
-		return nil, 0, errPosition
+		return nil, 0, ErrPosition
 	}
 	size := binary.BigEndian.Uint32(b[1:])
 	if b[0] == 0 {
 		size = ^size
 	}
 	if uint64(size) > uint64(len(b)-5) || size == 0 {
-		return nil, 0, errPosition
+		return nil, 0, ErrPosition
 	}
 	n = 5 + int(size)
 	return bytes.Clone(b[5:n]), n, nil

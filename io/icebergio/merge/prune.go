@@ -1,4 +1,4 @@
-package icebergio
+package merge
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"reprise/io/icebergio/internal/tables"
 )
 
 // span is the least and the greatest value of a column.
@@ -29,27 +31,28 @@ func (s span) with(v iceberg.Literal) (span, bool) {
 	return s, true
 }
 
-// bounds are the spans of columns, by their names. Of a column that is not there nothing is known.
-type bounds map[string]span
+// Bounds are the spans of columns, by their names. Of a column that is not there nothing is known.
+type Bounds map[string]span
 
 // mostBounds is by how many areas of keys files are looked for; more are put together.
 const mostBounds = 64
 
-// reach is where the keys of a run may lie in a table.
-type reach struct {
+// Reach is where the keys of a run may lie in a table.
+type Reach struct {
 	where  iceberg.BooleanExpression // nil: anywhere
 	spec   int32                     // the only one that the run's files have
 	fields []int                     // of the partition, which follow from the key
 	held   map[string]bool           // values of these fields; nil: any
 }
 
-// newReach tells where the keys of staged files and deletes lie.
-func newReach(t *table.Table, key []string, s *staged) *reach {
-	r := &reach{}
-	all := slices.Clone(s.bounds)
+// NewReach tells where the keys of a run lie: areas are the bounds of its staged files and lists of deletes, files the
+// staged files, which alone have keys unless there are deletes.
+func NewReach(t *table.Table, key []string, areas []Bounds, files []iceberg.DataFile, deletes bool) *Reach {
+	r := &Reach{}
+	all := slices.Clone(areas)
 	bounded := slices.DeleteFunc(slices.Clone(key), func(name string) bool { return widened(t, name) })
 	if len(all) > 0 && len(bounded) > 0 {
-		slices.SortFunc(all, func(a, b bounds) int {
+		slices.SortFunc(all, func(a, b Bounds) int {
 			for _, k := range key {
 				if less, ok := compareLiterals(a[k][0], b[k][0]); ok && less != 0 {
 					return less
@@ -73,12 +76,12 @@ func newReach(t *table.Table, key []string, s *staged) *reach {
 			}
 		}
 	}
-	if len(s.deletes) > 0 || len(s.files) == 0 {
+	if deletes || len(files) == 0 {
 		return r
 	}
-	r.spec = s.files[0].SpecID()
+	r.spec = files[0].SpecID()
 	spec := t.Metadata().PartitionSpecByID(int(r.spec))
-	if spec == nil || slices.ContainsFunc(s.files, func(df iceberg.DataFile) bool { return df.SpecID() != r.spec }) {
+	if spec == nil || slices.ContainsFunc(files, func(df iceberg.DataFile) bool { return df.SpecID() != r.spec }) {
 		return r
 	}
 	for _, f := range spec.Fields() {
@@ -87,7 +90,7 @@ func newReach(t *table.Table, key []string, s *staged) *reach {
 		}
 	}
 	held := map[string]bool{}
-	for _, df := range s.files {
+	for _, df := range files {
 		text, ok := r.partition(df)
 		if !ok {
 			return r
@@ -108,7 +111,7 @@ func widened(t *table.Table, name string) bool {
 }
 
 // partition tells partitions of the run's spec apart by what follows from the key; false: it cannot.
-func (r *reach) partition(df iceberg.DataFile) (string, bool) {
+func (r *Reach) partition(df iceberg.DataFile) (string, bool) {
 	var text []byte
 	for _, id := range r.fields {
 		value, ok := partitionText(df.Partition()[id])
@@ -121,7 +124,7 @@ func (r *reach) partition(df iceberg.DataFile) (string, bool) {
 }
 
 // excludes tells whether the partition of a file can hold no key of the run.
-func (r *reach) excludes(df iceberg.DataFile) bool {
+func (r *Reach) excludes(df iceberg.DataFile) bool {
 	if r.held == nil || df.SpecID() != r.spec {
 		return false
 	}
@@ -129,36 +132,36 @@ func (r *reach) excludes(df iceberg.DataFile) bool {
 	return ok && !r.held[text]
 }
 
-// plan gives the data files that may hold a key of the run, with the deletes that concern them.
-func (m *merge) plan(ctx context.Context, t *table.Table, options ...table.ScanOption) ([]table.FileScanTask, error) {
-	if m.reach == nil {
-		return planFiles(ctx, t, m.retry, options...)
+// Plan gives the data files that may hold a key of the run, with the deletes that concern them.
+func (m *Merge) Plan(ctx context.Context, t *table.Table, options ...table.ScanOption) ([]table.FileScanTask, error) {
+	if m.Reach == nil {
+		return tables.PlanFiles(ctx, t, m.Retry, options...)
 	}
-	if m.reach.where != nil {
-		options = append(options, table.WithRowFilter(m.reach.where))
+	if m.Reach.where != nil {
+		options = append(options, table.WithRowFilter(m.Reach.where))
 	}
-	tasks, err := planFiles(ctx, t, m.retry, options...)
-	tasks = slices.DeleteFunc(tasks, func(task table.FileScanTask) bool { return m.reach.excludes(task.File) })
+	tasks, err := tables.PlanFiles(ctx, t, m.Retry, options...)
+	tasks = slices.DeleteFunc(tasks, func(task table.FileScanTask) bool { return m.Reach.excludes(task.File) })
 	for i := range tasks {
 		tasks[i].Residual = nil // it would leave rows out, and those after them would seem to lie elsewhere
 	}
 	return tasks, err
 }
 
-// fileBounds are those of the columns of a data file that have no nulls.
-func fileBounds(schema *iceberg.Schema, df iceberg.DataFile, key []string) bounds {
-	b := bounds{}
+// FileBounds are those of the columns of a data file that have no nulls.
+func FileBounds(schema *iceberg.Schema, df iceberg.DataFile, key []string) Bounds {
+	b := Bounds{}
 	for _, name := range key {
 		f, _ := schema.FindFieldByName(name)
 		if nulls, counted := df.NullValueCounts()[f.ID]; counted && nulls == 0 {
-			b.put(schema, name, df.LowerBoundValues()[f.ID], df.UpperBoundValues()[f.ID])
+			b.Put(schema, name, df.LowerBoundValues()[f.ID], df.UpperBoundValues()[f.ID])
 		}
 	}
 	return b
 }
 
-// put adds the bounds of a column, unless they cannot be read.
-func (b bounds) put(schema *iceberg.Schema, name string, lower, upper []byte) {
+// Put adds the bounds of a column, as Iceberg stores them, unless they cannot be read.
+func (b Bounds) Put(schema *iceberg.Schema, name string, lower, upper []byte) {
 	f, ok := schema.FindFieldByName(name)
 	if !ok {
 		return
@@ -177,8 +180,8 @@ func (b bounds) put(schema *iceberg.Schema, name string, lower, upper []byte) {
 }
 
 // with are the bounds of both.
-func (b bounds) with(other bounds) bounds {
-	both := bounds{}
+func (b Bounds) with(other Bounds) Bounds {
+	both := Bounds{}
 	for name, is := range b {
 		too, known := other[name]
 		if !known {
@@ -192,11 +195,12 @@ func (b bounds) with(other bounds) bounds {
 }
 
 // expression is what rows within the bounds fulfil.
-func (b bounds) expression(key []string) iceberg.BooleanExpression {
+func (b Bounds) expression(key []string) iceberg.BooleanExpression {
 	var all iceberg.BooleanExpression = iceberg.AlwaysTrue{}
 	for _, name := range key {
 		if is, ok := b[name]; ok {
-			all = iceberg.NewAnd(all, iceberg.LiteralPredicate(iceberg.OpGTEQ, iceberg.Reference(name), is[0]), iceberg.LiteralPredicate(iceberg.OpLTEQ, iceberg.Reference(name), is[1]))
+			all = iceberg.NewAnd(all, iceberg.LiteralPredicate(iceberg.OpGTEQ, iceberg.Reference(name), is[0]),
+				iceberg.LiteralPredicate(iceberg.OpLTEQ, iceberg.Reference(name), is[1]))
 		}
 	}
 	return all
@@ -252,8 +256,8 @@ func literal(column arrow.Array, i int) iceberg.Literal {
 // longestBound is what a list of deletes tells of a value.
 const longestBound = 1 << 10
 
-// columnBounds are the least and the greatest value of a column as Iceberg stores them; nil: they are not known.
-func columnBounds(column arrow.Array) [][]byte {
+// ColumnBounds are the least and the greatest value of a column as Iceberg stores them; nil: they are not known.
+func ColumnBounds(column arrow.Array) [][]byte {
 	var is span
 	for i := range column.Len() {
 		v := literal(column, i)

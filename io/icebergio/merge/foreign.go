@@ -1,4 +1,4 @@
-package icebergio
+package merge
 
 import (
 	"context"
@@ -9,37 +9,32 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
 	"reprise/transforms/fail"
 )
 
-// What other engines delete knows no versions: equality deletes, position deletes, files written anew without a row. Of what they have deleted
-// since the run began a staged row would bring back a state that was read before. So such a key stays deleted, unless the table has a row of it again.
-
-// compactionProperty is in the summary of a snapshot of Compact.
-const compactionProperty = "reprise.compaction"
-
 // strike notes the keys that others have deleted since.
-func (m *merge) strike(ctx context.Context, t *table.Table, touched filter) error {
+func (m *Merge) strike(ctx context.Context, t *table.Table, touched filter) error {
 	snapshots, err := m.foreign(t)
 	if err != nil {
 		return err
 	}
-	struck := func(k keyID) error {
+	struck := func(k Key) error {
 		if !m.mine.has(k) {
 			return nil
 		}
 		if touched != nil {
 			touched.add(k)
 		}
-		return classify(m.spill.add(entry{key: k, file: foreignEntry}), "comparing keys with table "+m.name)
+		return tables.Classify(m.spill.add(entry{key: k, file: foreignEntry}), "comparing keys with table "+m.Table)
 	}
 	var equality []iceberg.DataFile
 	for _, s := range snapshots {
 		var positions bool
 		var added []iceberg.DataFile
-		err := connector.Request(ctx, m.retry, func() (int, int64, error) {
+		err := connector.Request(ctx, m.Retry, func() (int, int64, error) {
 			added, positions, err = addedDeletes(ctx, t, s)
-			return 0, 0, classify(err, "reading the manifests of table "+m.name)
+			return 0, 0, tables.Classify(err, "reading the manifests of table "+m.Table)
 		})
 		if err != nil {
 			return err
@@ -55,10 +50,10 @@ func (m *merge) strike(ctx context.Context, t *table.Table, touched filter) erro
 }
 
 // foreign are the snapshots of others since, oldest first, that may have deleted something.
-func (m *merge) foreign(t *table.Table) (found []table.Snapshot, err error) {
+func (m *Merge) foreign(t *table.Table) (found []table.Snapshot, err error) {
 	for at := t.CurrentSnapshot(); at != nil && at.SequenceNumber > m.since; {
 		if at.Summary != nil && at.Summary.Operation != table.OpAppend && at.Summary.Operation != table.OpReplace &&
-			at.Summary.Properties[runProperty] == "" && at.Summary.Properties[compactionProperty] == "" {
+			at.Summary.Properties[tables.RunProperty] == "" && at.Summary.Properties[tables.CompactionProperty] == "" {
 			found = append(found, *at)
 		}
 		if at.ParentSnapshotID == nil {
@@ -74,13 +69,16 @@ func (m *merge) foreign(t *table.Table) (found []table.Snapshot, err error) {
 	return found, nil
 }
 
-func (m *merge) expired() error {
-	return fail.New(fail.Fatal, "iceberg.expired", "snapshots of table %s that others committed since the run began are not there any more, so what they have deleted cannot be told", m.name).
+func (m *Merge) expired() error {
+	return fail.New(fail.Fatal, "iceberg.expired",
+		"snapshots of table %s that others committed since the run began are not there any more, so what they have "+
+			"deleted cannot be told", m.Table).
 		WithFix("keep snapshots for longer than a run takes, and start a new run")
 }
 
 // addedDeletes are the equality deletes that a snapshot added, and whether it added position deletes.
-func addedDeletes(ctx context.Context, t *table.Table, s table.Snapshot) (equality []iceberg.DataFile, positions bool, err error) {
+func addedDeletes(ctx context.Context, t *table.Table,
+	s table.Snapshot) (equality []iceberg.DataFile, positions bool, err error) {
 	files, err := t.FS(ctx)
 	if err != nil {
 		return nil, false, err
@@ -108,11 +106,11 @@ func addedDeletes(ctx context.Context, t *table.Table, s table.Snapshot) (equali
 	return equality, positions, nil
 }
 
-// strikeRows gives the keys of the files from which a snapshot took rows by position or by writing them anew: all that they had, since a key that
-// still has a row anywhere is not deleted.
-func (m *merge) strikeRows(ctx context.Context, t *table.Table, s table.Snapshot, struck func(keyID) error) error {
+// strikeRows gives the keys of the files from which a snapshot took rows by position or by writing them anew: all that
+// they had, since a key that still has a row anywhere is not deleted.
+func (m *Merge) strikeRows(ctx context.Context, t *table.Table, s table.Snapshot, struck func(Key) error) error {
 	plan := func(id int64) (map[string]table.FileScanTask, error) {
-		tasks, err := m.plan(ctx, t, table.WithSnapshotID(id))
+		tasks, err := m.Plan(ctx, t, table.WithSnapshotID(id))
 		byPath := map[string]table.FileScanTask{}
 		for _, task := range tasks {
 			byPath[task.File.FilePath()] = task
@@ -145,7 +143,7 @@ func (m *merge) strikeRows(ctx context.Context, t *table.Table, s table.Snapshot
 		}
 	}
 	for _, task := range from {
-		for r, err := range m.columns.rows(ctx, t, m.retry, task) {
+		for r, err := range m.Columns.rows(ctx, t, m.Retry, task) {
 			if err == nil {
 				err = struck(r.key)
 			}
@@ -159,14 +157,16 @@ func (m *merge) strikeRows(ctx context.Context, t *table.Table, s table.Snapshot
 
 func positionsOf(task table.FileScanTask) []string {
 	task.EqualityDeleteFiles = nil
-	return deletesOf(task)
+	return tables.DeletesOf(task)
 }
 
 // equalityRows bounds the equality deletes that are held at once.
 const equalityRows = 200_000
 
-// strikeEqual gives the keys of the staged rows that equality deletes would have removed, had the rows been there before.
-func (m *merge) strikeEqual(ctx context.Context, t *table.Table, equality []iceberg.DataFile, struck func(keyID) error) error {
+// strikeEqual gives the keys of the staged rows that equality deletes would have removed,
+// had the rows been there before.
+func (m *Merge) strikeEqual(ctx context.Context, t *table.Table, equality []iceberg.DataFile,
+	struck func(Key) error) error {
 	for len(equality) > 0 {
 		n, held := 1, equality[0].Count()
 		for n < len(equality) && held+equality[n].Count() <= equalityRows {
@@ -217,7 +217,7 @@ func partitionText(v any) (string, bool) {
 	case nil:
 		return "", true
 	case bool, int32, int64, iceberg.Date, iceberg.Timestamp, string, []byte:
-		return string(appendPartitionValue([]byte{1}, v)), true
+		return string(tables.AppendPartitionValue([]byte{1}, v)), true
 	}
 	return "", false
 }

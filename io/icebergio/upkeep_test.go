@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
+	"reprise/io/icebergio/internal/tables"
+	"reprise/io/icebergio/upkeep"
 )
 
 // history makes a table of several small commits: each id up to n has two rows.
@@ -40,7 +42,8 @@ func told(t *testing.T, do func(tell func(string)) error) string {
 	return text
 }
 
-// Compaction leaves one row of each key in few files, whatever others commit meanwhile, and snapshots and files go as far as nobody needs them.
+// Compaction leaves one row of each key in few files, whatever others commit meanwhile, and snapshots and files
+// go as far as nobody needs them.
 func TestMaintain(t *testing.T) {
 	t.Parallel()
 	c := local(t)
@@ -52,7 +55,8 @@ func TestMaintain(t *testing.T) {
 		return told(t, func(tell func(string)) error { return s.Compact(t.Context(), dry, tell) })
 	}
 	at := current(t, s).MetadataLocation()
-	if text := compact(true); !strings.Contains(text, "5 rows are older") || !strings.Contains(text, "10 of 10 data files would be") {
+	if text := compact(true); !strings.Contains(text, "5 rows are older") ||
+		!strings.Contains(text, "10 of 10 data files would be") {
 		t.Errorf("a dry compaction tells:\n%s", text)
 	}
 	if now := current(t, s).MetadataLocation(); now != at {
@@ -69,7 +73,8 @@ func TestMaintain(t *testing.T) {
 			feed(t, c, version(schema, 6, 100))
 		}
 	}
-	if text := compact(false); !strings.Contains(text, "5 rows were older") || !strings.Contains(text, "left for the next time") {
+	if text := compact(false); !strings.Contains(text, "5 rows were older") ||
+		!strings.Contains(text, "left for the next time") {
 		t.Errorf("a disturbed compaction tells:\n%s", text)
 	}
 	want[3], want[6] = 100, 100
@@ -88,11 +93,12 @@ func TestMaintain(t *testing.T) {
 	s.beforeCommit = nil
 	want[7] = 100
 	check("after a compaction")
-	if tasks, err := planFiles(t.Context(), current(t, s), connector.DefaultRetry); err != nil || len(tasks) != 2 {
+	if tasks, err := tables.PlanFiles(t.Context(), current(t, s), connector.DefaultRetry); err != nil ||
+		len(tasks) != 2 {
 		t.Errorf("%d data files, %v", len(tasks), err)
 	}
 
-	expire := func(e Expiry, dry bool) string {
+	expire := func(e upkeep.Expiry, dry bool) string {
 		t.Helper()
 		return told(t, func(tell func(string)) error { return s.Expire(t.Context(), e, dry, tell) })
 	}
@@ -110,9 +116,10 @@ func TestMaintain(t *testing.T) {
 	old := time.Now().Add(-5 * 24 * time.Hour)
 	young := 0
 	for _, file := range all {
-		if name := filepath.Base(file); strings.Contains(name, FilePrefix(lost.ID)) || strings.Contains(name, FilePrefix(alive.ID)) {
+		if name := filepath.Base(file); strings.Contains(name, tables.FilePrefix(lost.ID)) ||
+			strings.Contains(name, tables.FilePrefix(alive.ID)) {
 			files = append(files, file)
-			if strings.Contains(name, FilePrefix(lost.ID)) && young == 0 {
+			if strings.Contains(name, tables.FilePrefix(lost.ID)) && young == 0 {
 				young++
 				continue
 			}
@@ -134,23 +141,25 @@ func TestMaintain(t *testing.T) {
 	}
 	pinned := snapshots[len(snapshots)-4]
 	time.Sleep(5 * time.Millisecond) // the snapshots' times are of milliseconds
-	if text := expire(Expiry{OlderThan: time.Hour, Keep: 1}, false); !strings.Contains(text, "0 snapshots of") {
+	if text := expire(upkeep.Expiry{OlderThan: time.Hour, Keep: 1}, false); !strings.Contains(text, "0 snapshots of") {
 		t.Errorf("of young snapshots: %s", text)
 	}
-	if text := expire(Expiry{Keep: 2, Snapshots: map[int64]string{pinned.SnapshotID: "run X"}}, false); !strings.Contains(text, "run X reads it") || !strings.Contains(text, "0 snapshots of") {
+	if text := expire(upkeep.Expiry{Keep: 2, Snapshots: map[int64]string{pinned.SnapshotID: "run X"}},
+		false); !strings.Contains(text, "run X reads it") || !strings.Contains(text, "0 snapshots of") {
 		t.Errorf("of snapshots that are read: %s", text)
 	}
-	if text := expire(Expiry{Keep: 2, Began: time.UnixMilli(snapshots[1].TimestampMs)}, false); !strings.Contains(text, "is not over") || !strings.Contains(text, "0 snapshots of") {
+	if text := expire(upkeep.Expiry{Keep: 2, Began: time.UnixMilli(snapshots[1].TimestampMs)},
+		false); !strings.Contains(text, "is not over") || !strings.Contains(text, "0 snapshots of") {
 		t.Errorf("of snapshots since an upsert began: %s", text)
 	}
-	if text := expire(Expiry{Keep: 2}, true); !strings.Contains(text, "would expire") {
+	if text := expire(upkeep.Expiry{Keep: 2}, true); !strings.Contains(text, "would expire") {
 		t.Errorf("a dry run tells: %s", text)
 	}
 	if now := len(current(t, s).Metadata().Snapshots()); now != len(snapshots) {
 		t.Errorf("%d snapshots, there were %d", now, len(snapshots))
 	}
 	check("before snapshots expire")
-	text := expire(Expiry{Keep: 2, Orphans: 3 * 24 * time.Hour, Runs: []string{alive.ID}}, false)
+	text := expire(upkeep.Expiry{Keep: 2, Orphans: 3 * 24 * time.Hour, Runs: []string{alive.ID}}, false)
 	if !strings.Contains(text, "1 files of runs") {
 		t.Errorf("expire tells: %s", text)
 	}
