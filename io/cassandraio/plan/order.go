@@ -16,7 +16,7 @@ import (
 // position is the beginning of another one.
 //
 // The orders are those of the server's comparators (org.apache.cassandra.db.marshal: TimeUUIDType, UUIDType,
-// IntegerType, DoubleType...); TestPositionsAgreeWithTheServer compares them on a real one.
+// IntegerType, DoubleType...); cassandraio's TestPositionsAgreeWithTheServer compares them on a real one.
 type Order []Part
 
 // Part is one column of a key.

@@ -57,6 +57,7 @@ func fullDisk(err error) bool {
 		ContainsAny(err, "no space left on device", "database or disk is full")
 }
 
+// ContainsAny tells whether the text of an error has one of some words: where a library has no error values to tell by.
 func ContainsAny(err error, texts ...string) bool {
 	message := err.Error()
 	for _, t := range texts {
