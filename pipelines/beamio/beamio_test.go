@@ -57,18 +57,21 @@ var panics = Func("test_panics", "Panics at odd sizes.", func(r *record.Record) 
 
 const assets = 3000
 
-// keys are the keys that files hold, and how often.
+// opAndKey tells apart what the corpus has of a key: a row, and often its delete.
+func opAndKey(r *record.Record) string { return r.Op.String() + " " + r.KeyText() }
+
+// keys are the operations and keys that files hold, and how often.
 func keys(t *testing.T, folder string) map[string]int {
 	t.Helper()
 	found := map[string]int{}
 	for _, line := range lines(t, folder) {
 		var row struct {
-			Meta struct{ Key string } `json:"_meta"`
+			Meta struct{ Key, Op string } `json:"_meta"`
 		}
 		if err := json.Unmarshal([]byte(line), &row); err != nil {
 			t.Fatal(err)
 		}
-		found[row.Meta.Key]++
+		found[row.Meta.Op+" "+row.Meta.Key]++
 	}
 	return found
 }
@@ -126,7 +129,7 @@ func letters(t *testing.T, folder string) (all []*record.DeadLetter) {
 func copied(dir string, bundles int) *beam.Pipeline {
 	p, s := beam.NewPipelineWithRoot()
 	records, unread := Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{Rows: assets}, SplitRows: 100, Bundles: bundles})
-	applied, failed := Apply(s, records, Transform("filter", "size % 3 != 0"), panics)
+	applied, failed := Apply(s, records, Transform("filter", "size == null || size % 3 != 0"), panics)
 	_, refused := Write(s, applied, Sink{Kind: "files", Config: fileio.SinkConfig{Path: filepath.Join(dir, "out"), Meta: true}})
 	DeadLetters(s, Sink{Kind: "files", Name: "queue", Config: fileio.SinkConfig{Path: filepath.Join(dir, "dead")}}, unread, failed, refused)
 	return p
@@ -144,31 +147,35 @@ func everythingOnce(t *testing.T, dir string) {
 		switch {
 		case l.Step == stepSource:
 		case l.Step == "transforms.1.test_panics" && l.Code == "transform.panic" && l.Record.Get("size").Int()%2 == 1:
-			dead[l.Record.KeyText()]++
+			dead[opAndKey(l.Record)]++
 		default:
 			t.Fatalf("an unexpected dead letter: %+v", l)
 		}
 	}
 	n := 0
-	for row := range corpusio.Rows(corpusio.SourceConfig{Rows: assets}) {
-		r := row.Record
-		if r == nil || r.Op == record.Delete {
-			continue
+	source := corpusio.NewSource(corpusio.SourceConfig{Rows: assets}, connector.Need{})
+	page := func(p connector.Page) error {
+		for _, r := range p.Records {
+			n++
+			key, size := opAndKey(r), r.Get("size")
+			want := [2]int{}
+			switch {
+			case !size.IsNull() && size.Int()%3 == 0:
+			case !size.IsNull() && size.Int()%2 == 1:
+				want[1] = 1
+			default:
+				want[0] = 1
+			}
+			if got := [2]int{written[key], dead[key]}; got != want {
+				t.Errorf("%s of size %d was written and dead %v times, not %v", key, size.Int(), got, want)
+			}
+			delete(written, key)
 		}
-		n++
-		key, size := r.KeyText(), r.Get("size").Int()
-		want := [2]int{}
-		switch {
-		case size%3 == 0:
-		case size%2 == 1:
-			want[1] = 1
-		default:
-			want[0] = 1
-		}
-		if got := [2]int{written[key], dead[key]}; got != want {
-			t.Errorf("%s of size %d was written and dead %v times, not %v", key, size, got, want)
-		}
-		delete(written, key)
+		return nil
+	}
+	err := source.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error { return source.Read(t.Context(), s, page) })
+	if err != nil {
+		t.Fatal(err)
 	}
 	if n < assets/2 || len(written) > 0 {
 		t.Errorf("%d rows, and %d were written that are not there", n, len(written))
@@ -220,7 +227,7 @@ func TestDeadLettersNameTheirStep(t *testing.T) {
 	}
 	got := map[string]int64{}
 	for _, c := range result.Metrics().AllMetrics().Counters() {
-		if c.Key.Namespace == "reprise" {
+		if c.Key.Namespace == "reprise" && c.Result() != 0 {
 			got[c.Key.Name] += c.Result()
 		}
 	}
@@ -346,8 +353,8 @@ func TestBranchesDoNotSeeEachOther(t *testing.T) {
 		}
 		return n, all
 	}
-	if n, all := changed("a"); n != all || all == 0 {
-		t.Errorf("%d of %d were changed where all should be", n, all)
+	if n, all := changed("a"); n < all-5 || n == 0 { // the corpus has some deletes
+		t.Errorf("%d of %d were changed where all rows should be", n, all)
 	}
 	if n, all := changed("b"); n != 0 || all == 0 {
 		t.Errorf("%d of %d were changed where none should be", n, all)
@@ -360,12 +367,19 @@ func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
 		build func(s beam.Scope, in beam.PCollection)
 		want  string
 	}{
-		"a kind that is not there":       {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "floppy"}) }, "floppy"},
-		"a kind of the runner's own":     {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "letters", Config: struct{}{}}) }, "letters"},
-		"a setting that is not there":    {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "corpus", Config: map[string]int{"row": 1}}) }, "row"},
-		"a setting that is wrong":        {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{}}) }, "corpus.rows"},
-		"a sink that is not there":       {func(s beam.Scope, in beam.PCollection) { Write(s, in, Sink{Kind: "corpus"}) }, "corpus"},
-		"a transform that is not there":  {func(s beam.Scope, in beam.PCollection) { Apply(s, in, Transform("filtre", "true")) }, "filtre"},
+		"a kind that is not there":   {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "floppy"}) }, "floppy"},
+		"a kind of the runner's own": {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "letters", Config: struct{}{}}) }, "letters"},
+		"a setting that is not there": {func(s beam.Scope, _ beam.PCollection) {
+			Read(s, Source{Kind: "corpus", Config: map[string]int{"row": 1}})
+		}, "row"},
+		"a setting that is wrong": {func(s beam.Scope, _ beam.PCollection) {
+			Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{}})
+		}, "corpus.rows"},
+		"a sink that is not there":      {func(s beam.Scope, in beam.PCollection) { Write(s, in, Sink{Kind: "corpus"}) }, "corpus"},
+		"a transform that is not there": {func(s beam.Scope, in beam.PCollection) { Apply(s, in, Transform("filtre", "true")) }, "filtre"},
+		"a setting of the runner's own": {func(s beam.Scope, in beam.PCollection) {
+			Write(s, in, Sink{Kind: "elasticsearch", Config: map[string]any{"urls": []string{"http://h:1"}, "index": "i", "load": map[string]int{"replicas": 0}}})
+		}, "load"},
 		"dead letters of no step at all": {func(s beam.Scope, _ beam.PCollection) { DeadLetters(s, Sink{}) }, "at least one"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -62,6 +62,9 @@ func write(s beam.Scope, records beam.PCollection, sink Sink, run connector.Run,
 	opened, err := kind.Open()
 	must(err)
 	defer opened.Close()
+	if l, ok := opened.(connector.Loader); ok && l.Loads() {
+		panic(fail.Job("beamio.load", "%s.load is not at work here: only the job runner puts back what it changes", sink.Kind).WithFix("leave load out"))
+	}
 	w := writing{Settings: to, Name: cmp.Or(sink.Name, sink.Kind), Run: run}
 	// What a bundle writes last is emitted at its end, which belongs to no other window.
 	records = beam.WindowInto(s, window.NewGlobalWindows(), records)
