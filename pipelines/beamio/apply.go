@@ -13,25 +13,27 @@ import (
 	"reprise/transforms/record"
 )
 
-// Transform is a transform of the job file by its name, with its settings as they would stand there: Transform("filter", "size > 0").
+// Transform is a transform of the job file by its name, with its settings as they would stand there:
+// Transform("filter", "size > 0").
 func Transform(name string, config any) transforms.Spec {
 	text, err := json.Marshal(config)
 	must(err)
 	return transforms.Spec{Name: name, Config: text}
 }
 
-// Func makes a transform of a Go function that leaves the fields of a record as they are. It registers the name, for job files too, so it
-// is called while each worker's program starts: for a variable of a package.
+// Func makes a transform of a Go function that leaves the fields of a record as they are. It registers the name, for
+// job files too, so it is called while each worker's program starts: for a variable of a package.
 func Func(name, summary string, each func(*record.Record) error) transforms.Spec {
 	transforms.Register(transforms.Transform{Name: name, Summary: summary, Config: new(struct{}),
-		Compile: func(_ json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema, error) {
+		Compile: func(_ json.RawMessage, in *record.Schema, _ transforms.Options) (
+			transforms.Step, *record.Schema, error) {
 			return transforms.Each(each), in, nil
 		}})
 	return Transform(name, struct{}{})
 }
 
-// Apply sends records through transforms, which are compiled for the fields of the records that come. What a transform drops is counted; what
-// fails in one, or panics, goes to dead as it entered that transform.
+// Apply sends records through transforms, which are compiled for the fields of the records that come. What a
+// transform drops is counted; what fails in one, or panics, goes to dead as it entered that transform.
 func Apply(s beam.Scope, records beam.PCollection, chain ...transforms.Spec) (out, dead beam.PCollection) {
 	s = s.Scope("reprise.Apply")
 	fn := &applyFn{Now: time.Now().UTC().Truncate(time.Millisecond)}
@@ -69,7 +71,8 @@ type applyFn struct {
 }
 
 // ProcessElement applies the chain to a copy: another step may have got the same record.
-func (f *applyFn) ProcessElement(ctx context.Context, r *record.Record, emit func(*record.Record), dead func(*record.DeadLetter)) error {
+func (f *applyFn) ProcessElement(ctx context.Context, r *record.Record, emit func(*record.Record),
+	dead func(*record.DeadLetter)) error {
 	if r.Schema != f.schema {
 		if err := f.compile(r.Schema); err != nil {
 			return err

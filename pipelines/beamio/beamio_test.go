@@ -106,7 +106,8 @@ func lines(t *testing.T, folder string) (all []string) {
 // letters are the dead letters of a queue.
 func letters(t *testing.T, folder string) (all []*record.DeadLetter) {
 	t.Helper()
-	source := fileio.NewSource(fileio.SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"}, Fields: deadletter.Schema().Fields}, connector.Need{})
+	source := fileio.NewSource(fileio.SourceConfig{Path: filepath.Join(folder, "*"), Key: []string{"id"},
+		Fields: deadletter.Schema().Fields}, connector.Need{})
 	err := source.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error {
 		return source.Read(t.Context(), s, func(p connector.Page) error {
 			for _, r := range p.Records {
@@ -128,11 +129,16 @@ func letters(t *testing.T, folder string) (all []*record.DeadLetter) {
 // copied is the pipeline that copies the corpus into files, with a transform that panics.
 func copied(dir string, bundles int) *beam.Pipeline {
 	p, s := beam.NewPipelineWithRoot()
-	records, unread := Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{Rows: assets}, SplitRows: 100, Bundles: bundles})
+	records, unread := Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{Rows: assets}, SplitRows: 100,
+		Bundles: bundles})
 	applied, failed := Apply(s, records, Transform("filter", "size == null || size % 3 != 0"), panics)
-	_, refused := Write(s, applied, Sink{Kind: "files", Config: fileio.SinkConfig{Path: filepath.Join(dir, "out"), Meta: true}})
-	DeadLetters(s, Sink{Kind: "files", Name: "queue", Config: fileio.SinkConfig{Path: filepath.Join(dir, "dead")}}, unread, failed, refused)
+	_, refused := Write(s, applied, files(dir, "out"))
+	DeadLetters(s, files(dir, "dead"), unread, failed, refused)
 	return p
+}
+
+func files(path ...string) Sink {
+	return Sink{Kind: "files", Config: fileio.SinkConfig{Path: filepath.Join(path...), Meta: true}}
 }
 
 // everythingOnce checks what the pipeline of copied has left.
@@ -173,7 +179,9 @@ func everythingOnce(t *testing.T, dir string) {
 		}
 		return nil
 	}
-	err := source.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error { return source.Read(t.Context(), s, page) })
+	err := source.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error {
+		return source.Read(t.Context(), s, page)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +190,8 @@ func everythingOnce(t *testing.T, dir string) {
 	}
 }
 
-// Everything that is read is written once, or left out by the filter, or a dead letter: with one bundle and with several.
+// Everything that is read is written once, or left out by the filter, or a dead letter: with one bundle and with
+// several.
 func TestEverythingIsWrittenOnceOrADeadLetter(t *testing.T) {
 	for _, bundles := range []int{1, 7} {
 		t.Run(fmt.Sprint(bundles), func(t *testing.T) {
@@ -208,16 +217,19 @@ func TestEverythingIsWrittenOnceOnFlink(t *testing.T) {
 func TestDeadLettersNameTheirStep(t *testing.T) {
 	dir := t.TempDir()
 	in := filepath.Join(dir, "in.jsonl")
-	text := `{"id": "a", "n": "1"}` + "\n" + `{"id": "b", "n": "x"}` + "\nno JSON\n" + `{"id": null, "n": "2"}` + "\n" + `{"id": "c", "n": "3"}` + "\n"
+	text := strings.Join([]string{`{"id": "a", "n": "1"}`, `{"id": "b", "n": "x"}`, `no JSON`, `{"id": null, "n": "2"}`,
+		`{"id": "c", "n": "3"}`, ``}, "\n")
 	if err := os.WriteFile(in, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p, s := beam.NewPipelineWithRoot()
-	records, unread := Read(s, Source{Kind: "files", Config: map[string]any{"path": in, "key": []string{"id"}, "fields": map[string]string{"id": "text", "n": "text"}}})
+	records, unread := Read(s, Source{Kind: "files", Config: map[string]any{"path": in, "key": []string{"id"},
+		"fields": map[string]string{"id": "text", "n": "text"}}})
 	cast, failed := Apply(s, records, Transform("cast", map[string]string{"n": "int"}))
 	deletes, none := Apply(s, cast, Transform("delete", "n == 3"))
 	passert.Empty(s, none)
-	outcomes, refused := Write(s, deletes, Sink{Kind: "files", Name: "lake", Config: fileio.SinkConfig{Path: filepath.Join(dir, "out"), Format: "parquet"}})
+	outcomes, refused := Write(s, deletes, Sink{Kind: "files", Name: "lake",
+		Config: fileio.SinkConfig{Path: filepath.Join(dir, "out"), Format: "parquet"}})
 	steps := beam.ParDo(s, stepOf, beam.Flatten(s, unread, failed, refused))
 	passert.EqualsList(s, steps, []string{"source", "source", "transforms.0.cast", "sink lake"})
 	passert.EqualsList(s, beam.ParDo(s, outcomeOf, outcomes), []string{"written"})
@@ -260,7 +272,7 @@ func TestADynamicSplitLosesAndDoublesNothing(t *testing.T) {
 				tracker := read.CreateTracker(left[0])
 				left = left[1:]
 				n := 0
-				err := read.ProcessElement(t.Context(), tracker, travel.Work{}, func(_ beam.EventTime, r *record.Record) {
+				emit := func(_ beam.EventTime, r *record.Record) {
 					if seen[r.KeyText()]++; n == at && splits < 5 {
 						splits++
 						_, residual, err := tracker.TrySplit(fraction)
@@ -272,8 +284,9 @@ func TestADynamicSplitLosesAndDoublesNothing(t *testing.T) {
 						}
 					}
 					n++
-				}, func(*record.DeadLetter) { t.Error("a dead letter") })
-				if err != nil {
+				}
+				dead := func(*record.DeadLetter) { t.Error("a dead letter") }
+				if err := read.ProcessElement(t.Context(), tracker, travel.Work{}, emit, dead); err != nil {
 					t.Fatal(err)
 				}
 				if !tracker.IsDone() {
@@ -304,7 +317,8 @@ func TestOutcomesOfABundleThatIsWrittenAgain(t *testing.T) {
 	}
 	memory.Load(iotest.Records(schema, 0, 3, iotest.Base+5)...)
 	fn := &writeFn{Writing: writing{Name: "memory"}, sink: memory.Sink(), ready: map[string]bool{}}
-	for round, want := range []map[string]int{{"superseded": 3, "written": 246, "dead": 1}, {"superseded": 3, "unchanged": 246, "dead": 1}} {
+	for round, want := range []map[string]int{{"superseded": 3, "written": 246, "dead": 1},
+		{"superseded": 3, "unchanged": 246, "dead": 1}} {
 		got := map[string]int{}
 		outcome := func(at beam.EventTime, o string, r *record.Record) {
 			if got[o]++; at != mtime.Time(len(r.KeyText())) {
@@ -320,7 +334,8 @@ func TestOutcomesOfABundleThatIsWrittenAgain(t *testing.T) {
 		fn.StartBundle(t.Context(), outcome, dead, parts)
 		for i, r := range iotest.Records(schema, 0, 250, iotest.Base) {
 			before := *r
-			if err := fn.ProcessElement(t.Context(), mtime.Time(len(r.KeyText())), r, outcome, dead, parts); err != nil {
+			at := mtime.Time(len(r.KeyText()))
+			if err := fn.ProcessElement(t.Context(), at, r, outcome, dead, parts); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(before, *r) {
@@ -342,8 +357,8 @@ func TestBranchesDoNotSeeEachOther(t *testing.T) {
 	p, s := beam.NewPipelineWithRoot()
 	records, _ := Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{Rows: 200}})
 	titled, _ := Apply(s, records, Transform("derive", map[string]string{"title": `"changed"`}))
-	Write(s, titled, Sink{Kind: "files", Config: fileio.SinkConfig{Path: filepath.Join(dir, "a")}})
-	Write(s, records, Sink{Kind: "files", Config: fileio.SinkConfig{Path: filepath.Join(dir, "b")}})
+	Write(s, titled, files(dir, "a"))
+	Write(s, records, files(dir, "b"))
 	ptest.RunAndValidate(t, p)
 	changed := func(folder string) (n, all int) {
 		for _, line := range lines(t, filepath.Join(dir, folder)) {
@@ -363,24 +378,34 @@ func TestBranchesDoNotSeeEachOther(t *testing.T) {
 
 // Wrong settings end the building of the graph, before anything runs.
 func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
+	corpus := func(config any) func(beam.Scope, beam.PCollection) {
+		return func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "corpus", Config: config}) }
+	}
+	load := map[string]any{"urls": []string{"http://h:1"}, "index": "i", "load": map[string]int{"replicas": 0}}
 	for name, c := range map[string]struct {
 		build func(s beam.Scope, in beam.PCollection)
 		want  string
 	}{
-		"a kind that is not there":   {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "floppy"}) }, "floppy"},
-		"a kind of the runner's own": {func(s beam.Scope, _ beam.PCollection) { Read(s, Source{Kind: "letters", Config: struct{}{}}) }, "letters"},
-		"a setting that is not there": {func(s beam.Scope, _ beam.PCollection) {
-			Read(s, Source{Kind: "corpus", Config: map[string]int{"row": 1}})
-		}, "row"},
-		"a setting that is wrong": {func(s beam.Scope, _ beam.PCollection) {
-			Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{}})
-		}, "corpus.rows"},
-		"a sink that is not there":      {func(s beam.Scope, in beam.PCollection) { Write(s, in, Sink{Kind: "corpus"}) }, "corpus"},
-		"a transform that is not there": {func(s beam.Scope, in beam.PCollection) { Apply(s, in, Transform("filtre", "true")) }, "filtre"},
+		"a setting that is not there": {corpus(map[string]int{"row": 1}), "row"},
+		"a setting that is wrong":     {corpus(corpusio.SourceConfig{}), "corpus.rows"},
+		"a kind that is not there": {func(s beam.Scope, _ beam.PCollection) {
+			Read(s, Source{Kind: "floppy"})
+		}, "floppy"},
+		"a kind of the runner's own": {func(s beam.Scope, _ beam.PCollection) {
+			Read(s, Source{Kind: "letters", Config: struct{}{}})
+		}, "letters"},
+		"a sink that is not there": {func(s beam.Scope, in beam.PCollection) {
+			Write(s, in, Sink{Kind: "corpus"})
+		}, "corpus"},
 		"a setting of the runner's own": {func(s beam.Scope, in beam.PCollection) {
-			Write(s, in, Sink{Kind: "elasticsearch", Config: map[string]any{"urls": []string{"http://h:1"}, "index": "i", "load": map[string]int{"replicas": 0}}})
+			Write(s, in, Sink{Kind: "elasticsearch", Config: load})
 		}, "load"},
-		"dead letters of no step at all": {func(s beam.Scope, _ beam.PCollection) { DeadLetters(s, Sink{}) }, "at least one"},
+		"a transform that is not there": {func(s beam.Scope, in beam.PCollection) {
+			Apply(s, in, Transform("filtre", "true"))
+		}, "filtre"},
+		"dead letters of no step at all": {func(s beam.Scope, _ beam.PCollection) {
+			DeadLetters(s, Sink{})
+		}, "at least one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s := beam.NewPipelineWithRoot()
@@ -402,7 +427,8 @@ func TestADeadLetterThatIsNotWrittenEndsThePipeline(t *testing.T) {
 	memory.Schema = deadletter.Schema()
 	memory.Refuse = func(*record.Record) error { return fail.New(fail.Permanent, "test.refused", "full") }
 	fn := &writeFn{Writing: writing{Name: "queue"}, All: true, sink: memory.Sink(), ready: map[string]bool{}}
-	outcome, dead, parts := func(beam.EventTime, string, *record.Record) {}, func(beam.EventTime, *record.DeadLetter) {}, func(part) {}
+	outcome, dead := func(beam.EventTime, string, *record.Record) {}, func(beam.EventTime, *record.DeadLetter) {}
+	parts := func(part) {}
 	fn.StartBundle(t.Context(), outcome, dead, parts)
 	r := deadletter.ToRecord(&record.DeadLetter{Run: "r", Step: "s", Raw: []byte("x")})
 	if err := fn.ProcessElement(t.Context(), 0, r, outcome, dead, parts); err != nil {
@@ -436,8 +462,11 @@ func TestWhatTravels(t *testing.T) {
 	for _, fn := range []any{&planFn{}, &readFn{}, &applyFn{}, &writeFn{}, &commitFn{}, &letterFn{}} {
 		typ := reflect.TypeOf(fn).Elem()
 		for i := range typ.NumField() {
-			if f := typ.Field(i); f.IsExported() && (f.Type.Kind() == reflect.Interface || f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Func) {
-				t.Errorf("%s.%s: a %s does not travel", typ, f.Name, f.Type)
+			if f := typ.Field(i); f.IsExported() {
+				switch f.Type.Kind() {
+				case reflect.Interface, reflect.Pointer, reflect.Func, reflect.Chan:
+					t.Errorf("%s.%s: a %s does not travel", typ, f.Name, f.Type)
+				}
 			}
 		}
 	}

@@ -1,14 +1,14 @@
-// Package beamio gives the sources, transforms and sinks of the job file as Beam steps, for programs that put windows, joins,
-// stateful steps or other Beam IOs between them:
+// Package beamio gives the sources, transforms and sinks of the job file as Beam steps, for programs that put
+// windows, joins, stateful steps or other Beam IOs between them:
 //
 //	records, unread := beamio.Read(s, beamio.Source{Kind: "cassandra", Config: table})
 //	ready, failed := beamio.Apply(s, records, beamio.Transform("filter", "size > 0"))
 //	outcomes, refused := beamio.Write(s, ready, beamio.Sink{Kind: "elasticsearch", Config: index})
 //	beamio.DeadLetters(s, beamio.Sink{Kind: "files", Config: queue}, unread, failed, refused)
 //
-// Records are *record.Record, whose coder is registered here. Their timestamps are their versions. A record belongs to nobody: a step
-// that changes one changes a Clone of it. A stream without more ado is read, transformed and written in one fused stage; grouping sends records
-// through the runner, which on Prism keeps all of them in memory.
+// Records are *record.Record, whose coder is registered here. Their timestamps are their versions. A record belongs
+// to nobody: a step that changes one changes a Clone of it. A stream without more ado is read, transformed and
+// written in one fused stage; grouping sends records through the runner, which on Prism keeps all of them in memory.
 //
 // What these steps promise, and what the job runner (reprise run, package flow) adds:
 //
@@ -35,6 +35,6 @@
 //	memory            ReadAhead of each bundle, and the batches of  the same, and a limit of the heap
 //	                  its sinks
 //
-// Settings travel as JSON with references to secrets, which are looked up on the workers. While the graph is built, wrong settings end it by a panic,
-// as Beam's own functions do.
+// Settings travel as JSON with references to secrets, which are looked up on the workers. While the graph is built,
+// wrong settings end it by a panic, as Beam's own functions do.
 package beamio

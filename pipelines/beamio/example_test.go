@@ -27,7 +27,7 @@ func Example_reindex() {
 	p, s := beam.NewPipelineWithRoot()
 
 	assets, unread := beamio.Read(s, beamio.Source{Kind: "cassandra", RowTimes: true, Config: cassandraio.SourceConfig{
-		Connection: cassandraio.Connection{Hosts: []string{"10.0.0.1"}, User: "reprise", Password: "env:CASSANDRA_PASSWORD"},
+		Connection: cassandraio.Connection{Hosts: []string{"10.0.0.1"}, User: "reprise", Password: "env:PASSWORD"},
 		Keyspace:   "media", Table: "assets",
 	}})
 
@@ -39,7 +39,7 @@ func Example_reindex() {
 		URLs: []string{"http://10.0.0.9:9200"}, Index: "assets-v2", Create: &elasticsearchio.Create{},
 	}})
 
-	beamio.DeadLetters(s, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: "data/dead-letters"}}, unread, failed, refused)
+	beamio.DeadLetters(s, folder("data/dead-letters"), unread, failed, refused)
 	if _, err := prism.Execute(context.Background(), p); err != nil {
 		fmt.Println(err)
 	}
@@ -47,20 +47,20 @@ func Example_reindex() {
 
 // Every asset gets a major and a minor version instead of one number. What is no number is set aside.
 func Example_migrateVersions() {
-	dir := files(`{"id": "a", "version": "12", "rev": 1}`, `{"id": "b", "version": "x", "rev": 1}`, `{"id": "c", "version": "7", "rev": 2}`)
+	dir := files(`{"id": "a", "version": "12"}`, `{"id": "b", "version": "x"}`, `{"id": "c", "version": "7"}`)
 	defer os.RemoveAll(dir)
 	p, s := beam.NewPipelineWithRoot()
 
-	old, unread := beamio.Read(s, beamio.Source{Kind: "files", Config: fileio.SourceConfig{Path: dir + "/in", Format: "jsonl", Key: []string{"id"}}})
+	old, unread := beamio.Read(s, table(dir, fileio.SourceConfig{}))
 
 	migrated, failed := beamio.Apply(s, old,
 		beamio.Transform("cast", map[string]string{"version": "int"}),
 		beamio.Transform("rename", map[string]string{"version": "version_major"}),
 		beamio.Transform("derive", map[string]string{"version_minor": "0"}))
 
-	outcomes, refused := beamio.Write(s, migrated, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: dir + "/out"}})
+	outcomes, refused := beamio.Write(s, migrated, folder(dir+"/out"))
 
-	beamio.DeadLetters(s, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: dir + "/dead"}}, unread, failed, refused)
+	beamio.DeadLetters(s, folder(dir+"/dead"), unread, failed, refused)
 	beam.ParDo0(s, tell, stats.Count(s, beam.DropValue(s, outcomes)))
 	if _, err := prism.Execute(context.Background(), p); err != nil {
 		fmt.Println(err)
@@ -73,20 +73,19 @@ func Example_migrateVersions() {
 
 // What has expired is deleted, with the version of the row that was read: a newer row stays.
 func Example_deleteExpired() {
-	dir := files(`{"id": "a", "expires": "2020-01-01T00:00:00Z"}`, `{"id": "b", "expires": null}`, `{"id": "c", "expires": "2999-01-01T00:00:00Z"}`)
+	dir := files(`{"id": "a", "expires": "2020-01-01"}`, `{"id": "b", "expires": null}`, `{"id": "c", "expires": "2999-01-01"}`)
 	defer os.RemoveAll(dir)
 	p, s := beam.NewPipelineWithRoot()
 
-	assets, unread := beamio.Read(s, beamio.Source{Kind: "files", Config: fileio.SourceConfig{Path: dir + "/in", Format: "jsonl", Key: []string{"id"},
-		Fields: connector.Fields{{Name: "id", Type: record.Of(record.Text)}, {Name: "expires", Type: record.Of(record.Timestamp)}}}})
+	assets, unread := beamio.Read(s, table(dir, fileio.SourceConfig{Fields: times("expires")}))
 
 	deletes, failed := beamio.Apply(s, assets,
 		beamio.Transform("delete", "expires != null && expires < now"),
 		beamio.Transform("filter", `_op == "delete"`))
 
-	outcomes, refused := beamio.Write(s, deletes, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: dir + "/out", Meta: true}})
+	outcomes, refused := beamio.Write(s, deletes, folder(dir+"/out"))
 
-	beamio.DeadLetters(s, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: dir + "/dead"}}, unread, failed, refused)
+	beamio.DeadLetters(s, folder(dir+"/dead"), unread, failed, refused)
 	beam.ParDo0(s, tell, stats.Count(s, beam.DropValue(s, outcomes)))
 	if _, err := prism.Execute(context.Background(), p); err != nil {
 		fmt.Println(err)
@@ -103,8 +102,7 @@ func Example_joinByDay() {
 	p, s := beam.NewPipelineWithRoot()
 
 	byDay := func(dir string) (daily, unread beam.PCollection) {
-		all, unread := beamio.Read(s, beamio.Source{Kind: "files", Config: fileio.SourceConfig{Path: dir + "/in", Format: "jsonl", Key: []string{"id"},
-			Fields: connector.Fields{{Name: "id", Type: record.Of(record.Text)}, {Name: "at", Type: record.Of(record.Timestamp)}}, Version: "at"}})
+		all, unread := beamio.Read(s, table(dir, fileio.SourceConfig{Fields: times("at"), Version: "at"}))
 		return beam.ParDo(s, keyed, beam.WindowInto(s, window.NewFixedWindows(24*time.Hour), all)), unread
 	}
 	viewed, unread := byDay(views)
@@ -112,7 +110,7 @@ func Example_joinByDay() {
 
 	beam.ParDo0(s, sameDay, beam.CoGroupByKey(s, viewed, sold))
 
-	beamio.DeadLetters(s, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: views + "/dead"}}, unread, unsold)
+	beamio.DeadLetters(s, folder(views+"/dead"), unread, unsold)
 	if _, err := prism.Execute(context.Background(), p); err != nil {
 		fmt.Println(err)
 	}
@@ -135,6 +133,21 @@ func sameDay(key string, views, sales func(**record.Record) bool) {
 	if views(&seen) && sales(&sold) {
 		fmt.Println(key, "was seen and sold on", sold.VersionTime().Format(time.DateOnly))
 	}
+}
+
+// table is a file of JSON lines as a source.
+func table(dir string, c fileio.SourceConfig) beamio.Source {
+	c.Path, c.Format, c.Key = dir+"/in", "jsonl", []string{"id"}
+	return beamio.Source{Kind: "files", Config: c}
+}
+
+// times are the fields of a table of an id and a time.
+func times(name string) connector.Fields {
+	return connector.Fields{{Name: "id", Type: record.Of(record.Text)}, {Name: name, Type: record.Of(record.Timestamp)}}
+}
+
+func folder(path string) beamio.Sink {
+	return beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: path, Meta: true}}
 }
 
 // files makes a folder with some lines in the file "in".

@@ -8,9 +8,14 @@ import (
 
 // The metrics of the steps.
 var (
-	readCount, filteredCount, deadCount, committedCount = counter("read"), counter("filtered"), counter("dead"), counter("committed")
+	readCount      = counter("read")
+	filteredCount  = counter("filtered")
+	deadCount      = counter("dead")
+	committedCount = counter("committed")
 
-	outcomeCounts = [record.NumOutcomes]beam.Counter{counter("written"), counter("unchanged"), counter("superseded"), filteredCount, deadCount}
+	outcomeCounts = [record.NumOutcomes]beam.Counter{
+		record.Written: counter("written"), record.Unchanged: counter("unchanged"), record.Superseded: counter("superseded"),
+		record.Filtered: filteredCount, record.Dead: deadCount}
 )
 
 func counter(name string) beam.Counter { return beam.NewCounter("reprise", name) }

@@ -10,7 +10,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// settings are how a system travels to the workers: a kind of the job file and its settings as JSON, with references to secrets.
+// settings are how a system travels to the workers: a kind of the job file and its settings as JSON, with references
+// to secrets.
 type settings struct {
 	Kind   string
 	Config []byte

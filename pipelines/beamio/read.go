@@ -23,12 +23,12 @@ type Source struct {
 	Kind   string // as in a job file: "cassandra", "files"
 	Config any    // the settings of that kind: its own type, or anything that has the same JSON
 
-	// RowTimes spares Cassandra the write time and expiry of each cell. A sink that is a table of Cassandra needs them: without them the expiry of
-	// single cells is lost.
+	// RowTimes spares Cassandra the write time and expiry of each cell. A sink that is a table of Cassandra needs
+	// them: without them the expiry of single cells is lost.
 	RowTimes bool
 
-	// Bundles are the parts into which the plan is dealt, for workers that read side by side: about four for each slot of Flink. Prism runs
-	// one at a time. Default: 1.
+	// Bundles are the parts into which the plan is dealt, for workers that read side by side: about four for each
+	// slot of Flink. Prism runs one at a time. Default: 1.
 	Bundles int
 
 	Readers    int             // splits that each bundle reads at once; default: 4
@@ -37,7 +37,8 @@ type Source struct {
 	SplitBytes connector.Bytes // default: 64MiB
 }
 
-// Read reads a source to its end. The records are in the global window, with their versions as timestamps. What cannot be decoded goes to dead.
+// Read reads a source to its end. The records are in the global window, with their versions as timestamps. What
+// cannot be decoded goes to dead.
 func Read(s beam.Scope, source Source) (records, dead beam.PCollection) {
 	s = s.Scope("reprise.Read " + source.Kind)
 	from, kind, err := travelling[job.Source](source.Kind, source.Config)
@@ -47,7 +48,8 @@ func Read(s beam.Scope, source Source) (records, dead beam.PCollection) {
 	r := reading{Settings: from, Cells: !source.RowTimes, Started: time.Now().UTC().Truncate(time.Millisecond)}
 	plan := beam.ParDo(s, &planFn{Reading: r, Bundles: max(1, source.Bundles), Rows: cmp.Or(source.SplitRows, 20_000),
 		Bytes: int64(cmp.Or(source.SplitBytes, 64<<20))}, beam.Impulse(s))
-	return beam.ParDo2(s, &readFn{Reading: r, Readers: cmp.Or(source.Readers, 4), Ahead: int64(cmp.Or(source.ReadAhead, 32<<20))}, beam.Reshuffle(s, plan))
+	read := &readFn{Reading: r, Readers: cmp.Or(source.Readers, 4), Ahead: int64(cmp.Or(source.ReadAhead, 32<<20))}
+	return beam.ParDo2(s, read, beam.Reshuffle(s, plan))
 }
 
 // reading is a source as it travels.
@@ -94,8 +96,8 @@ func (f *planFn) ProcessElement(ctx context.Context, _ []byte, emit func(travel.
 	return nil
 }
 
-// readFn reads splits, some of them side by side. It is a splittable DoFn: a page is claimed before any record of it is emitted, and a runner may
-// give away what is not claimed.
+// readFn reads splits, some of them side by side. It is a splittable DoFn: a page is claimed before any record of it
+// is emitted, and a runner may give away what is not claimed.
 type readFn struct {
 	Reading reading
 	Readers int
@@ -134,8 +136,8 @@ func (f *readFn) Teardown() error {
 }
 
 // ProcessElement emits the records of what it can claim.
-func (f *readFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ travel.Work, emit func(beam.EventTime, *record.Record),
-	dead func(*record.DeadLetter)) error {
+func (f *readFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ travel.Work,
+	emit func(beam.EventTime, *record.Record), dead func(*record.DeadLetter)) error {
 	splits := rt.GetRestriction().(travel.Work).Splits
 	queues := make([][]connector.Split, len(splits))
 	for i, split := range splits {
@@ -182,8 +184,8 @@ func eventTime(r *record.Record) beam.EventTime {
 
 // deadLetter is the dead letter of a record that failed in a step.
 func deadLetter(r *record.Record, step, sink string, attempts int, err error) *record.DeadLetter {
-	return &record.DeadLetter{Record: r, Step: step, Sink: sink, Attempts: max(1, attempts), Class: fail.ClassOf(err).String(), Code: fail.CodeOf(err),
-		Message: err.Error(), Split: r.Origin.Split, At: time.Now().UnixMilli()}
+	return &record.DeadLetter{Record: r, Step: step, Sink: sink, Attempts: max(1, attempts), Split: r.Origin.Split,
+		Class: fail.ClassOf(err).String(), Code: fail.CodeOf(err), Message: err.Error(), At: time.Now().UnixMilli()}
 }
 
 // must ends the building of a graph by a panic, as Beam's own functions do.

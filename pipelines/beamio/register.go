@@ -19,9 +19,10 @@ func init() {
 	register.Emitter1[*record.Record]()
 	register.Emitter2[beam.EventTime, *record.Record]()
 	register.Emitter3[beam.EventTime, string, *record.Record]()
-	// What is called for each record goes without reflection. Package register does so too, by wrappers that take a minute to compile.
-	reflectx.RegisterFunc(reflect.TypeFor[applies](), func(fn any) reflectx.Func { return &applyCall{fn: fn.(applies)} })
-	reflectx.RegisterFunc(reflect.TypeFor[writes](), func(fn any) reflectx.Func { return &writeCall{fn: fn.(writes)} })
+	// What is called for each record goes without reflection. Package register does so too, by wrappers that take a
+	// minute to compile.
+	reflectx.RegisterFunc(reflect.TypeFor[applies](), func(fn any) reflectx.Func { return &applyCall{fn.(applies)} })
+	reflectx.RegisterFunc(reflect.TypeFor[writes](), func(fn any) reflectx.Func { return &writeCall{fn.(writes)} })
 }
 
 // The types of the ProcessElement of applyFn and writeFn.
@@ -64,6 +65,7 @@ func (c *writeCall) Call(args []any) []any {
 
 // Call6x1 implements reflectx.Func6x1.
 func (c *writeCall) Call6x1(ctx, at, r, outcome, dead, parts any) any {
-	return c.fn(ctx.(context.Context), at.(beam.EventTime), r.(*record.Record), outcome.(func(beam.EventTime, string, *record.Record)),
-		dead.(func(beam.EventTime, *record.DeadLetter)), parts.(func(part)))
+	return c.fn(ctx.(context.Context), at.(beam.EventTime), r.(*record.Record),
+		outcome.(func(beam.EventTime, string, *record.Record)), dead.(func(beam.EventTime, *record.DeadLetter)),
+		parts.(func(part)))
 }

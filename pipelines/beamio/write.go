@@ -26,17 +26,19 @@ type Sink struct {
 	Name   string // in dead letters, headers, file names and snapshots; default: the kind
 }
 
-// Write writes records under the sink's version rule. Outcomes are pairs of "written", "unchanged" or "superseded" and the record, in the global
-// window with the timestamps that the records came with; dead are those that the sink did not take.
+// Write writes records under the sink's version rule. Outcomes are pairs of "written", "unchanged" or "superseded"
+// and the record, in the global window with the timestamps that the records came with; dead are those that the sink
+// did not take.
 //
-// A sink that makes its writes visible by one commit (files, Iceberg) commits once, when all records have come: they must be bounded and
-// of one schema. Until then "written" means staged, and what an Iceberg upsert then finds to be older is counted as superseded only by the metric.
+// A sink that makes its writes visible by one commit (files, Iceberg) commits once, when all records have come: they
+// must be bounded and of one schema. Until then "written" means staged, and what an Iceberg upsert then finds to be
+// older is counted as superseded only by the metric.
 func Write(s beam.Scope, records beam.PCollection, sink Sink) (outcomes, dead beam.PCollection) {
 	return write(s.Scope("reprise.Write "+sink.Kind), records, sink, newRun(sink), false)
 }
 
-// DeadLetters puts dead letters into a queue, in the form that the commands of the job runner read. One that cannot be written ends the pipeline: nothing
-// else would know of it.
+// DeadLetters puts dead letters into a queue, in the form that the commands of the job runner read. One that cannot
+// be written ends the pipeline: nothing else would know of it.
 func DeadLetters(s beam.Scope, queue Sink, dead ...beam.PCollection) {
 	s = s.Scope("reprise.DeadLetters")
 	if len(dead) == 0 {
@@ -50,20 +52,24 @@ func DeadLetters(s beam.Scope, queue Sink, dead ...beam.PCollection) {
 	write(s, beam.ParDo(s, &letterFn{Run: run.ID}, beam.Flatten(s, all...)), queue, run, true)
 }
 
-// newRun names what one step writes. Each has a run of its own: of two commits of one run the second would be refused.
+// newRun names what one step writes. Each has a run of its own: of two commits of one run the second would be
+// refused.
 func newRun(sink Sink) connector.Run {
 	now := time.Now().UTC()
-	return connector.Run{ID: now.Format("20060102-150405-") + uuid.NewString()[:8], Job: cmp.Or(sink.Name, sink.Kind), Started: now.Truncate(time.Millisecond)}
+	return connector.Run{ID: now.Format("20060102-150405-") + uuid.NewString()[:8], Job: cmp.Or(sink.Name, sink.Kind),
+		Started: now.Truncate(time.Millisecond)}
 }
 
-func write(s beam.Scope, records beam.PCollection, sink Sink, run connector.Run, all bool) (outcomes, dead beam.PCollection) {
+func write(s beam.Scope, records beam.PCollection, sink Sink, run connector.Run, all bool) (
+	outcomes, dead beam.PCollection) {
 	to, kind, err := travelling[job.Target](sink.Kind, sink.Config)
 	must(err)
 	opened, err := kind.Open()
 	must(err)
 	defer opened.Close()
 	if l, ok := opened.(connector.Loader); ok && l.Loads() {
-		panic(fail.Job("beamio.load", "%s.load is not at work here: only the job runner puts back what it changes", sink.Kind).WithFix("leave load out"))
+		panic(fail.Job("beamio.load", "%s.load changes settings that only the job runner puts back", sink.Kind).
+			WithFix("leave load out"))
 	}
 	w := writing{Settings: to, Name: cmp.Or(sink.Name, sink.Kind), Run: run}
 	// What a bundle writes last is emitted at its end, which belongs to no other window.
@@ -130,7 +136,8 @@ func (f *writeFn) Setup() (err error) {
 }
 
 // StartBundle gives up what a bundle that failed has left.
-func (f *writeFn) StartBundle(context.Context, func(beam.EventTime, string, *record.Record), func(beam.EventTime, *record.DeadLetter), func(part)) {
+func (f *writeFn) StartBundle(context.Context, func(beam.EventTime, string, *record.Record),
+	func(beam.EventTime, *record.DeadLetter), func(part)) {
 	f.closeWriters()
 }
 
@@ -151,8 +158,9 @@ func (f *writeFn) Teardown() error {
 }
 
 // ProcessElement hands a record to the writer, and emits what has been settled meanwhile.
-func (f *writeFn) ProcessElement(ctx context.Context, at beam.EventTime, r *record.Record, outcome func(beam.EventTime, string, *record.Record),
-	dead func(beam.EventTime, *record.DeadLetter), _ func(part)) error {
+func (f *writeFn) ProcessElement(ctx context.Context, at beam.EventTime, r *record.Record,
+	outcome func(beam.EventTime, string, *record.Record), dead func(beam.EventTime, *record.DeadLetter),
+	_ func(part)) error {
 	if r.Schema != f.schema {
 		if err := f.open(ctx, r.Schema); err != nil {
 			return fmt.Errorf("%s: %w", f.Writing.step(), err)
@@ -207,7 +215,8 @@ func (f *writeFn) prepare(ctx context.Context, key string, schema *record.Schema
 }
 
 // emit emits what is settled.
-func (f *writeFn) emit(ctx context.Context, b *bundle, outcome func(beam.EventTime, string, *record.Record), dead func(beam.EventTime, *record.DeadLetter)) error {
+func (f *writeFn) emit(ctx context.Context, b *bundle, outcome func(beam.EventTime, string, *record.Record),
+	dead func(beam.EventTime, *record.DeadLetter)) error {
 	b.mu.Lock()
 	if len(b.settled) == 0 {
 		b.mu.Unlock()
@@ -241,8 +250,8 @@ func (f *writeFn) emit(ctx context.Context, b *bundle, outcome func(beam.EventTi
 }
 
 // FinishBundle waits until everything is settled.
-func (f *writeFn) FinishBundle(ctx context.Context, outcome func(beam.EventTime, string, *record.Record), dead func(beam.EventTime, *record.DeadLetter),
-	parts func(part)) error {
+func (f *writeFn) FinishBundle(ctx context.Context, outcome func(beam.EventTime, string, *record.Record),
+	dead func(beam.EventTime, *record.DeadLetter), parts func(part)) error {
 	for _, b := range f.writers {
 		bodies, err := b.writer.Flush(ctx)
 		if err == nil {
@@ -265,7 +274,8 @@ func (f *writeFn) FinishBundle(ctx context.Context, outcome func(beam.EventTime,
 			left.Written = 0
 		}
 		if left.Written > 0 {
-			return fail.New(fail.Fatal, "internal.no_parts", "%s wrote %d records, but gave nothing to commit", f.Writing.step(), left.Written)
+			return fail.New(fail.Fatal, "internal.no_parts", "%s wrote %d records, but gave nothing to commit",
+				f.Writing.step(), left.Written)
 		}
 	}
 	f.closeWriters()
@@ -286,7 +296,7 @@ func (f *commitFn) ProcessElement(ctx context.Context, _ int, next func(*part) b
 			schema = p.Schema
 		}
 		if !slices.Equal(schema, p.Schema) {
-			return fail.Job("beamio.schemas", "%s got records of different fields, which it cannot commit at once", f.Writing.step()).
+			return fail.Job("beamio.schemas", "%s got records of different fields, and commits only once", f.Writing.step()).
 				WithFix("bring them to the same fields first, or write each by a step of its own")
 		}
 		bodies = append(bodies, p.Body)

@@ -101,11 +101,13 @@ func BenchmarkCoder(b *testing.B) {
 	}
 }
 
-// TestDeadLettersTravelWhole sends dead letters with and without a record through the coder that Beam chooses for them.
+// TestDeadLettersTravelWhole sends dead letters with and without a record through the coder that Beam chooses for
+// them.
 func TestDeadLettersTravelWhole(t *testing.T) {
 	r, _ := assetRecord()
 	for _, l := range []*record.DeadLetter{
-		{Record: r, Run: "r", Step: "transforms.1.cast", Sink: "lake", Class: "permanent", Code: "c", Message: "m", Attempts: 3, Split: "s", At: 5},
+		{Record: r, Run: "r", Step: "transforms.1.cast", Sink: "lake", Class: "permanent", Code: "c", Message: "m",
+			Attempts: 3, Split: "s", At: 5},
 		{Raw: []byte{0xff, 0}, Place: &record.Place{Partition: "p", Start: []byte{0}, End: []byte{1}}, Step: "source"},
 	} {
 		var b bytes.Buffer
@@ -117,7 +119,8 @@ func TestDeadLettersTravelWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		equal := cmp.Comparer(func(a, b record.Value) bool { return a.Equal(b) })
-		if diff := cmp.Diff(l, got, equal, cmp.Comparer(func(a, b *record.Schema) bool { return a.Same(b) })); diff != "" {
+		same := cmp.Comparer(func(a, b *record.Schema) bool { return a.Same(b) })
+		if diff := cmp.Diff(l, got, equal, same); diff != "" {
 			t.Error(diff)
 		}
 	}

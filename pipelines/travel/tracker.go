@@ -14,8 +14,9 @@ type Claim struct {
 	End   bool
 }
 
-// Tracker tells what of a restriction, a list of splits, has been read. Splits are read side by side, so a claim names its
-// split; within a split claims ascend. A split that the tracker has given away refuses its claims, the others go on.
+// Tracker tells what of a restriction, a list of splits, has been read. Splits are read side by side, so a claim
+// names its split; within a split claims ascend. A split that the tracker has given away refuses its claims, the
+// others go on.
 type Tracker struct {
 	rest  Work // with the bounds as they are now: End moves when a part is given away
 	state []splitState

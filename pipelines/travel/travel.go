@@ -1,5 +1,5 @@
-// Package travel is what Reprise sends between the steps of a Beam pipeline, whoever builds it: records and dead letters by coders
-// of their own, and parts of a plan, with the tracker of those who read them.
+// Package travel is what Reprise sends between the steps of a Beam pipeline, whoever builds it: records and dead
+// letters by coders of their own, and parts of a plan, with the tracker of those who read them.
 package travel
 
 import (
@@ -25,7 +25,7 @@ func init() {
 // Work is some splits of the plan: an element of the graph, and the restriction of whoever reads it.
 type Work struct {
 	Splits []connector.Split `json:"splits"`
-	Whole  bool              `json:"whole,omitempty"` // not to be given away in part: one pass reads all of it side by side
+	Whole  bool              `json:"whole,omitempty"` // not to be given away in part
 }
 
 // Rows is about the number of rows of the splits, at least one each: the size of the restriction.

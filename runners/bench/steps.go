@@ -22,7 +22,8 @@ import (
 	"reprise/pipelines/job"
 )
 
-// steps measures the main job as a Beam program of the steps of package beamio against the fused engine, both from the start of the process.
+// steps measures the main job as a Beam program of the steps of package beamio against the fused engine, both from
+// the start of the process.
 func (b *bench) steps(ctx context.Context) error {
 	var rows int64
 	fused := func(round int) (time.Duration, error) {
@@ -49,7 +50,8 @@ func (b *bench) steps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.add(line{fmt.Sprintf("main job as Beam steps (beamio), %d rows, with the start of the process", rows), all[1].String(), "the fused engine: " + all[0].String(),
+	b.report.add(line{fmt.Sprintf("main job as Beam steps (beamio), %d rows, with the start of the process", rows),
+		all[1].String(), "the fused engine: " + all[0].String(),
 		ratio(all[0], all[1]), atLeast(0.8)})
 	return errors.Join(os.RemoveAll(b.warehouse()), os.Remove(b.catalog()))
 }
@@ -57,8 +59,8 @@ func (b *bench) steps(ctx context.Context) error {
 // asSteps is the argument by which this program becomes the one that is measured.
 const asSteps = "as-steps"
 
-// program runs the job as a Beam program, in a process of its own with the engine's settings of the garbage collector, and gives the rows that it
-// committed.
+// program runs the job as a Beam program, in a process of its own with the engine's settings of the garbage
+// collector, and gives the rows that it committed.
 func (b *bench) program(ctx context.Context, j *job.Job) (took time.Duration, rows int64, err error) {
 	text, err := json.Marshal(j)
 	if err != nil {
@@ -100,7 +102,8 @@ func beSteps(ctx context.Context, queue string) error {
 		for _, sink := range j.Sinks {
 			for kind, config := range sink {
 				_, refused := beamio.Write(s, out, beamio.Sink{Kind: kind, Config: config})
-				beamio.DeadLetters(s, beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: queue}}, unread, failed, refused)
+				dead := beamio.Sink{Kind: "files", Config: fileio.SinkConfig{Path: queue}}
+				beamio.DeadLetters(s, dead, unread, failed, refused)
 			}
 		}
 	}
