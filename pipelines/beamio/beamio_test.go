@@ -10,22 +10,28 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/mtime"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/graph/window"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/reflectx"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/transforms/stats"
+	"github.com/gocql/gocql"
 	"github.com/google/go-cmp/cmp"
 
+	"reprise/io/cassandraio"
 	"reprise/io/connector"
 	"reprise/io/corpusio"
 	"reprise/io/deadletter"
 	"reprise/io/fileio"
 	"reprise/io/iotest"
+	"reprise/pipelines/job"
 	"reprise/pipelines/travel"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
@@ -41,9 +47,15 @@ func TestMain(m *testing.M) {
 func init() {
 	register.Function2x1(outcomeOf)
 	register.Function1x1(stepOf)
+	register.Function1x1(versionOf)
+	register.Function2x1(countOf)
 }
 
 func outcomeOf(outcome string, _ *record.Record) string { return outcome }
+
+func versionOf(r *record.Record) int64 { return r.Version / int64(24*time.Hour/time.Microsecond) }
+
+func countOf(day int64, n int) string { return fmt.Sprint(day, " ", n) }
 
 func stepOf(l *record.DeadLetter) string { return l.Step }
 
@@ -373,6 +385,81 @@ func TestBranchesDoNotSeeEachOther(t *testing.T) {
 	}
 	if n, all := changed("b"); n != 0 || all == 0 {
 		t.Errorf("%d of %d were changed where none should be", n, all)
+	}
+}
+
+// Outcomes can be grouped by window again, whatever windows the records came in: they have their timestamps.
+func TestOutcomesOfWindowedRecords(t *testing.T) {
+	p, s := beam.NewPipelineWithRoot()
+	records, _ := Read(s, Source{Kind: "corpus", Config: corpusio.SourceConfig{Rows: 300}})
+	weeks := window.NewFixedWindows(7 * 24 * time.Hour)
+	outcomes, _ := Write(s, beam.WindowInto(s, weeks, records), files(t.TempDir()))
+	before := stats.Count(s, beam.WindowInto(s, weeks, beam.ParDo(s, versionOf, records)))
+	after := stats.Count(s, beam.WindowInto(s, weeks, beam.ParDo(s, versionOf, beam.DropKey(s, outcomes))))
+	global := func(counts beam.PCollection) beam.PCollection {
+		return beam.ParDo(s, countOf, beam.WindowInto(s, window.NewGlobalWindows(), counts))
+	}
+	passert.Equals(s, global(after), global(before))
+	ptest.RunAndValidate(t, p)
+}
+
+// The expiry and the write time of single cells go from table to table.
+func TestCellsKeepTheirTimes(t *testing.T) {
+	address, keyspace := services.Need(t, services.Cassandra), services.Name(t)
+	cluster := gocql.NewCluster(address)
+	cluster.ProtoVersion, cluster.Timeout = 4, time.Minute
+	session, err := cluster.CreateSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	do := func(cql string) {
+		t.Helper()
+		if err := session.Query(strings.ReplaceAll(cql, "KS", keyspace)).Exec(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("CREATE KEYSPACE KS WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}")
+	defer do("DROP KEYSPACE KS")
+	do("CREATE TABLE KS.a (id text PRIMARY KEY, title text, note text)")
+	do("CREATE TABLE KS.b (id text PRIMARY KEY, title text, note text)")
+	do("INSERT INTO KS.a (id, title) VALUES ('x', 'kept') USING TIMESTAMP 5000000")
+	do("UPDATE KS.a USING TIMESTAMP 7000000 AND TTL 9000 SET note = 'passes' WHERE id = 'x'")
+
+	p, s := beam.NewPipelineWithRoot()
+	connection := cassandraio.Connection{Hosts: []string{address}}
+	records, unread := Read(s, Source{Kind: "cassandra",
+		Config: cassandraio.SourceConfig{Connection: connection, Keyspace: keyspace, Table: "a"}})
+	_, refused := Write(s, records, Sink{Kind: "cassandra",
+		Config: cassandraio.SinkConfig{Connection: connection, Keyspace: keyspace, Table: "b"}})
+	passert.Empty(s, unread)
+	passert.Empty(s, refused)
+	ptest.RunAndValidate(t, p)
+
+	var title, note int64
+	var ttl *int
+	cql := "SELECT WRITETIME(title), WRITETIME(note), TTL(note) FROM " + keyspace + ".b"
+	if err := session.Query(cql).Scan(&title, &note, &ttl); err != nil {
+		t.Fatal(err)
+	}
+	if title != 5000000 || note != 7000000 || ttl == nil || *ttl < 8000 {
+		t.Errorf("written at %d and %d, expiring in %v", title, note, ttl)
+	}
+}
+
+// A file that settings name is on this machine alone, so its content travels.
+func TestFilesOfSettingsTravel(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "index.json")
+	if err := os.WriteFile(file, []byte(`{"mappings": {"properties": {"id": {"type": "keyword"}}}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := travelling[job.Target]("elasticsearch", map[string]any{"urls": []string{"http://h:1"}, "index": "i",
+		"create": map[string]string{"file": file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(s.Config); strings.Contains(text, file) || !strings.Contains(text, "keyword") {
+		t.Errorf("%s travels", text)
 	}
 }
 

@@ -73,7 +73,7 @@ func Example_migrateVersions() {
 
 // What has expired is deleted, with the version of the row that was read: a newer row stays.
 func Example_deleteExpired() {
-	dir := files(`{"id": "a", "expires": "2020-01-01"}`, `{"id": "b", "expires": null}`, `{"id": "c", "expires": "2999-01-01"}`)
+	dir := files(`{"id": "a", "expires": "2020-01-01"}`, `{"id": "b"}`, `{"id": "c", "expires": "2999-01-01"}`)
 	defer os.RemoveAll(dir)
 	p, s := beam.NewPipelineWithRoot()
 

@@ -14,8 +14,8 @@ var (
 	committedCount = counter("committed")
 
 	outcomeCounts = [record.NumOutcomes]beam.Counter{
-		record.Written: counter("written"), record.Unchanged: counter("unchanged"), record.Superseded: counter("superseded"),
-		record.Filtered: filteredCount, record.Dead: deadCount}
+		record.Written: counter("written"), record.Unchanged: counter("unchanged"),
+		record.Superseded: counter("superseded"), record.Filtered: filteredCount, record.Dead: deadCount}
 )
 
 func counter(name string) beam.Counter { return beam.NewCounter("reprise", name) }

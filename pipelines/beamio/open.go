@@ -32,14 +32,16 @@ func travelling[T job.Source | job.Target](kind string, config any) (s settings,
 		return s, into, fail.Job("beamio.kind", "%q is no kind of system that can stand here", kind).
 			WithFix("name one as a job file does, such as cassandra, elasticsearch, files, iceberg or kafka")
 	}
+	if files, ok := system.(interface{ Inline() }); ok { // they are on this machine alone
+		files.Inline()
+		if s.Config, err = json.Marshal(system); err != nil {
+			return s, into, err
+		}
+	}
 	for _, f := range system.Validate() {
 		return s, into, fail.Job("beamio.settings", "%s.%s: %s", kind, f.Path, f.Message)
 	}
-	if files, ok := system.(interface{ Inline() }); ok { // they are on this machine alone
-		files.Inline()
-		s.Config, err = json.Marshal(system)
-	}
-	return s, into, err
+	return s, into, nil
 }
 
 func decode[T job.Source | job.Target](s settings) (into T, err error) {

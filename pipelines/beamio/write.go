@@ -296,7 +296,7 @@ func (f *commitFn) ProcessElement(ctx context.Context, _ int, next func(*part) b
 			schema = p.Schema
 		}
 		if !slices.Equal(schema, p.Schema) {
-			return fail.Job("beamio.schemas", "%s got records of different fields, and commits only once", f.Writing.step()).
+			return fail.Job("beamio.schemas", "%s commits once, but got records of different fields", f.Writing.step()).
 				WithFix("bring them to the same fields first, or write each by a step of its own")
 		}
 		bodies = append(bodies, p.Body)
