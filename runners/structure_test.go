@@ -80,7 +80,8 @@ var homes = []struct {
 	{"github.com/IBM/sarama", []string{"io/kafkaio"}},
 	{"github.com/elastic/go-elasticsearch", []string{"io/elasticsearchio"}},
 	{"github.com/apache/iceberg-go", []string{"io/icebergio/..."}},
-	{"github.com/apache/beam/sdks/v2/go/pkg/beam", []string{"pipelines/flow", "runners/launch"}},
+	{"github.com/apache/beam/sdks/v2/go/pkg/beam",
+		[]string{"pipelines/travel", "pipelines/flow", "pipelines/beamio", "runners/launch"}},
 	{"cel.dev/cel-go", []string{"transforms"}},
 }
 

@@ -1,4 +1,4 @@
-// Package flow is the Beam graph of an attempt at a run, the only package that builds one:
+// Package flow is the Beam graph of an attempt at a run:
 //
 //	plan → deal → pass → end
 //

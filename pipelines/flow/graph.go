@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+
+	"reprise/pipelines/travel"
 )
 
 // Graph is the pipeline of one attempt at a run whose plan lies in the journal. The plan is dealt out to a number of hands.
@@ -37,9 +39,9 @@ func (f *dealFn) Setup(ctx context.Context) (err error) {
 }
 
 // ProcessElement emits every split whose turn is hand n: dealt in turn, the parts of a wide bucket go to different workers.
-func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(work)) (err error) {
+func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(travel.Work)) (err error) {
 	defer f.worker.guard(ctx, "plan", &err)
-	w := work{Whole: f.Setting.Hands == 1}
+	w := travel.Work{Whole: f.Setting.Hands == 1}
 	chosen, err := stage(ctx, f.worker.journal, f.worker.run.ID, f.Setting.Stage)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/pace"
+	"reprise/pipelines/travel"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -28,22 +29,18 @@ type passFn struct {
 }
 
 // CreateInitialRestriction is the whole of the work.
-func (f *passFn) CreateInitialRestriction(w work) work { return w }
+func (f *passFn) CreateInitialRestriction(w travel.Work) travel.Work { return w }
 
 // SplitRestriction keeps the work whole: the plan has cut it for the runner already.
-func (f *passFn) SplitRestriction(_ work, r work) []work { return []work{r} }
+func (f *passFn) SplitRestriction(_, r travel.Work) []travel.Work { return []travel.Work{r} }
 
 // RestrictionSize is the number of rows that the plan expects.
-func (f *passFn) RestrictionSize(_ work, r work) float64 {
-	rows := 0.0
-	for _, s := range r.Splits {
-		rows += float64(max(1, s.Rows))
-	}
-	return rows
-}
+func (f *passFn) RestrictionSize(_, r travel.Work) float64 { return r.Rows() }
 
 // CreateTracker tracks by split and position.
-func (f *passFn) CreateTracker(r work) *sdf.LockRTracker { return sdf.NewLockRTracker(newTracker(r)) }
+func (f *passFn) CreateTracker(r travel.Work) *sdf.LockRTracker {
+	return sdf.NewLockRTracker(travel.NewTracker(r))
+}
 
 // Setup opens the source and the sinks.
 func (f *passFn) Setup(ctx context.Context) (err error) {
@@ -68,9 +65,9 @@ func (f *passFn) Setup(ctx context.Context) (err error) {
 }
 
 // ProcessElement reads what is left of the splits and returns once all of it is finished, or the run is to stop.
-func (f *passFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ work, emit func(int)) (err error) {
+func (f *passFn) ProcessElement(ctx context.Context, rt *sdf.LockRTracker, _ travel.Work, emit func(int)) (err error) {
 	defer f.worker.guard(ctx, "pass", &err)
-	splits := rt.GetRestriction().(work).Splits
+	splits := rt.GetRestriction().(travel.Work).Splits
 	p, err := f.newPass(ctx, rt)
 	if err != nil {
 		return err
@@ -265,7 +262,7 @@ func (p *pass) prepare() error {
 		parts := done.rest(split, sinks)
 		if len(parts) == 0 {
 			p.heart.split()
-			if !p.tracker.TryClaim(claim{split: i, end: true}) && p.tracker.GetError() != nil {
+			if !p.tracker.TryClaim(travel.Claim{Split: i, End: true}) && p.tracker.GetError() != nil {
 				return p.tracker.GetError()
 			}
 			continue
@@ -329,13 +326,13 @@ func (p *pass) takeAll() error {
 func (p *pass) take(it connector.Item) error {
 	q := &p.queues[it.Queue]
 	part := q.parts[it.Split]
-	c := claim{split: q.split, last: it.Page.Last}
+	c := travel.Claim{Split: q.split, Last: it.Page.Last}
 	end := it.End && it.Split == len(q.parts)-1
 	switch {
 	case end:
-		c.end = true
+		c.End = true
 	case it.End:
-		if c.last = part.End; string(q.last) == string(part.End) {
+		if c.Last = part.End; string(q.last) == string(part.End) {
 			q.last = q.parts[it.Split+1].Start
 			return nil
 		}
@@ -758,7 +755,7 @@ func (p *pass) flush(lanes []*lane) error {
 // giveBack leaves the rest open in the journal; for Beam it is done.
 func (p *pass) giveBack() error {
 	for i := range p.splits {
-		p.tracker.TryClaim(claim{split: i, end: true})
+		p.tracker.TryClaim(travel.Claim{Split: i, End: true})
 	}
 	return p.tracker.GetError()
 }

@@ -9,10 +9,10 @@ import (
 	"regexp"
 )
 
-// coder measures the coder of records against Beam's row coder, by the benchmark of pipelines/flow. Beam's share in calling a coder
+// coder measures the coder of records against Beam's row coder, by the benchmark of pipelines/travel. Beam's share in calling a coder
 // is in the row coder's time; so ours is told alone, which has the target, and as Beam calls it.
 func (b *bench) coder(ctx context.Context) error {
-	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkCoder$", "-count", fmt.Sprint(b.Rounds), "./pipelines/flow").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkCoder$", "-count", fmt.Sprint(b.Rounds), "./pipelines/travel").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

@@ -23,7 +23,7 @@ import (
 type bench struct {
 	Large         int64    `default:"2000000" help:"Rows of the large corpus; 0 leaves it out."`
 	Rounds        int      `default:"3" help:"Turns of each side."`
-	Parts         []string `default:"memory,read,search,lake,verify,reverse,purge,coder,pace" enum:"memory,read,search,lake,verify,reverse,purge,coder,pace" help:"What is measured."`
+	Parts         []string `default:"memory,read,search,lake,verify,reverse,purge,coder,steps,pace" enum:"memory,read,search,lake,verify,reverse,purge,coder,steps,pace" help:"What is measured."`
 	Cassandra     string   `default:"127.0.0.1:9042" help:"Cassandra, for the corpora."`
 	Elasticsearch string   `default:"http://127.0.0.1:9200" help:"Elasticsearch."`
 
@@ -32,10 +32,17 @@ type bench struct {
 }
 
 func main() {
-	b := &bench{}
-	kong.Parse(b, kong.Description("Measure Reprise against loops written by hand. Run it from the project's folder after make build."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 3 && os.Args[1] == asSteps {
+		if err := beSteps(ctx, os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	b := &bench{}
+	kong.Parse(b, kong.Description("Measure Reprise against loops written by hand. Run it from the project's folder after make build."))
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -48,7 +55,7 @@ var parts = []struct {
 	name string
 	run  func(*bench, context.Context) error
 }{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"verify", (*bench).verify}, {"reverse", (*bench).reverse},
-	{"purge", (*bench).purge}, {"coder", (*bench).coder}, {"pace", (*bench).pace}}
+	{"purge", (*bench).purge}, {"coder", (*bench).coder}, {"steps", (*bench).steps}, {"pace", (*bench).pace}}
 
 func (b *bench) run(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "reprise-bench-"); err != nil {
@@ -94,7 +101,7 @@ func (b *bench) load(ctx context.Context) error {
 		return slices.ContainsFunc(parts, func(name string) bool { return slices.Contains(b.Parts, name) })
 	}
 	var corpora []corpus
-	if measured("memory", "read", "search", "lake", "coder", "pace") {
+	if measured("memory", "read", "search", "lake", "coder", "steps", "pace") {
 		corpora = append(corpora, corpus{skewed, "skewed", rows})
 	}
 	if measured("verify", "reverse", "purge") {

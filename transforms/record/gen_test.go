@@ -13,7 +13,7 @@ import (
 	. "reprise/transforms/record"
 )
 
-// asset is the record that benchmarks use, here and in pipelines/flow.
+// asset is the record that benchmarks use, here and in pipelines/travel.
 func asset(t testing.TB) *Record {
 	t.Helper()
 	text, err := os.ReadFile("testdata/asset.json")

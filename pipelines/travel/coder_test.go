@@ -1,4 +1,4 @@
-package flow
+package travel
 
 import (
 	"bytes"
@@ -98,5 +98,30 @@ func BenchmarkCoder(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestDeadLettersTravelWhole sends dead letters with and without a record through the coder that Beam chooses for
+// them.
+func TestDeadLettersTravelWhole(t *testing.T) {
+	r, _ := assetRecord()
+	for _, l := range []*record.DeadLetter{
+		{Record: r, Run: "r", Step: "transforms.1.cast", Sink: "lake", Class: "permanent", Code: "c", Message: "m",
+			Attempts: 3, Split: "s", At: 5},
+		{Raw: []byte{0xff, 0}, Place: &record.Place{Partition: "p", Start: []byte{0}, End: []byte{1}}, Step: "source"},
+	} {
+		var b bytes.Buffer
+		if err := beam.NewElementEncoder(reflect.TypeFor[*record.DeadLetter]()).Encode(l, &b); err != nil {
+			t.Fatal(err)
+		}
+		got, err := beam.NewElementDecoder(reflect.TypeFor[*record.DeadLetter]()).Decode(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal := cmp.Comparer(func(a, b record.Value) bool { return a.Equal(b) })
+		same := cmp.Comparer(func(a, b *record.Schema) bool { return a.Same(b) })
+		if diff := cmp.Diff(l, got, equal, same); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

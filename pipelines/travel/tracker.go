@@ -1,4 +1,4 @@
-package flow
+package travel
 
 import (
 	"bytes"
@@ -7,17 +7,18 @@ import (
 	"reprise/io/connector"
 )
 
-// claim is the end of a page of one split of a restriction, or the end of that split.
-type claim struct {
-	split int
-	last  []byte
-	end   bool
+// Claim is the end of a page of one split of a restriction, or the end of that split.
+type Claim struct {
+	Split int
+	Last  []byte
+	End   bool
 }
 
-// tracker tells what of a restriction, a list of splits, has been read. Splits are read side by side, so a claim names its
-// split; within a split claims ascend. A split that the tracker has given away refuses its claims, the others go on.
-type tracker struct {
-	rest  work // with the bounds as they are now: End moves when a part is given away
+// Tracker tells what of a restriction, a list of splits, has been read. Splits are read side by side, so a claim
+// names its split; within a split claims ascend. A split that the tracker has given away refuses its claims, the
+// others go on.
+type Tracker struct {
+	rest  Work // with the bounds as they are now: End moves when a part is given away
 	state []splitState
 	err   error
 }
@@ -28,39 +29,40 @@ type splitState struct {
 	away bool   // because its rest was given away
 }
 
-func newTracker(w work) *tracker {
+// NewTracker tracks some work of which nothing has been claimed.
+func NewTracker(w Work) *Tracker {
 	w.Splits = append([]connector.Split(nil), w.Splits...)
-	return &tracker{rest: w, state: make([]splitState, len(w.Splits))}
+	return &Tracker{rest: w, state: make([]splitState, len(w.Splits))}
 }
 
-// TryClaim implements sdf.RTracker; it takes a claim.
-func (t *tracker) TryClaim(pos any) bool {
-	c, ok := pos.(claim)
-	if !ok || c.split < 0 || c.split >= len(t.state) {
+// TryClaim implements sdf.RTracker; it takes a Claim.
+func (t *Tracker) TryClaim(pos any) bool {
+	c, ok := pos.(Claim)
+	if !ok || c.Split < 0 || c.Split >= len(t.state) {
 		t.err = fmt.Errorf("claim %v does not belong to the restriction", pos)
 		return false
 	}
-	s := &t.state[c.split]
+	s := &t.state[c.Split]
 	switch {
 	case s.done:
 		return false
-	case c.end:
+	case c.End:
 		s.done = true
 		return true
-	case s.last != nil && bytes.Compare(c.last, s.last) <= 0:
-		t.err = fmt.Errorf("%s: position %x claimed after %x", t.rest.Splits[c.split], c.last, s.last)
+	case s.last != nil && bytes.Compare(c.Last, s.last) <= 0:
+		t.err = fmt.Errorf("%s: position %x claimed after %x", t.rest.Splits[c.Split], c.Last, s.last)
 		return false
 	}
-	s.last = c.last
+	s.last = c.Last
 	return true
 }
 
 // GetError implements sdf.RTracker.
-func (t *tracker) GetError() error { return t.err }
+func (t *Tracker) GetError() error { return t.err }
 
 // TrySplit implements sdf.RTracker. With fraction 0 everything not claimed is given away; else, of the splits not
 // begun, the part beyond the fraction: pages already begun stay here.
-func (t *tracker) TrySplit(fraction float64) (primary, residual any, err error) {
+func (t *Tracker) TrySplit(fraction float64) (primary, residual any, err error) {
 	if t.rest.Whole && fraction > 0 {
 		return t.rest, nil, nil
 	}
@@ -78,7 +80,7 @@ func (t *tracker) TrySplit(fraction float64) (primary, residual any, err error) 
 	if keep >= len(open) {
 		return t.rest, nil, nil
 	}
-	var away work
+	var away Work
 	for _, i := range open[keep:] {
 		s, st := &t.rest.Splits[i], &t.state[i]
 		if st.last == nil {
@@ -94,8 +96,8 @@ func (t *tracker) TrySplit(fraction float64) (primary, residual any, err error) 
 }
 
 // kept is the restriction without what was given away.
-func (t *tracker) kept() work {
-	w := work{Whole: t.rest.Whole}
+func (t *Tracker) kept() Work {
+	w := Work{Whole: t.rest.Whole}
 	for i, s := range t.rest.Splits {
 		if !t.state[i].away || t.state[i].last != nil {
 			w.Splits = append(w.Splits, s)
@@ -105,7 +107,7 @@ func (t *tracker) kept() work {
 }
 
 // GetProgress implements sdf.RTracker, in splits.
-func (t *tracker) GetProgress() (done, remaining float64) {
+func (t *Tracker) GetProgress() (done, remaining float64) {
 	for _, s := range t.state {
 		switch {
 		case s.done:
@@ -120,7 +122,7 @@ func (t *tracker) GetProgress() (done, remaining float64) {
 }
 
 // IsDone implements sdf.RTracker.
-func (t *tracker) IsDone() bool {
+func (t *Tracker) IsDone() bool {
 	for _, s := range t.state {
 		if !s.done {
 			return false
@@ -130,7 +132,7 @@ func (t *tracker) IsDone() bool {
 }
 
 // GetRestriction implements sdf.RTracker.
-func (t *tracker) GetRestriction() any { return t.kept() }
+func (t *Tracker) GetRestriction() any { return t.kept() }
 
 // IsBounded implements sdf.BoundableRTracker.
-func (t *tracker) IsBounded() bool { return true }
+func (t *Tracker) IsBounded() bool { return true }

@@ -1,4 +1,4 @@
-package flow
+package travel
 
 import (
 	"bytes"
@@ -12,15 +12,15 @@ import (
 )
 
 var (
-	_ sdf.RTracker          = (*tracker)(nil)
-	_ sdf.BoundableRTracker = (*tracker)(nil)
+	_ sdf.RTracker          = (*Tracker)(nil)
+	_ sdf.BoundableRTracker = (*Tracker)(nil)
 )
 
 // TestTrackerCoversAll plays a runner that splits a restriction at random while it is read: whatever it does, every
 // position of every split is claimed exactly once, by this tracker or by one of a residual.
 func TestTrackerCoversAll(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var root work
+		var root Work
 		pages := map[string]int{} // partition → number of pages, at positions 1, 2, ...
 		for i := range rapid.IntRange(1, 5).Draw(t, "splits") {
 			name := fmt.Sprint("p", i)
@@ -28,14 +28,14 @@ func TestTrackerCoversAll(t *testing.T) {
 			pages[name] = rapid.IntRange(0, 5).Draw(t, "pages")
 		}
 		claimed := map[string]int{}
-		queue := []work{root}
+		queue := []Work{root}
 		for rounds := 0; len(queue) > 0; rounds++ {
 			if rounds > 200 {
 				t.Fatal("the work does not end")
 			}
 			r := queue[0]
 			queue = queue[1:]
-			tr := newTracker(r)
+			tr := NewTracker(r)
 			next := make([]int, len(r.Splits)) // page to read next, per split
 			open := make([]int, 0, len(r.Splits))
 			for i, s := range r.Splits {
@@ -52,7 +52,7 @@ func TestTrackerCoversAll(t *testing.T) {
 						t.Fatalf("TrySplit(%v) = %v, %v", fraction, primary, err)
 					}
 					if residual != nil {
-						queue = append(queue, residual.(work))
+						queue = append(queue, residual.(Work))
 					}
 				}
 				k := rapid.IntRange(0, len(open)-1).Draw(t, "which")
@@ -60,7 +60,7 @@ func TestTrackerCoversAll(t *testing.T) {
 				s := r.Splits[i]
 				at := []byte{byte(next[i] + 1)}
 				end := next[i] >= pages[s.Partition] || (len(s.End) > 0 && bytes.Compare(at, s.End) > 0)
-				ok := tr.TryClaim(claim{split: i, last: at, end: end})
+				ok := tr.TryClaim(Claim{Split: i, Last: at, End: end})
 				if err := tr.GetError(); err != nil {
 					t.Fatal(err)
 				}
@@ -87,14 +87,14 @@ func TestTrackerCoversAll(t *testing.T) {
 }
 
 func TestTrackerRefuses(t *testing.T) {
-	two := work{Splits: []connector.Split{{Partition: "a"}, {Partition: "b"}}}
+	two := Work{Splits: []connector.Split{{Partition: "a"}, {Partition: "b"}}}
 	for name, claims := range map[string][]any{
 		"a foreign claim":    {7},
-		"an unknown split":   {claim{split: 2, last: []byte{1}}},
-		"a step back":        {claim{split: 0, last: []byte{5}}, claim{split: 0, last: []byte{4}}},
-		"the same end twice": {claim{split: 0, last: []byte{5}}, claim{split: 0, last: []byte{5}}},
+		"an unknown split":   {Claim{Split: 2, Last: []byte{1}}},
+		"a step back":        {Claim{Split: 0, Last: []byte{5}}, Claim{Split: 0, Last: []byte{4}}},
+		"the same end twice": {Claim{Split: 0, Last: []byte{5}}, Claim{Split: 0, Last: []byte{5}}},
 	} {
-		tr := newTracker(two)
+		tr := NewTracker(two)
 		for i, c := range claims {
 			if got, want := tr.TryClaim(c), i < len(claims)-1; got != want {
 				t.Errorf("%s: TryClaim(%v) = %v", name, c, got)
