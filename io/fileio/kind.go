@@ -27,7 +27,7 @@ func (c SourceConfig) Open(need connector.Need) (connector.Source, error) {
 func (c SinkConfig) Open() (connector.Sink, error) { return NewSink(c), nil }
 
 // Place implements connector.SinkConfig.
-func (c SinkConfig) Place() string { return "the folder " + c.Path }
+func (c SinkConfig) Place() string { return "the folder " + filepath.Clean(c.Path) }
 
 // ReadBack implements connector.ReadBack.
 func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, connector.View, error) {

@@ -254,6 +254,20 @@ func (s *scene) unchanged(before map[string]string) {
 	}
 }
 
+// What one sink commits would take away what another has not committed yet.
+func TestTwoSinksDoNotCommitToOnePlace(t *testing.T) {
+	s := newExample(t)
+	s.write("job.yaml", strings.Replace(exampleJob, "path: out/all", "path: ./out/large", 1))
+	before := s.files()
+	r := s.want(fail.ExitJob, "run", "job.yaml")
+	if !strings.Contains(r.err, "sink all writes to the folder out/large as well") {
+		t.Error(r.err)
+	}
+	s.unchanged(before)
+	s.write("job.yaml", strings.Replace(exampleJob, "path: out/dead", "path: out/all", 1))
+	s.want(fail.ExitJob, "validate", "--connect", "job.yaml")
+}
+
 func TestSchema(t *testing.T) {
 	var out, errs bytes.Buffer
 	if code := run([]string{"schema"}, &out, &errs); code != fail.ExitDone {

@@ -17,6 +17,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/job"
 	"reprise/transforms"
+	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -67,23 +68,33 @@ func (p *Prepared) Close() { p.Source.Close() }
 // dry. All that is wrong is told at once.
 func (p *Prepared) Targets(ctx context.Context, dry bool) error {
 	var faults []error
-	for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
-		if err := p.target(ctx, p.Job.Sinks[name].SinkSpec, p.Compiled.Sinks[name].Out, dry); err != nil {
-			faults = append(faults, fmt.Errorf("sink %s: %w", name, err))
+	committed := map[string]string{} // who commits to a place
+	check := func(who string, t connector.SinkSpec, schema *record.Schema) {
+		if err := p.target(ctx, who, t, schema, dry, committed); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", who, err))
 		}
 	}
-	if err := p.target(ctx, *p.Job.DeadLetters, deadletter.Schema(), dry); err != nil {
-		faults = append(faults, fmt.Errorf("dead letters: %w", err))
+	for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
+		check("sink "+name, p.Job.Sinks[name].SinkSpec, p.Compiled.Sinks[name].Out)
 	}
+	check("dead letters", *p.Job.DeadLetters, deadletter.Schema())
 	return join(faults)
 }
 
-func (p *Prepared) target(ctx context.Context, t connector.SinkSpec, schema *record.Schema, dry bool) error {
+func (p *Prepared) target(ctx context.Context, who string, t connector.SinkSpec, schema *record.Schema, dry bool,
+	committed map[string]string) error {
 	sink, err := t.Open()
 	if err != nil {
 		return err
 	}
 	defer sink.Close()
+	if _, commits := sink.(connector.Committer); commits && t.Place() != "" {
+		if other, taken := committed[t.Place()]; taken {
+			return fail.Job("job.same_place", "%s writes to %s as well, and a run commits to a place once", other, t.Place()).
+				WithFix("give each a place of its own")
+		}
+		committed[t.Place()] = who
+	}
 	return sink.Prepare(ctx, p.Run, schema, dry)
 }
 
