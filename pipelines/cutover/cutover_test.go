@@ -392,7 +392,7 @@ func TestWatch(t *testing.T) {
 		want     string
 	}{
 		"a query that the index does not take": {Watching{Query: []byte(`{"query":{"no":{}}}`)}, "unknown query"},
-		"a probe that fails":                   {Watching{Probe: probe.URL, Bears: 1, For: 5 * time.Second}, "2 of 5 looks"},
+		"a probe that fails":                   {Watching{Probe: probe.URL, MaxFailures: 1, For: 5 * time.Second}, "2 of 5 looks"},
 		"nobody at the probe":                  {Watching{Probe: "http://127.0.0.1:1/"}, "refused"},
 	} {
 		s.Watching = test.watching

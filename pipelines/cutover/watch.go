@@ -12,14 +12,14 @@ import (
 
 // Watching says how searches are watched after the swap.
 type Watching struct {
-	For   time.Duration
-	Every time.Duration // default 1s
-	Come  time.Duration // until when searches of another cluster must have come
-	Query []byte        // body of a search; nil: all documents
-	Probe string        // address that must answer with a status below 400; "": none
-	Loss  float64       // percentage of the documents that may be gone meanwhile, by deletes of live writers
-	Near  float64       // percentage by which a search may find fewer documents than in the old index; 0: they are not compared
-	Bears int           // failed looks that are no failure of the watch
+	For         time.Duration
+	Every       time.Duration // default 1s
+	Come        time.Duration // until when searches of another cluster must have come
+	Query       []byte        // body of a search; nil: all documents
+	Probe       string        // address that must answer with a status below 400; "": none
+	Loss        float64       // percentage of the documents that may be gone meanwhile, by deletes of live writers
+	Near        float64       // percentage by which a search may find fewer documents than in the old index; 0: they are not compared
+	MaxFailures int           // failed checks to tolerate
 }
 
 func (w Watching) every() time.Duration { return cmp.Or(w.Every, time.Second) }
@@ -50,7 +50,7 @@ func (c *Cutover) watch(ctx context.Context, v *View) (*Proof, error) {
 			}
 		}
 		if err != nil {
-			if failed++; failed > w.Bears {
+			if failed++; failed > w.MaxFailures {
 				e := fail.Job(WatchFailed, "%d of %d looks through %s failed: %w", failed, looks+1, c.Alias, err)
 				if c.From != nil {
 					return nil, e.WithFix("let the application use %s again, then: reprise cutover JOB --rollback", c.There())

@@ -27,10 +27,10 @@ type Job struct {
 	Sinks       map[string]Sink      `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
 	DeadLetters *connector.SinkSpec  `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
 	Purge       *Purge               `json:"purge,omitempty" jsonschema_description:"Makes the job one that deletes what it reads, by the steps of reprise purge."`
-	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much the run may take and bear."`
+	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much memory and how many failures the run may have, and how its work is cut."`
 	Canary      *Canary              `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
 	Pace        pace.Config          `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
-	Verify      verify.Config        `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' bears."`
+	Verify      verify.Config        `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' tolerates."`
 	EarlierRuns string               `json:"earlier_runs,omitempty" jsonschema:"enum=replace,enum=keep" jsonschema_description:"What earlier runs wrote to the same targets, by the journal. replace (default): what the source shows now takes its place, also where write times went back since values were deleted, have expired or left a collection; production's newer writes win as always. keep: only newer write times win. Concerns sources whose versions are Cassandra's write times, and sinks each of whose rows is made of one row of the source."`
 	Journal     *journal.Config      `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
 

@@ -11,7 +11,7 @@ import (
 	"reprise/io/connector"
 )
 
-// Config says what a verification bears. Zero fields have defaults.
+// Config says what a verification tolerates. Zero fields have defaults.
 type Config struct {
 	Sinks       []string             `json:"sinks,omitempty" jsonschema_description:"The sinks that are verified. Default: all."`
 	Once        []string             `json:"once,omitempty" jsonschema_description:"Sinks whose targets hold each row once: a second one of the same key is a mismatch. Tables of Iceberg in mode upsert, tables of Cassandra and indices do so in any case; of topics, files and other tables the newest row counts."`

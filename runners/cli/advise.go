@@ -14,7 +14,7 @@ import (
 type adviseCommand struct {
 	Job  string `arg:"" help:"The job file."`
 	Rows int    `default:"5000" help:"Rows of the sample."`
-	JSON bool   `name:"json" help:"Print it as JSON."`
+	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 // Run weighs a sample and prints advice.

@@ -20,33 +20,33 @@ import (
 
 // commands are the words of the command line.
 type commands struct {
-	Verbose bool   `short:"v" help:"Tell more, Beam's own messages too."`
-	Log     string `enum:"text,json" default:"text" help:"How messages are written: text, or json for JSON lines."`
+	Verbose bool   `short:"v" help:"Log more, including Beam's own messages."`
+	Log     string `enum:"text,json" default:"text" help:"Log format: text, or json for JSON lines."`
 
 	Run        runCommand        `cmd:"" help:"Run a job."`
-	Resume     resumeCommand     `cmd:"" help:"Let a paused run go on, or begin again where one stood."`
-	Status     statusCommand     `cmd:"" help:"Show the runs, or one run: how far it is, what it waits for, how fast it goes."`
-	Pause      pauseCommand      `cmd:"" help:"Hold a run, on every worker."`
-	Stop       stopCommand       `cmd:"" help:"End a run in a way that it can be resumed."`
-	Throttle   throttleCommand   `cmd:"" help:"Change how fast a run reads, or writes to a sink."`
-	Scale      scaleCommand      `cmd:"" help:"Change how many requests a system gets at once."`
-	Metrics    metricsCommand    `cmd:"" help:"Serve the metrics of a run to Prometheus, also of one that goes on elsewhere."`
-	Dead       deadCommand       `cmd:"" help:"Look at the dead letters of a run."`
-	Redrive    redriveCommand    `cmd:"" help:"Send dead letters of a run again."`
-	Advise     adviseCommand     `cmd:"" help:"Advise on shards, sizes and routing, from a sample."`
-	Cutover    cutoverCommand    `cmd:"" help:"Move searches from an old index to a new one, step by step."`
-	Unload     unloadCommand     `cmd:"" help:"Put back the index settings that a run has changed for loading and a crash has left."`
-	Compact    compactCommand    `cmd:"" help:"Put the small files of an Iceberg sink's table together; where it upserts, keep one row of each key. Shows it first."`
-	Expire     expireCommand     `cmd:"" help:"Forget old snapshots of an Iceberg sink's table, and remove files that crashed runs have left. Shows it first."`
-	Purge      purgeCommand      `cmd:"" help:"Mark rows that are to be deleted, and later delete them, or write them again."`
-	History    historyCommand    `cmd:"" help:"Tell what the runs of a journal have done about one row."`
-	Verify     verifyCommand     `cmd:"" help:"Prove that the targets hold what a job would write, and nothing else."`
-	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect also against its systems. Writes nothing."`
+	Resume     resumeCommand     `cmd:"" help:"Continue a paused run, or one that ended early, from where it stood."`
+	Status     statusCommand     `cmd:"" help:"List the runs, or show one: its progress, its speed, and what it is waiting for."`
+	Pause      pauseCommand      `cmd:"" help:"Pause a run on every worker."`
+	Stop       stopCommand       `cmd:"" help:"Stop a run so it can be resumed."`
+	Throttle   throttleCommand   `cmd:"" help:"Limit how fast a run reads, or writes to a sink."`
+	Scale      scaleCommand      `cmd:"" help:"Limit how many requests a system gets at once."`
+	Metrics    metricsCommand    `cmd:"" help:"Serve the metrics of a run to Prometheus, even if it is running elsewhere."`
+	Dead       deadCommand       `cmd:"" help:"Inspect the dead letters of a run."`
+	Redrive    redriveCommand    `cmd:"" help:"Reprocess the dead letters of a run."`
+	Advise     adviseCommand     `cmd:"" help:"Recommend shards, sizes and routing, based on a sample."`
+	Cutover    cutoverCommand    `cmd:"" help:"Switch searches from an old index to a new one, step by step."`
+	Unload     unloadCommand     `cmd:"" help:"Restore index settings that a run changed for loading and left behind in a crash."`
+	Compact    compactCommand    `cmd:"" help:"Merge the small files of an Iceberg sink's table; with upserts, keep one row per key. A dry run unless confirmed."`
+	Expire     expireCommand     `cmd:"" help:"Expire old snapshots of an Iceberg sink's table, and remove files left by crashed runs. A dry run unless confirmed."`
+	Purge      purgeCommand      `cmd:"" help:"Mark rows for deletion, delete them after the grace period, or restore them."`
+	History    historyCommand    `cmd:"" help:"Show what the runs in a journal did with one row."`
+	Verify     verifyCommand     `cmd:"" help:"Verify that the targets hold what the job would write, and nothing else."`
+	Validate   validateCommand   `cmd:"" help:"Check a job file; with --connect, also check it against its systems. Writes nothing."`
 	Plan       planCommand       `cmd:"" help:"Show what a run would read: buckets, splits, sizes. Writes nothing."`
-	Sample     sampleCommand     `cmd:"" help:"Show some records before and after each transform. Writes nothing."`
-	Shadow     shadowCommand     `cmd:"" help:"Compare what the transforms of two versions of a job make of the same records. Writes nothing."`
+	Sample     sampleCommand     `cmd:"" help:"Show a few records before and after each transform. Writes nothing."`
+	Shadow     shadowCommand     `cmd:"" help:"Compare what two versions of a job would make of the same records. Writes nothing."`
 	Schema     schemaCommand     `cmd:"" help:"Print the JSON Schema of job files, for editors."`
-	Transforms transformsCommand `cmd:"" help:"List the transforms, or explain one."`
+	Transforms transformsCommand `cmd:"" help:"List the transforms, or explain one of them."`
 }
 
 // console is where a command prints: what was asked for to out, everything else to err.
@@ -57,7 +57,7 @@ type console struct {
 
 const description = `Reprise reprocesses data that is already stored, while production keeps reading and writing it.
 
-Exit codes: 0 done; 1 an internal error; 2 the job is wrong; 3 a system cannot be reached or refuses the login;
+Exit codes: 0 done; 1 internal error; 2 the job is wrong; 3 a system is unreachable or refuses the login;
 4 done, with more dead letters than the limit; 5 the sums do not balance;
 6 a verification found a mismatch; 130 stopped by a signal.`
 

@@ -37,9 +37,9 @@ func (c *stopCommand) Run(ctx context.Context, con *console) error {
 // throttleCommand is `reprise throttle RUN`.
 type throttleCommand struct {
 	one
-	System string `default:"source" help:"What is throttled: source, or the name of a sink."`
-	Rows   string `placeholder:"N" help:"Records a second, of the whole run; 0: no limit."`
-	Bytes  string `placeholder:"SIZE" help:"Bytes a second, such as 10MiB; 0: no limit."`
+	System string `default:"source" help:"What to throttle: source, or the name of a sink."`
+	Rows   string `placeholder:"N" help:"Records per second for the whole run; 0: no limit."`
+	Bytes  string `placeholder:"SIZE" help:"Bytes per second, such as 10MiB; 0: no limit."`
 }
 
 // Run changes a rate.
@@ -85,8 +85,8 @@ func rateText(r journal.Rate) string {
 // scaleCommand is `reprise scale RUN`.
 type scaleCommand struct {
 	one
-	System   string `default:"source" help:"What is scaled: source, or the name of a sink."`
-	Requests int    `required:"" help:"Requests at once in each worker; 0: as the job says."`
+	System   string `default:"source" help:"What to scale: source, or the name of a sink."`
+	Requests int    `required:"" help:"Concurrent requests per worker; 0: as the job says."`
 }
 
 // Run changes how many requests a system gets at once.

@@ -16,24 +16,24 @@ import (
 
 // cutoverCommand is `reprise cutover JOB`.
 type cutoverCommand struct {
-	File     string `arg:"" name:"job" help:"The job file, whose Elasticsearch sink has index, alias and create."`
+	File     string `arg:"" name:"job" help:"The job file; its Elasticsearch sink needs index, alias and create."`
 	Sink     string `help:"The sink; default: the only one with an alias."`
-	To       string `placeholder:"STEP" enum:",create,backfill,catch-up,verify,swap,switch,settle,watch" default:"" help:"Go on up to this step: create, backfill, catch-up, verify, swap, switch (from another cluster), settle or watch. Default: the next one alone; with --yes all."`
-	Yes      bool   `short:"y" help:"Do not ask before each step."`
-	Show     bool   `help:"Show where it stands and what comes next, and do nothing."`
-	Rollback bool   `help:"Move the alias back to the old index; from another cluster, remove it once the application searches there again."`
-	Retire   bool   `help:"Delete the old index, once the watch is over."`
+	To       string `placeholder:"STEP" enum:",create,backfill,catch-up,verify,swap,switch,settle,watch" default:"" help:"Continue up to this step: create, backfill, catch-up, verify, swap, switch (from another cluster), settle or watch. Default: only the next step; with --yes, all of them."`
+	Yes      bool   `short:"y" help:"Skip the confirmation before each step."`
+	Show     bool   `help:"Show the current step and the next one, and do nothing."`
+	Rollback bool   `help:"Move the alias back to the old index; when coming from another cluster, remove it once the application searches there again."`
+	Retire   bool   `help:"Delete the old index once the watch is over."`
 
-	NewAlias bool          `help:"The alias may be new on this cluster."`
-	Full     bool          `help:"Catch up by writing everything again, for versions that are no write times."`
-	Switch   time.Duration `default:"10m" help:"How long to wait until the application searches the new cluster."`
-	Watch    time.Duration `default:"1m" help:"How long searches are watched after the swap."`
-	Stay     bool          `help:"Leave the alias where it is when the watch fails; default: it moves back to the old index."`
-	Probe    string        `placeholder:"URL" help:"An address that must answer well while searches are watched, such as one of the searching program."`
-	Query    string        `placeholder:"FILE" help:"The body of the search that is watched; default: all documents."`
-	Loss     float64       `default:"1" help:"Percentage of the documents that may be deleted while searches are watched."`
-	Near     float64       `help:"Percentage by which the watched search may find fewer documents than in the old index; default: they are not compared."`
-	Bears    int           `default:"0" help:"Failed looks at searches that are borne."`
+	NewAlias    bool          `help:"Allow the alias to be new on this cluster."`
+	Full        bool          `help:"Catch up by writing everything again; needed if versions are not write times."`
+	Switch      time.Duration `default:"10m" help:"How long to wait for the application to search the new cluster."`
+	Watch       time.Duration `default:"1m" help:"How long to watch searches after the swap."`
+	Stay        bool          `help:"Leave the alias in place if the watch fails; by default it moves back to the old index."`
+	Probe       string        `placeholder:"URL" help:"A URL that must respond with success during the watch, such as a health check of the application."`
+	Query       string        `placeholder:"FILE" help:"The body of the search to watch; default: all documents."`
+	Loss        float64       `default:"1" help:"Percentage of documents that may be deleted during the watch."`
+	Near        float64       `help:"How many percent fewer documents the watched search may find than in the old index; default: not compared."`
+	MaxFailures int           `default:"0" aliases:"bears" help:"Failed checks to tolerate."`
 	runner
 }
 
@@ -48,7 +48,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	o := launch.CutoverOptions{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full, Runner: runner,
-		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near, Bears: c.Bears}}
+		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near, MaxFailures: c.MaxFailures}}
 	if c.Query != "" {
 		if o.Watching.Query, err = os.ReadFile(c.Query); err != nil {
 			return fail.Job("cutover.query", "the query cannot be read: %w", err)

@@ -22,11 +22,11 @@ type deadCommand struct {
 
 // letters chooses dead letters.
 type letters struct {
-	Code  []string      `help:"Only with these error codes."`
-	Step  []string      `help:"Only of these steps."`
-	Sink  []string      `help:"Only those that these sinks did not get."`
+	Code  []string      `help:"Only letters with these error codes."`
+	Step  []string      `help:"Only letters from these steps."`
+	Sink  []string      `help:"Only letters that did not reach these sinks."`
 	State []string      `enum:"waits,sent,parked,gone,returned" default:"" help:"Only in these states: waits, sent (again, and through), parked (failed too often), gone (sent again, but its row was deleted), returned (of a redrive: counted where it came from)."`
-	Since time.Duration `placeholder:"SPAN" help:"Only of the last time, such as 2h."`
+	Since time.Duration `placeholder:"SPAN" help:"Only letters from the last period, such as 2h."`
 }
 
 func (l letters) filter() journal.LetterFilter {
@@ -45,8 +45,8 @@ func (l letters) filter() journal.LetterFilter {
 type deadListCommand struct {
 	origin
 	letters
-	Limit int  `default:"100" help:"At most so many; 0: all."`
-	JSON  bool `help:"As JSON lines."`
+	Limit int  `default:"100" help:"Show at most this many; 0: all."`
+	JSON  bool `help:"Print JSON lines."`
 }
 
 // letter is a dead letter as JSON.
@@ -109,7 +109,7 @@ func (c *deadListCommand) Run(ctx context.Context, con *console) error {
 
 type deadShowCommand struct {
 	origin
-	Letter string `arg:"" help:"The letter's id, or the beginning of it."`
+	Letter string `arg:"" help:"The letter's id, or a prefix of it."`
 }
 
 // Run shows one dead letter.
@@ -133,7 +133,7 @@ func (c *deadShowCommand) Run(ctx context.Context, con *console) error {
 type deadStatsCommand struct {
 	origin
 	letters
-	JSON bool `help:"As JSON."`
+	JSON bool `help:"Print JSON."`
 }
 
 // kind is what dead letters of one cause have in common.

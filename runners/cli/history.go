@@ -14,8 +14,8 @@ import (
 type historyCommand struct {
 	which
 	Key     string `arg:"" help:"The key of the row at its source, its parts joined by |, as dead letters and samples show it; 'image|2024-05|ID'."`
-	Connect bool   `help:"Also read: the lists of keys that runs had, such as the manifest of a purge, and what sources and sinks hold of the row now."`
-	JSON    bool   `help:"As JSON."`
+	Connect bool   `help:"Also read the key lists that runs used, such as the manifest of a purge, and what sources and sinks hold of the row now."`
+	JSON    bool   `help:"Print JSON."`
 }
 
 // handling is what one run has done about a row, as JSON.

@@ -31,7 +31,7 @@ func writeJSON(path string, v any) error {
 // validateCommand is `reprise validate JOB`.
 type validateCommand struct {
 	Job     string `arg:"" help:"The job file."`
-	Connect bool   `help:"Also ask the systems: do the table, its columns, the targets fit?"`
+	Connect bool   `help:"Also ask the systems whether tables, columns and targets fit."`
 }
 
 // Run checks the job.
@@ -59,8 +59,8 @@ func (c *validateCommand) Run(ctx context.Context, con *console) error {
 // planCommand is `reprise plan JOB`.
 type planCommand struct {
 	Job   string `arg:"" help:"The job file."`
-	Top   int    `default:"10" help:"Show this many of the largest partitions."`
-	Speed int64  `default:"0" placeholder:"ROWS/S" help:"Estimate the time for this speed; default: measured by reading for a moment."`
+	Top   int    `default:"10" help:"How many of the largest partitions to show."`
+	Speed int64  `default:"0" placeholder:"ROWS/S" help:"Estimate the duration at this speed; default: measured by reading briefly."`
 }
 
 // Run shows the plan.
@@ -123,7 +123,7 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 // sampleCommand is `reprise sample JOB`.
 type sampleCommand struct {
 	Job  string `arg:"" help:"The job file."`
-	Rows int    `default:"100" help:"Records to show."`
+	Rows int    `default:"100" help:"Number of records to show."`
 }
 
 // Run shows what each transform does to some records.
@@ -201,7 +201,7 @@ func (schemaCommand) Run(con *console) error {
 
 // transformsCommand is `reprise transforms`.
 type transformsCommand struct {
-	Name string `arg:"" optional:"" help:"Explain this one alone."`
+	Name string `arg:"" optional:"" help:"The transform to explain."`
 }
 
 // Run lists or explains.

@@ -15,8 +15,8 @@ import (
 
 // which says where the journal of a command is.
 type which struct {
-	Journal string `placeholder:"FILE" help:"The journal, an SQLite file; default: .reprise/journal.db."`
-	Job     string `placeholder:"FILE" help:"The job file that names the journal, instead."`
+	Journal string `placeholder:"FILE" help:"The journal, an SQLite file. Default: .reprise/journal.db."`
+	Job     string `placeholder:"FILE" help:"Read the journal location from this job file instead."`
 }
 
 // flags are what a further command needs to find the same journal, with a blank before.
@@ -67,7 +67,7 @@ func (w which) open(ctx context.Context) (journal.Journal, error) {
 // one is a run of a journal.
 type one struct {
 	which
-	ID string `arg:"" name:"run" help:"The run: its id, the beginning of it, or last."`
+	ID string `arg:"" name:"run" help:"The run: its id, a prefix of it, or last."`
 }
 
 // find opens the journal and finds the run.
@@ -87,7 +87,7 @@ func (o one) find(ctx context.Context) (journal.Journal, journal.RunInfo, error)
 // origin is a run as the origin of dead letters.
 type origin struct {
 	which
-	ID string `arg:"" name:"run" help:"The run: its id, its beginning, or last: the last no redrive or verification."`
+	ID string `arg:"" name:"run" help:"The run: its id, a prefix of it, or last (redrives and verifications are skipped)."`
 }
 
 // find opens the journal and finds the run, and says which one last is.

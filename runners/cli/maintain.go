@@ -17,7 +17,7 @@ import (
 type lake struct {
 	Job  string `arg:"" help:"The job file."`
 	Sink string `placeholder:"NAME" help:"The Iceberg sink; default: the only one."`
-	Yes  bool   `help:"Do it. Without, it only shows what it would do."`
+	Yes  bool   `help:"Do it. Without this flag it only shows what it would do."`
 }
 
 // load loads the job and gives where to tell what is done.
@@ -49,9 +49,9 @@ func (c *compactCommand) Run(ctx context.Context, con *console) error {
 // expireCommand is `reprise expire JOB`.
 type expireCommand struct {
 	lake
-	OlderThan string `default:"7d" placeholder:"AGE" help:"Snapshots that are younger stay: 7d, 36h."`
-	Keep      int    `default:"1" help:"So many of the last snapshots stay in any case."`
-	Orphans   string `default:"3d" placeholder:"AGE" help:"Files that crashed runs have left go when they are older; 0 keeps them."`
+	OlderThan string `default:"7d" placeholder:"AGE" help:"Keep snapshots younger than this, such as 7d or 36h."`
+	Keep      int    `default:"1" help:"Always keep this many of the latest snapshots."`
+	Orphans   string `default:"3d" placeholder:"AGE" help:"Remove files left by crashed runs once they are older than this; 0 keeps them."`
 }
 
 // safeAge is the least age of files to be removed: a run may be about to commit younger ones that its journal does not tell of here.

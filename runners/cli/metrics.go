@@ -10,13 +10,13 @@ import (
 
 // exposed are the flags of commands that may show their run to Prometheus.
 type exposed struct {
-	Metrics string `placeholder:"HOST:PORT" help:"Serve the run's metrics to Prometheus there, at /metrics."`
+	Metrics string `placeholder:"HOST:PORT" help:"Serve the run's metrics to Prometheus at this address, path /metrics."`
 	token
 }
 
 // token guards metrics.
 type token struct {
-	MetricsToken connector.Secret `placeholder:"env:NAME|file:PATH" help:"The bearer token that a scrape must bring; needed where other machines reach the address."`
+	MetricsToken connector.Secret `placeholder:"env:NAME|file:PATH" help:"The bearer token that scrapers must send; required if other machines can reach the address."`
 }
 
 // serve begins to serve metrics, if they are asked for. It comes before anything of the run, which must not fail for its metrics later.
@@ -34,7 +34,7 @@ func (e exposed) serve(con *console) (*metrics.Server, error) {
 // metricsCommand is `reprise metrics RUN`.
 type metricsCommand struct {
 	one
-	Listen string `required:"" placeholder:"HOST:PORT" help:"Where to serve, at /metrics."`
+	Listen string `required:"" placeholder:"HOST:PORT" help:"The address to serve on, path /metrics."`
 	token
 }
 

@@ -15,11 +15,11 @@ import (
 
 // purgeCommand is `reprise purge JOB`.
 type purgeCommand struct {
-	File    string `arg:"" name:"job" help:"The job file; its section purge makes it one that deletes what it reads."`
-	Purge   string `placeholder:"RUN" help:"Delete what this run has marked, as far as the job's conditions still hold. Only tells what it would do, without --yes."`
-	Restore string `placeholder:"RUN" help:"Write again what this run has deleted. Only tells what it would do, without --yes."`
+	File    string `arg:"" name:"job" help:"The job file; it needs a purge section."`
+	Purge   string `placeholder:"RUN" help:"Delete what this run marked, as long as the job's conditions still hold. Without --yes it only shows what it would do."`
+	Restore string `placeholder:"RUN" help:"Restore what this run deleted. Without --yes it only shows what it would do."`
 	Yes     bool   `help:"Do it."`
-	DryRun  bool   `help:"Only tell what would be done: what --purge and --restore do without --yes."`
+	DryRun  bool   `help:"Only show what would be done, as --purge and --restore do without --yes."`
 	runner
 }
 

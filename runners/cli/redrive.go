@@ -17,11 +17,11 @@ type redriveCommand struct {
 	origin
 	letters
 	runner
-	Letter []string `placeholder:"ID" help:"Only these letters, by id or the beginning of it; parked ones too."`
-	Kept   bool     `help:"Send the records that the queue holds, from the step on where they failed, instead of reading the rows again by their keys."`
-	Max    int      `default:"5" help:"Letters that failed again so often are parked."`
-	Rate   float64  `placeholder:"N" help:"At most so many rows a second."`
-	DryRun bool     `help:"Only tell what would be sent."`
+	Letter []string `placeholder:"ID" help:"Only these letters, by id or a prefix of it, including parked ones."`
+	Kept   bool     `help:"Resend the records kept in the queue, starting at the step where they failed, instead of rereading the rows by key."`
+	Max    int      `default:"5" help:"Park letters that have failed this many times."`
+	Rate   float64  `placeholder:"N" help:"At most this many rows per second."`
+	DryRun bool     `help:"Only show what would be resent."`
 }
 
 // Run sends dead letters again, as a run of its own, and tells what became of them.

@@ -13,12 +13,12 @@ import (
 
 // runner are the flags that say where a run goes on.
 type runner struct {
-	Runner      string `enum:"prism,flink" default:"prism" help:"Where it runs: prism (in this process) or flink."`
+	Runner      string `enum:"prism,flink" default:"prism" help:"Where to run: prism (in this process) or flink."`
 	Endpoint    string `placeholder:"HOST:PORT" help:"Flink: Beam's job service."`
-	Environment string `enum:"LOOPBACK,PROCESS,DOCKER,EXTERNAL" default:"LOOPBACK" help:"Flink: where the workers are; LOOPBACK is this process."`
-	EnvConfig   string `placeholder:"CONFIG" help:"Flink: what the environment needs, as Beam's --environment_config."`
-	Parallelism int    `help:"Flink: slots the job takes; 0 is the cluster's default."`
-	Report      string `placeholder:"FILE" help:"Also write the report there, as JSON."`
+	Environment string `enum:"LOOPBACK,PROCESS,DOCKER,EXTERNAL" default:"LOOPBACK" help:"Flink: where the workers run; LOOPBACK is this process."`
+	EnvConfig   string `placeholder:"CONFIG" help:"Flink: configuration of the environment, as in Beam's --environment_config."`
+	Parallelism int    `help:"Flink: number of slots; 0 is the cluster's default."`
+	Report      string `placeholder:"FILE" help:"Also write the report to this file, as JSON."`
 }
 
 func (r runner) of(con *console) (launch.Runner, error) {
@@ -35,7 +35,7 @@ type resumeCommand struct {
 	runner
 	exposed
 	Sink  []string `help:"Only these sinks."`
-	Force bool     `help:"Go on although the job reads, does or writes something else than before."`
+	Force bool     `help:"Continue even though the job now reads, does or writes something different."`
 }
 
 // Run lets a paused run go on, or begins another attempt at one that has ended before it was done.

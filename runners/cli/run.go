@@ -145,7 +145,7 @@ func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
 	}
 	switch {
 	case r.State == journal.Complete && r.Read == 0:
-		fmt.Fprintln(w, "sums: balanced, but nothing was there to read: see what the source chooses")
+		fmt.Fprintln(w, "sums: balanced, but the source matched no rows; check its filter")
 	case r.State == journal.Complete:
 		fmt.Fprintln(w, "sums: balanced")
 	case len(r.Faults) == 0:

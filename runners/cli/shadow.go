@@ -13,10 +13,10 @@ import (
 
 // shadowCommand is `reprise shadow OLD NEW`.
 type shadowCommand struct {
-	Old  string `arg:"" help:"The job file as it was; its source gives the records."`
-	New  string `arg:"" help:"The job file as it is to be."`
-	Rows int    `default:"1000" help:"Records to compare, spread over the splits of the plan."`
-	Seed uint64 `default:"0" help:"Another number chooses other records."`
+	Old  string `arg:"" help:"The old version of the job file; its source provides the records."`
+	New  string `arg:"" help:"The new version of the job file."`
+	Rows int    `default:"1000" help:"Number of records to compare, spread over the planned splits."`
+	Seed uint64 `default:"0" help:"A different seed picks different records."`
 	JSON bool   `name:"json" help:"Print the differences as JSON."`
 }
 

@@ -17,8 +17,8 @@ import (
 // statusCommand is `reprise status [RUN]`.
 type statusCommand struct {
 	which
-	ID   string `arg:"" optional:"" name:"run" help:"The run: its id, the beginning of it, or last. Default: a list of all."`
-	JSON bool   `help:"As JSON."`
+	ID   string `arg:"" optional:"" name:"run" help:"The run: its id, a prefix of it, or last. Default: list all runs."`
+	JSON bool   `help:"Print JSON."`
 }
 
 // status is what is known of a run.

@@ -11,7 +11,7 @@ import (
 // unloadCommand is `reprise unload JOB`.
 type unloadCommand struct {
 	Job   string `arg:"" help:"The job file."`
-	Force bool   `help:"Also while the run goes on that has changed them."`
+	Force bool   `help:"Even if the run that changed them is still running."`
 }
 
 // Run puts back what a crash has left.

@@ -17,8 +17,8 @@ import (
 // verifyCommand is `reprise verify JOB`.
 type verifyCommand struct {
 	File   string `arg:"" name:"job" help:"The job file."`
-	Resume string `placeholder:"RUN" help:"Go on with a verification that has not come to its end, by the id that it told."`
-	Folder string `default:"." placeholder:"FOLDER" help:"Where the repair job and the list of extra rows are written."`
+	Resume string `placeholder:"RUN" help:"Continue an unfinished verification, by its id."`
+	Folder string `default:"." placeholder:"FOLDER" help:"Folder for the repair job and the list of extra rows."`
 	runner
 }
 
