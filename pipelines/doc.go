@@ -12,7 +12,7 @@
 //	commit      files and Iceberg show their rows at the end of the run, by one commit
 //	report      read = the sum of outcomes, for each sink; else the run is unbalanced and exits with 5
 //
-// Package flow fuses all of this but the commit in one Beam step, since only whoever sees all of it knows when a page is
+// Package flow fuses all of this but the commit in one Beam step: only whoever sees all of it knows when a page is
 // finished everywhere. Package beamio offers the same parts as Beam steps of their own.
 //
 // # Words

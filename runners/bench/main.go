@@ -1,5 +1,5 @@
 // Command bench measures Reprise against loops written by hand with the same drivers, in one run and on the same data, and
-// prints the report of the README. Both sides take turns, so that what else the machine does meets both. It needs bin/reprise and the
+// prints the report in figures.md. Both sides take turns, so that what else the machine does meets both. It needs bin/reprise and the
 // local servers, and leaves nothing behind but the corpora.
 package main
 

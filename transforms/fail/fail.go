@@ -24,7 +24,7 @@ var classNames = map[Class]string{Transient: "transient", Throttled: "throttled"
 // String is the class's name in dead letters and reports.
 func (c Class) String() string { return classNames[c] }
 
-// The exit codes of the command (README, "Exit codes").
+// The exit codes of the command (runners/operating.md).
 const (
 	ExitDone        = 0 // everything accounted for
 	ExitInternal    = 1 // anything not named below
