@@ -47,7 +47,7 @@ stop: ## End the servers of run, demo and test, and delete their data
 check: ## Format, vet and structure: what every commit passes
 	@test -z "$$(gofmt -l pipelines transforms io runners)" || { gofmt -l pipelines transforms io runners; echo "run: gofmt -w ."; exit 1; }
 	go vet ./...
-	go test ./runners ./transforms/... ./pipelines/job
+	go test ./runners ./transforms/... ./pipelines/job ./pipelines/flow
 
 .PHONY: test
 test: ## Everything: unit, conformance, property, integration on real servers, Flink

@@ -23,6 +23,11 @@ type Memory struct {
 	Committing bool                       // writes become visible by Commit
 	PageRows   int                        // rows of a page that is read; 0: 100
 	Retry      connector.Retry            // zero: from 1 ms to 20 ms, for a minute
+	Batch      connector.BatchLimits      // zero: 100 rows, 1 MiB, 4 under way
+
+	// Serve decides what becomes of each request ("schema", "plan", "read", "find", "prepare", "write" or "commit"): it may wait, do the
+	// work or not, and answer as it likes, also that work failed which was done. nil: the work is done and answered at once.
+	Serve func(ctx context.Context, kind string, work func() error) error
 
 	mu      sync.Mutex
 	rows    map[string]*record.Record // newest of each key, deletes too
@@ -110,7 +115,7 @@ func (m *Memory) Start() {
 }
 
 // request is one round trip: it takes the faults, then does the work.
-func (m *Memory) request(ctx context.Context, work func() error) error {
+func (m *Memory) request(ctx context.Context, kind string, work func() error) error {
 	m.mu.Lock()
 	gate := m.gate
 	m.mu.Unlock()
@@ -121,6 +126,13 @@ func (m *Memory) request(ctx context.Context, work func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if m.Serve != nil {
+		return m.Serve(ctx, kind, func() error { return m.serve(work) })
+	}
+	return m.serve(work)
+}
+
+func (m *Memory) serve(work func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stopped {
@@ -175,7 +187,7 @@ func (s memorySink) Prepare(ctx context.Context, _ connector.Run, schema *record
 	if !schema.Same(s.m.schema()) {
 		return fail.Job("memory.schema", "records of another schema do not fit")
 	}
-	return s.m.request(ctx, func() error { return nil })
+	return s.m.request(ctx, "prepare", func() error { return nil })
 }
 
 func (s memorySink) Close() error { return nil }
@@ -185,10 +197,13 @@ func (s memorySink) Open(ctx context.Context, run connector.Run, _ *record.Schem
 }
 
 func (s memorySink) open(ctx context.Context, apply func(*Memory, *record.Record) record.Outcome, settle connector.Settle) connector.Writer {
-	limits := connector.BatchLimits{Rows: 100, Bytes: 1 << 20, InFlight: 4}
+	limits := s.m.Batch
+	if limits == (connector.BatchLimits{}) {
+		limits = connector.BatchLimits{Rows: 100, Bytes: 1 << 20, InFlight: 4}
+	}
 	return connector.NewBatcher(ctx, limits, s.m.retry(), func(ctx context.Context, batch []*record.Record) []connector.Result {
 		results := make([]connector.Result, len(batch))
-		err := s.m.request(ctx, func() error {
+		err := s.m.request(ctx, "write", func() error {
 			for i, r := range batch {
 				if s.m.Refuse != nil {
 					if results[i].Err = s.m.Refuse(r); results[i].Err != nil {
@@ -243,7 +258,7 @@ func (w *committingWriter) Flush(ctx context.Context) ([][]byte, error) {
 }
 
 func (s committingSink) Commit(ctx context.Context, _ connector.Run, _ *record.Schema, parts [][]byte) (n int64, err error) {
-	err = s.m.request(ctx, func() error {
+	err = s.m.request(ctx, "commit", func() error {
 		for _, part := range parts {
 			stage := string(part)
 			n += int64(len(s.m.staged[stage]))
@@ -268,7 +283,7 @@ type memorySource struct{ m *Memory }
 var _ connector.Finder = memorySource{}
 
 func (s memorySource) Schema(ctx context.Context) (*record.Schema, error) {
-	return s.m.schema(), s.m.request(ctx, func() error { return nil })
+	return s.m.schema(), s.m.request(ctx, "schema", func() error { return nil })
 }
 
 func (s memorySource) Close() error { return nil }
@@ -277,7 +292,7 @@ const memoryPartition = "memory"
 
 func (s memorySource) Plan(ctx context.Context, o connector.PlanOptions, split func(connector.Split) error) error {
 	var all []entry
-	if err := s.m.request(ctx, func() error { all = s.m.sorted(); return nil }); err != nil {
+	if err := s.m.request(ctx, "plan", func() error { all = s.m.sorted(); return nil }); err != nil {
 		return err
 	}
 	part := connector.Split{Partition: memoryPartition}
@@ -303,7 +318,7 @@ func (s memorySource) Read(ctx context.Context, split connector.Split, page func
 		var entries []entry
 		err := connector.Request(ctx, s.m.retry(), func() (int, int64, error) {
 			size := int64(0)
-			err := s.m.request(ctx, func() error {
+			err := s.m.request(ctx, "read", func() error {
 				all := s.m.sorted()
 				from := 0
 				if started {
@@ -344,7 +359,7 @@ func (s memorySource) Find(ctx context.Context, keys []*record.Record, found fun
 	for i, key := range keys {
 		var p connector.Page
 		err := connector.Request(ctx, s.m.retry(), func() (int, int64, error) {
-			err := s.m.request(ctx, func() error {
+			err := s.m.request(ctx, "find", func() error {
 				e := entry{key: key.KeyText(), record: s.m.rows[key.KeyText()], raw: s.m.raw[key.KeyText()]}
 				if e.raw != nil || e.record != nil && e.record.Op == record.Upsert {
 					e.add(&p, key.Origin)

@@ -114,10 +114,11 @@ func (p *pass) letGo() (err error) {
 			if err = p.send(w.account, w.lane, r); err != nil {
 				return false
 			}
+			if w.lane.down != nil {
+				return true
+			}
 		}
-		if w.lane.down == nil {
-			p.handed(w.account, w.lane)
-		}
+		p.handed(w.account, w.lane)
 		return true
 	})
 	return err

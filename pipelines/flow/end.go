@@ -103,7 +103,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 			return nil, err
 		}
 		var superseded int64
-		s.Committed, superseded, err = w.commit(connector.WithGate(ctx, h.pace.Gate(name)), name, w.job.Sinks[name].Open, chain.Out)
+		s.Committed, superseded, err = w.commit(connector.WithGate(ctx, h.pace.Gate(name)), name, w.job.Sinks[name].SinkSpec, chain.Out)
 		if class := fail.ClassOf(err); err != nil && class != fail.Transient && class != fail.Throttled {
 			return nil, err
 		} else if err != nil { // the others do not wait for it
@@ -117,7 +117,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		s.Outcomes[record.Superseded] += superseded
 		r.Sinks[name] = s
 	}
-	queued, _, err := w.commit(ctx, partsQueue, w.job.DeadLetters.Open, deadletter.Schema())
+	queued, _, err := w.commit(ctx, partsQueue, *w.job.DeadLetters, deadletter.Schema())
 	if err != nil {
 		return nil, err
 	}
@@ -182,12 +182,12 @@ func (r *Report) fault(format string, args ...any) {
 }
 
 // commit makes the parts of a sink visible and tells how many of their records lost to newer ones; nil: it does not commit.
-func (w *worker) commit(ctx context.Context, name string, open func() (connector.Sink, error), schema *record.Schema) (records *int64, superseded int64, err error) {
+func (w *worker) commit(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema) (records *int64, superseded int64, err error) {
 	parts, err := w.journal.Parts(ctx, w.run.ID, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	sink, err := open()
+	sink, err := systems.sink(target)
 	if err != nil {
 		return nil, 0, err
 	}

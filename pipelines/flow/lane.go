@@ -99,7 +99,7 @@ type queue struct {
 }
 
 func (w *worker) openQueue(ctx context.Context) (*queue, error) {
-	sink, err := w.job.DeadLetters.Open()
+	sink, err := systems.sink(*w.job.DeadLetters)
 	if err != nil {
 		return nil, err
 	}

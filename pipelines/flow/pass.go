@@ -52,12 +52,12 @@ func (f *passFn) Setup(ctx context.Context) (err error) {
 	for _, floor := range f.worker.floors {
 		need.Floor = max(need.Floor, floor)
 	}
-	if f.source, err = f.worker.job.Source.Open(need); err != nil {
+	if f.source, err = systems.source(f.worker.job.Source, need); err != nil {
 		return err
 	}
 	f.sinks = map[string]connector.Sink{}
 	for _, name := range f.worker.sinks {
-		if f.sinks[name], err = f.worker.job.Sinks[name].Open(); err != nil {
+		if f.sinks[name], err = systems.sink(f.worker.job.Sinks[name].SinkSpec); err != nil {
 			return err
 		}
 	}

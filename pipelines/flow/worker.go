@@ -31,6 +31,13 @@ type Setting struct {
 	Schema  []byte           // of the source, by record.Schema's MarshalBinary
 }
 
+// systems opens what a job names. Tests open systems in memory instead.
+var systems = struct {
+	source  func(connector.SourceSpec, connector.Need) (connector.Source, error)
+	sink    func(connector.SinkSpec) (connector.Sink, error)
+	journal func(context.Context, journal.Config) (journal.Journal, error)
+}{connector.SourceSpec.Open, connector.SinkSpec.Open, journal.Open}
+
 // worker is what a Setting becomes where a DoFn runs.
 type worker struct {
 	run     connector.Run
@@ -64,7 +71,7 @@ func (s Setting) open(ctx context.Context) (*worker, error) {
 	// Most of the heap is short-lived pages: collecting them less often, up to the limit, saves a fifth of the client's time.
 	debug.SetGCPercent(300)
 	debug.SetMemoryLimit(int64(w.job.Limits.Memory))
-	w.journal, err = journal.Open(ctx, *w.job.Journal)
+	w.journal, err = systems.journal(ctx, *w.job.Journal)
 	return w, err
 }
 

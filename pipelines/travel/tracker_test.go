@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/sdf"
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"reprise/io/connector"
@@ -103,5 +104,36 @@ func TestTrackerRefuses(t *testing.T) {
 		if tr.GetError() == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestWorkTravels: splits keep their bounds, open ones too; the runner is told how much there is and how far it has got.
+func TestWorkTravels(t *testing.T) {
+	w := Work{Whole: true, Splits: []connector.Split{{Partition: "a", Rows: 7}, {Partition: "b", Start: []byte{1}, End: []byte{9}, Sinks: []string{"s"}}}}
+	text, err := encodeWork(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeWork(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(w, got); diff != "" {
+		t.Error(diff)
+	}
+	if size := w.Rows(); size != 8 {
+		t.Errorf("size %v, want 8: a split of unknown size counts as one row", size)
+	}
+	tr := NewTracker(w)
+	tr.TryClaim(Claim{Split: 0, End: true})
+	tr.TryClaim(Claim{Split: 1, Last: []byte{2}})
+	if done, left := tr.GetProgress(); done != 1.5 || left != 0.5 || !tr.IsBounded() || tr.IsDone() {
+		t.Errorf("%v done, %v left", done, left)
+	}
+	if _, left := NewTracker(w).GetProgress(); left != 2 {
+		t.Errorf("%v left of two splits", left)
+	}
+	if primary, residual, err := tr.TrySplit(0.5); residual != nil || err != nil || len(primary.(Work).Splits) != 2 {
+		t.Errorf("work that is whole was split: %v, %v, %v", primary, residual, err)
 	}
 }

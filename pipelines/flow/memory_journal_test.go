@@ -1,0 +1,260 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"reprise/io/connector"
+	"reprise/io/journal"
+	"reprise/transforms/fail"
+)
+
+// memoryJournal is the journal of one run in memory, as far as the engine uses it. It refuses what the real ones refuse
+// (TestTheJournalInMemoryIsOne), so what it has taken adds up. What it embeds panics when it is called.
+type memoryJournal struct {
+	journal.Journal
+
+	mu       sync.Mutex
+	splits   []connector.Split
+	attempt  int
+	control  journal.Control
+	done     []journal.Done
+	parts    []journal.Part
+	letters  map[string]journal.Letter
+	beats    map[int]map[string]journal.Beat
+	failures map[int][]error
+	events   []journal.Event
+	state    journal.State
+	report   []byte
+
+	// serve decides what becomes of a call, as iotest.Memory.Serve does; nil: the work is done and answered at once.
+	serve func(ctx context.Context, kind string, work func() error) error
+}
+
+func newMemoryJournal(splits ...connector.Split) *memoryJournal {
+	return &memoryJournal{splits: splits, control: journal.Control{Want: journal.Go}, letters: map[string]journal.Letter{},
+		beats: map[int]map[string]journal.Beat{}, failures: map[int][]error{}}
+}
+
+func (j *memoryJournal) do(ctx context.Context, kind string, work func() error) error {
+	locked := func() error {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return work()
+	}
+	if j.serve != nil {
+		return j.serve(ctx, kind, locked)
+	}
+	return locked()
+}
+
+func (j *memoryJournal) Plan(ctx context.Context, _ string) iter.Seq2[connector.Split, error] {
+	return each(func() (all []connector.Split, err error) {
+		return all, j.do(ctx, "plan", func() error { all = slices.Clone(j.splits); return nil })
+	})
+}
+
+// each gives what get gives, or its error.
+func each[T any](get func() ([]T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		all, err := get()
+		if err != nil {
+			yield(*new(T), err)
+			return
+		}
+		for _, v := range all {
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (j *memoryJournal) Attempt(context.Context, string) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.attempt++
+	if j.control.Want == journal.Stop {
+		j.control = journal.Control{Want: journal.Go}
+	}
+	j.state = journal.Running
+	return j.attempt, nil
+}
+
+func (j *memoryJournal) Record(ctx context.Context, _ string, attempt int, b journal.Batch) error {
+	return j.do(ctx, "record", func() error {
+		if attempt != j.attempt {
+			return fail.New(fail.Fatal, "journal.fenced", "attempt %d is over", attempt)
+		}
+		done := slices.Clone(j.done)
+		for _, d := range b.Done {
+			if d.Start != nil && d.End != nil && bytes.Compare(d.Start, d.End) >= 0 {
+				return fail.New(fail.Fatal, "journal.no_interval", "(%x..%x] holds nothing", d.Start, d.End)
+			}
+			for _, old := range done {
+				if old.Sink == d.Sink && old.Partition == d.Partition && !before(old.End, d.Start) && !before(d.End, old.Start) {
+					return fail.New(fail.Fatal, "journal.overlap", "sink %q has finished (%x..%x] of (%x..%x] before", d.Sink,
+						old.Start, old.End, d.Start, d.End)
+				}
+			}
+			done = append(done, d)
+		}
+		j.done = done
+		j.parts = append(j.parts, b.Parts...)
+		for _, l := range b.Letters {
+			if _, there := j.letters[l.ID]; !there {
+				j.letters[l.ID] = l
+			}
+		}
+		return nil
+	})
+}
+
+func (j *memoryJournal) Finished(ctx context.Context, _ string) iter.Seq2[journal.Done, error] {
+	return each(func() (all []journal.Done, err error) {
+		return all, j.do(ctx, "finished", func() error { all = slices.Clone(j.done); return nil })
+	})
+}
+
+func (j *memoryJournal) Parts(ctx context.Context, _, sink string) (bodies [][]byte, err error) {
+	return bodies, j.do(ctx, "parts", func() error {
+		for _, p := range j.parts {
+			if p.Sink == sink {
+				bodies = append(bodies, p.Body)
+			}
+		}
+		return nil
+	})
+}
+
+func (j *memoryJournal) Finish(ctx context.Context, _ string, attempt int, s journal.State, report []byte) error {
+	return j.do(ctx, "finish", func() error {
+		if attempt != j.attempt {
+			return fail.New(fail.Fatal, "journal.fenced", "attempt %d is over", attempt)
+		}
+		j.state, j.report = s, report
+		return nil
+	})
+}
+
+func (j *memoryJournal) Fail(_ context.Context, _ string, attempt int, cause error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failures[attempt] = append(j.failures[attempt], cause)
+	return nil
+}
+
+func (j *memoryJournal) Control(ctx context.Context, _ string) (c journal.Control, err error) {
+	return c, j.do(ctx, "control", func() error { c = j.control; return nil })
+}
+
+func (j *memoryJournal) SetControl(ctx context.Context, _ string, e journal.Event, change func(*journal.Control)) error {
+	return j.do(ctx, "set control", func() error {
+		change(&j.control)
+		j.events = append(j.events, e)
+		return nil
+	})
+}
+
+func (j *memoryJournal) Beat(ctx context.Context, _ string, b journal.Beat) error {
+	return j.do(ctx, "beat", func() error {
+		if j.beats[b.Attempt] == nil {
+			j.beats[b.Attempt] = map[string]journal.Beat{}
+		}
+		j.beats[b.Attempt][b.Worker] = b
+		return nil
+	})
+}
+
+func (j *memoryJournal) Beats(ctx context.Context, _ string) (all []journal.Beat, err error) {
+	return all, j.do(ctx, "beats", func() error {
+		all = slices.SortedFunc(maps.Values(j.beats[j.attempt]), func(a, b journal.Beat) int { return strings.Compare(a.Worker, b.Worker) })
+		return nil
+	})
+}
+
+func (j *memoryJournal) Letters(ctx context.Context, _ string, f journal.LetterFilter) iter.Seq2[journal.Letter, error] {
+	return each(func() (all []journal.Letter, err error) {
+		return all, j.do(ctx, "letters", func() error {
+			for _, id := range slices.Sorted(maps.Keys(j.letters)) {
+				if l := j.letters[id]; len(f.Sinks) == 0 || slices.Contains(f.Sinks, l.Sink) {
+					all = append(all, l)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func (j *memoryJournal) Close() error { return nil }
+
+// TestTheJournalInMemoryIsOne plays batches to it and to the journal in SQLite: both take and refuse the same.
+func TestTheJournalInMemoryIsOne(t *testing.T) {
+	stored, err := journal.Open(t.Context(), journal.Config{SQLite: filepath.Join(t.TempDir(), "journal.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stored.Close()
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		run := fmt.Sprint("run", n)
+		memory := newMemoryJournal()
+		if err := stored.Begin(t.Context(), journal.Run{ID: run, Job: "job", Started: time.Now(), JobFile: []byte("{}"), Schema: []byte{0}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range []journal.Journal{memory, stored} {
+			if _, err := j.Attempt(t.Context(), run); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range rapid.IntRange(1, 6).Draw(t, "batches") {
+			var b journal.Batch
+			for range rapid.IntRange(0, 2).Draw(t, "intervals") {
+				i := drawInterval(t, "done", -1, keys)
+				d := journal.Done{Sink: rapid.SampledFrom([]string{"", "a"}).Draw(t, "sink"), Partition: "p", Sum: journal.Sum{Read: 1}}
+				d.Start, d.End = i.bounds()
+				if rapid.IntRange(0, 9).Draw(t, "empty") == 0 && d.Start != nil {
+					d.End = d.Start
+				}
+				b.Done = append(b.Done, d)
+			}
+			attempt := rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "attempt")
+			ours, theirs := memory.Record(t.Context(), run, attempt, b), stored.Record(t.Context(), run, attempt, b)
+			if fail.CodeOf(ours) != fail.CodeOf(theirs) {
+				t.Fatalf("%v; the real journal: %v", ours, theirs)
+			}
+		}
+		if got, want := covered(t, memory, run), covered(t, stored, run); !maps.Equal(got, want) {
+			t.Fatalf("finished: %v; the real journal: %v", got, want)
+		}
+	})
+}
+
+// covered are the keys that each sink has finished, and the sums of all.
+func covered(t *rapid.T, j journal.Journal, run string) map[string]int64 {
+	all := map[string]int64{}
+	for d, err := range j.Finished(context.Background(), run) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key := range keys + 1 {
+			if (connector.Split{Start: d.Start, End: d.End}).Contains(position(key)) {
+				all[fmt.Sprint(d.Sink, " key ", key)]++
+			}
+		}
+		all[d.Sink+" read"] += d.Sum.Read
+	}
+	return all
+}
