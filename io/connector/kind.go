@@ -110,6 +110,9 @@ type (
 		Inline()
 	}
 
+	// Located is a sink whose Place may be that of several targets. Location tells those apart.
+	Located interface{ Location() string }
+
 	// Again is a sink that may want its target new. Again gives the settings for one that is there.
 	Again interface{ Again() SinkConfig }
 )

@@ -28,6 +28,11 @@ func (c SinkConfig) Open() (connector.Sink, error) { return NewSink(c), nil }
 // Place implements connector.SinkConfig.
 func (c SinkConfig) Place() string { return "the Iceberg table " + c.Table }
 
+// Location implements connector.Located: a table of the same name may stand in another catalog.
+func (c SinkConfig) Location() string {
+	return c.Catalog.SQLite + c.Catalog.REST + "/" + c.Catalog.Name
+}
+
 // ReadBack implements connector.ReadBack.
 func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, connector.View, error) {
 	source := c.reader(schema)

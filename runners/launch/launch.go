@@ -89,11 +89,15 @@ func (p *Prepared) target(ctx context.Context, who string, t connector.SinkSpec,
 	}
 	defer sink.Close()
 	if _, commits := sink.(connector.Committer); commits && t.Place() != "" {
-		if other, taken := committed[t.Place()]; taken {
+		where := t.Place()
+		if l, ok := t.SinkConfig.(connector.Located); ok {
+			where += l.Location()
+		}
+		if other, taken := committed[where]; taken {
 			return fail.Job("job.same_place", "%s writes to %s as well, and a run commits to a place once", other, t.Place()).
 				WithFix("give each a place of its own")
 		}
-		committed[t.Place()] = who
+		committed[where] = who
 	}
 	return sink.Prepare(ctx, p.Run, schema, dry)
 }
