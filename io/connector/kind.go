@@ -42,8 +42,7 @@ type SinkConfig interface {
 	// Open gives the sink. It only allocates.
 	Open() (Sink, error)
 
-	// Place names what is written to, for people and to tell whether two jobs write to the same; "": nothing that a later
-	// run would write to again.
+	// Place names what is written to, for people and to tell whether two jobs write to the same; "": nothing.
 	Place() string
 }
 
@@ -109,6 +108,10 @@ type (
 		Beside(folder string)
 		Inline()
 	}
+
+	// Trigger is a sink that starts something for each record and holds no rows, so that no run finds what an earlier one
+	// has written.
+	Trigger interface{ Triggers() }
 
 	// Located is a sink whose Place may be that of several targets. Location tells those apart.
 	Located interface{ Location() string }

@@ -23,7 +23,10 @@ func (c SourceConfig) Open(need connector.Need) (connector.Source, error) {
 func (c SinkConfig) Open() (connector.Sink, error) { return NewSink(c), nil }
 
 // Place implements connector.SinkConfig.
-func (c SinkConfig) Place() string { return "" }
+func (c SinkConfig) Place() string { return "the service at " + c.URL }
+
+// Triggers implements connector.Trigger.
+func (SinkConfig) Triggers() {}
 
 // OnlyFinds implements connector.Lookup.
 func (SourceConfig) OnlyFinds() {}

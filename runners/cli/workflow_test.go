@@ -90,7 +90,9 @@ func TestWorkflows(t *testing.T) {
 				ended()
 				args = []string{"resume", "last", "--report", "report.json"}
 			}
-			s.want(fail.ExitDone, args...)
+			if r := s.want(fail.ExitDone, args...); !strings.Contains(r.out, "workflow: the service at "+service.URL+"/start") {
+				t.Errorf("it is not told where the records went: %s", r.out)
+			}
 			report := s.report()
 			sink := report.Sinks["workflow"]
 			all := service.All()

@@ -52,8 +52,8 @@ func (p *Prepared) floors(ctx context.Context, j journal.Journal) (map[string]in
 func (p *Prepared) newest(ctx context.Context, j journal.Journal) (map[string]int64, error) {
 	sinks := map[string][]string{} // by place
 	for name, s := range p.Job.Sinks {
-		if place := s.Place(); place != "" {
-			sinks[place] = append(sinks[place], name)
+		if _, triggers := s.SinkConfig.(connector.Trigger); !triggers && s.Place() != "" {
+			sinks[s.Place()] = append(sinks[s.Place()], name)
 		}
 	}
 	runs, err := j.List(ctx)
