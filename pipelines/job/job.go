@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"reprise/io/connector"
+	"reprise/io/fileio"
 	"reprise/io/journal"
 	"reprise/pipelines/pace"
 	"reprise/pipelines/verify"
@@ -166,13 +167,16 @@ const (
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
 )
 
+// Keep is the value of earlier_runs that is not the default.
+const Keep = "keep"
+
 // DefaultJournal is the file of the journal.
 const DefaultJournal = ".reprise/journal.db"
 
 // SetDefaults fills in what the job does not say.
 func (j *Job) SetDefaults() {
 	if j.DeadLetters == nil {
-		j.DeadLetters = Folder("dead-letters/" + j.Name)
+		j.DeadLetters = new(connector.To(&fileio.SinkConfig{Path: "dead-letters/" + j.Name}))
 	}
 	if j.Journal == nil {
 		j.Journal = &journal.Config{SQLite: DefaultJournal}
@@ -206,18 +210,6 @@ func (j *Job) SetDefaults() {
 		// The others need not wait long for one that is down.
 		j.Pace.Outage = def(j.Pace.Outage, connector.Duration(2*time.Minute))
 	}
-}
-
-// Folder is a target of JSON lines in a folder; nil where the program knows no such kind.
-func Folder(path string) *connector.SinkSpec {
-	s := &connector.SinkSpec{}
-	if err := json.Unmarshal([]byte(`{"files":{}}`), s); err != nil {
-		return nil
-	}
-	if err := json.Unmarshal(fmt.Appendf(nil, `{"path":%q}`, path), s.SinkConfig); err != nil {
-		return nil
-	}
-	return s
 }
 
 // inline takes files that settings name into the job, which travels to other machines.

@@ -14,6 +14,7 @@ import (
 
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
+	"reprise/io/fileio"
 	"reprise/io/icebergio"
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
@@ -37,7 +38,7 @@ func (b *bench) reprise(ctx context.Context, j *job.Job) (finished, error) {
 func (b *bench) command(ctx context.Context, name string, j *job.Job, more ...string) (finished, error) {
 	file, reported := filepath.Join(b.dir, j.Name+".yaml"), filepath.Join(b.dir, j.Name+".report.json")
 	j.Journal = &journal.Config{SQLite: filepath.Join(b.dir, "journal.db")}
-	j.DeadLetters = job.Folder(filepath.Join(b.dir, "dead-letters"))
+	j.DeadLetters = new(connector.To(&fileio.SinkConfig{Path: filepath.Join(b.dir, "dead-letters")}))
 	text, err := json.Marshal(j)
 	if err != nil {
 		return finished{}, err

@@ -69,37 +69,35 @@ func (p *Prepared) Close() { p.Source.Close() }
 func (p *Prepared) Targets(ctx context.Context, dry bool) error {
 	var faults []error
 	committed := map[string]string{} // who commits to a place
-	check := func(who string, t connector.SinkSpec, schema *record.Schema) {
-		if err := p.target(ctx, who, t, schema, dry, committed); err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", who, err))
+	check := func(who string, t connector.SinkSpec, schema *record.Schema) error {
+		sink, err := t.Open()
+		if err != nil {
+			return err
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
-		check("sink "+name, p.Job.Sinks[name].SinkSpec, p.Compiled.Sinks[name].Out)
-	}
-	check("dead letters", *p.Job.DeadLetters, deadletter.Schema())
-	return join(faults)
-}
-
-func (p *Prepared) target(ctx context.Context, who string, t connector.SinkSpec, schema *record.Schema, dry bool,
-	committed map[string]string) error {
-	sink, err := t.Open()
-	if err != nil {
-		return err
-	}
-	defer sink.Close()
-	if _, commits := sink.(connector.Committer); commits && t.Place() != "" {
+		defer sink.Close()
 		where := t.Place()
 		if l, ok := t.SinkConfig.(connector.Located); ok {
 			where += l.Location()
 		}
-		if other, taken := committed[where]; taken {
-			return fail.Job("job.same_place", "%s writes to %s as well, and a run commits to a place once", other, t.Place()).
-				WithFix("give each a place of its own")
+		if _, commits := sink.(connector.Committer); commits && where != "" {
+			if other, taken := committed[where]; taken {
+				return fail.Job("job.same_place", "%s writes to %s as well, and a run commits to a place once", other, t.Place()).
+					WithFix("give each a place of its own")
+			}
+			committed[where] = who
 		}
-		committed[where] = who
+		return sink.Prepare(ctx, p.Run, schema, dry)
 	}
-	return sink.Prepare(ctx, p.Run, schema, dry)
+	add := func(who string, t connector.SinkSpec, schema *record.Schema) {
+		if err := check(who, t, schema); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", who, err))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Job.Sinks)) {
+		add("sink "+name, p.Job.Sinks[name].SinkSpec, p.Compiled.Sinks[name].Out)
+	}
+	add("dead letters", *p.Job.DeadLetters, deadletter.Schema())
+	return join(faults)
 }
 
 // join makes one error of several: the first decides the exit code.

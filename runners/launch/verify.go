@@ -269,7 +269,7 @@ func (v *verification) pass(name string, source connector.SourceSpec) *job.Job {
 	if files, ok := v.job.DeadLetters.SinkConfig.(*fileio.SinkConfig); ok {
 		folder = files.Path + ".verify"
 	}
-	j.DeadLetters = job.Folder(folder)
+	j.DeadLetters = new(connector.To(&fileio.SinkConfig{Path: folder}))
 	j.Limits.ErrorBudget, j.Limits.DeadLetters, j.Limits.Unfinished = &job.ErrorBudget{}, "", "20000"
 	return j
 }

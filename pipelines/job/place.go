@@ -1,4 +1,0 @@
-package job
-
-// Keep is the value of earlier_runs that is not the default.
-const Keep = "keep"
