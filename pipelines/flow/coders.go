@@ -17,7 +17,8 @@ func init() {
 	register.Function1x2(record.DecodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[*record.Record](), record.EncodeRecord, record.DecodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[work](), encodeWork, decodeWork)
-	// By reflection: package register's wrappers spare some microseconds a call, of a few calls a run, and take a minute to compile.
+	// By reflection: package register's wrappers spare some microseconds a call, of a few calls a run, and take a
+	// minute to compile.
 	for _, fn := range []any{&dealFn{}, &passFn{}, &endFn{}} {
 		beam.RegisterDoFn(reflect.TypeOf(fn).Elem())
 	}
@@ -26,7 +27,7 @@ func init() {
 // work is some splits of the plan: an element of the graph, and the restriction of whoever reads it.
 type work struct {
 	Splits []connector.Split `json:"splits"`
-	Whole  bool              `json:"whole,omitempty"` // not to be given away in part: one pass reads all of it side by side
+	Whole  bool              `json:"whole,omitempty"` // one pass reads all of it side by side: no part is given away
 }
 
 // Beam finds functions by their name, which generic ones share.

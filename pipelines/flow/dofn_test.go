@@ -9,8 +9,8 @@ import (
 	"reprise/io/connector"
 )
 
-// TestWhatTravels looks at every DoFn: what it is told must be in exported fields, of types that Beam carries; Beam drops unexported
-// ones without a word, and panics on an exported interface.
+// TestWhatTravels looks at every DoFn: what it is told must be in exported fields, of types that Beam carries; Beam
+// drops unexported ones without a word, and panics on an exported interface.
 func TestWhatTravels(t *testing.T) {
 	for _, fn := range []any{&dealFn{}, &passFn{}, &endFn{}} {
 		typ := reflect.TypeOf(fn).Elem()
@@ -48,9 +48,11 @@ func carried(t *testing.T, path string, typ reflect.Type) {
 	}
 }
 
-// TestWorkTravels: splits keep their bounds, open ones too; the runner is told how much there is and how far it has got.
+// TestWorkTravels: splits keep their bounds, open ones too; the runner is told how much there is and how far it has
+// got.
 func TestWorkTravels(t *testing.T) {
-	w := work{Whole: true, Splits: []connector.Split{{Partition: "a", Rows: 7}, {Partition: "b", Start: []byte{1}, End: []byte{9}, Sinks: []string{"s"}}}}
+	w := work{Whole: true, Splits: []connector.Split{{Partition: "a", Rows: 7},
+		{Partition: "b", Start: []byte{1}, End: []byte{9}, Sinks: []string{"s"}}}}
 	text, err := encodeWork(w)
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,8 @@ func TestEveryRecordIsAccountedFor(t *testing.T) {
 				first = false
 			}
 			r := w.must()
-			// 12 rows, one that does not decode and one that the source leaves out; a twin is made of row 2 and, for sink b, of row 6.
+			// 12 rows, one that does not decode and one that the source leaves out; a twin is made of row 2 and, for
+			// sink b, of row 6.
 			w.is(r, journal.Complete, map[string]record.Counts{
 				"a": counts(7, 1, 1, 2, 4),
 				"b": counts(8+1, 0, 0, 2+1, 3+1),

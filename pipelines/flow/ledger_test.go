@@ -35,19 +35,20 @@ type modelShare struct {
 }
 
 type modelPage struct {
-	*page
+	*account
 	memory int64
 	rows   int64
 	shares []modelShare
 }
 
-// TestLedger plays sinks that settle at random, and some that are given up: whatever they do, each share that was not given up is
-// taken exactly once and balances, and each page leaves the window exactly once, its bytes when nobody holds it, its rows when it is finished.
+// TestLedger plays sinks that settle at random, and some that are given up: whatever they do, each share that was not
+// given up is taken exactly once and balances, and each page leaves the window exactly once, its bytes when nobody
+// holds it, its rows when it is finished.
 func TestLedger(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const most = 8 // pages
 		lanes := rapid.IntRange(1, 4).Draw(t, "lanes")
-		l := newLedger(lanes, make([]int64, lanes))
+		l := newLedger(make([]int64, lanes))
 		l.ahead = connector.ReadAhead(context.Background(), rows{}, [][]connector.Split{{{Partition: "p", Rows: 2 * most}}},
 			connector.Window{Readers: 1, Bytes: most})
 		defer l.ahead.Stop()
@@ -88,7 +89,7 @@ func TestLedger(t *testing.T) {
 				}
 				it := <-l.ahead.Items
 				p := &modelPage{memory: it.Held, rows: rapid.Int64Range(0, 9).Draw(t, "rows"), shares: make([]modelShare, lanes)}
-				p.page = l.enter(p.rows, it.Held, connector.Split{Partition: "p"}, "p", in)
+				p.account = l.enter(p.rows, it.Held, connector.Split{Partition: "p"}, "p", in)
 				for i := range in {
 					p.shares[i].in = in[i]
 				}
@@ -97,7 +98,7 @@ func TestLedger(t *testing.T) {
 			"add": func(t *rapid.T) {
 				p, i := pick("page", func(_ *modelPage, s *modelShare, _ int) bool { return s.in && !s.handed })
 				n := rapid.IntRange(1, 3).Draw(t, "records")
-				l.add(p.page, i, n)
+				l.add(p.account, i, n)
 				if !p.shares[i].given {
 					p.shares[i].out += n
 				}
@@ -115,7 +116,7 @@ func TestLedger(t *testing.T) {
 					a.outcomes[record.Dead]++
 					letters = append(letters, &record.DeadLetter{})
 				}
-				l.handed(p.page, i, a, letters)
+				l.handed(p.account, i, a, letters)
 				s.handed = true
 				s.made = a.made
 				s.letters += int64(len(letters))
@@ -154,10 +155,10 @@ func TestLedger(t *testing.T) {
 			},
 			"take": func(t *rapid.T) {
 				for _, s := range l.take() {
-					at := slices.IndexFunc(pages, func(p *modelPage) bool { return p.page == s.page })
+					at := slices.IndexFunc(pages, func(p *modelPage) bool { return p.account == s.account })
 					m := &pages[at].shares[s.lane]
 					if !m.in || !m.handed || m.out > 0 || m.given || m.taken {
-						t.Fatalf("taken from page %d, lane %d: %+v", s.page.number, s.lane, *m)
+						t.Fatalf("taken from page %d, lane %d: %+v", s.account.number, s.lane, *m)
 					}
 					m.taken = true
 					taken = append(taken, s)
@@ -171,7 +172,7 @@ func TestLedger(t *testing.T) {
 				n := rapid.IntRange(0, len(taken)).Draw(t, "shares")
 				l.finish(taken[:n])
 				for _, s := range taken[:n] {
-					pages[slices.IndexFunc(pages, func(p *modelPage) bool { return p.page == s.page })].shares[s.lane].finished = true
+					pages[slices.IndexFunc(pages, func(p *modelPage) bool { return p.account == s.account })].shares[s.lane].finished = true
 				}
 				taken = taken[n:]
 			},
@@ -194,8 +195,8 @@ func TestLedger(t *testing.T) {
 							t.Fatalf("page %d, lane %d: %d wait; %+v", p.number, i, p.waiting[i], s)
 						}
 					}
-					if p.held != held || p.page.open != unfinished {
-						t.Fatalf("page %d: held by %d lanes of %d, open in %d of %d", p.number, p.held, held, p.page.open, unfinished)
+					if p.held != held || p.account.open != unfinished {
+						t.Fatalf("page %d: held by %d lanes of %d, open in %d of %d", p.number, p.held, held, p.account.open, unfinished)
 					}
 					if _, there := l.pages[p.number]; there != (unfinished > 0) {
 						t.Fatalf("page %d is in the ledger: %t; %d lanes have not finished it", p.number, there, unfinished)
@@ -225,7 +226,7 @@ func TestLedger(t *testing.T) {
 		for _, p := range pages {
 			for i := range p.shares {
 				if s := &p.shares[i]; s.in && !s.handed {
-					l.handed(p.page, i, tally{}, nil)
+					l.handed(p.account, i, tally{}, nil)
 					s.handed = true
 				}
 				if s := &p.shares[i]; s.out > 0 {
@@ -249,14 +250,14 @@ func TestLedger(t *testing.T) {
 
 // What does not balance is never written down.
 func TestLedgerUnbalanced(t *testing.T) {
-	l := newLedger(2, make([]int64, 2))
+	l := newLedger(make([]int64, 2))
 	p := l.enter(3, 0, connector.Split{Partition: "p"}, "p", []bool{true, true})
-	l.handed(p, 0, tally{out: 3}, nil)
+	l.handed(p, 0, tally{}, nil)
 	l.add(p, 1, 2)
 	l.handed(p, 1, tally{}, nil) // one of three is lost
 	l.settle(1, slices.Repeat([]connector.Result{{Record: &record.Record{Origin: record.Origin{Page: p.number}}, Outcome: record.Written}}, 2), nil)
 	for _, s := range l.take() {
-		_, err := s.done([]string{stageShared, "sink"}[s.lane])
+		_, err := s.done([]string{laneShared, "sink"}[s.lane])
 		if bad := s.lane == 1; bad != (fail.CodeOf(err) == "run.unbalanced") || !bad && !errors.Is(err, nil) {
 			t.Errorf("lane %d: %v", s.lane, err)
 		}

@@ -39,7 +39,7 @@ func (i interval) bounds() (start, end []byte) {
 // TestRest compares the rest of a split with what is left key by key, for each sink.
 func TestRest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sinks := []string{stageShared, "a", "b"}[:rapid.IntRange(1, 3).Draw(t, "sinks")]
+		sinks := []string{laneShared, "a", "b"}[:rapid.IntRange(1, 3).Draw(t, "sinks")]
 		f := finished{}
 		done := map[string][keys + 1]bool{}
 		for _, sink := range append(sinks, "another") {

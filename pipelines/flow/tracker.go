@@ -14,8 +14,9 @@ type claim struct {
 	end   bool
 }
 
-// tracker tells what of a restriction, a list of splits, has been read. Splits are read side by side, so a claim names its
-// split; within a split claims ascend. A split that the tracker has given away refuses its claims, the others go on.
+// tracker tells what of a restriction, a list of splits, has been read. Splits are read side by side, so a claim
+// names its split; within a split claims ascend. A split that the tracker has given away refuses its claims, the
+// others go on.
 type tracker struct {
 	rest  work // with the bounds as they are now: End moves when a part is given away
 	state []splitState
