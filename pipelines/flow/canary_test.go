@@ -60,7 +60,8 @@ func TestStage(t *testing.T) {
 			}
 		}
 		for _, percent := range []float64{less, more} {
-			if got, share := in[percent], percent/100*float64(n); n > 0 && (got == 0 || float64(got) < share || float64(got) >= share+1) {
+			got, share := in[percent], percent/100*float64(n)
+			if n > 0 && (got == 0 || float64(got) < share || float64(got) >= share+1) {
 				t.Fatalf("%d of %d partitions in a stage of %g %%", got, n, percent)
 			}
 		}

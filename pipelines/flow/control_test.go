@@ -136,8 +136,8 @@ func TestAnAttemptThatIsOverStops(t *testing.T) {
 	})
 }
 
-// TestAPartIsNotLostWhenAnotherSinkStops: a sink has made its checkpoint when another one finds that the run is to stop. What
-// the first has settled is written down with its parts, or not at all.
+// TestAPartIsNotLostWhenAnotherSinkStops: a sink has made its checkpoint when another one finds that the run is to
+// stop. What the first has settled is written down with its parts, or not at all.
 func TestAPartIsNotLostWhenAnotherSinkStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 10)

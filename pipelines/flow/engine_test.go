@@ -84,7 +84,8 @@ func TestALetterTellsWhereItsRowStands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, entry{l.Sink, l.Step, l.Code, l.Key, l.Place != nil && bytes.Equal(l.Position, []byte("x"))})
+			placed := l.Place != nil && bytes.Equal(l.Position, []byte("x"))
+			got = append(got, entry{l.Sink, l.Step, l.Code, l.Key, placed})
 		}
 		want := []entry{
 			{"", "source", "memory.malformed", "", true},

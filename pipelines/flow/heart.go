@@ -48,7 +48,8 @@ type heart struct {
 
 func startHeart(ctx context.Context, w *worker, cancel context.CancelCauseFunc) *heart {
 	host, _ := os.Hostname()
-	h := &heart{worker: w, stopping: make(chan struct{}), cancel: cancel, quit: make(chan struct{}), done: make(chan struct{})}
+	h := &heart{worker: w, cancel: cancel, stopping: make(chan struct{}), quit: make(chan struct{}),
+		done: make(chan struct{})}
 	h.beat = journal.Beat{Worker: uuid.NewString()[:8], Attempt: w.attempt, Host: host, PID: os.Getpid(),
 		Outcomes: map[string]record.Counts{}, Down: map[string]string{}}
 	h.log = slog.With("run", w.run.ID, "worker", h.beat.Worker)

@@ -75,8 +75,8 @@ func (k *keeper) nudge(n need) error {
 	return nil
 }
 
-// checkpoint makes the sinks send for which it is time, and gives their lanes. Those before one that ends the pass keep
-// their parts for the next time that they are written down.
+// checkpoint makes the sinks send for which it is time, and gives their lanes. Those before one that ends the pass
+// keep their parts for the next time that they are written down.
 func (k *keeper) checkpoint(n need, late bool) (checked []*lane, err error) {
 	commitsOnly := !slices.ContainsFunc(k.sinks(), func(l *lane) bool { return !l.commits && l.down == nil })
 	for _, l := range k.sinks() {
@@ -139,7 +139,8 @@ func (k *keeper) writeDown(checked ...*lane) error {
 	return nil
 }
 
-// ready are the shares and the parts that may be written down, after a checkpoint of some lanes. They are handed out once.
+// ready are the shares and the parts that may be written down, after a checkpoint of some lanes. They are handed
+// out once.
 func (k *keeper) ready(checked []*lane) (ready []share, parts []journal.Part) {
 	for _, s := range k.ledger.take() {
 		l := k.all[s.lane]
@@ -181,7 +182,8 @@ func (k *keeper) tell(l *record.DeadLetter) {
 		"step", l.Step, "class", l.Class, "code", l.Code, "split", l.Split)
 }
 
-// record writes to the journal, also when it is busy for a while. After other errors it is open whether it was written.
+// record writes to the journal, also when it is busy for a while. After other errors it is open whether it was
+// written.
 func (k *keeper) record(ctx context.Context, b journal.Batch) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := k.journal.Record(ctx, k.run.ID, k.attempt, b)

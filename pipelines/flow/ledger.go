@@ -37,7 +37,7 @@ type account struct {
 	name   string // of the split that it was read for
 
 	sums    []journal.Sum          // by lane
-	waiting []int                  // by lane: records not settled, and 1 while the page is handed out; -1: none of its business
+	waiting []int                  // by lane: records not settled, and 1 while the page is handed out; -1: not for it
 	letters [][]*record.DeadLetter // by lane
 	held    int                    // lanes that may hold records of it
 	open    int                    // lanes that have not finished it
@@ -65,7 +65,8 @@ func (l *ledger) enter(rows, memory int64, where connector.Split, name string, l
 	l.last++
 	l.unfinished += rows
 	p := &account{number: l.last, rows: rows, memory: memory, where: where, name: name,
-		sums: make([]journal.Sum, len(lanes)), waiting: make([]int, len(lanes)), letters: make([][]*record.DeadLetter, len(lanes)),
+		sums: make([]journal.Sum, len(lanes)), waiting: make([]int, len(lanes)),
+		letters:  make([][]*record.DeadLetter, len(lanes)),
 		finished: make([]bool, len(lanes))}
 	for i, in := range lanes {
 		if !in {
@@ -215,7 +216,8 @@ func (s share) done(sink string) (journal.Done, error) {
 	sum.Letters = int64(len(s.account.letters[s.lane]))
 	if sink != laneShared && sum.Read+sum.Made != sum.Outcomes.Total() {
 		return journal.Done{}, fail.New(fail.Fatal, "run.unbalanced",
-			"%s: sink %s got %d and made %d records, but ended %d", s.account.name, sink, sum.Read, sum.Made, sum.Outcomes.Total())
+			"%s: sink %s got %d and made %d records, but ended %d", s.account.name, sink, sum.Read, sum.Made,
+			sum.Outcomes.Total())
 	}
 	w := s.account.where
 	return journal.Done{Sink: sink, Partition: w.Partition, Start: w.Start, End: w.End, Sum: sum}, nil

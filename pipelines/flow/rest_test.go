@@ -116,9 +116,12 @@ func TestRestOfAllAndNothing(t *testing.T) {
 	if parts := all.rest(split, []string{"a"}); len(parts) != 0 {
 		t.Errorf("left of what is finished: %v", parts)
 	}
-	for _, f := range []finished{nil, {}, {"b": {"p": {{Sink: "b", Partition: "p"}}}}, {"a": {"q": {{Sink: "a", Partition: "q"}}}}} {
+	other := finished{"b": {"p": {{Sink: "b", Partition: "p"}}}}
+	elsewhere := finished{"a": {"q": {{Sink: "a", Partition: "q"}}}}
+	for _, f := range []finished{nil, {}, other, elsewhere} {
 		parts := f.rest(split, []string{"a"})
-		if len(parts) != 1 || parts[0].String() != "p" || parts[0].Rows != 5 || !slices.Equal(parts[0].Sinks, []string{"a"}) {
+		if len(parts) != 1 || parts[0].String() != "p" || parts[0].Rows != 5 ||
+			!slices.Equal(parts[0].Sinks, []string{"a"}) {
 			t.Errorf("left of %v: %+v", f, parts)
 		}
 	}

@@ -6,8 +6,8 @@ import "reprise/pipelines/job"
 //
 //   - Each worker has its part of it.
 //   - Two thirds of the part are rows that have been handed to the lanes and are not finished: the window of a pass.
-//   - The last third is for readers, each of which holds two pages: one that waits to be taken, one that is being read. So
-//     a page has at most a quarter of a reader's part of the window: 2 * 1/4 of two thirds is a third.
+//   - The last third is for readers, each of which holds two pages: one that waits to be taken, one that is being read.
+//     So a page has at most a quarter of a reader's part of the window: 2 * 1/4 of two thirds is a third.
 //
 // Sinks are told to send what they have gathered once that is a quarter of the window, so that several requests are
 // under way while the next are filled. A sink that commits writes a file each time, of which there should be few: it

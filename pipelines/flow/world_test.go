@@ -162,8 +162,8 @@ func (w *world) settings(attempt int) Setting {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := Setting{Run: connector.Run{ID: "run", Job: "job", Started: time.Unix(0, 0)}, Attempt: attempt, Hands: 1, Window: 100,
-		Job: text, Schema: schema}
+	s := Setting{Run: connector.Run{ID: "run", Job: "job", Started: time.Unix(0, 0)}, Attempt: attempt,
+		Hands: 1, Window: 100, Job: text, Schema: schema}
 	if w.setting != nil {
 		w.setting(&s)
 	}
