@@ -60,13 +60,13 @@ func TestAPauseAndARate(t *testing.T) {
 		w.journal.control = journal.Control{Want: journal.Pause, Reason: "operator"}
 		began := time.Now()
 		time.AfterFunc(30*time.Second, func() {
+			w.journal.mu.Lock()
+			defer w.journal.mu.Unlock()
 			for _, b := range w.journal.beats[1] {
 				if b.Cause != journal.ByOperator {
 					t.Errorf("it waits for %q", b.Waiting)
 				}
 			}
-			w.journal.mu.Lock()
-			defer w.journal.mu.Unlock()
 			rates := map[string]journal.Rate{journal.Source: {Records: 10}}
 			w.journal.control = journal.Control{Want: journal.Go, Rates: rates}
 		})

@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -31,13 +32,8 @@ func TestEveryRecordIsAccountedFor(t *testing.T) {
 			w.sinks["b"].Committing = true
 			w.sinks["a"].Load(iotest.Record(assets, 8, iotest.Base+1))
 			w.sinks["a"].Load(iotest.Record(assets, 9, iotest.Base))
-			first := true
-			w.page = func(p *connector.Page) {
-				if first {
-					p.Filtered++
-				}
-				first = false
-			}
+			var first sync.Once
+			w.page = func(p *connector.Page) { first.Do(func() { p.Filtered++ }) }
 			r := w.must()
 			// 12 rows, one that does not decode and one that the source leaves out; a twin is made of row 2 and, for
 			// sink b, of row 6.

@@ -275,7 +275,7 @@ func (s setup) disturb(w *world, sched *scheduler, how string, waiting []*reques
 		sched.mu.Lock()
 		sched.gone = true
 		sched.mu.Unlock()
-		cancel()
+		defer cancel()
 		n := 0
 		for _, r := range waiting {
 			do := r.changes() && some>>n&1 == 1
