@@ -10,9 +10,9 @@ import (
 	"reprise/io/journal"
 )
 
-// stage tells which partitions of a plan belong to a stage of a canary, in percent; 0: all. It takes them evenly, whatever their
-// names, and those of a later stage are those of an earlier one and more.
-func stage(ctx context.Context, j journal.Journal, run string, percent float64) (func(partition string) bool, error) {
+// inStage tells which partitions of a plan belong to a stage of a canary, in percent; 0: all. It takes them evenly,
+// whatever their names, and those of a later stage are those of an earlier one and more.
+func inStage(ctx context.Context, j journal.Journal, run string, percent float64) (func(partition string) bool, error) {
 	if percent == 0 {
 		return func(string) bool { return true }, nil
 	}
@@ -52,7 +52,7 @@ func (p place) compare(other place) int {
 
 // Left is the number of splits of a stage, in percent, that some sinks have not finished.
 func Left(ctx context.Context, j journal.Journal, run string, sinks []string, percent float64) (left int, err error) {
-	chosen, err := stage(ctx, j, run, percent)
+	chosen, err := inStage(ctx, j, run, percent)
 	if err != nil {
 		return 0, err
 	}
@@ -67,7 +67,7 @@ func Left(ctx context.Context, j journal.Journal, run string, sinks []string, pe
 		if !chosen(split.Partition) {
 			continue
 		}
-		of := []string{stageShared}
+		of := []string{laneShared}
 		for _, name := range sinks {
 			if split.For(name) {
 				of = append(of, name)

@@ -27,7 +27,8 @@ func (p planned) Plan(context.Context, string) iter.Seq2[connector.Split, error]
 	}
 }
 
-// A stage has its share of the partitions, at least one, whole; a later stage has those of an earlier one; stage 0 has all.
+// A stage has its share of the partitions, at least one, whole; a later stage has those of an earlier one; stage 0
+// has all.
 func TestStage(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 60).Draw(t, "partitions")
@@ -42,7 +43,7 @@ func TestStage(t *testing.T) {
 		in := map[float64]int{}
 		var of []func(string) bool
 		for _, percent := range []float64{less, more, 0} {
-			chosen, err := stage(t.Context(), plan, "run", percent)
+			chosen, err := inStage(t.Context(), plan, "run", percent)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +60,8 @@ func TestStage(t *testing.T) {
 			}
 		}
 		for _, percent := range []float64{less, more} {
-			if got, share := in[percent], percent/100*float64(n); n > 0 && (got == 0 || float64(got) < share || float64(got) >= share+1) {
+			got, share := in[percent], percent/100*float64(n)
+			if n > 0 && (got == 0 || float64(got) < share || float64(got) >= share+1) {
 				t.Fatalf("%d of %d partitions in a stage of %g %%", got, n, percent)
 			}
 		}

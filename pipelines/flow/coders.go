@@ -7,7 +7,8 @@ import (
 )
 
 func init() {
-	// By reflection: package register's wrappers spare some microseconds a call, of a few calls a run, and take a minute to compile.
+	// By reflection: package register's wrappers spare some microseconds a call, of a few calls a run, and take a
+	// minute to compile.
 	for _, fn := range []any{&dealFn{}, &passFn{}, &endFn{}} {
 		beam.RegisterDoFn(reflect.TypeOf(fn).Elem())
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestWhatTravels looks at every DoFn: what it is told must be in exported fields, of types that Beam carries; Beam drops unexported
-// ones without a word, and panics on an exported interface.
+// TestWhatTravels looks at every DoFn: what it is told must be in exported fields, of types that Beam carries; Beam
+// drops unexported ones without a word, and panics on an exported interface.
 func TestWhatTravels(t *testing.T) {
 	for _, fn := range []any{&dealFn{}, &passFn{}, &endFn{}} {
 		typ := reflect.TypeOf(fn).Elem()

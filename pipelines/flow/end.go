@@ -10,46 +10,12 @@ import (
 	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
-	"reprise/pipelines/job"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// StepSource is the step of dead letters for rows that the source could not read.
-const StepSource = "source"
-
-func stageSink(name string) string { return "sink " + name }
-
 // partsQueue is the dead-letter queue among the sinks whose parts are in the journal.
 const partsQueue = ""
-
-// Report is what a run did, over all of its attempts: for each sink the closed sum of design rule 5.
-type Report struct {
-	Run         string                `json:"run"`
-	Job         string                `json:"job"`
-	Attempt     int                   `json:"attempt"` // the last
-	State       journal.State         `json:"state"`
-	Reason      string                `json:"reason,omitempty"` // why it is not done
-	Stage       float64               `json:"stage,omitempty"`  // of a canary, in percent, that is done
-	Splits      int                   `json:"splits"`           // of the plan
-	Read        int64                 `json:"read"`
-	DeadLetters int64                 `json:"dead_letters"`
-	Sinks       map[string]SinkReport `json:"sinks"`
-	Faults      []string              `json:"faults,omitempty"` // sums that do not balance; none: all do
-}
-
-// SinkReport is the sum of one sink: Read + Made = the sum of Outcomes.
-type SinkReport struct {
-	Read      int64         `json:"read"`
-	Made      int64         `json:"made,omitempty"` // further records that transforms made of one
-	Outcomes  record.Counts `json:"outcomes"`
-	Newest    int64         `json:"newest,omitempty"` // highest version that it wrote
-	Committed *int64        `json:"committed,omitempty"`
-	Open      int           `json:"open,omitempty"` // splits that it has not finished
-	// Uncommitted is whether the commit failed, which would have made all visible.
-	Uncommitted bool   `json:"uncommitted,omitempty"`
-	Reason      string `json:"reason,omitempty"` // why it is not done
-}
 
 // endFn ends an attempt: it looks whether all of the plan is finished, commits what is to be committed, and reports.
 type endFn struct {
@@ -103,12 +69,14 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 			return nil, err
 		}
 		var superseded int64
-		s.Committed, superseded, err = w.commit(connector.WithGate(ctx, h.pace.Gate(name)), name, w.job.Sinks[name].SinkSpec, chain.Out)
+		gated := connector.WithGate(ctx, h.pace.Gate(name))
+		s.Committed, superseded, err = w.commit(gated, name, w.job.Sinks[name].SinkSpec, chain.Out)
 		if class := fail.ClassOf(err); err != nil && class != fail.Transient && class != fail.Throttled {
 			return nil, err
 		} else if err != nil { // the others do not wait for it
 			s.Uncommitted, s.Reason = true, err.Error()
-			h.log.Warn("a sink is left behind: what it got is not committed; resume the run once it is well", "sink", name, "error", err)
+			h.log.Warn("a sink is left behind: what it got is not committed; resume the run once it is well",
+				"sink", name, "error", err)
 		}
 		if written := s.Outcomes[record.Written]; s.Committed != nil && *s.Committed != written {
 			r.fault("sink %s wrote %d records, but committed %d", name, written, *s.Committed)
@@ -136,53 +104,10 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 	return r, w.verdict(ctx, r)
 }
 
-// Sum adds up what all attempts at a run have finished so far.
-func Sum(ctx context.Context, j journal.Journal, run connector.Run, of *job.Job) (*Report, error) {
-	r := &Report{Run: run.ID, Job: run.Job, Sinks: map[string]SinkReport{}}
-	done, err := loadFinished(ctx, j, run.ID)
-	if err != nil {
-		return nil, err
-	}
-	names := slices.Sorted(maps.Keys(of.Sinks))
-	open := map[string]int{}
-	for split, err := range j.Plan(ctx, run.ID) {
-		if err != nil {
-			return nil, err
-		}
-		r.Splits++
-		for _, name := range names {
-			if split.For(name) && len(done.rest(split, []string{stageShared, name})) > 0 {
-				open[name]++
-			}
-		}
-	}
-	total := func(sink string) (sum journal.Sum) {
-		for _, all := range done[sink] {
-			for _, d := range all {
-				sum.Add(d.Sum)
-			}
-		}
-		return sum
-	}
-	shared := total(stageShared)
-	r.Read, r.DeadLetters = shared.Read, shared.Letters
-	for _, name := range names {
-		sum := total(name)
-		if sum.Read+sum.Made != sum.Outcomes.Total() {
-			r.fault("sink %s: %d read and %d made, but %d ended", name, sum.Read, sum.Made, sum.Outcomes.Total())
-		}
-		r.DeadLetters += sum.Letters
-		r.Sinks[name] = SinkReport{Read: sum.Read, Made: sum.Made, Outcomes: sum.Outcomes, Newest: sum.Newest, Open: open[name]}
-	}
-	return r, nil
-}
-
-func (r *Report) fault(format string, args ...any) {
-	r.Faults = append(r.Faults, fmt.Sprintf(format, args...))
-}
-
-// commit makes the parts of a sink visible and tells how many of their records lost to newer ones; nil: it does not commit.
-func (w *worker) commit(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema) (records *int64, superseded int64, err error) {
+// commit makes the parts of a sink visible and tells how many of their records lost to newer ones; nil: it does not
+// commit.
+func (w *worker) commit(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema) (
+	records *int64, superseded int64, err error) {
 	parts, err := w.journal.Parts(ctx, w.run.ID, name)
 	if err != nil {
 		return nil, 0, err

@@ -3,6 +3,7 @@ package flow
 import (
 	"bytes"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -31,15 +32,11 @@ func TestEveryRecordIsAccountedFor(t *testing.T) {
 			w.sinks["b"].Committing = true
 			w.sinks["a"].Load(iotest.Record(assets, 8, iotest.Base+1))
 			w.sinks["a"].Load(iotest.Record(assets, 9, iotest.Base))
-			first := true
-			w.page = func(p *connector.Page) {
-				if first {
-					p.Filtered++
-				}
-				first = false
-			}
+			var first sync.Once
+			w.page = func(p *connector.Page) { first.Do(func() { p.Filtered++ }) }
 			r := w.must()
-			// 12 rows, one that does not decode and one that the source leaves out; a twin is made of row 2 and, for sink b, of row 6.
+			// 12 rows, one that does not decode and one that the source leaves out; a twin is made of row 2 and, for
+			// sink b, of row 6.
 			w.is(r, journal.Complete, map[string]record.Counts{
 				"a": counts(7, 1, 1, 2, 4),
 				"b": counts(8+1, 0, 0, 2+1, 3+1),
@@ -83,7 +80,8 @@ func TestALetterTellsWhereItsRowStands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, entry{l.Sink, l.Step, l.Code, l.Key, l.Place != nil && bytes.Equal(l.Position, []byte("x"))})
+			placed := l.Place != nil && bytes.Equal(l.Position, []byte("x"))
+			got = append(got, entry{l.Sink, l.Step, l.Code, l.Key, placed})
 		}
 		want := []entry{
 			{"", "source", "memory.malformed", "", true},

@@ -8,7 +8,8 @@ import (
 	"reprise/pipelines/travel"
 )
 
-// Graph is the pipeline of one attempt at a run whose plan lies in the journal. The plan is dealt out to a number of hands.
+// Graph is the pipeline of one attempt at a run whose plan lies in the journal. The plan is dealt out to a number of
+// hands.
 func Graph(setting Setting, hands int) *beam.Pipeline {
 	p := beam.NewPipeline()
 	s := p.Root()
@@ -38,11 +39,12 @@ func (f *dealFn) Setup(ctx context.Context) (err error) {
 	return err
 }
 
-// ProcessElement emits every split whose turn is hand n: dealt in turn, the parts of a wide bucket go to different workers.
+// ProcessElement emits every split whose turn is hand n: dealt in turn, the parts of a wide bucket go to different
+// workers.
 func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(travel.Work)) (err error) {
 	defer f.worker.guard(ctx, "plan", &err)
 	w := travel.Work{Whole: f.Setting.Hands == 1}
-	chosen, err := stage(ctx, f.worker.journal, f.worker.run.ID, f.Setting.Stage)
+	chosen, err := inStage(ctx, f.worker.journal, f.worker.run.ID, f.Setting.Stage)
 	if err != nil {
 		return err
 	}

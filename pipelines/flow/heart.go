@@ -21,16 +21,16 @@ import (
 // systemSource is the source among the systems of a run.
 const systemSource = journal.Source
 
-// How often a worker looks at what is wanted of the run, how long it goes on without a journal, and how long sinks may take to
-// answer what is on its way when the run is to stop.
+// How often a worker looks at what is wanted of the run, how long it goes on without a journal, and how long sinks
+// may take to answer what is on its way when the run is to stop.
 const (
 	pulse     = 250 * time.Millisecond
 	blind     = time.Minute
 	stopGrace = 1500 * time.Millisecond
 )
 
-// heart keeps a pass in touch with the run: it tells the journal that the worker lives and what it has done, and the pass what is wanted.
-// The counts are for the eye: what is done again counts again.
+// heart keeps a pass in touch with the run: it tells the journal that the worker lives and what it has done, and the
+// pass what is wanted. The counts are for the eye: what is done again counts again.
 type heart struct {
 	worker   *worker
 	log      *slog.Logger
@@ -48,8 +48,10 @@ type heart struct {
 
 func startHeart(ctx context.Context, w *worker, cancel context.CancelCauseFunc) *heart {
 	host, _ := os.Hostname()
-	h := &heart{worker: w, stopping: make(chan struct{}), cancel: cancel, quit: make(chan struct{}), done: make(chan struct{}),
-		beat: journal.Beat{Worker: uuid.NewString()[:8], Attempt: w.attempt, Host: host, PID: os.Getpid(), Outcomes: map[string]record.Counts{}, Down: map[string]string{}}}
+	h := &heart{worker: w, cancel: cancel, stopping: make(chan struct{}), quit: make(chan struct{}),
+		done: make(chan struct{})}
+	h.beat = journal.Beat{Worker: uuid.NewString()[:8], Attempt: w.attempt, Host: host, PID: os.Getpid(),
+		Outcomes: map[string]record.Counts{}, Down: map[string]string{}}
 	h.log = slog.With("run", w.run.ID, "worker", h.beat.Worker)
 	h.pace = pace.New(w.job.Pace, h.beat.Worker, pace.Options{Log: h.log})
 	go h.run(ctx)
@@ -101,7 +103,8 @@ func (h *heart) pump(ctx context.Context) (journal.Control, error) {
 		return control, err
 	}
 	if slices.ContainsFunc(beats, func(b journal.Beat) bool { return b.Attempt > h.worker.attempt }) {
-		return control, j.Record(ctx, run, h.worker.attempt, journal.Batch{}) // which is refused: this process was frozen, or cut off
+		// This process was frozen, or cut off: what it records is refused.
+		return control, j.Record(ctx, run, h.worker.attempt, journal.Batch{})
 	}
 	h.pace.Apply(control, beats)
 	var dead, read int64
@@ -190,7 +193,8 @@ func (h *heart) budget(ctx context.Context, recents ...recent) error {
 	if reason == "" {
 		return nil
 	}
-	err := h.worker.journal.SetControl(ctx, h.worker.run.ID, journal.Event{At: time.Now(), Kind: "pause", Text: reason}, func(c *journal.Control) {
+	event := journal.Event{At: time.Now(), Kind: "pause", Text: reason}
+	err := h.worker.journal.SetControl(ctx, h.worker.run.ID, event, func(c *journal.Control) {
 		c.Want, c.Reason = journal.Stop, reason
 	})
 	if err != nil {

@@ -11,16 +11,16 @@ import (
 	"reprise/transforms/record"
 )
 
-// ledger knows every page that has been read and is not finished. A page is finished at a sink once all of its records are
-// settled there and its dead letters are in the queue; it is then written to the journal, and leaves the ledger once all sinks
-// have finished it.
+// ledger knows every page that has been read and is not finished. A page is finished at a sink once all of its
+// records are settled there and its dead letters are in the queue; it is then written to the journal, and leaves the
+// ledger once all sinks have finished it.
 type ledger struct {
 	ahead *connector.Ahead
 	wake  chan struct{} // something has been settled
 	floor []int64       // by lane: what is written has no lower version
 
 	mu         sync.Mutex
-	pages      map[int64]*page
+	pages      map[int64]*account
 	last       int64    // number of the last page
 	unfinished int64    // rows of pages
 	settled    []share  // that wait to be written down
@@ -28,8 +28,8 @@ type ledger struct {
 	recent     []recent // by lane
 }
 
-// page is one page on its way.
-type page struct {
+// account is that of one page on its way.
+type account struct {
 	number int64
 	rows   int64
 	memory int64 // that it takes of what may be read ahead
@@ -37,7 +37,7 @@ type page struct {
 	name   string // of the split that it was read for
 
 	sums    []journal.Sum          // by lane
-	waiting []int                  // by lane: records not settled, and 1 while the page is handed out; -1: not for this lane, or given up
+	waiting []int                  // by lane: records not settled, and 1 while the page is handed out; -1: not for it
 	letters [][]*record.DeadLetter // by lane
 	held    int                    // lanes that may hold records of it
 	open    int                    // lanes that have not finished it
@@ -48,22 +48,25 @@ type page struct {
 
 // share is a page at one lane.
 type share struct {
-	page *page
+	*account
 	lane int
 }
 
-func newLedger(lanes int, floors []int64) *ledger {
-	return &ledger{floor: floors, wake: make(chan struct{}, 1), pages: map[int64]*page{}, recent: make([]recent, lanes)}
+// newLedger needs the floor of each lane.
+func newLedger(floors []int64) *ledger {
+	return &ledger{floor: floors, wake: make(chan struct{}, 1), pages: map[int64]*account{},
+		recent: make([]recent, len(floors))}
 }
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
-func (l *ledger) enter(rows, memory int64, where connector.Split, name string, lanes []bool) *page {
+func (l *ledger) enter(rows, memory int64, where connector.Split, name string, lanes []bool) *account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
 	l.unfinished += rows
-	p := &page{number: l.last, rows: rows, memory: memory, where: where, name: name, sums: make([]journal.Sum, len(lanes)),
-		waiting: make([]int, len(lanes)), letters: make([][]*record.DeadLetter, len(lanes)),
+	p := &account{number: l.last, rows: rows, memory: memory, where: where, name: name,
+		sums: make([]journal.Sum, len(lanes)), waiting: make([]int, len(lanes)),
+		letters:  make([][]*record.DeadLetter, len(lanes)),
 		finished: make([]bool, len(lanes))}
 	for i, in := range lanes {
 		if !in {
@@ -80,7 +83,7 @@ func (l *ledger) enter(rows, memory int64, where connector.Split, name string, l
 }
 
 // add counts records of a page that a lane has taken.
-func (l *ledger) add(p *page, lane, records int) {
+func (l *ledger) add(p *account, lane, records int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.waiting[lane] >= 0 {
@@ -88,9 +91,9 @@ func (l *ledger) add(p *page, lane, records int) {
 	}
 }
 
-// handed tells that a lane has got all of a page: what ended before its sink, and what its own steps made of it. It is false
-// for a lane that the page is not for.
-func (l *ledger) handed(p *page, lane int, t tally, letters []*record.DeadLetter) bool {
+// handed tells that a lane has got all of a page: what ended before its sink, and what its own steps made of it. It
+// is false for a lane that the page is not for.
+func (l *ledger) handed(p *account, lane int, t tally, letters []*record.DeadLetter) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.waiting[lane] < 0 {
@@ -104,10 +107,11 @@ func (l *ledger) handed(p *page, lane int, t tally, letters []*record.DeadLetter
 }
 
 // settle takes what a sink says of records. letter makes the dead letter of a result.
-func (l *ledger) settle(lane int, results []connector.Result, letter func(connector.Result) *record.DeadLetter) (counts record.Counts) {
+func (l *ledger) settle(lane int, results []connector.Result, letter func(connector.Result) *record.DeadLetter) (
+	counts record.Counts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var p *page
+	var p *account
 	for _, res := range results {
 		counts[res.Outcome]++
 		l.recent[lane].add(res.Outcome == record.Dead)
@@ -130,7 +134,7 @@ func (l *ledger) settle(lane int, results []connector.Result, letter func(connec
 	return counts
 }
 
-func (l *ledger) less(p *page, lane, n int) {
+func (l *ledger) less(p *account, lane, n int) {
 	p.waiting[lane] -= n
 	if p.waiting[lane] > 0 {
 		return
@@ -145,7 +149,7 @@ func (l *ledger) less(p *page, lane, n int) {
 }
 
 // release frees the memory of a page that no lane holds any more.
-func (l *ledger) release(p *page) {
+func (l *ledger) release(p *account) {
 	if p.held--; p.held == 0 && l.ahead != nil {
 		l.ahead.Release(p.memory)
 	}
@@ -179,12 +183,12 @@ func (l *ledger) finish(shares []share) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range shares {
-		s.page.finished[s.lane] = true
-		l.close(s.page)
+		s.account.finished[s.lane] = true
+		l.close(s.account)
 	}
 }
 
-func (l *ledger) close(p *page) {
+func (l *ledger) close(p *account) {
 	if p.open--; p.open > 0 {
 		return
 	}
@@ -205,15 +209,17 @@ func (l *ledger) abandon(lane int) {
 	}
 }
 
-// done is a settled share in the form of the journal. A sum that does not balance is a bug that must not be written down.
+// done is a settled share in the form of the journal. A sum that does not balance is a bug that must not be written
+// down.
 func (s share) done(sink string) (journal.Done, error) {
-	sum := s.page.sums[s.lane]
-	sum.Letters = int64(len(s.page.letters[s.lane]))
-	if sink != stageShared && sum.Read+sum.Made != sum.Outcomes.Total() {
-		return journal.Done{}, fail.New(fail.Fatal, "run.unbalanced", "%s: sink %s got %d and made %d records, but ended %d",
-			s.page.name, sink, sum.Read, sum.Made, sum.Outcomes.Total())
+	sum := s.account.sums[s.lane]
+	sum.Letters = int64(len(s.account.letters[s.lane]))
+	if sink != laneShared && sum.Read+sum.Made != sum.Outcomes.Total() {
+		return journal.Done{}, fail.New(fail.Fatal, "run.unbalanced",
+			"%s: sink %s got %d and made %d records, but ended %d", s.account.name, sink, sum.Read, sum.Made,
+			sum.Outcomes.Total())
 	}
-	w := s.page.where
+	w := s.account.where
 	return journal.Done{Sink: sink, Partition: w.Partition, Start: w.Start, End: w.End, Sum: sum}, nil
 }
 

@@ -9,8 +9,8 @@ import (
 	"reprise/io/journal"
 )
 
-// stageShared is, among the sinks, what stands before all of them: reading and the transforms that they share.
-const stageShared = ""
+// laneShared is, among the sinks, what stands before all of them: reading and the transforms that they share.
+const laneShared = ""
 
 // finished is what the journal holds of a run: intervals by sink and partition, in the order of their starts.
 type finished map[string]map[string][]journal.Done
@@ -64,7 +64,8 @@ func (f finished) rest(split connector.Split, sinks []string) []connector.Split 
 				part.Sinks = append(part.Sinks, sink)
 			}
 		}
-		if last := len(parts) - 1; last >= 0 && parts[last].End != nil && bytes.Equal(parts[last].End, part.Start) && slices.Equal(parts[last].Sinks, part.Sinks) {
+		if last := len(parts) - 1; last >= 0 && parts[last].End != nil && bytes.Equal(parts[last].End, part.Start) &&
+			slices.Equal(parts[last].Sinks, part.Sinks) {
 			parts[last].End = part.End
 			return
 		}

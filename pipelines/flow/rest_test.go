@@ -39,7 +39,7 @@ func (i interval) bounds() (start, end []byte) {
 // TestRest compares the rest of a split with what is left key by key, for each sink.
 func TestRest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		sinks := []string{stageShared, "a", "b"}[:rapid.IntRange(1, 3).Draw(t, "sinks")]
+		sinks := []string{laneShared, "a", "b"}[:rapid.IntRange(1, 3).Draw(t, "sinks")]
 		f := finished{}
 		done := map[string][keys + 1]bool{}
 		for _, sink := range append(sinks, "another") {
@@ -116,9 +116,12 @@ func TestRestOfAllAndNothing(t *testing.T) {
 	if parts := all.rest(split, []string{"a"}); len(parts) != 0 {
 		t.Errorf("left of what is finished: %v", parts)
 	}
-	for _, f := range []finished{nil, {}, {"b": {"p": {{Sink: "b", Partition: "p"}}}}, {"a": {"q": {{Sink: "a", Partition: "q"}}}}} {
+	other := finished{"b": {"p": {{Sink: "b", Partition: "p"}}}}
+	elsewhere := finished{"a": {"q": {{Sink: "a", Partition: "q"}}}}
+	for _, f := range []finished{nil, {}, other, elsewhere} {
 		parts := f.rest(split, []string{"a"})
-		if len(parts) != 1 || parts[0].String() != "p" || parts[0].Rows != 5 || !slices.Equal(parts[0].Sinks, []string{"a"}) {
+		if len(parts) != 1 || parts[0].String() != "p" || parts[0].Rows != 5 ||
+			!slices.Equal(parts[0].Sinks, []string{"a"}) {
 			t.Errorf("left of %v: %+v", f, parts)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,93 +20,12 @@ import (
 	"reprise/transforms/record"
 )
 
-// The tests of this file hold every request of a run, to the source, the sinks and the journal, and answer one at a time, in an order that they
-// choose. Time is that of the test, so nothing else happens meanwhile. At each point of each order they also disturb the run in each way that
-// they know, then resume it and look whether every record is accounted for once and is where it belongs. As in the tests of Pebble and
-// FoundationDB, a failure names the order, which can be played again. What is not chosen is which of two things a select of the engine
-// takes when both have come since it last looked.
-
-// request is one that waits for its answer.
-type request struct {
-	name  string // "sink b: write 2", the same in each run of the same order
-	work  func() error
-	reply chan error
-}
-
-// changes tells whether the request leaves something behind, also when its process is gone.
-func (r *request) changes() bool { return !strings.Contains(r.name, ": read ") }
-
-// scheduler holds the requests of one attempt.
-type scheduler struct {
-	mu      sync.Mutex
-	waiting []*request
-	seen    map[string]int
-	free    bool   // requests are answered at once
-	gone    bool   // the process is, and does nothing any more
-	down    string // does not answer: "sink a"
-}
-
-func (s *scheduler) begin(free bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting, s.seen, s.free, s.gone, s.down = nil, map[string]int{}, free, false, ""
-}
-
-var errGone = fmt.Errorf("the process is gone: %w", context.Canceled)
-
-// held are the kinds of requests that wait for the scheduler; others are answered at once.
-var held = []string{"read", "write", "record", "commit", "finish"}
-
-func (s *scheduler) serve(who string) func(context.Context, string, func() error) error {
-	return func(ctx context.Context, kind string, work func() error) error {
-		s.mu.Lock()
-		switch {
-		case s.gone:
-			s.mu.Unlock()
-			return errGone
-		case s.down == who && kind == "write":
-			s.mu.Unlock()
-			return errDown
-		case s.free || who == "queue" || !slices.Contains(held, kind):
-			s.mu.Unlock()
-			return work()
-		}
-		of := who + ": " + kind
-		s.seen[of]++
-		r := &request{name: fmt.Sprint(of, " ", s.seen[of]), work: work, reply: make(chan error, 1)}
-		s.waiting = append(s.waiting, r)
-		s.mu.Unlock()
-		select {
-		case err := <-r.reply:
-			return err
-		case <-ctx.Done():
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.waiting = slices.DeleteFunc(s.waiting, func(other *request) bool { return other == r })
-			return ctx.Err()
-		}
-	}
-}
-
-// requests are those that wait, by name.
-func (s *scheduler) requests() []*request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.SortedFunc(slices.Values(s.waiting), func(a, b *request) int { return strings.Compare(a.name, b.name) })
-}
-
-// answer answers a request: with what its work gives, or without doing it.
-func (s *scheduler) answer(r *request, do bool, err error) {
-	s.mu.Lock()
-	s.waiting = slices.DeleteFunc(s.waiting, func(other *request) bool { return other == r })
-	s.mu.Unlock()
-	if do {
-		if e := r.work(); err == nil {
-			err = e
-		}
-	}
-	r.reply <- err
-}
+// The tests of this file hold every request of a run, to the source, the sinks and the journal, and answer one at a
+// time, in an order that they choose. Time is that of the test, so nothing else happens meanwhile. At each point of
+// each order they also disturb the run in each way that they know, then resume it and look whether every record is
+// accounted for once and is where it belongs. As in the tests of Pebble and FoundationDB, a failure names the order,
+// which can be played again. What is not chosen is which of two things a select of the engine takes when both have
+// come since it last looked.
 
 // setup is a small run.
 type setup struct {
@@ -123,7 +41,9 @@ var setups = []setup{
 	{name: "two sinks", rows: []int{2}},
 	{name: "two partitions", rows: []int{1, 1}, large: true},
 	{name: "one sink commits", rows: []int{2}, change: func(w *world) { w.sinks["b"].Committing = true }},
-	{name: "both commit", rows: []int{2}, change: func(w *world) { w.sinks["a"].Committing, w.sinks["b"].Committing = true, true }},
+	{name: "both commit", rows: []int{2}, change: func(w *world) {
+		w.sinks["a"].Committing, w.sinks["b"].Committing = true, true
+	}},
 	{name: "one after the other", rows: []int{2}, change: func(w *world) {
 		w.change("b", func(s *job.Sink) { s.After = []string{"a"} })
 	}},
@@ -136,7 +56,7 @@ var setups = []setup{
 
 func (s setup) world(t *testing.T) *world {
 	w := newWorld(t, s.rows...)
-	w.setting = func(s *Setting) { s.Window = 2 }
+	w.setting = func(s *Setting) { s.Window, s.Hands = 2, 2 } // one hand alone is not split
 	w.job.Limits.Readers = 2
 	w.job.Pace.Outage = connector.Duration(time.Second)
 	for _, m := range w.tables {
@@ -172,7 +92,8 @@ func (s setup) check(w *world, r *Report) error {
 		}
 		written := of.Outcomes[record.Written] + of.Outcomes[record.Unchanged]
 		if dead := of.Outcomes[record.Dead]; written != int64(len(rows)) || written+dead != n || of.Read != n {
-			return fmt.Errorf("sink %s has %d rows, but its outcomes are %v of %d read", name, len(rows), of.Outcomes, of.Read)
+			return fmt.Errorf("sink %s has %d rows, but its outcomes are %v of %d read",
+				name, len(rows), of.Outcomes, of.Read)
 		}
 	}
 	return nil
@@ -185,6 +106,7 @@ type point struct {
 	state   string   // of what has been answered, what waits and what the journal holds
 	options []string // what may come next
 	ills    []string // how the run may be disturbed here
+	early   string   // what a sink has too early
 }
 
 // play makes a run: its first attempts step by step, as choose says of each point; a
@@ -216,8 +138,12 @@ func (s setup) play(t *testing.T, attempts int, choose func(p point) string) {
 				defer close(done)
 				report, failed = w.attempt()
 			}()
-			taken = append(taken, s.steps(t, w, sched, done, kill, choose)...)
+			steps := s.steps(t, w, sched, done, kill, choose)
+			taken = append(taken, steps...)
 			kill()
+			if err := wrong(steps, report, failed); err != nil {
+				t.Fatalf("%q: %v", taken, err)
+			}
 		}
 		if err := s.check(w, report); err != nil {
 			t.Fatalf("%q: %v", taken, err)
@@ -225,8 +151,26 @@ func (s setup) play(t *testing.T, attempts int, choose func(p point) string) {
 	})
 }
 
+// wrong tells what an attempt may not come to, however it was disturbed.
+func wrong(steps []string, r *Report, err error) error {
+	harmed, killed := false, false
+	for _, step := range steps {
+		harmed = harmed || step[0] == '!' && !strings.HasPrefix(step, "!split")
+		killed = killed || strings.HasPrefix(step, "!kill")
+	}
+	switch code := fail.CodeOf(err); {
+	case killed: // what it reports nobody gets
+	case err != nil && (!harmed || code != "journal.timeout" && code != "memory.down"):
+		return fmt.Errorf("the attempt ends with an error: %w", err)
+	case err == nil && (!harmed && r.State != journal.Complete || r.State == journal.Unbalanced):
+		return fmt.Errorf("the attempt ends so: %+v", *r)
+	}
+	return nil
+}
+
 // steps takes an attempt to its end.
-func (s setup) steps(t *testing.T, w *world, sched *scheduler, done chan struct{}, kill func(), choose func(p point) string) (taken []string) {
+func (s setup) steps(t *testing.T, w *world, sched *scheduler, done chan struct{}, kill func(),
+	choose func(p point) string) (taken []string) {
 	ticks, idle := 0, 0
 	for {
 		synctest.Wait()
@@ -237,7 +181,11 @@ func (s setup) steps(t *testing.T, w *world, sched *scheduler, done chan struct{
 		}
 		waiting, next := sched.requests(), tickName
 		if !sched.free {
-			next = choose(s.at(w, taken, waiting, ticks))
+			at := s.at(w, taken, waiting, ticks)
+			if at.early != "" {
+				t.Fatalf("%q: %s", taken, at.early)
+			}
+			next = choose(at)
 		}
 		taken = append(taken, next)
 		switch i := slices.IndexFunc(waiting, func(r *request) bool { return r.name == next }); {
@@ -274,10 +222,11 @@ func (s setup) at(w *world, taken []string, waiting []*request, ticks int) point
 			changing++
 		}
 	}
-	for d := range w.journal.Finished(context.Background(), "") {
+	for _, d := range w.journal.finished() {
 		fmt.Fprintf(&now, "%s (%x..%x]\n", d.Sink, d.Start, d.End)
 	}
 	p.state = now.String()
+	p.early = w.early("b")
 	if ticks < 1 || len(waiting) == 0 {
 		p.options = append(p.options, tickName)
 	}
@@ -327,7 +276,7 @@ func (s setup) disturb(w *world, sched *scheduler, how string, waiting []*reques
 		sched.mu.Lock()
 		sched.gone = true
 		sched.mu.Unlock()
-		cancel()
+		defer cancel()
 		n := 0
 		for _, r := range waiting {
 			do := r.changes() && some>>n&1 == 1
@@ -344,8 +293,8 @@ func scan(text, form string, into any) bool {
 	return n == 1 && err == nil
 }
 
-// TestEveryOrder plays small runs in every order of their requests, as far as orders lead to states that differ, with every
-// disturbance in each of these.
+// TestEveryOrder plays small runs in every order of their requests, as far as orders lead to states that differ, with
+// every disturbance in each of these.
 func TestEveryOrder(t *testing.T) {
 	for _, s := range setups {
 		if s.large {
@@ -385,7 +334,8 @@ func TestEveryOrder(t *testing.T) {
 	}
 }
 
-// TestRandomOrders plays larger runs in orders drawn by a seed, disturbed up to four times in their first three attempts.
+// TestRandomOrders plays larger runs in orders drawn by a seed, disturbed up to four times in their first three
+// attempts.
 func TestRandomOrders(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {

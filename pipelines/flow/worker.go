@@ -18,7 +18,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Setting is what every DoFn of an attempt carries: the job with references to secrets, never secrets, and the schema of the source.
+// Setting is what every DoFn of an attempt carries: the job with references to secrets, never secrets, and the schema
+// of the source.
 type Setting struct {
 	Run     connector.Run
 	Attempt int
@@ -26,7 +27,7 @@ type Setting struct {
 	Floors  map[string]int64 // by sink: connector.Run.Floor
 	Hands   int              // parts that the plan is dealt into
 	Stage   float64          // of a canary, in percent of the partitions; 0: all
-	Window  int              // rows that each worker may have read and not finished
+	Window  int              // of each worker, as WindowOf gives it
 	Job     []byte           // as JSON
 	Schema  []byte           // of the source, by record.Schema's MarshalBinary
 }
@@ -38,11 +39,16 @@ var systems = struct {
 	journal func(context.Context, journal.Config) (journal.Journal, error)
 }{connector.SourceSpec.Open, connector.SinkSpec.Open, journal.Open}
 
+// Opened is told the limits of each job that this process works at, before the work begins: what concerns all of a
+// process, such as its memory, is set by whoever has started it. It is set before any graph runs; nil: nobody wants
+// to know.
+var Opened func(job.Limits)
+
 // worker is what a Setting becomes where a DoFn runs.
 type worker struct {
 	run     connector.Run
 	attempt int
-	window  int
+	window  window
 	sinks   []string // of this attempt, in the order of their names
 	floors  map[string]int64
 	job     *job.Job
@@ -53,7 +59,7 @@ type worker struct {
 
 // open builds a worker. Every DoFn calls it in Setup.
 func (s Setting) open(ctx context.Context) (*worker, error) {
-	w := &worker{run: s.Run, attempt: s.Attempt, window: s.Window, floors: s.Floors, job: &job.Job{}}
+	w := &worker{run: s.Run, attempt: s.Attempt, window: window(s.Window), floors: s.Floors, job: &job.Job{}}
 	if err := json.Unmarshal(s.Job, w.job); err != nil {
 		return nil, fmt.Errorf("the job as it travelled: %w", err)
 	}
@@ -68,9 +74,9 @@ func (s Setting) open(ctx context.Context) (*worker, error) {
 	if w.chain, err = transforms.Compile(w.job.Transforms, w.schema, w.options()); err != nil {
 		return nil, err
 	}
-	// Most of the heap is short-lived pages: collecting them less often, up to the limit, saves a fifth of the client's time.
-	debug.SetGCPercent(300)
-	debug.SetMemoryLimit(int64(w.job.Limits.Memory))
+	if Opened != nil {
+		Opened(w.job.Limits)
+	}
 	w.journal, err = systems.journal(ctx, *w.job.Journal)
 	return w, err
 }
@@ -80,15 +86,6 @@ func (w *worker) runOf(sink string) connector.Run {
 	run := w.run
 	run.Floor = w.floors[sink]
 	return run
-}
-
-// floorsOf are the floors of the lanes, of which the first has no sink.
-func (w *worker) floorsOf() []int64 {
-	floors := []int64{0}
-	for _, name := range w.sinks {
-		floors = append(floors, w.floors[name])
-	}
-	return floors
 }
 
 // options fix what would differ between workers and retries.
@@ -105,8 +102,9 @@ func (w *worker) close() {
 	}
 }
 
-// guard turns a panic of a DoFn into an error, and writes down an error that ends the attempt, since what the runner tells
-// of it is only text. Beam's emitters panic with the error of the step that they feed, which has written it down itself.
+// guard turns a panic of a DoFn into an error, and writes down an error that ends the attempt, since what the runner
+// tells of it is only text. Beam's emitters panic with the error of the step that they feed, which has written it
+// down itself.
 func (w *worker) guard(ctx context.Context, step string, err *error) {
 	if p := recover(); p != nil {
 		below, ok := p.(error)

@@ -67,9 +67,10 @@ func worldAt(path string) (w *world, name string) {
 	return nil, ""
 }
 
-// world is all that a run of a test deals with: a table of several partitions, sinks, a dead-letter queue and a journal, in memory.
+// world is all that a run of a test deals with: a table of several partitions, sinks, a dead-letter queue and a
+// journal, in memory.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	ctx     context.Context // of the process that works at the run
 	job     *job.Job
 	setting func(*Setting) // changes it; nil: does not
@@ -93,17 +94,19 @@ type world struct {
 
 var assets = iotest.AssetSchema()
 
-// newWorld gives a world with a table, of which each partition has so many rows, and two sinks, "a" and "b". Rows are numbered
-// throughout, pages have two of them.
-func newWorld(t *testing.T, rows ...int) *world {
-	w := &world{t: t, ctx: t.Context(), tables: map[string]*iotest.Memory{}, sinks: map[string]*iotest.Memory{}, queue: iotest.NewMemory()}
+// newWorld gives a world with a table, of which each partition has so many rows, and two sinks, "a" and "b". Rows are
+// numbered throughout, pages have two of them.
+func newWorld(t testing.TB, rows ...int) *world {
+	w := &world{t: t, ctx: t.Context(), queue: iotest.NewMemory(),
+		tables: map[string]*iotest.Memory{}, sinks: map[string]*iotest.Memory{}}
 	w.queue.Schema = deadletter.Schema()
 	name := strings.ReplaceAll(t.Name(), "/", " ")
 	worlds.Store(name, w)
 	t.Cleanup(func() { worlds.Delete(name) })
 	at := func(s string) string { return "memory:" + name + "/" + s }
-	w.job = &job.Job{Name: "job", Source: connector.From(&fileio.SourceConfig{Path: at("source")}), Sinks: map[string]job.Sink{},
-		DeadLetters: new(connector.To(&fileio.SinkConfig{Path: at("queue")})), Journal: &journal.Config{SQLite: at("journal")}}
+	w.job = &job.Job{Name: "job", Sinks: map[string]job.Sink{}, Journal: &journal.Config{SQLite: at("journal")},
+		Source:      connector.From(&fileio.SourceConfig{Path: at("source")}),
+		DeadLetters: new(connector.To(&fileio.SinkConfig{Path: at("queue")}))}
 	for _, sink := range []string{"a", "b"} {
 		w.sinks[sink] = iotest.NewMemory()
 		w.job.Sinks[sink] = job.Sink{SinkSpec: connector.To(&fileio.SinkConfig{Path: at(sink)})}
@@ -150,49 +153,6 @@ func (w *world) openSink(name string) (connector.Sink, error) {
 	return sink(), nil
 }
 
-// table is the source: each partition is a table in memory.
-type table struct{ w *world }
-
-func (t table) Schema(context.Context) (*record.Schema, error) { return assets, nil }
-func (t table) Close() error                                   { return nil }
-
-func (t table) Plan(context.Context, connector.PlanOptions, func(connector.Split) error) error {
-	panic("the plan is in the journal")
-}
-
-func (t table) Read(ctx context.Context, s connector.Split, page func(connector.Page) error) error {
-	return t.w.tables[s.Partition].Source().Read(ctx, s, func(p connector.Page) error {
-		if t.w.reading != nil {
-			if err := t.w.reading(t.w.tracker); err != nil {
-				return err
-			}
-		}
-		if t.w.page != nil {
-			t.w.page(&p)
-		}
-		return page(p)
-	})
-}
-
-func (t table) Find(ctx context.Context, keys []*record.Record, found func(int, connector.Page) error) error {
-	for i, key := range keys {
-		var all connector.Page
-		for _, part := range slices.Sorted(maps.Keys(t.w.tables)) {
-			err := t.w.tables[part].Source().(connector.Finder).Find(ctx, []*record.Record{key}, func(_ int, p connector.Page) error {
-				all.Records = append(all.Records, p.Records...)
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		if err := found(i, all); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // settings are those of an attempt.
 func (w *world) settings(attempt int) Setting {
 	text, err := json.Marshal(w.job)
@@ -203,7 +163,8 @@ func (w *world) settings(attempt int) Setting {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := Setting{Run: connector.Run{ID: "run", Job: "job", Started: time.Unix(0, 0)}, Attempt: attempt, Hands: 1, Window: 100, Job: text, Schema: schema}
+	s := Setting{Run: connector.Run{ID: "run", Job: "job", Started: time.Unix(0, 0)}, Attempt: attempt,
+		Hands: 1, Window: 100, Job: text, Schema: schema}
 	if w.setting != nil {
 		w.setting(&s)
 	}
@@ -334,48 +295,7 @@ func refusing(rows ...int) func(*record.Record) error {
 
 // counts are outcomes.
 func counts(written, unchanged, superseded, filtered, dead int64) (c record.Counts) {
-	c[record.Written], c[record.Unchanged], c[record.Superseded], c[record.Filtered], c[record.Dead] = written, unchanged, superseded, filtered, dead
+	c[record.Written], c[record.Unchanged], c[record.Superseded] = written, unchanged, superseded
+	c[record.Filtered], c[record.Dead] = filtered, dead
 	return c
-}
-
-// trap is a transform that does to rows, by key, what its settings say.
-func compileTrap(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema, error) {
-	var of map[string]string
-	if err := json.Unmarshal(config, &of); err != nil {
-		return nil, nil, err
-	}
-	return trap(of), in, nil
-}
-
-type trap map[string]string
-
-func (t trap) Apply(r *record.Record, emit func(*record.Record)) error {
-	switch t[r.KeyText()] {
-	case "drop":
-		return nil
-	case "dead":
-		return fail.New(fail.Permanent, "trap.dead", "the trap has shut")
-	case "fatal":
-		return fail.New(fail.Fatal, "trap.fatal", "the trap is broken")
-	case "panic":
-		panic("the trap has exploded")
-	case "twice":
-		twin := r.Clone()
-		twin.Values[0] = record.String(r.KeyText() + "+")
-		emit(r)
-		emit(twin)
-		return nil
-	}
-	emit(r)
-	return nil
-}
-
-// traps is a transform that does something to rows.
-func traps(of map[int]string) transforms.Spec {
-	by := map[string]string{}
-	for n, what := range of {
-		by[key(n)] = what
-	}
-	config, _ := json.Marshal(by)
-	return transforms.Spec{Name: "trap", Config: config}
 }

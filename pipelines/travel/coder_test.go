@@ -33,10 +33,13 @@ var assetSchema = record.MustSchema([]record.Field{
 }, "asset_type", "bucket", "id")
 
 func assetRecord() (*record.Record, asset) {
-	a := asset{AssetType: "image", Bucket: "2024-05", ID: "0123456789abcdef", Title: "A view of the harbour at dusk", Owner: "harbour-agency",
-		Licence: "editorial-2026", Width: 6000, Height: 4000, Size: 18_223_101, Created: time.Date(2024, 5, 17, 12, 0, 0, 0, time.UTC).UnixMilli(),
-		Attrs: map[string]string{"camera": "X100", "iso": "200", "lens": "23mm", "place": "Bergen"}, Tags: []string{"dusk", "harbour", "ships", "water"}}
-	r := &record.Record{Schema: assetSchema, Version: a.Created * 1000, Origin: record.Origin{Split: "image/2024-05", Position: []byte("0123456789abcdef")}}
+	a := asset{AssetType: "image", Bucket: "2024-05", ID: "0123456789abcdef",
+		Title: "A view of the harbour at dusk", Owner: "harbour-agency", Licence: "editorial-2026",
+		Width: 6000, Height: 4000, Size: 18_223_101, Created: time.Date(2024, 5, 17, 12, 0, 0, 0, time.UTC).UnixMilli(),
+		Attrs: map[string]string{"camera": "X100", "iso": "200", "lens": "23mm", "place": "Bergen"},
+		Tags:  []string{"dusk", "harbour", "ships", "water"}}
+	r := &record.Record{Schema: assetSchema, Version: a.Created * 1000,
+		Origin: record.Origin{Split: "image/2024-05", Position: []byte("0123456789abcdef")}}
 	text := record.String
 	var attrs, tags []record.Value
 	for _, k := range []string{"camera", "iso", "lens", "place"} {
@@ -45,8 +48,10 @@ func assetRecord() (*record.Record, asset) {
 	for _, tag := range a.Tags {
 		tags = append(tags, text(tag))
 	}
-	r.Values = []record.Value{text(a.AssetType), text(a.Bucket), record.Bytes(record.TimeUUID, a.ID), text(a.Title), text(a.Owner), text(a.Licence),
-		record.Number(record.Int, int64(a.Width)), record.Number(record.Int, int64(a.Height)), record.Number(record.BigInt, a.Size),
+	r.Values = []record.Value{text(a.AssetType), text(a.Bucket), record.Bytes(record.TimeUUID, a.ID),
+		text(a.Title), text(a.Owner), text(a.Licence),
+		record.Number(record.Int, int64(a.Width)), record.Number(record.Int, int64(a.Height)),
+		record.Number(record.BigInt, a.Size),
 		record.Number(record.Timestamp, a.Created), record.Nested(record.Map, attrs), record.Nested(record.Set, tags)}
 	return r, a
 }

@@ -160,8 +160,8 @@ func (p *Prepared) stage(ctx context.Context, j journal.Journal, o Runner, sinks
 			return nil, p.failed(ctx, j, n, err)
 		}
 	}
-	// Two thirds of what may be unfinished are handed out; the two pages that each reader holds make up the rest.
-	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Floors: p.Floors, Stage: percent, Window: max(1, p.Job.Limits.Window(total.Rows)*2/3/o.workers()), Job: text, Schema: schema}
+	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Floors: p.Floors, Stage: percent,
+		Window: flow.WindowOf(p.Job.Limits, total.Rows, o.workers()), Job: text, Schema: schema}
 	unload, err := p.load(ctx, j, n)
 	if err != nil {
 		return nil, p.failed(ctx, j, n, err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -20,12 +21,15 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal"
 
 	"reprise/io/connector"
+	"reprise/pipelines/flow"
+	"reprise/pipelines/job"
 	"reprise/transforms/fail"
 )
 
 // Init must come before everything else of a process. One that Beam started as a worker (with --worker and flags of
 // Beam's own) does its work here and ends.
 func Init(args []string) {
+	flow.Opened = bound
 	if slices.ContainsFunc(args, func(a string) bool {
 		return strings.TrimLeft(a, "-") == "worker" || strings.HasPrefix(strings.TrimLeft(a, "-"), "worker=")
 	}) {
@@ -33,6 +37,13 @@ func Init(args []string) {
 		go endWith(os.Getppid())
 	}
 	beam.Init()
+}
+
+// bound bounds the memory of this process, be it the command itself or a worker. Most of the heap is short-lived pages: collecting
+// them less often, up to the limit, saves a fifth of the client's time.
+func bound(l job.Limits) {
+	debug.SetGCPercent(300)
+	debug.SetMemoryLimit(int64(l.Memory))
 }
 
 // endWith ends a worker once the process that has started it is gone: a runner that gives a worker up kills that one alone.
