@@ -125,7 +125,8 @@ func (k KeysConfig) Validate() []connector.Fault {
 // Validate finds what the schema of the settings cannot say.
 func (u UnionConfig) Validate() (faults []connector.Fault) {
 	for i, s := range u.Of {
-		faults = append(faults, scanned(fmt.Sprintf("of.%d", i), s)...)
+		at := fmt.Sprintf("of.%d", i)
+		faults = append(faults, append(scanned(at, s), ends(at, s)...)...)
 	}
 	if len(faults) > 0 || !u.deduplicate() {
 		return faults
@@ -181,6 +182,32 @@ func (j JoinConfig) Validate() []connector.Fault {
 // scanned are the faults of a source within another that is read from beginning to end.
 func scanned(path string, s connector.SourceSpec) []connector.Fault {
 	return connector.Below(path, append(s.Validate(), s.Scans()...))
+}
+
+// ends finds a source that never ends, where it must.
+func ends(path string, s connector.SourceSpec) []connector.Fault {
+	if s.Follows() {
+		return []connector.Fault{connector.Faultf(path, "this source would never end here; leave out follow")}
+	}
+	return nil
+}
+
+// Follows implements connector.Endless.
+func (k KeysConfig) Follows() bool { return k.From.Follows() }
+
+// Ended implements connector.Endless.
+func (k KeysConfig) Ended() connector.SourceConfig {
+	k.From = k.From.Ended()
+	return &k
+}
+
+// Follows implements connector.Endless.
+func (j JoinConfig) Follows() bool { return j.Of.Follows() }
+
+// Ended implements connector.Endless.
+func (j JoinConfig) Ended() connector.SourceConfig {
+	j.Of = j.Of.Ended()
+	return &j
 }
 
 // WriteTimes implements connector.WriteTimer.

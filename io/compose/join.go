@@ -204,6 +204,9 @@ func (s *Join) Read(ctx context.Context, split connector.Split, page func(connec
 // Partial implements connector.Partial.
 func (s *joinFinder) Partial() bool { return Rival(s.of) != nil }
 
+// Follower is the source, where that goes on: splits and positions are its.
+func (s *Join) Follower() (connector.Follower, bool) { return connector.FollowerOf(s.of) }
+
 // Locate implements connector.Locator, where the source does.
 func (s *Join) Locate(ctx context.Context, key *record.Record) ([]connector.Split, error) {
 	of, err := s.of.Schema(ctx)

@@ -30,13 +30,14 @@ func KeysNeed(need connector.Need) connector.Need {
 }
 
 // Keys is, as a source, the rows of one source whose keys another gives, as they are now. Splits and positions are those of the keys. A key that is no key
-// is a dead letter; so is one without a row, or it is filtered. A key that stands twice in a page is filtered once; in different pages
+// is a dead letter; so is one without a row, or it is filtered; an event that deletes one is then a delete. A key that stands twice in a page is filtered once; in different pages
 // its row is read twice, which changes nothing at sinks, since they take the same version.
 type Keys struct {
 	from    connector.Source
 	of      connector.Finder
 	missing string
 	floor   string // field of the keys; "": none
+	events  bool   // the keys are those of events, which go on
 
 	mu     sync.Mutex
 	keying *keying
@@ -53,7 +54,8 @@ var (
 // NewKeys gives a source; missing is MissingDead or MissingFilter, floor the field of the keys with the lowest version of the row (see record.Raised),
 // or "". from should have been opened with KeysNeed.
 func NewKeys(from connector.Source, of connector.Finder, missing, floor string) *Keys {
-	return &Keys{from: from, of: of, missing: missing, floor: floor}
+	_, events := connector.FollowerOf(from)
+	return &Keys{from: from, of: of, missing: missing, floor: floor, events: events}
 }
 
 // open matches the keys.
@@ -139,6 +141,9 @@ func (s *Keys) Read(ctx context.Context, split connector.Split, page func(connec
 	})
 }
 
+// Follower is the source of the keys, where that goes on: splits and positions are its.
+func (s *Keys) Follower() (connector.Follower, bool) { return connector.FollowerOf(s.from) }
+
 // Find implements connector.Finder.
 func (s *Keys) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
 	return s.of.Find(ctx, keys, found)
@@ -159,14 +164,15 @@ func (s *Keys) Locate(ctx context.Context, key *record.Record) ([]connector.Spli
 
 // rows makes the page of the rows from a page of keys, in its order.
 func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector.Page, error) {
-	all := connector.Page{Dead: p.Dead, Filtered: p.Filtered, Last: p.Last}
+	all := connector.Page{Dead: p.Dead, Filtered: p.Filtered, Last: p.Last, Event: p.Event}
 	for _, l := range p.Dead {
 		l.Record = nil // its key is none of the table
 		all.Bytes += int64(len(l.Raw))
 	}
 	var keys []*record.Record
 	var floors []int64
-	seen := map[string]bool{}
+	var deleted []bool // by the last record with the key
+	seen := map[string]int{}
 	for _, r := range p.Records {
 		key, err := k.key(r)
 		if key == nil && err == nil {
@@ -178,11 +184,17 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 			all.Bytes += int64(len(raw))
 			continue
 		}
-		if text := key.KeyText(); !seen[text] {
-			seen[text] = true
-			keys, floors = append(keys, key), append(floors, s.floorOf(r))
+		text := key.KeyText()
+		i, again := seen[text]
+		if !again {
+			i = len(keys)
+			seen[text] = i
+			keys, floors, deleted = append(keys, key), append(floors, 0), append(deleted, false)
 		} else {
 			all.Filtered++
+		}
+		if floor := s.floorOf(r); floor >= floors[i] {
+			floors[i], deleted[i] = floor, s.events && r.Op == record.Delete
 		}
 	}
 	found := make([]connector.Page, len(keys))
@@ -191,7 +203,11 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 		return nil
 	})
 	for i, row := range found {
-		if row.Rows() == 0 && s.missing == MissingFilter {
+		if row.Rows() == 0 && deleted[i] {
+			key := keys[i]
+			key.Op, key.Version = record.Delete, floors[i]
+			row.Records, row.Bytes = append(row.Records, key), int64(key.Size())
+		} else if row.Rows() == 0 && s.missing == MissingFilter {
 			row.Filtered++
 		} else if row.Rows() == 0 {
 			row.Dead = []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone, Message: "there is no row with this key", Attempts: 1}}
@@ -210,11 +226,16 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 	return all, err
 }
 
+// floorOf is the lowest version of the row with a key. A row that is looked up for an event is at least as new as the
+// event: so one of which a value was cleared since, whose write time went back, still replaces what was there.
 func (s *Keys) floorOf(r *record.Record) int64 {
-	if s.raised < 0 {
-		return 0
+	if s.raised >= 0 {
+		return r.Values[s.raised].Int()
 	}
-	return r.Values[s.raised].Int()
+	if s.events {
+		return r.Version
+	}
+	return 0
 }
 
 // find looks rows up that were read already in another form.

@@ -68,6 +68,13 @@ type (
 	// Lister is a source of which another one names the rows, so that reading it is the only way to learn which they are.
 	Lister interface{ Listed() bool }
 
+	// Endless is a source that may go on until it is stopped. Ended gives the settings of one that reads the same up to the
+	// end that it has now.
+	Endless interface {
+		Follows() bool
+		Ended() SourceConfig
+	}
+
 	// Deletable is a source whose rows may be deleted by their versions. KeepWhole finds settings by which a version would
 	// not be that of the whole row.
 	Deletable interface{ KeepWhole() []Fault }
@@ -322,6 +329,20 @@ func (s SourceSpec) Repeats() string {
 func (s SourceSpec) Listed() bool {
 	l, ok := s.SourceConfig.(Lister)
 	return ok && l.Listed()
+}
+
+// Follows tells whether reading the source goes on until it is stopped.
+func (s SourceSpec) Follows() bool {
+	e, ok := s.SourceConfig.(Endless)
+	return ok && e.Follows()
+}
+
+// Ended is the source up to the end that it has now.
+func (s SourceSpec) Ended() SourceSpec {
+	if s.Follows() {
+		return From(s.SourceConfig.(Endless).Ended())
+	}
+	return s
 }
 
 // Narrow is the source with nothing but its key and some other fields, where it can read less than all.

@@ -132,6 +132,8 @@ type Page struct {
 	// them: their outcome at every sink.
 	Filtered int64
 	Last     []byte
+	// When the oldest of its events came about; zero where records are no events
+	Event    time.Time
 	Asked    time.Time // when the system was asked for it; zero: shortly before it came
 	Bytes    int64     // about what the page takes in memory
 }

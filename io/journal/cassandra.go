@@ -295,6 +295,52 @@ func (j *cassandraJournal) SavePlan(ctx context.Context, run string,
 	})
 }
 
+func (j *cassandraJournal) ExtendPlan(ctx context.Context, run string, splits []connector.Split) error {
+	name, total, err := j.plan(ctx, run)
+	if err != nil {
+		return err
+	}
+	there, err := collect(j.Plan(ctx, run))
+	if err != nil {
+		return err
+	}
+	added := missing(there, splits)
+	want := len(there) + len(added)
+	if want == total.Splits {
+		return nil
+	}
+	text, err := json.Marshal(added)
+	if err != nil {
+		return err
+	}
+	for n := 0; len(added) > 0; n++ {
+		var size int
+		err := j.first(j.session.Rows(ctx, j.cql("SELECT n FROM %s.chunks WHERE plan = ? AND n = ?", name, n)), &size)
+		if err == nil {
+			continue
+		}
+		if err == errNoRow {
+			err = j.session.Exec(ctx, j.cql("INSERT INTO %s.chunks (plan, n, splits) VALUES (?, ?, ?)", name, n, text))
+			added = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	// The number may lack behind the splits, after a crash here: the next call mends it.
+	return j.settle(ctx, func() (bool, error) {
+		applied, _, err := j.session.Apply(ctx, j.cql("UPDATE %s.runs SET splits = ? WHERE run = ? IF plan = ? AND splits = ?",
+			want, run, name, total.Splits))
+		if err == nil && !applied {
+			err = errExtended(run)
+		}
+		return applied, err
+	}, func() (bool, error) {
+		_, now, err := j.plan(ctx, run)
+		return now.Splits == want, err
+	})
+}
+
 func (j *cassandraJournal) plan(ctx context.Context, run string) (name string, total Total, err error) {
 	err = j.static(ctx, run, "plan, splits, rows, bytes", &name, &total.Splits, &total.Rows, &total.Bytes)
 	if err == nil && name == "" {

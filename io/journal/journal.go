@@ -20,6 +20,8 @@ type Journal interface {
 	// SavePlan stores a plan whole, with its total, or nothing of it; once for each run (journal.has_plan). splits
 	// should be at hand: the journal may be locked until they end.
 	SavePlan(ctx context.Context, run string, splits iter.Seq[connector.Split], total Total) error
+	// ExtendPlan adds splits to a stored plan, at its end; those that stand there already are left out.
+	ExtendPlan(ctx context.Context, run string, splits []connector.Split) error
 	// Total is that of a run's plan; an error (journal.no_plan) where none was stored.
 	Total(ctx context.Context, run string) (Total, error)
 	// Plan gives the splits of a run's plan in the order they were stored in.
@@ -166,9 +168,10 @@ type Want string
 
 // What can be wanted.
 const (
-	Go    Want = "run"
-	Pause Want = "pause"
-	Stop  Want = "stop"
+	Go      Want = "run"
+	Pause   Want = "pause"
+	Stop    Want = "stop"
+	Restart Want = "restart" // end the attempt, and begin another one
 )
 
 // Source is what is read, among the systems of a run; the others are sinks by their names.
@@ -201,10 +204,30 @@ type Beat struct {
 	Systems  map[string]Gauge         `json:"systems,omitempty"` // "source", and sinks by name
 	// Why it does not go on: "paused: ...", "search is down: ..."
 	Waiting string            `json:"waiting,omitempty"`
-	Cause   Cause             `json:"cause,omitempty"` // of Waiting, in a word
-	Down    map[string]string `json:"down,omitempty"`  // sinks that were left behind, and why
+	Cause   Cause             `json:"cause,omitempty"`  // of Waiting, in a word
+	Down    map[string]string `json:"down,omitempty"`   // sinks that were left behind, and why
+	Behind  *Behind           `json:"behind,omitempty"` // of a run that goes on
 	// Bytes that its process has from the operating system, by Go's count
 	Memory int64 `json:"memory,omitempty"`
+}
+
+// Behind is how far a worker of a run that goes on is behind what has come.
+type Behind struct {
+	Records int64         `json:"records"` // that have come and are not finished at all sinks
+	Age     time.Duration `json:"age"`     // of the oldest of them, at most
+	// The partitions with most of them, at most MostPartitions
+	Partitions []connector.Lag `json:"partitions,omitempty"`
+	// By sink: from when an event came about to its outcome there, of the last ones
+	Delays map[string]Delay `json:"delays,omitempty"`
+}
+
+// MostPartitions bounds a beat.
+const MostPartitions = 32
+
+// Delay is a distribution.
+type Delay struct {
+	P50 time.Duration `json:"p50"`
+	P99 time.Duration `json:"p99"`
 }
 
 // Cause is why a worker waits, or goes slower than it could.

@@ -227,6 +227,40 @@ func (j *sqliteJournal) SavePlan(ctx context.Context, run string, splits iter.Se
 	})
 }
 
+func (j *sqliteJournal) ExtendPlan(ctx context.Context, run string, splits []connector.Split) error {
+	if _, err := j.Total(ctx, run); err != nil {
+		return err
+	}
+	there, err := collect(j.Plan(ctx, run))
+	if err != nil {
+		return err
+	}
+	added := missing(there, splits)
+	if len(added) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(added)
+	if err != nil {
+		return err
+	}
+	return j.write(ctx, func(tx *sql.Tx) error {
+		var now, n int
+		err := tx.QueryRowContext(ctx, `SELECT splits, (SELECT count(*) FROM chunks WHERE run = runs.id)
+			FROM runs WHERE id = ?`, run).Scan(&now, &n)
+		if err != nil {
+			return j.unknown(run, err)
+		}
+		if now != len(there) {
+			return errExtended(run)
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO chunks (run, n, splits) VALUES (?, ?, ?)", run, n, text); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE runs SET splits = splits + ? WHERE id = ?", len(added), run)
+		return err
+	})
+}
+
 func (j *sqliteJournal) Total(ctx context.Context, run string) (Total, error) {
 	var splits, rows, bytes sql.NullInt64
 	err := j.read.QueryRowContext(ctx, "SELECT splits, rows, bytes FROM runs WHERE id = ?", run).

@@ -30,6 +30,21 @@ func errHasPlan(run string) error {
 	return fail.New(fail.Fatal, "journal.has_plan", "run %s has a plan already", run)
 }
 
+func errExtended(run string) error {
+	return fail.New(fail.Transient, "journal.busy", "somebody else extends the plan of run %s", run)
+}
+
+// missing are those of some splits that are not in a plan.
+func missing(plan, splits []connector.Split) (added []connector.Split) {
+	for _, s := range splits {
+		same := func(o connector.Split) bool { return o.String() == s.String() }
+		if !slices.ContainsFunc(plan, same) && !slices.ContainsFunc(added, same) {
+			added = append(added, s)
+		}
+	}
+	return added
+}
+
 func errNoLetter(run, id string) error {
 	return fail.Job("journal.no_letter", "run %s has no dead letter %s", run, id)
 }
@@ -100,7 +115,7 @@ func parseControl(text []byte) (Control, error) {
 
 // afresh is what is wanted as an attempt begins.
 func (c Control) afresh() Control {
-	if c.Want == Stop {
+	if c.Want == Stop || c.Want == Restart {
 		c.Want, c.Reason = Go, ""
 	}
 	return c

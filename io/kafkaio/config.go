@@ -3,6 +3,7 @@ package kafkaio
 import (
 	"maps"
 	"net"
+	"strconv"
 	"strings"
 
 	"reprise/io/connector"
@@ -27,7 +28,7 @@ type SinkConfig struct {
 // SourceConfig are the settings of a topic that is read.
 type SourceConfig struct {
 	Brokers       []string         `json:"brokers" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
-	Topic         string           `json:"topic" jsonschema:"required" jsonschema_description:"The topic. It is read up to the end that it has when the run is planned."`
+	Topic         string           `json:"topic" jsonschema:"required" jsonschema_description:"The topic. It is read up to the end that it has when the run is planned, or with follow on and on."`
 	Key           []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key. A tombstone's key is read from the message's key, which must be the fields' texts joined by |, as the sink writes it."`
 	Format        string           `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
 	Registry      *Registry        `json:"registry,omitempty" jsonschema_description:"Schema registry for Avro."`
@@ -35,6 +36,8 @@ type SourceConfig struct {
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the message's header version, else its time."`
 	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter."`
+	Follow        bool             `json:"follow,omitempty" jsonschema_description:"Go on with what comes later, until the run is stopped. Partitions that are added to the topic join within a minute. Default: false, read up to the end."`
+	Group         string           `json:"group,omitempty" reprise:"tuning" jsonschema_description:"With follow: consumer group to which finished offsets are committed, for tools that watch lag. A run goes on where its journal says, whatever the group has. No member may be in the group, and no other run may commit to it. Default: none."`
 	From          *From            `json:"from,omitempty" jsonschema_description:"Where to begin. Default: the first message that is there."`
 	OnOpen        string           `json:"on_open_transaction,omitempty" reprise:"tuning" jsonschema:"enum=wait,enum=stop,enum=leave" jsonschema_description:"What to do about messages behind a transaction that is open when the run is planned, which cannot be read until it ends: wait for it (default), at most 15 minutes, the longest that brokers let one be open unless told otherwise, then stop; stop at once; or leave them and what the transaction writes, with a warning that says how many."`
 	SASL          *SASL            `json:"sasl,omitempty" reprise:"tuning" jsonschema_description:"Login. Default: none."`
@@ -43,8 +46,11 @@ type SourceConfig struct {
 
 // From is where reading begins.
 type From struct {
-	Offset int64           `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
-	Time   *connector.Time `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
+	At      string           `json:"at,omitempty" jsonschema:"enum=earliest,enum=latest" jsonschema_description:"earliest (default) is the first message that is there, latest is behind the last one."`
+	Group   string           `json:"group,omitempty" jsonschema_description:"A consumer group: where it has committed; in partitions where it has not, the first message."`
+	Offsets map[string]int64 `json:"offsets,omitempty" jsonschema_description:"An offset for each partition, as in {0: 1200, 1: 3400}; in others the first message. It must be there."`
+	Offset  int64            `json:"offset,omitempty" jsonschema:"minimum=0" jsonschema_description:"An offset in each partition; where it is no more there, the first one that is."`
+	Time    *connector.Time  `json:"time,omitempty" jsonschema_description:"A time such as 2026-05-01T12:00:00Z: the first message that is not older."`
 }
 
 // Registry are the settings of a schema registry with Confluent's interface.
@@ -125,10 +131,38 @@ func (c SourceConfig) Validate() (faults []connector.Fault) {
 	if len(c.Fields) == 0 && c.Format != formatAvro {
 		faults = append(faults, connector.Faultf("fields", "name the fields and their types, which JSON does not tell"))
 	}
-	if c.From != nil && c.From.Time != nil && c.From.Offset != 0 {
-		faults = append(faults, connector.Faultf("from", "offset and time exclude each other"))
+	if c.From != nil {
+		faults = append(faults, connector.Below("from", c.From.validate())...)
+	}
+	if c.Group != "" && !c.Follow {
+		faults = append(faults, connector.Faultf("group", "offsets are committed only with follow: true"))
+	}
+	if c.Follow && c.OnOpen != "" {
+		faults = append(faults, connector.Faultf("on_open_transaction",
+			"with follow messages wait for the end of their transaction; leave it out"))
 	}
 	return append(faults, c.Fields.Check(c.Key, c.Version)...)
+}
+
+func (f From) validate() (faults []connector.Fault) {
+	n := 0
+	for _, set := range []bool{f.At != "", f.Group != "", len(f.Offsets) > 0, f.Offset != 0, f.Time != nil} {
+		if set {
+			n++
+		}
+	}
+	if n > 1 {
+		faults = append(faults, connector.Faultf("", "at, group, offsets, offset and time exclude each other"))
+	}
+	for partition, offset := range f.Offsets {
+		if _, err := strconv.ParseUint(partition, 10, 31); err != nil {
+			faults = append(faults, connector.Faultf("offsets."+partition, "%q is no number of a partition", partition))
+		}
+		if offset < 0 {
+			faults = append(faults, connector.Faultf("offsets."+partition, "an offset is 0 or more"))
+		}
+	}
+	return faults
 }
 
 func validateBrokers(brokers []string) (faults []connector.Fault) {

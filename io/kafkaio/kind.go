@@ -11,7 +11,7 @@ func init() {
 	connector.Register(connector.Kind{
 		Name:      "kafka",
 		Source:    func() connector.SourceConfig { return new(SourceConfig) },
-		SourceDoc: "A topic of Kafka, as far as it goes when the run begins.",
+		SourceDoc: "A topic of Kafka, as far as it goes when the run begins, or on and on.",
 		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
 		SinkDoc:   "A topic of Kafka.",
 	})
@@ -20,6 +20,15 @@ func init() {
 // Open implements connector.SourceConfig.
 func (c SourceConfig) Open(need connector.Need) (connector.Source, error) {
 	return NewSource(c, need), nil
+}
+
+// Follows implements connector.Endless.
+func (c SourceConfig) Follows() bool { return c.Follow }
+
+// Ended implements connector.Endless.
+func (c SourceConfig) Ended() connector.SourceConfig {
+	c.Follow, c.Group = false, ""
+	return &c
 }
 
 // Open implements connector.SinkConfig.

@@ -40,6 +40,8 @@ type Source struct {
 	client sarama.Client
 	closed bool
 
+	group group // to which offsets are committed
+
 	schemaOnce sync.Mutex
 	schema     *record.Schema
 	avro       *avroReader // nil: JSON
@@ -121,6 +123,13 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 		if err != nil {
 			return err
 		}
+		if s.c.Follow {
+			if err := split(connector.Split{Partition: s.name(partition), Start: before(first),
+				Rows: end - first}); err != nil {
+				return err
+			}
+			continue
+		}
 		if first >= end {
 			continue
 		}
@@ -138,12 +147,8 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 		}
 		for at := first; at < end; at += length {
 			rows := min(length, end-at)
-			next := connector.Split{Partition: s.name(partition), End: position(at + rows - 1),
-				Rows: rows, Bytes: rows * average}
-			if at > 0 {
-				next.Start = position(at - 1)
-			}
-			if err := split(next); err != nil {
+			if err := split(connector.Split{Partition: s.name(partition), Start: before(at),
+				End: position(at + rows - 1), Rows: rows, Bytes: rows * average}); err != nil {
 				return err
 			}
 		}
@@ -153,24 +158,16 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 
 // bounds are the offsets of the first message to be read and behind the last one.
 func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64, err error) {
-	end, err = s.end(ctx, partition)
+	if s.c.Follow {
+		end, err = s.offset(ctx, partition, sarama.OffsetNewest, sarama.ReadCommitted)
+	} else {
+		end, err = s.end(ctx, partition)
+	}
 	if err != nil {
 		return 0, 0, err
 	}
-	at := sarama.OffsetOldest
-	if s.c.From != nil && s.c.From.Time != nil {
-		at = s.c.From.Time.UnixMilli()
-	}
-	if first, err = s.offset(ctx, partition, at, sarama.ReadCommitted); err != nil {
-		return 0, 0, err
-	}
-	if first < 0 { // all messages are older
-		first = end
-	}
-	if s.c.From != nil {
-		first = max(first, s.c.From.Offset)
-	}
-	return first, end, nil
+	first, err = s.first(ctx, partition, end)
+	return first, end, err
 }
 
 // maxOpen is how long a transaction is waited for: Kafka's default for the longest that one may be open
@@ -232,6 +229,14 @@ func (s *Source) averageSize(ctx context.Context, partition int32, first, end in
 	return f.bytes/int64(len(f.messages)) + overhead, nil
 }
 
+// before is the position at which reading begins with an offset.
+func before(offset int64) []byte {
+	if offset == 0 {
+		return nil
+	}
+	return position(offset - 1)
+}
+
 func position(offset int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(offset)) }
 
 // bound is the offset in a position; open where there is none.
@@ -251,10 +256,9 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return err
 	}
-	number, ours := strings.CutPrefix(split.Partition, s.c.Topic+"/")
-	partition, err := strconv.ParseInt(number, 10, 32)
-	if !ours || err != nil {
-		return fail.New(fail.Fatal, "kafka.partition", "%s is no partition of topic %s", split.Partition, s.c.Topic)
+	partition, err := s.number(split)
+	if err != nil {
+		return err
 	}
 	start, err := bound(split.Start, -1)
 	if err != nil {
@@ -264,16 +268,19 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	if err != nil {
 		return err
 	}
-	if end++; split.End == nil {
-		if end, err = s.end(ctx, int32(partition)); err != nil {
+	if end++; split.End == nil && !s.c.Follow {
+		if end, err = s.end(ctx, partition); err != nil {
 			return err
 		}
 	}
 	p := &pager{s: s, schema: schema, split: split, name: split.String(),
 		rows: int64(s.need.Page(pageRows)), give: give,
 		readings: connector.Readings(schema, s.c.Version, s.c.CutTimestamps)}
+	if split.End == nil && s.c.Follow {
+		return s.follow(ctx, partition, start+1, p)
+	}
 	for at := start + 1; at < end; {
-		f, err := s.fetch(ctx, int32(partition), at, end)
+		f, err := s.fetch(ctx, partition, at, end)
 		if err != nil {
 			return err
 		}
@@ -288,6 +295,16 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 		at = f.next
 	}
 	return p.end(ctx)
+}
+
+// number is the number of a split's partition.
+func (s *Source) number(split connector.Split) (int32, error) {
+	number, ours := strings.CutPrefix(split.Partition, s.c.Topic+"/")
+	partition, err := strconv.ParseInt(number, 10, 32)
+	if !ours || err != nil {
+		return 0, fail.New(fail.Fatal, "kafka.partition", "%s is no partition of topic %s", split.Partition, s.c.Topic)
+	}
+	return int32(partition), nil
 }
 
 // pager collects the records of a split into pages.
@@ -307,7 +324,9 @@ type pager struct {
 
 // add adds the record or dead letter of a message.
 func (p *pager) add(ctx context.Context, m *sarama.ConsumerMessage) error {
-	p.at = m.Offset
+	if p.at = m.Offset; p.page.Event.IsZero() || m.Timestamp.Before(p.page.Event) {
+		p.page.Event = m.Timestamp
+	}
 	r := &record.Record{Schema: p.schema}
 	if err := p.decode(ctx, r, m); err != nil {
 		if fail.ClassOf(err) != fail.Permanent {

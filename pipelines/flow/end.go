@@ -176,6 +176,8 @@ func (w *worker) verdict(ctx context.Context, r *Report) error {
 		r.State, r.Reason = journal.Paused, control.Reason
 	case control.Want == journal.Stop:
 		r.State = journal.Stopped
+	case control.Want == journal.Restart:
+		r.State, r.Reason = journal.Incomplete, control.Reason
 	case r.Stage > 0 && w.job.Canary.Spent(r.Stage, r.DeadLetters, r.Read) != "":
 		r.State, r.Reason = journal.Paused, w.job.Canary.Spent(r.Stage, r.DeadLetters, r.Read)
 	default:

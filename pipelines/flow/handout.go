@@ -20,6 +20,7 @@ func (ls *lanes) handOut(got *portion) (bool, error) {
 		return false, nil
 	}
 	of := ls.ledger.enter(got.Rows(), got.held, got.where, got.split, in)
+	of.event = got.Event
 	ls.notRead(got)
 	later := ls.putOff(of, in)
 	if err := ls.handRecords(got, of, in, later); err != nil {

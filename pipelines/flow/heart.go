@@ -75,7 +75,7 @@ func (h *heart) run(ctx context.Context) {
 		default:
 			h.log.Warn("the journal does not answer", "error", err)
 		}
-		if err == nil && control.Want == journal.Stop && !stopping {
+		if err == nil && (control.Want == journal.Stop || control.Want == journal.Restart) && !stopping {
 			stopping = true
 			close(h.stopping)
 			time.AfterFunc(stopGrace, func() { h.cancel(errStop) })
@@ -176,6 +176,13 @@ func (h *heart) down(sink string, why error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.beat.Down[sink] = why.Error()
+}
+
+// behind notes how far a run that goes on is behind.
+func (h *heart) behind(b *journal.Behind) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.beat.Behind = b
 }
 
 // budget stops the run, as something that can be resumed, once too many records have become dead letters.

@@ -22,10 +22,12 @@ type keeper struct {
 	queue  *queue
 	told   map[[2]string]bool // kinds of dead letters that the log knows
 	nudged time.Time          // when the sinks were last told to send what they have
+	linger time.Duration      // how long sinks may gather where little comes
 }
 
 func newKeeper(cancel context.CancelCauseFunc, ls *lanes) *keeper {
-	return &keeper{lanes: ls, cancel: cancel, told: map[[2]string]bool{}, nudged: time.Now()}
+	return &keeper{lanes: ls, cancel: cancel, told: map[[2]string]bool{}, nudged: time.Now(),
+		linger: 2 * time.Second}
 }
 
 // open opens the dead-letter queue. What is finished is written down also when the run is to stop.
@@ -53,8 +55,7 @@ const (
 // either.
 func (k *keeper) nudge(n need) error {
 	now := time.Now()
-	const idle = 2 * time.Second
-	late := now.Sub(k.nudged) > idle
+	late := now.Sub(k.nudged) > k.linger
 	checked, err := k.checkpoint(n, late)
 	if err != nil {
 		return err

@@ -1,12 +1,15 @@
 package flow
 
 import (
+	"maps"
 	"math/bits"
 	"slices"
 	"sync"
+	"time"
 
 	"reprise/io/connector"
 	"reprise/io/journal"
+	"reprise/pipelines/pace"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -26,6 +29,9 @@ type ledger struct {
 	settled    []share  // that wait to be written down
 	rows       int64    // of settled: a hint that it is time
 	recent     []recent // by lane
+
+	reached map[string]time.Time // by partition: when an event of the last page that left came about
+	delays  []pace.Histogram     // by lane: from an event to its outcome, since they were last looked at
 }
 
 // account is that of one page on its way.
@@ -34,7 +40,8 @@ type account struct {
 	rows   int64
 	memory int64 // that it takes of what may be read ahead
 	where  connector.Split
-	name   string // of the split that it was read for
+	name   string    // of the split that it was read for
+	event  time.Time // when the oldest of its events came about; zero: not known
 
 	sums    []journal.Sum          // by lane
 	waiting []int                  // by lane: records not settled, and 1 while the page is handed out; -1: not for it
@@ -55,7 +62,7 @@ type share struct {
 // newLedger needs the floor of each lane.
 func newLedger(floors []int64) *ledger {
 	return &ledger{floor: floors, wake: make(chan struct{}, 1), pages: map[int64]*account{},
-		recent: make([]recent, len(floors))}
+		recent: make([]recent, len(floors)), reached: map[string]time.Time{}, delays: make([]pace.Histogram, len(floors))}
 }
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
@@ -112,6 +119,7 @@ func (l *ledger) settle(lane int, results []connector.Result, letter func(connec
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var p *account
+	now := time.Now()
 	for _, res := range results {
 		counts[res.Outcome]++
 		l.recent[lane].add(res.Outcome == record.Dead)
@@ -120,6 +128,9 @@ func (l *ledger) settle(lane int, results []connector.Result, letter func(connec
 		}
 		if p == nil || p.waiting[lane] < 0 {
 			continue // given up
+		}
+		if !p.event.IsZero() {
+			l.delays[lane].Add(now.Sub(p.event))
 		}
 		sum := &p.sums[lane]
 		sum.Outcomes[res.Outcome]++
@@ -194,6 +205,9 @@ func (l *ledger) close(p *account) {
 	}
 	delete(l.pages, p.number)
 	l.unfinished -= p.rows
+	if !p.event.IsZero() {
+		l.reached[p.where.Partition] = p.event
+	}
 }
 
 // abandon gives up what a lane has not settled: its sink is down, and its intervals stay open.
@@ -221,6 +235,16 @@ func (s share) done(sink string) (journal.Done, error) {
 	}
 	w := s.account.where
 	return journal.Done{Sink: sink, Partition: w.Partition, Start: w.Start, End: w.End, Sum: sum}, nil
+}
+
+// lately gives how long events have taken at each lane since the last call, and when the last one that is finished in each
+// partition came about.
+func (l *ledger) lately() (delays []pace.Histogram, reached map[string]time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delays = slices.Clone(l.delays)
+	clear(l.delays)
+	return delays, maps.Clone(l.reached)
 }
 
 // recently is what became of the last records at each sink.

@@ -99,6 +99,7 @@ type pass struct {
 	reader *reader
 	lanes  *lanes
 	keeper *keeper
+	follow *follow // nil: the source ends
 }
 
 // tick is how often a pass looks around when nothing comes.
@@ -114,6 +115,10 @@ func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pas
 	p.reader = newReader(tracker, p.ended)
 	p.lanes = newLanes(p.ctx, f.worker, p.heart, f.sinks)
 	p.keeper = newKeeper(p.cancel, p.lanes)
+	if source, goesOn := connector.FollowerOf(f.source); goesOn {
+		p.follow = &follow{source: source}
+		p.keeper.linger = followLinger
+	}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -133,6 +138,7 @@ func (p *pass) ended(split string) {
 
 func (p *pass) close() {
 	p.cancel(context.Canceled)
+	p.follow.stop()
 	p.reader.stop()
 	p.lanes.close()
 	p.keeper.close()
@@ -152,6 +158,9 @@ func (p *pass) run() error {
 	if stop || err == nil {
 		p.reader.stop()
 		err = p.keeper.drain()
+		if p.follow != nil && p.follow.cancel != nil {
+			p.follow.last(p)
+		}
 	}
 	if stop {
 		return errors.Join(err, p.reader.giveBack())
@@ -173,10 +182,17 @@ func (p *pass) begin() error {
 		return err
 	}
 	limits := p.job.Limits
+	readers := limits.Readers
+	if p.follow != nil {
+		readers = max(readers, len(p.reader.splits)) // an open split never ends, and keeps its reader
+	}
 	err = p.reader.begin(connector.WithGate(p.ctx, p.heart.pace.Gate(systemSource)), p.source,
-		connector.Window{Readers: limits.Readers, Bytes: int64(limits.ReadAhead)},
+		connector.Window{Readers: readers, Bytes: int64(limits.ReadAhead)},
 		func(split connector.Split) []connector.Split { return done.rest(split, p.lanes.of(split)) })
 	p.lanes.ledger.ahead = p.reader.ahead
+	if err == nil && p.follow != nil {
+		p.follow.start(p)
+	}
 	return err
 }
 

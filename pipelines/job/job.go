@@ -118,7 +118,7 @@ type Limits struct {
 	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
 	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes of records that each worker holds at once, from reading to the sinks' answers. Default: 32MiB."`
-	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 4000."`
+	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 4000; 20000 where the source goes on (follow)."`
 	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records; none where a sink bounds its deletes."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
 }
@@ -164,6 +164,7 @@ const (
 	defaultReaders    = 4
 	defaultReadAhead  = 32 << 20
 	defaultUnfinished = "1%"
+	followUnfinished  = "20000"
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
 )
 
@@ -189,12 +190,16 @@ func (j *Job) SetDefaults() {
 		j.Purge.setDefaults(j.Name)
 	}
 	l := &j.Limits
+	unfinished := l.Unfinished
 	l.SplitRows = def(l.SplitRows, defaultSplitRows)
 	l.SplitBytes = def(l.SplitBytes, defaultSplitBytes)
 	l.Readers = def(l.Readers, defaultReaders)
 	l.ReadAhead = def(l.ReadAhead, defaultReadAhead)
 	l.Memory = def(l.Memory, defaultMemory)
 	l.Unfinished = def(l.Unfinished, defaultUnfinished)
+	if j.Source.Follows() {
+		l.Unfinished = def(unfinished, followUnfinished)
+	}
 	if l.ErrorBudget == nil {
 		l.ErrorBudget = &ErrorBudget{Recent: 25, Of: 30}
 		for _, s := range j.Sinks {

@@ -65,6 +65,9 @@ func (j *Job) Validate() []connector.Fault {
 	if _, taken := j.Sinks[journal.Source]; taken {
 		faults = append(faults, connector.Faultf("sinks."+journal.Source, "a sink cannot be called %s: limits name what is read so", journal.Source))
 	}
+	if j.Source.Follows() {
+		faults = append(faults, j.endless()...)
+	}
 	if c := j.Canary; c != nil {
 		before := 0.0
 		for i, percent := range c.Stages {
@@ -76,6 +79,20 @@ func (j *Job) Validate() []connector.Fault {
 	}
 	if b := j.Limits.ErrorBudget; (b.Recent > 0) != (b.Of > 0) || b.Recent > b.Of {
 		faults = append(faults, connector.Faultf("limits.error_budget", "recent and of belong together, as in {recent: 25, of: 30}"))
+	}
+	return faults
+}
+
+// endless finds what needs an end of the source, where it has none.
+func (j *Job) endless() (faults []connector.Fault) {
+	if j.Purge != nil {
+		faults = append(faults, connector.Faultf("purge", "a purge ends, and its source goes on; leave out follow"))
+	}
+	if j.Canary != nil {
+		faults = append(faults, connector.Faultf("canary", "stages end, and the source goes on; leave out one of both"))
+	}
+	if strings.HasSuffix(j.Limits.Unfinished, "%") {
+		faults = append(faults, connector.Faultf("limits.unfinished", "nobody knows how many rows come; name a number"))
 	}
 	return faults
 }

@@ -33,7 +33,7 @@ type adaptive struct {
 	grown time.Time     // last increase
 	since time.Duration // for which it has held something back since the last decrease
 
-	latencies histogram
+	latencies Histogram
 	began     time.Time     // of latencies
 	p50, p99  time.Duration // of the last full sample; 0: none yet
 	usual     time.Duration // average of p99
@@ -77,13 +77,13 @@ func (a *adaptive) observe(now time.Time, took time.Duration) bool {
 	if a.latencies.n == 0 {
 		a.began = now
 	}
-	a.latencies.add(took)
+	a.latencies.Add(took)
 	elapsed := now.Sub(a.began)
 	if a.latencies.n < sample || elapsed < time.Second {
 		return false
 	}
-	a.p50, a.p99 = a.latencies.quantile(0.5), a.latencies.quantile(0.99)
-	a.latencies = histogram{}
+	a.p50, a.p99 = a.latencies.Quantile(0.5), a.latencies.Quantile(0.99)
+	a.latencies = Histogram{}
 	if a.usual == 0 {
 		a.usual = a.p99
 		return false
@@ -100,26 +100,27 @@ func (a *adaptive) observe(now time.Time, took time.Duration) bool {
 // current are quantiles of the last requests; 0: there were none.
 func (a *adaptive) current() (p50, p99 time.Duration) {
 	if a.p99 == 0 {
-		return a.latencies.quantile(0.5), a.latencies.quantile(0.99)
+		return a.latencies.Quantile(0.5), a.latencies.Quantile(0.99)
 	}
 	return a.p50, a.p99
 }
 
-// histogram counts durations in buckets that are an eighth of a power of two wide at most (as HdrHistogram does), in microseconds.
-type histogram struct {
+// Histogram counts durations in buckets that are an eighth of a power of two wide at most (as HdrHistogram does), in microseconds.
+type Histogram struct {
 	n       int
 	buckets [8 * 33]uint32 // up to an hour
 }
 
-func (h *histogram) add(d time.Duration) {
+// Add counts a duration.
+func (h *Histogram) Add(d time.Duration) {
 	us := uint64(max(d.Microseconds(), 8))
 	shift := bits.Len64(us) - 4 // leaves four bits, the first of which is set
 	h.buckets[min(shift*8+int(us>>shift)-8, len(h.buckets)-1)]++
 	h.n++
 }
 
-// quantile is an upper bound of a quantile; 0 where nothing was counted.
-func (h *histogram) quantile(q float64) time.Duration {
+// Quantile is an upper bound of a quantile; 0 where nothing was counted.
+func (h *Histogram) Quantile(q float64) time.Duration {
 	rest := int(math.Ceil(q * float64(h.n)))
 	if rest == 0 {
 		return 0

@@ -195,18 +195,18 @@ func TestAdaptiveOff(t *testing.T) {
 }
 
 func TestHistogram(t *testing.T) {
-	var h histogram
-	if h.quantile(0.99) != 0 {
+	var h Histogram
+	if h.Quantile(0.99) != 0 {
 		t.Error("a quantile of nothing")
 	}
 	for i := range 1000 {
-		h.add(time.Duration(i+1) * time.Millisecond)
+		h.Add(time.Duration(i+1) * time.Millisecond)
 	}
 	for q, want := range map[float64]time.Duration{0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond, 1: time.Second} {
-		if got := h.quantile(q); math.Abs(float64(got-want)) > 0.125*float64(want) {
+		if got := h.Quantile(q); math.Abs(float64(got-want)) > 0.125*float64(want) {
 			t.Errorf("quantile %v is %v, want about %v", q, got, want)
 		}
 	}
-	h.add(0)
-	h.add(1000 * time.Hour)
+	h.Add(0)
+	h.Add(1000 * time.Hour)
 }

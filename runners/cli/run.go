@@ -119,8 +119,11 @@ func verdict(j *job.Job, r *flow.Report) error {
 }
 
 func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
-	fmt.Fprintf(w, "run %s of %s: %s rows of %s splits in %s, %s rows/s\n\n", r.Run, r.Job, grouped(r.Read), grouped(int64(r.Splits)),
-		took.Round(100*time.Millisecond), grouped(int64(float64(r.Read)/max(took.Seconds(), 0.001))))
+	speed := fmt.Sprintf("%s, %s rows/s", took.Round(100*time.Millisecond), grouped(int64(float64(r.Read)/max(took.Seconds(), 0.001))))
+	if r.Attempt > 1 { // the rows are those of all attempts
+		speed = fmt.Sprintf("%d attempts, the last in %s", r.Attempt, took.Round(100*time.Millisecond))
+	}
+	fmt.Fprintf(w, "run %s of %s: %s rows of %s splits in %s\n\n", r.Run, r.Job, grouped(r.Read), grouped(int64(r.Splits)), speed)
 	header := []string{"sink", "read", "made"}
 	for o := record.Written; o < record.NumOutcomes; o++ {
 		header = append(header, o.String())
@@ -274,6 +277,9 @@ func (p *progress) print(beats []journal.Beat) {
 		for o, n := range now.outcomes {
 			args = append(args, record.Outcome(o).String(), n)
 		}
+		if now.behind != nil {
+			args = append(args, "behind", now.behind.Records, "behind_age", now.behind.Age.Round(time.Millisecond))
+		}
 		if now.waiting != "" {
 			args = append(args, "waiting", now.waiting)
 		}
@@ -281,7 +287,12 @@ func (p *progress) print(beats []journal.Beat) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\r\x1b[K%s rows  %s/s  splits %d/%d  eta %s ", grouped(p.before+now.rows), grouped(int64(rate)), now.splits, p.total.Splits, eta)
+	fmt.Fprintf(&b, "\r\x1b[K%s rows  %s/s  ", grouped(p.before+now.rows), grouped(int64(rate)))
+	if now.behind != nil {
+		fmt.Fprintf(&b, "behind by %s ", grouped(now.behind.Records))
+	} else {
+		fmt.Fprintf(&b, "splits %d/%d  eta %s ", now.splits, p.total.Splits, eta)
+	}
 	for o, n := range now.outcomes {
 		if n > 0 {
 			fmt.Fprintf(&b, " %s %s", record.Outcome(o), grouped(n))
@@ -298,7 +309,8 @@ type done struct {
 	rows     int64
 	splits   int
 	outcomes record.Counts
-	waiting  string // why one of them does not go on
+	waiting  string          // why one of them does not go on
+	behind   *journal.Behind // of a run that goes on
 }
 
 func total(beats []journal.Beat) (d done) {
@@ -311,6 +323,25 @@ func total(beats []journal.Beat) (d done) {
 		if d.waiting == "" {
 			d.waiting = b.Waiting
 		}
+		d.behind = further(d.behind, b.Behind)
 	}
 	return d
+}
+
+// further adds how far another worker is behind; nil: it does not say.
+func further(sum, of *journal.Behind) *journal.Behind {
+	if of == nil {
+		return sum
+	}
+	if sum == nil {
+		sum = &journal.Behind{Delays: map[string]journal.Delay{}}
+	}
+	sum.Records += of.Records
+	sum.Age = max(sum.Age, of.Age)
+	sum.Partitions = append(sum.Partitions, of.Partitions...)
+	for sink, d := range of.Delays {
+		was := sum.Delays[sink]
+		sum.Delays[sink] = journal.Delay{P50: max(was.P50, d.P50), P99: max(was.P99, d.P99)}
+	}
+	return sum
 }

@@ -31,6 +31,7 @@ type status struct {
 	Waiting string         `json:"waiting,omitempty"`
 	Workers int            `json:"workers"`
 	Systems []systemStatus `json:"systems,omitempty"`
+	Behind  *behindStatus  `json:"behind,omitempty"` // of a run that goes on
 	Events  []event        `json:"events"`
 }
 
@@ -48,6 +49,45 @@ type systemStatus struct {
 	Asked   journal.Rate  `json:"asked"`
 	P99     time.Duration `json:"p99_ns"`
 	Retries int64         `json:"retries"`
+}
+
+// behindStatus is how far a run that goes on is behind.
+type behindStatus struct {
+	*journal.Behind
+	In    float64       `json:"in_per_s"`           // records that come
+	Out   float64       `json:"out_per_s"`          // records that are finished
+	Drain time.Duration `json:"drain_ns,omitempty"` // until nothing is left, at this rate; 0: it does not get less
+}
+
+// catchingUp compares two looks at how far a run is behind.
+func catchingUp(before, after []journal.Beat) *behindStatus {
+	b := &behindStatus{Behind: total(after).behind}
+	was := total(before).behind
+	if b.Behind == nil || was == nil {
+		return nil
+	}
+	var seconds float64
+	for _, x := range after {
+		for _, y := range before {
+			if x.Worker == y.Worker {
+				seconds = max(seconds, x.At.Sub(y.At).Seconds())
+			}
+		}
+	}
+	if seconds <= 0 {
+		return b
+	}
+	for _, s := range speeds(before, after) {
+		if s.Name == journal.Source {
+			b.Out = s.Records
+		}
+	}
+	less := float64(was.Records-b.Records) / seconds
+	b.In = max(0, b.Out-less)
+	if less > 0 {
+		b.Drain = time.Duration(float64(b.Records) / less * float64(time.Second))
+	}
+	return b
 }
 
 // Run prints the list of runs, or one run.
@@ -158,6 +198,7 @@ func statusOf(ctx context.Context, j journal.Journal, info journal.RunInfo) (*st
 		return nil, err
 	}
 	s.Systems = speeds(alive, later)
+	s.Behind = catchingUp(alive, later)
 	return s, nil
 }
 
@@ -234,6 +275,9 @@ func printStatus(w io.Writer, s *status, flags string) {
 		}
 		table(w, rows)
 	}
+	if s.Behind != nil {
+		printBehind(w, s.Behind)
+	}
 	fmt.Fprintln(w)
 	for _, e := range s.Events {
 		fmt.Fprintf(w, "%s  %-9s %s\n", e.At.Local().Format(time.DateTime), e.Kind, e.Text)
@@ -244,4 +288,25 @@ func printStatus(w io.Writer, s *status, flags string) {
 	if s.State != journal.Running && s.State != journal.Complete {
 		fmt.Fprintf(w, "go on with: reprise resume %s%s\n", s.Run, flags)
 	}
+}
+
+func printBehind(w io.Writer, b *behindStatus) {
+	fmt.Fprintf(w, "\nbehind by %s records", grouped(b.Records))
+	if b.Records > 0 {
+		fmt.Fprintf(w, ", the oldest of %s", b.Age.Round(100*time.Millisecond))
+	}
+	fmt.Fprintf(w, "; %s/s come, %s/s are read", grouped(int64(b.In)), grouped(int64(b.Out)))
+	if b.Drain > 0 {
+		fmt.Fprintf(w, ", drained in %s", b.Drain.Round(time.Second))
+	}
+	fmt.Fprintln(w)
+	for _, sink := range slices.Sorted(maps.Keys(b.Delays)) {
+		d := b.Delays[sink]
+		fmt.Fprintf(w, "%s: half of the events are done %s after they came about, 99 %% after %s\n", sink, d.P50.Round(time.Millisecond), d.P99.Round(time.Millisecond))
+	}
+	rows := [][]string{{"partition", "at", "behind"}}
+	for _, p := range b.Partitions {
+		rows = append(rows, []string{p.Partition, p.Position, grouped(p.Records)})
+	}
+	table(w, rows)
 }

@@ -118,6 +118,9 @@ func (p *Prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sin
 			}
 		}
 	}
+	if p.Job.Source.Follows() {
+		return p.follow(ctx, j, o, sinks, watch)
+	}
 	return p.stage(ctx, j, o, sinks, 0, watch)
 }
 
