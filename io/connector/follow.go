@@ -13,6 +13,9 @@ type Follower interface {
 	// Partitions are those that it has now, as splits name them.
 	Partitions(ctx context.Context) ([]string, error)
 
+	// Position writes the Start of a split as the system's own tools do.
+	Position(Split) string
+
 	// Lags tells what lies between the Start of each of some splits, up to which work is finished, and the end as it is
 	// now.
 	Lags(ctx context.Context, from []Split) ([]Lag, error)
@@ -25,7 +28,7 @@ type Follower interface {
 // Lag is how far work is behind in one partition.
 type Lag struct {
 	Partition string `json:"partition"`
-	Position  string `json:"position"` // as the system's own tools write it
+	Position  string `json:"position"` // as Follower.Position writes it
 	Records   int64  `json:"records"`  // that have come and are not finished
 }
 

@@ -17,6 +17,10 @@ type Run struct {
 	// holds of lower versions, whatever its own. Versions are write times, which go back when a value is deleted,
 	// expires or leaves a collection. 0: its own version decides.
 	Floor int64
+
+	// Offsets are, of a run that goes on, the positions up to which the source has been read for what is committed, as
+	// text. "": it does not go on.
+	Offsets string
 }
 
 // Result is how one record ended at a sink.

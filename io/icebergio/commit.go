@@ -20,6 +20,7 @@ const (
 	jobProperty     = "reprise.job"
 	recordsProperty = "reprise.records" // of the run up to this snapshot
 	filesProperty   = "reprise.files"   // digest of the paths of these records' data files
+	offsetsProperty = "reprise.offsets" // of a run that goes on: how far the source has been read, as JSON by partition
 	// Of an upsert: how many of these records lost to newer ones, and how many of them are deletes.
 	supersededProperty = "reprise.superseded"
 	lateProperty       = "reprise.superseded-deletes"
@@ -88,8 +89,12 @@ func (s *Sink) commitOnce(ctx context.Context, run connector.Run, parts [][]byte
 
 // summary is what the snapshot says.
 func (s *staged) summary(run connector.Run) iceberg.Properties {
-	return iceberg.Properties{tables.RunProperty: run.ID, jobProperty: run.Job,
+	p := iceberg.Properties{tables.RunProperty: run.ID, jobProperty: run.Job,
 		recordsProperty: strconv.FormatInt(s.records, 10), filesProperty: s.digest}
+	if run.Offsets != "" {
+		p[offsetsProperty] = run.Offsets
+	}
+	return p
 }
 
 // notCommitted are those of the run's data files that no snapshot holds. last is the summary of the run's

@@ -26,7 +26,8 @@ import (
 // partition at a time. Its static columns are the run. Its rows, by kind:
 //
 //	done     sink, place: the partition of the source; key, stop: the interval; body: the sum
-//	part     sink; key: its number; body
+//	part     sink; key: its number, which begins with the seq that it came with; body
+//	commit   sink; body: the state of its commits
 //	letter   key: its id; body; mark, redrives: what may change
 //	event    key: its time; body
 //	failure  place: the attempt; key: its time; body
@@ -508,6 +509,11 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64,
 		number := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(seq)), uint32(i))
 		all = append(all, j.put(run, "part", p.Sink, "", number, "body", p.Body))
 	}
+	commits, err := j.commits(ctx, run, seq, b)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, commits...)
 	there, err := j.lettersThere(ctx, run, b.Letters)
 	if err != nil {
 		return nil, err
@@ -526,6 +532,92 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64,
 			run, []byte(l.ID), text, string(l.State), l.Redrives))
 	}
 	return all, nil
+}
+
+// commits seals and ends commits.
+func (j *cassandraJournal) commits(ctx context.Context, run string, seq int64, b Batch) (
+	all []cassandraio.Statement, err error) {
+	now := map[string]commits{}
+	change := func(sink string, change func(*commits) bool) error {
+		c, known := now[sink]
+		if !known {
+			if c, err = j.commitsOf(ctx, run, sink); err != nil {
+				return err
+			}
+		}
+		if !change(&c) {
+			return nil
+		}
+		now[sink] = c
+		body, err := json.Marshal(c)
+		all = append(all, j.put(run, "commit", sink, "", []byte{}, "body", body))
+		return err
+	}
+	for _, e := range b.Committed {
+		var until int64
+		err := change(e.Sink, func(c *commits) bool {
+			until = c.Until
+			return c.end(e)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for key, err := range of(ctx, j, run, "part", "key", " AND sink = ?", []any{e.Sink},
+			func(scan func(...any) error) (key []byte, err error) { return key, scan(&key) }) {
+			if err != nil {
+				return nil, err
+			}
+			if partBefore(key, until) {
+				all = append(all, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'part' AND sink = ? AND place = '' "+
+					"AND key = ?", run, e.Sink, key))
+			}
+		}
+	}
+	for _, s := range b.Seal {
+		if err := change(s.Sink, func(c *commits) bool { return c.seal(s.Note, seq+1) }); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// partBefore tells whether a part came with an earlier seq.
+func partBefore(key []byte, seq int64) bool { return int64(binary.BigEndian.Uint64(key)) < seq }
+
+func (j *cassandraJournal) commitsOf(ctx context.Context, run, sink string) (c commits, err error) {
+	var body []byte
+	err = j.first(j.session.Latest(ctx,
+		j.cql("SELECT body FROM %s.runs WHERE run = ? AND kind = 'commit' AND sink = ? AND place = '' AND key = ?",
+			run, sink, []byte{})), &body)
+	if err == errNoRow {
+		return c, j.must(ctx, run)
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &c)
+	}
+	return c, err
+}
+
+func (j *cassandraJournal) Sealed(ctx context.Context, run, sink string) (Commit, bool, error) {
+	c, err := j.commitsOf(ctx, run, sink)
+	if err != nil || !c.Open {
+		return Commit{}, false, err
+	}
+	type numbered struct{ key, body []byte }
+	all, err := collect(of(ctx, j, run, "part", "key, body", " AND sink = ?", []any{sink},
+		func(scan func(...any) error) (p numbered, err error) { return p, scan(&p.key, &p.body) }))
+	commit := Commit{Number: c.Number, Note: c.Note}
+	for _, p := range all {
+		if partBefore(p.key, c.Until) {
+			commit.Parts = append(commit.Parts, p.body)
+		}
+	}
+	return commit, err == nil, err
+}
+
+func (j *cassandraJournal) Committed(ctx context.Context, run, sink string) (Committed, error) {
+	c, err := j.commitsOf(ctx, run, sink)
+	return c.ended(), err
 }
 
 // lettersThere tells which of some letters are in the journal.

@@ -38,8 +38,12 @@ type Journal interface {
 	// Finished gives what has been finished, adjacent intervals as one with the sum of their sums, in no particular
 	// order. While workers record, the intervals may be of different moments.
 	Finished(ctx context.Context, run string) iter.Seq2[Done, error]
-	// Parts gives the parts of a sink, in the order they came in.
+	// Parts gives the parts of a sink, in the order they came in, but those of commits that have ended.
 	Parts(ctx context.Context, run, sink string) ([][]byte, error)
+	// Sealed is the commit of a sink that was sealed and has not ended; false: there is none.
+	Sealed(ctx context.Context, run, sink string) (Commit, bool, error)
+	// Committed is what a sink has committed so far, in a run that goes on.
+	Committed(ctx context.Context, run, sink string) (Committed, error)
 	// Finish ends an attempt in a state, unless another one has begun (journal.fenced). report
 	// may be nil: the last one stays.
 	Finish(ctx context.Context, run string, attempt int, s State, report []byte) error
@@ -124,9 +128,11 @@ type Total struct {
 
 // Batch is what a worker has finished, written down at once.
 type Batch struct {
-	Done    []Done
-	Parts   []Part
-	Letters []Letter
+	Done      []Done
+	Parts     []Part
+	Letters   []Letter
+	Seal      []Seal // with the parts of this batch
+	Committed []CommitEnd
 }
 
 // Done is an interval of one partition that one sink has finished, and what became of its records. Sink "" is what

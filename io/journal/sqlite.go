@@ -20,7 +20,7 @@ import (
 )
 
 // version of the tables. A journal of a newer one is refused, one of an older one brought up to it.
-const version = 2
+const version = 3
 
 // upgrades[v] brings tables of version v to the next.
 var upgrades = [version]string{`
@@ -96,6 +96,12 @@ CREATE TABLE letters (
 	state    TEXT NOT NULL,
 	redrives INTEGER NOT NULL,
 	PRIMARY KEY (run, id)
+) STRICT, WITHOUT ROWID;`, `
+CREATE TABLE commits (
+	run  TEXT NOT NULL REFERENCES runs,
+	sink TEXT NOT NULL,
+	body BLOB NOT NULL, -- JSON
+	PRIMARY KEY (run, sink)
 ) STRICT, WITHOUT ROWID;`}
 
 // sqliteJournal is a journal in an SQLite file.
@@ -353,8 +359,86 @@ func (j *sqliteJournal) Record(ctx context.Context, run string, attempt int, b B
 				return err
 			}
 		}
-		return nil
+		return j.commits(ctx, tx, run, b)
 	})
+}
+
+// commits seals and ends commits.
+func (j *sqliteJournal) commits(ctx context.Context, tx *sql.Tx, run string, b Batch) error {
+	change := func(sink string, change func(*commits) (bool, error)) error {
+		var c commits
+		var body []byte
+		err := tx.QueryRowContext(ctx, "SELECT body FROM commits WHERE run = ? AND sink = ?", run, sink).Scan(&body)
+		if err == nil {
+			err = json.Unmarshal(body, &c)
+		}
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		changed, err := change(&c)
+		if !changed || err != nil {
+			return err
+		}
+		if body, err = json.Marshal(c); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO commits (run, sink, body) VALUES (?, ?, ?)
+			ON CONFLICT DO UPDATE SET body = excluded.body`, run, sink, body)
+		return err
+	}
+	for _, e := range b.Committed {
+		err := change(e.Sink, func(c *commits) (bool, error) {
+			if !c.end(e) {
+				return false, nil
+			}
+			_, err := tx.ExecContext(ctx, "DELETE FROM parts WHERE run = ? AND sink = ? AND n < ?", run, e.Sink, c.Until)
+			return true, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range b.Seal {
+		err := change(s.Sink, func(c *commits) (bool, error) {
+			var until int64
+			err := tx.QueryRowContext(ctx, "SELECT coalesce(max(n), 0) + 1 FROM parts WHERE run = ? AND sink = ?",
+				run, s.Sink).Scan(&until)
+			return c.seal(s.Note, until), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *sqliteJournal) commitsOf(ctx context.Context, run, sink string) (c commits, err error) {
+	var body []byte
+	err = j.read.QueryRowContext(ctx, "SELECT body FROM commits WHERE run = ? AND sink = ?", run, sink).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		_, err = j.Get(ctx, run)
+		return c, err
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &c)
+	}
+	return c, j.classify(err)
+}
+
+func (j *sqliteJournal) Sealed(ctx context.Context, run, sink string) (Commit, bool, error) {
+	c, err := j.commitsOf(ctx, run, sink)
+	if err != nil || !c.Open {
+		return Commit{}, false, err
+	}
+	parts, err := collect(query(ctx, j, run, func(scan func(...any) error) (body []byte, err error) {
+		return body, scan(&body)
+	}, "SELECT body FROM parts WHERE run = ? AND sink = ? AND n < ? ORDER BY n", run, sink, c.Until))
+	return Commit{Number: c.Number, Note: c.Note, Parts: parts}, err == nil, err
+}
+
+func (j *sqliteJournal) Committed(ctx context.Context, run, sink string) (Committed, error) {
+	c, err := j.commitsOf(ctx, run, sink)
+	return c.ended(), err
 }
 
 func (j *sqliteJournal) finish(ctx context.Context, tx *sql.Tx, run string, all []Done) error {

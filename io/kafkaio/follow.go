@@ -187,6 +187,15 @@ func (s *Source) coordinator(ctx context.Context, group string, send func(*saram
 	})
 }
 
+// Position implements connector.Follower: the offset of the next message.
+func (s *Source) Position(at connector.Split) string {
+	offset, err := bound(at.Start, -1)
+	if err != nil {
+		return "?"
+	}
+	return strconv.FormatInt(offset+1, 10)
+}
+
 // Lags implements connector.Follower.
 func (s *Source) Lags(ctx context.Context, from []connector.Split) (lags []connector.Lag, err error) {
 	for _, split := range from {
@@ -198,7 +207,7 @@ func (s *Source) Lags(ctx context.Context, from []connector.Split) (lags []conne
 		if err != nil {
 			return nil, err
 		}
-		lags = append(lags, connector.Lag{Partition: split.Partition, Position: strconv.FormatInt(at, 10),
+		lags = append(lags, connector.Lag{Partition: split.Partition, Position: s.Position(split),
 			Records: max(0, end-at)})
 	}
 	return lags, nil

@@ -59,9 +59,13 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		return nil, err
 	}
 	r.Attempt = w.attempt
+	goesOn, commit := w.job.Source.Follows(), w.commit
+	if goesOn {
+		commit = w.commitRest
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
 		s := r.Sinks[name]
-		if s.Open > 0 {
+		if s.Open > 0 && !goesOn {
 			continue
 		}
 		chain, err := w.sinkChain(name)
@@ -70,7 +74,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		}
 		var superseded int64
 		gated := connector.WithGate(ctx, h.pace.Gate(name))
-		s.Committed, superseded, err = w.commit(gated, name, w.job.Sinks[name].SinkSpec, chain.Out)
+		s.Committed, superseded, err = commit(gated, name, w.job.Sinks[name].SinkSpec, chain.Out)
 		if class := fail.ClassOf(err); err != nil && class != fail.Transient && class != fail.Throttled {
 			return nil, err
 		} else if err != nil { // the others do not wait for it
@@ -85,7 +89,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		s.Outcomes[record.Superseded] += superseded
 		r.Sinks[name] = s
 	}
-	queued, _, err := w.commit(ctx, partsQueue, *w.job.DeadLetters, deadletter.Schema())
+	queued, _, err := commit(ctx, partsQueue, *w.job.DeadLetters, deadletter.Schema())
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +116,12 @@ func (w *worker) commit(ctx context.Context, name string, target connector.SinkS
 	if err != nil {
 		return nil, 0, err
 	}
+	return commitParts(ctx, w.runOf(name), name, target, schema, parts)
+}
+
+// commitParts makes parts visible, as those of a run.
+func commitParts(ctx context.Context, run connector.Run, name string, target connector.SinkSpec,
+	schema *record.Schema, parts [][]byte) (records *int64, superseded int64, err error) {
 	sink, err := systems.sink(target)
 	if err != nil {
 		return nil, 0, err
@@ -126,9 +136,9 @@ func (w *worker) commit(ctx context.Context, name string, target connector.SinkS
 	}
 	var n int64
 	if err := connector.Request(ctx, connector.DefaultRetry, func() (_ int, _ int64, err error) {
-		n, err = committer.Commit(ctx, w.runOf(name), schema, parts)
+		n, err = committer.Commit(ctx, run, schema, parts)
 		if merger, ok := sink.(connector.Merger); ok && err == nil {
-			superseded, err = merger.Superseded(ctx, w.run)
+			superseded, err = merger.Superseded(ctx, run)
 		}
 		return 0, 0, err
 	}); err != nil {

@@ -18,11 +18,12 @@ import (
 // finished.
 type keeper struct {
 	*lanes
-	cancel context.CancelCauseFunc // of the pass
-	queue  *queue
-	told   map[[2]string]bool // kinds of dead letters that the log knows
-	nudged time.Time          // when the sinks were last told to send what they have
-	linger time.Duration      // how long sinks may gather where little comes
+	cancel  context.CancelCauseFunc // of the pass
+	queue   *queue
+	told    map[[2]string]bool // kinds of dead letters that the log knows
+	nudged  time.Time          // when the sinks were last told to send what they have
+	linger  time.Duration      // how long sinks may gather where little comes
+	commits *commits           // nil: what sinks commit is committed at the end of the run
 }
 
 func newKeeper(cancel context.CancelCauseFunc, ls *lanes) *keeper {
@@ -71,9 +72,11 @@ func (k *keeper) nudge(n need) error {
 		if err := k.letGo(); err != nil {
 			return err
 		}
-		return k.heart.budget(k.ctx, k.recents()...)
+		if err := k.heart.budget(k.ctx, k.recents()...); err != nil {
+			return err
+		}
 	}
-	return nil
+	return k.commitDue(now)
 }
 
 // checkpoint makes the sinks send for which it is time, and gives their lanes. Those before one that ends the pass
@@ -129,6 +132,7 @@ func (k *keeper) writeDown(checked ...*lane) error {
 			return err
 		}
 		batch.Parts = appendParts(batch.Parts, partsQueue, bodies)
+		k.all[0].fresh.rows += int64(len(letters))
 	}
 	if len(batch.Done)+len(batch.Parts) == 0 {
 		return nil
@@ -157,6 +161,9 @@ func (k *keeper) ready(checked []*lane) (ready []share, parts []journal.Part) {
 			k.ledger.finish(l.settled)
 			l.settled, l.parts = nil, nil
 		case slices.Contains(checked, l):
+			for _, s := range l.settled {
+				l.fresh.rows, l.fresh.bytes = l.fresh.rows+s.account.rows, l.fresh.bytes+s.account.memory
+			}
 			ready, parts = append(ready, l.settled...), appendParts(parts, l.name, l.parts)
 			l.settled, l.parts = nil, nil
 		}

@@ -21,6 +21,7 @@ type lane struct {
 	since   int64    // rows handed to the writer since the last checkpoint
 	settled []share  // of a sink that commits: they count with the parts of the next checkpoint
 	parts   [][]byte // of checkpoints that are not in the journal yet
+	fresh   amount   // in the journal, since the last commit of a run that goes on; of the shared lane the dead letters
 	down    error    // why it is left behind; nil: it is not
 
 	after []*lane           // that come before it

@@ -34,6 +34,8 @@ type memoryJournal struct {
 	beats    map[int]map[string]journal.Beat
 	failures map[int][]error
 	events   []journal.Event
+	sealed   map[string]journal.Commit
+	ended    map[string]journal.Committed
 	state    journal.State
 	report   []byte
 

@@ -118,6 +118,7 @@ func (f *passFn) newPass(ctx context.Context, tracker *sdf.LockRTracker) (p *pas
 	if source, goesOn := connector.FollowerOf(f.source); goesOn {
 		p.follow = &follow{source: source}
 		p.keeper.linger = followLinger
+		p.keeper.commits = newCommits(len(p.lanes.all))
 	}
 	defer func() {
 		if err != nil {
@@ -157,7 +158,7 @@ func (p *pass) run() error {
 	stop := errors.Is(err, errStop) || errors.Is(err, pace.ErrStopped)
 	if stop || err == nil {
 		p.reader.stop()
-		err = p.keeper.drain()
+		err = errors.Join(p.keeper.drain(), p.keeper.commits.wait())
 		if p.follow != nil && p.follow.cancel != nil {
 			p.follow.last(p)
 		}
@@ -192,6 +193,7 @@ func (p *pass) begin() error {
 	p.lanes.ledger.ahead = p.reader.ahead
 	if err == nil && p.follow != nil {
 		p.follow.start(p)
+		err = p.keeper.commitLeft()
 	}
 	return err
 }

@@ -119,8 +119,22 @@ type Limits struct {
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
 	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes of records that each worker holds at once, from reading to the sinks' answers. Default: 32MiB."`
 	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 4000; 20000 where the source goes on (follow)."`
+	CommitEvery *CommitEvery    `json:"commit_every,omitempty" jsonschema_description:"Of a run that goes on (follow): how often sinks commit that make their writes visible by a commit, such as Iceberg and files. Default: {time: 1m}."`
 	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records; none where a sink bounds its deletes."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
+}
+
+// CommitEvery bounds what is written and not yet visible. Whatever is reached first makes a commit; 0 is no bound.
+type CommitEvery struct {
+	Time  connector.Duration `json:"time,omitempty" jsonschema_description:"Since the last commit, where something was written."`
+	Rows  int64              `json:"rows,omitempty" jsonschema:"minimum=1" jsonschema_description:"Rows."`
+	Bytes connector.Bytes    `json:"bytes,omitempty" jsonschema_description:"Bytes of records, about, as they are in memory."`
+}
+
+// Due tells whether it is time for a commit.
+func (c CommitEvery) Due(since time.Duration, rows, bytes int64) bool {
+	return rows > 0 && (c.Time > 0 && since >= c.Time.Std() || c.Rows > 0 && rows >= c.Rows ||
+		c.Bytes > 0 && bytes >= int64(c.Bytes))
 }
 
 // ErrorBudget is how many dead letters an attempt at a run may make.
@@ -199,6 +213,9 @@ func (j *Job) SetDefaults() {
 	l.Unfinished = def(l.Unfinished, defaultUnfinished)
 	if j.Source.Follows() {
 		l.Unfinished = def(unfinished, followUnfinished)
+		if l.CommitEvery == nil {
+			l.CommitEvery = &CommitEvery{Time: connector.Duration(time.Minute)}
+		}
 	}
 	if l.ErrorBudget == nil {
 		l.ErrorBudget = &ErrorBudget{Recent: 25, Of: 30}

@@ -67,6 +67,8 @@ func (j *Job) Validate() []connector.Fault {
 	}
 	if j.Source.Follows() {
 		faults = append(faults, j.endless()...)
+	} else if j.Limits.CommitEvery != nil {
+		faults = append(faults, connector.Faultf("limits.commit_every", "a run that ends commits at its end; leave it out, or let the source go on (follow)"))
 	}
 	if c := j.Canary; c != nil {
 		before := 0.0
@@ -90,6 +92,9 @@ func (j *Job) endless() (faults []connector.Fault) {
 	}
 	if j.Canary != nil {
 		faults = append(faults, connector.Faultf("canary", "stages end, and the source goes on; leave out one of both"))
+	}
+	if *j.Limits.CommitEvery == (CommitEvery{}) {
+		faults = append(faults, connector.Faultf("limits.commit_every", "name time, rows or bytes"))
 	}
 	if strings.HasSuffix(j.Limits.Unfinished, "%") {
 		faults = append(faults, connector.Faultf("limits.unfinished", "nobody knows how many rows come; name a number"))
