@@ -3,6 +3,7 @@ package kafkaio
 import (
 	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,8 @@ type SourceConfig struct {
 	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter."`
 	Follow        bool             `json:"follow,omitempty" jsonschema_description:"Go on with what comes later, until the run is stopped. Partitions that are added to the topic join within a minute. Default: false, read up to the end."`
 	Group         string           `json:"group,omitempty" reprise:"tuning" jsonschema_description:"With follow: consumer group to which finished offsets are committed, for tools that watch lag. A run goes on where its journal says, whatever the group has. No member may be in the group, and no other run may commit to it. Default: none."`
+	Processor     string           `json:"processor,omitempty" jsonschema_description:"Read only events for this processor, by their header processor. Those for one of others are filtered, all others are dead letters. Default: all messages."`
+	Others        []string         `json:"others,omitempty" jsonschema_description:"With processor: the other processors that read the topic."`
 	From          *From            `json:"from,omitempty" jsonschema_description:"Where to begin. Default: the first message that is there."`
 	OnOpen        string           `json:"on_open_transaction,omitempty" reprise:"tuning" jsonschema:"enum=wait,enum=stop,enum=leave" jsonschema_description:"What to do about messages behind a transaction that is open when the run is planned, which cannot be read until it ends: wait for it (default), at most 15 minutes, the longest that brokers let one be open unless told otherwise, then stop; stop at once; or leave them and what the transaction writes, with a warning that says how many."`
 	SASL          *SASL            `json:"sasl,omitempty" reprise:"tuning" jsonschema_description:"Login. Default: none."`
@@ -133,6 +136,12 @@ func (c SourceConfig) Validate() (faults []connector.Fault) {
 	}
 	if c.From != nil {
 		faults = append(faults, connector.Below("from", c.From.validate())...)
+	}
+	if len(c.Others) > 0 && c.Processor == "" {
+		faults = append(faults, connector.Faultf("others", "name the processor itself as well"))
+	}
+	if slices.Contains(c.Others, c.Processor) && c.Processor != "" {
+		faults = append(faults, connector.Faultf("others", "%s is the processor itself", c.Processor))
 	}
 	if c.Group != "" && !c.Follow {
 		faults = append(faults, connector.Faultf("group", "offsets are committed only with follow: true"))

@@ -328,12 +328,18 @@ func (p *pager) add(ctx context.Context, m *sarama.ConsumerMessage) error {
 		p.page.Event = m.Timestamp
 	}
 	r := &record.Record{Schema: p.schema}
-	if err := p.decode(ctx, r, m); err != nil {
-		if fail.ClassOf(err) != fail.Permanent {
-			return err
-		}
+	ours, err := p.s.c.takes(m)
+	if ours {
+		err = p.decode(ctx, r, m)
+	}
+	switch {
+	case err != nil && fail.ClassOf(err) != fail.Permanent:
+		return err
+	case err != nil:
 		p.dead(m, err)
-	} else {
+	case !ours:
+		p.page.Filtered++
+	default:
 		p.page.Records = append(p.page.Records, r)
 		p.page.Bytes += int64(r.Size())
 	}
