@@ -25,6 +25,16 @@ type Follower interface {
 	Acknowledge(ctx context.Context, at []Split) error
 }
 
+// Sharer is a Follower whose partitions several processes share out among themselves.
+type Sharer interface {
+	Follower
+
+	// Share takes part until ctx ends. It calls work with each share of the partitions that this process gets, one after
+	// the other: work returns soon after its context ends, and then another process may get a partition. An error of work
+	// ends Share.
+	Share(ctx context.Context, work func(ctx context.Context, partitions []string) error) error
+}
+
 // Lag is how far work is behind in one partition.
 type Lag struct {
 	Partition string `json:"partition"`

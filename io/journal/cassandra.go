@@ -28,6 +28,7 @@ import (
 //	done     sink, place: the partition of the source; key, stop: the interval; body: the sum
 //	part     sink; key: its number, which begins with the seq that it came with; body
 //	commit   sink; body: the state of its commits
+//	claim    place: the partition; body: the member that owns it
 //	letter   key: its id; body; mark, redrives: what may change
 //	event    key: its time; body
 //	failure  place: the attempt; key: its time; body
@@ -470,6 +471,10 @@ func (j *cassandraJournal) put(run, kind, sink, place string, key []byte, column
 // changes is what a batch changes, given what there is now.
 func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64,
 	b Batch) ([]cassandraio.Statement, error) {
+	all, err := j.claim(ctx, run, b)
+	if err != nil {
+		return nil, err
+	}
 	m := merger{}
 	var mu sync.Mutex
 	reads, readCtx := errgroup.WithContext(ctx)
@@ -491,8 +496,7 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64,
 			return nil, err
 		}
 	}
-	var all []cassandraio.Statement
-	err := m.changes(func(at place, v interval) error {
+	err = m.changes(func(at place, v interval) error {
 		text, err := json.Marshal(v.sum)
 		all = append(all, j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, stop, body) VALUES (?, 'done', ?, "+
 			"?, ?, ?, ?)", run, at.sink, at.partition, v.start, v.end, text))
@@ -530,6 +534,29 @@ func (j *cassandraJournal) changes(ctx context.Context, run string, seq int64,
 		all = append(all, j.cql("INSERT INTO %s.runs (run, kind, sink, place, key, body, mark, redrives) VALUES (?, "+
 			"'letter', '', '', ?, ?, ?, ?)",
 			run, []byte(l.ID), text, string(l.State), l.Redrives))
+	}
+	return all, nil
+}
+
+// claim makes a member the owner of partitions, and refuses what it records of those of others.
+func (j *cassandraJournal) claim(ctx context.Context, run string, b Batch) (all []cassandraio.Statement, err error) {
+	for _, p := range b.Claim {
+		all = append(all, j.put(run, "claim", "", p, []byte{}, "body", []byte(b.Member)))
+	}
+	if b.Member == "" {
+		return all, nil
+	}
+	for _, p := range partitions(b.Done) {
+		var owner []byte
+		err := j.first(j.session.Latest(ctx,
+			j.cql("SELECT body FROM %s.runs WHERE run = ? AND kind = 'claim' AND sink = '' AND place = ? AND key = ?",
+				run, p, []byte{})), &owner)
+		if err != nil && err != errNoRow {
+			return nil, err
+		}
+		if string(owner) != b.Member {
+			return nil, errTaken(run, p, string(owner))
+		}
 	}
 	return all, nil
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"reprise/io/connector"
@@ -133,6 +134,11 @@ type Batch struct {
 	Letters   []Letter
 	Seal      []Seal // with the parts of this batch
 	Committed []CommitEnd
+
+	// Of a run whose partitions several members share: who records. Claim makes it the owner of partitions; what it
+	// records of one that another has claimed since is refused (journal.taken). "": nobody shares.
+	Member string
+	Claim  []string
 }
 
 // Done is an interval of one partition that one sink has finished, and what became of its records. Sink "" is what
@@ -190,6 +196,12 @@ type Control struct {
 	// By system: "source", or a sink's name; they override those of the job file
 	Rates  map[string]Rate `json:"rates,omitempty"`
 	Limits map[string]int  `json:"limits,omitempty"` // by system: requests at once in each worker
+	Leave  []string        `json:"leave,omitempty"`  // members that give back their partitions
+}
+
+// Ends tells whether an attempt is to end, or the part of a member that shares the run.
+func (c Control) Ends(member string) bool {
+	return c.Want == Stop || c.Want == Restart || member != "" && slices.Contains(c.Leave, member)
 }
 
 // Rate is what the whole run may do in a second. 0: no limit.
@@ -202,6 +214,7 @@ type Rate struct {
 type Beat struct {
 	Worker   string                   `json:"worker"`
 	Attempt  int                      `json:"attempt"`
+	Member   string                   `json:"member,omitempty"` // that it works for, where several share the run
 	Host     string                   `json:"host"`
 	PID      int                      `json:"pid"`
 	At       time.Time                `json:"at"`

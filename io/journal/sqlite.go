@@ -102,6 +102,12 @@ CREATE TABLE commits (
 	sink TEXT NOT NULL,
 	body BLOB NOT NULL, -- JSON
 	PRIMARY KEY (run, sink)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE claims (
+	run       TEXT NOT NULL REFERENCES runs,
+	partition TEXT NOT NULL,
+	member    TEXT NOT NULL,
+	PRIMARY KEY (run, partition)
 ) STRICT, WITHOUT ROWID;`}
 
 // sqliteJournal is a journal in an SQLite file.
@@ -341,6 +347,9 @@ func (j *sqliteJournal) Record(ctx context.Context, run string, attempt int, b B
 		if attempt != last {
 			return errFenced(run, attempt, last)
 		}
+		if err := j.claim(ctx, tx, run, b); err != nil {
+			return err
+		}
 		if err := j.finish(ctx, tx, run, b.Done); err != nil {
 			return err
 		}
@@ -361,6 +370,30 @@ func (j *sqliteJournal) Record(ctx context.Context, run string, attempt int, b B
 		}
 		return j.commits(ctx, tx, run, b)
 	})
+}
+
+// claim makes a member the owner of partitions, and refuses what it records of those of others.
+func (j *sqliteJournal) claim(ctx context.Context, tx *sql.Tx, run string, b Batch) error {
+	for _, p := range b.Claim {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO claims (run, partition, member) VALUES (?, ?, ?)
+			ON CONFLICT DO UPDATE SET member = excluded.member`, run, p, b.Member); err != nil {
+			return err
+		}
+	}
+	if b.Member == "" {
+		return nil
+	}
+	for _, p := range partitions(b.Done) {
+		var owner string
+		err := tx.QueryRowContext(ctx, "SELECT member FROM claims WHERE run = ? AND partition = ?", run, p).Scan(&owner)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if owner != b.Member {
+			return errTaken(run, p, owner)
+		}
+	}
+	return nil
 }
 
 // commits seals and ends commits.

@@ -58,6 +58,23 @@ func errFenced(run string, attempt, last int) error {
 	return err
 }
 
+func errTaken(run, partition, by string) error {
+	err := fail.New(fail.Fatal, "journal.taken", "run %s: member %s has taken over partition %s", run, by, partition).
+		WithFix("nothing to mend: what this one has not written down is done by the other")
+	err.Exit = fail.ExitStopped
+	return err
+}
+
+// partitions are those of what was finished, each once.
+func partitions(all []Done) (names []string) {
+	for _, d := range all {
+		if !slices.Contains(names, d.Partition) {
+			names = append(names, d.Partition)
+		}
+	}
+	return names
+}
+
 // known is an error with its class, code, message and fix alone.
 func known(cause error) *fail.Error {
 	e := &fail.Error{Class: fail.ClassOf(cause), Code: fail.CodeOf(cause), Message: cause.Error(),

@@ -224,8 +224,9 @@ func (s *Source) standing(split connector.Split) (partition int32, offset int64,
 
 // group is what a source knows of the group to which it commits.
 type group struct {
-	mu    sync.Mutex
-	known map[int32]mark // what the group had when the source last looked or committed; nil: it has not looked
+	mu      sync.Mutex
+	session sarama.ConsumerGroupSession // of a member; nil: this process is none
+	known   map[int32]mark              // what the group had when the source last looked or committed; nil: it has not looked
 }
 
 // mark is what a group has for a partition.
@@ -253,6 +254,18 @@ func (s *Source) Acknowledge(ctx context.Context, at []connector.Split) error {
 	}
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
+	ours := "reprise run " + s.need.Run
+	if member := s.group.session; member != nil {
+		for _, split := range at {
+			partition, offset, err := s.standing(split)
+			if err != nil {
+				return err
+			}
+			member.MarkOffset(s.c.Topic, partition, offset, ours)
+		}
+		member.Commit()
+		return nil
+	}
 	blocks, err := s.groupOffsets(ctx, s.c.Group)
 	if err != nil {
 		return err
@@ -270,7 +283,6 @@ func (s *Source) Acknowledge(ctx context.Context, at []connector.Split) error {
 	if first {
 		return nil
 	}
-	ours := "reprise run " + s.need.Run
 	// No member and no generation: such a commit is taken where the group is empty.
 	request := &sarama.OffsetCommitRequest{Version: 2, ConsumerGroup: s.c.Group, ConsumerGroupGeneration: -1,
 		RetentionTime: -1}

@@ -43,6 +43,10 @@ func (f *endFn) ProcessElement(ctx context.Context, _ int, _ func(*int) bool) (e
 	if err != nil {
 		return err
 	}
+	if f.Setting.Member != "" && report.State != journal.Stopped && report.State != journal.Unbalanced &&
+		report.State != journal.Paused {
+		return nil // others go on
+	}
 	return f.worker.journal.Finish(ctx, f.worker.run.ID, f.worker.attempt, report.State, body)
 }
 
@@ -82,7 +86,8 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 			h.log.Warn("a sink is left behind: what it got is not committed; resume the run once it is well",
 				"sink", name, "error", err)
 		}
-		if written := s.Outcomes[record.Written]; s.Committed != nil && *s.Committed != written {
+		// What others who share the run have written may not be committed yet.
+		if written := s.Outcomes[record.Written]; w.member == "" && s.Committed != nil && *s.Committed != written {
 			r.fault("sink %s wrote %d records, but committed %d", name, written, *s.Committed)
 		}
 		s.Outcomes[record.Written] -= superseded
@@ -93,7 +98,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	if queued != nil && *queued != r.DeadLetters {
+	if w.member == "" && queued != nil && *queued != r.DeadLetters {
 		r.fault("%d records are dead, but %d dead letters were committed", r.DeadLetters, *queued)
 	}
 	if stage > 0 {
@@ -186,7 +191,7 @@ func (w *worker) verdict(ctx context.Context, r *Report) error {
 		r.State, r.Reason = journal.Paused, control.Reason
 	case control.Want == journal.Stop:
 		r.State = journal.Stopped
-	case control.Want == journal.Restart:
+	case control.Ends(w.member):
 		r.State, r.Reason = journal.Incomplete, control.Reason
 	case r.Stage > 0 && w.job.Canary.Spent(r.Stage, r.DeadLetters, r.Read) != "":
 		r.State, r.Reason = journal.Paused, w.job.Canary.Spent(r.Stage, r.DeadLetters, r.Read)

@@ -67,6 +67,9 @@ func (f *follow) stop() {
 // last tells the source how far the run has come, as the pass ends.
 func (f *follow) last(p *pass) {
 	f.stop()
+	if p.member != "" {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), stopGrace)
 	defer cancel()
 	at, err := f.finished(ctx, p)
@@ -84,7 +87,7 @@ func (f *follow) look(ctx context.Context, p *pass) error {
 	if err != nil {
 		return err
 	}
-	if time.Since(f.told) >= tellEach {
+	if p.member == "" && time.Since(f.told) >= tellEach {
 		f.told = time.Now()
 		err := f.source.Acknowledge(ctx, at)
 		if fail.ClassOf(err) == fail.Fatal && err != nil {
@@ -105,12 +108,18 @@ func (f *follow) look(ctx context.Context, p *pass) error {
 
 // finished are the splits of the pass that are open at their end, each from where all sinks have finished it.
 func (f *follow) finished(ctx context.Context, p *pass) (at []connector.Split, err error) {
-	done, err := loadFinished(ctx, p.journal, p.worker.run.ID)
+	return Standing(ctx, p.journal, p.worker.run.ID, p.worker.sinks, p.reader.splits)
+}
+
+// Standing gives those of some splits that are open at their ends, each from where all of some sinks have finished it.
+func Standing(ctx context.Context, j journal.Journal, run string, sinks []string, splits []connector.Split) (
+	at []connector.Split, err error) {
+	done, err := loadFinished(ctx, j, run)
 	if err != nil {
 		return nil, err
 	}
-	names := append([]string{laneShared}, p.worker.sinks...)
-	for _, split := range p.reader.splits {
+	names := append([]string{laneShared}, sinks...)
+	for _, split := range splits {
 		if split.End != nil {
 			continue
 		}

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
@@ -52,6 +53,9 @@ func (f *dealFn) ProcessElement(ctx context.Context, n int, emit func(travel.Wor
 	for split, err := range f.worker.journal.Plan(ctx, f.worker.run.ID) {
 		if err != nil {
 			return err
+		}
+		if f.Setting.Member != "" && !slices.Contains(f.Setting.Share, split.Partition) {
+			continue
 		}
 		if i%f.Setting.Hands == n && chosen(split.Partition) {
 			w.Splits = append(w.Splits, split)

@@ -50,7 +50,7 @@ func startHeart(ctx context.Context, w *worker, cancel context.CancelCauseFunc) 
 	host, _ := os.Hostname()
 	h := &heart{worker: w, cancel: cancel, stopping: make(chan struct{}), quit: make(chan struct{}),
 		done: make(chan struct{})}
-	h.beat = journal.Beat{Worker: uuid.NewString()[:8], Attempt: w.attempt, Host: host, PID: os.Getpid(),
+	h.beat = journal.Beat{Worker: uuid.NewString()[:8], Member: w.member, Attempt: w.attempt, Host: host, PID: os.Getpid(),
 		Outcomes: map[string]record.Counts{}, Down: map[string]string{}}
 	h.log = slog.With("run", w.run.ID, "worker", h.beat.Worker)
 	h.pace = pace.New(w.job.Pace, h.beat.Worker, pace.Options{Log: h.log})
@@ -75,7 +75,7 @@ func (h *heart) run(ctx context.Context) {
 		default:
 			h.log.Warn("the journal does not answer", "error", err)
 		}
-		if err == nil && (control.Want == journal.Stop || control.Want == journal.Restart) && !stopping {
+		if err == nil && control.Ends(h.worker.member) && !stopping {
 			stopping = true
 			close(h.stopping)
 			time.AfterFunc(stopGrace, func() { h.cancel(errStop) })
@@ -106,7 +106,11 @@ func (h *heart) pump(ctx context.Context) (journal.Control, error) {
 		// This process was frozen, or cut off: what it records is refused.
 		return control, j.Record(ctx, run, h.worker.attempt, journal.Batch{})
 	}
-	h.pace.Apply(control, beats)
+	order := control
+	if control.Ends(h.worker.member) {
+		order.Want = journal.Stop
+	}
+	h.pace.Apply(order, beats)
 	var dead, read int64
 	for _, b := range beats {
 		for _, n := range b.Outcomes {

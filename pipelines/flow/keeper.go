@@ -193,6 +193,7 @@ func (k *keeper) tell(l *record.DeadLetter) {
 // record writes to the journal, also when it is busy for a while. After other errors it is open whether it was
 // written.
 func (k *keeper) record(ctx context.Context, b journal.Batch) error {
+	b.Member = k.member
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := k.journal.Record(ctx, k.run.ID, k.attempt, b)
 		if err != nil && fail.CodeOf(err) != "journal.busy" {

@@ -28,6 +28,8 @@ type Setting struct {
 	Hands   int              // parts that the plan is dealt into
 	Stage   float64          // of a canary, in percent of the partitions; 0: all
 	Window  int              // of each worker, as WindowOf gives it
+	Member  string           // that shares the run with others; "": nobody does
+	Share   []string         // partitions of the member
 	Job     []byte           // as JSON
 	Schema  []byte           // of the source, by record.Schema's MarshalBinary
 }
@@ -48,6 +50,7 @@ var Opened func(job.Limits)
 type worker struct {
 	run     connector.Run
 	attempt int
+	member  string
 	window  window
 	sinks   []string // of this attempt, in the order of their names
 	floors  map[string]int64
@@ -59,7 +62,7 @@ type worker struct {
 
 // open builds a worker. Every DoFn calls it in Setup.
 func (s Setting) open(ctx context.Context) (*worker, error) {
-	w := &worker{run: s.Run, attempt: s.Attempt, window: window(s.Window), floors: s.Floors, job: &job.Job{}}
+	w := &worker{run: s.Run, attempt: s.Attempt, member: s.Member, window: window(s.Window), floors: s.Floors, job: &job.Job{}}
 	if err := json.Unmarshal(s.Job, w.job); err != nil {
 		return nil, fmt.Errorf("the job as it travelled: %w", err)
 	}

@@ -26,6 +26,7 @@ import (
 // runCommand is `reprise run JOB`.
 type runCommand struct {
 	File string `arg:"" name:"job" help:"The job file."`
+	Join bool   `help:"Share a run that goes on (follow) with every other process that is started so; begin it, or go on with it, where there is none."`
 	runner
 	exposed
 }
@@ -49,12 +50,15 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer served.Close()
-	if err := offer(ctx, con, p); err != nil {
-		return err
-	}
 	began := time.Now()
 	follow := follower{w: con.err, served: served}
-	report, err := p.Execute(ctx, runner, follow.attempt)
+	execute := p.Execute
+	if c.Join {
+		execute = p.Join
+	} else if err := offer(ctx, con, p); err != nil {
+		return err
+	}
+	report, err := execute(ctx, runner, follow.attempt)
 	follow.stop()
 	if err != nil {
 		return err
