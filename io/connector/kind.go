@@ -86,6 +86,9 @@ type (
 		ReadQueue(run string, schema *record.Schema) SourceConfig
 	}
 
+	// Reduced is a sink that may leave fields of records out, by a setting. "": it writes all of them.
+	Reduced interface{ Reduced() (setting string) }
+
 	// CellWriter is a sink that needs the write time and expiry of each cell.
 	CellWriter interface{ Cells() }
 
