@@ -137,6 +137,7 @@ type View struct {
 	Versions    bool              `json:"versions,omitempty"`      // rows of the target tell their version
 	ID          string            `json:"id,omitempty"`            // template of the target's key field "_id"; "": it has none
 	Once        bool              `json:"once,omitempty"`          // the target holds each row once
+	KeysAlone   bool              `json:"keys_alone,omitempty"`    // rows of the target hold nothing but their key and version
 }
 
 var (

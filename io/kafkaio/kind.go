@@ -39,6 +39,7 @@ func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, con
 	if !c.keyAlone() {
 		return source, view, nil
 	}
+	view.KeysAlone = true
 	if c.Value == valueNone && c.keyTemplate() != "{key}" {
 		return nil, view, connector.NotVerified("its messages have no values, and their keys are not the records' own")
 	}
