@@ -67,7 +67,7 @@ func TestPublishedEventsAreThereAtLeastOnce(t *testing.T) {
 	defer p.session.Close()
 	p.look(t)
 	for begun := false; !p.attempt(t, begun); begun = true {
-		p.change(t, 20)
+		p.change(t, len(p.keys)/30)
 	}
 	if len(p.unfinished) < *publishKills/2 {
 		t.Errorf("only %d kills: the run ended too soon", len(p.unfinished))
