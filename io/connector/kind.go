@@ -93,6 +93,9 @@ type (
 		ReadQueue(run string, schema *record.Schema) SourceConfig
 	}
 
+	// Reduced is a sink that may leave fields of records out, by a setting. "": it writes all of them.
+	Reduced interface{ Reduced() (setting string) }
+
 	// CellWriter is a sink that needs the write time and expiry of each cell.
 	CellWriter interface{ Cells() }
 
@@ -141,6 +144,7 @@ type View struct {
 	Versions    bool              `json:"versions,omitempty"`      // rows of the target tell their version
 	ID          string            `json:"id,omitempty"`            // template of the target's key field "_id"; "": it has none
 	Once        bool              `json:"once,omitempty"`          // the target holds each row once
+	KeysAlone   bool              `json:"keys_alone,omitempty"`    // rows of the target hold nothing but their key and version
 }
 
 var (

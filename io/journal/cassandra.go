@@ -581,13 +581,16 @@ func (j *cassandraJournal) commits(ctx context.Context, run string, seq int64, b
 		return err
 	}
 	for _, e := range b.Committed {
-		var until int64
+		until, ended := int64(0), false
 		err := change(e.Sink, func(c *commits) bool {
-			until = c.Until
-			return c.end(e)
+			until, ended = c.Until, c.end(e)
+			return ended
 		})
 		if err != nil {
 			return nil, err
+		}
+		if !ended {
+			continue
 		}
 		for key, err := range of(ctx, j, run, "part", "key", " AND sink = ?", []any{e.Sink},
 			func(scan func(...any) error) (key []byte, err error) { return key, scan(&key) }) {

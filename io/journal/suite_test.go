@@ -29,6 +29,9 @@ func suite(t *testing.T, config journal.Config) {
 		"unknown run":      checkUnknownRun,
 		"plan":             checkPlan,
 		"failed plan":      checkFailedPlan,
+		"extended plan":    checkExtendedPlan,
+		"commits":          checkCommits,
+		"members":          checkMembers,
 		"failure":          checkFailure,
 		"attempts":         checkAttempts,
 		"record":           checkRecord,
@@ -338,6 +341,119 @@ func checkFinished(t testing.TB, j journal.Journal, run string, want ...journal.
 	if d := cmp.Diff(want, all(t, j.Finished(t.Context(), run)), anyOrder, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("finished: %s", d)
 	}
+}
+
+// Splits are added once, whoever adds them.
+func checkExtendedPlan(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
+	run := begin(t, j).ID
+	more := []connector.Split{{Partition: "new/1"}, {Partition: "new/2", Start: []byte{1}}}
+	checkCode(t, j.ExtendPlan(ctx, run, more), "journal.no_plan")
+	if err := j.SavePlan(ctx, run, splits(3), journal.Total{Splits: 3, Rows: 7}); err != nil {
+		t.Fatal(err)
+	}
+	for _, add := range [][]connector.Split{more[:1], more, more} {
+		if err := j.ExtendPlan(ctx, run, add); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(append(slices.Collect(splits(3)), more...), all(t, again.Plan(ctx, run))); d != "" {
+		t.Error(d)
+	}
+	if total, err := again.Total(ctx, run); err != nil || total != (journal.Total{Splits: 5, Rows: 7}) {
+		t.Errorf("%+v, %v", total, err)
+	}
+}
+
+// What is sealed stays the same until it has ended, and is then counted once, and gone.
+func checkCommits(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
+	run := attempt(t, j)
+	write := func(b journal.Batch) {
+		t.Helper()
+		if err := j.Record(ctx, run, 1, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	part := func(sink, body string) []journal.Part { return []journal.Part{{Sink: sink, Body: []byte(body)}} }
+	seal := func(sink, note string) []journal.Seal { return []journal.Seal{{Sink: sink, Note: note}} }
+	sealed := func(sink string, number int, note string, parts ...string) {
+		t.Helper()
+		c, open, err := again.Sealed(ctx, run, sink)
+		if err != nil || open != (number > 0) || c.Number != number || c.Note != note || !slices.Equal(texts(c.Parts), parts) {
+			t.Errorf("sink %q: commit %d %q of %q, %v, %v; want %d %q of %q", sink, c.Number, c.Note, texts(c.Parts), open,
+				err, number, note, parts)
+		}
+	}
+	committed := func(sink string, want journal.Committed) {
+		t.Helper()
+		if got, err := again.Committed(ctx, run, sink); err != nil || got != want {
+			t.Errorf("sink %q: %+v, %v; want %+v", sink, got, err, want)
+		}
+	}
+	sealed("s", 0, "")
+	write(journal.Batch{Parts: part("s", "one")})
+	write(journal.Batch{Parts: part("s", "two"), Seal: seal("s", "at 2")})
+	write(journal.Batch{Parts: append(part("s", "three"), part("", "queue")...), Seal: seal("s", "at 3")})
+	sealed("s", 1, "at 2", "one", "two")
+	committed("s", journal.Committed{})
+	end := []journal.CommitEnd{{Sink: "s", Number: 1, Records: 20, Superseded: 3}}
+	write(journal.Batch{Committed: end})
+	write(journal.Batch{Committed: end}) // by another worker, which did the same
+	sealed("s", 0, "")
+	committed("s", journal.Committed{Commits: 1, Records: 20, Superseded: 3})
+	write(journal.Batch{Seal: append(seal("s", "at 4"), seal("", "")...)})
+	sealed("s", 2, "at 4", "three")
+	sealed("", 1, "", "queue")
+	write(journal.Batch{Committed: end}) // late
+	sealed("s", 2, "at 4", "three")
+	write(journal.Batch{Committed: []journal.CommitEnd{{Sink: "s", Number: 2, Records: 1}}})
+	committed("s", journal.Committed{Commits: 2, Records: 21, Superseded: 3})
+	committed("", journal.Committed{})
+	if left, err := again.Parts(ctx, run, "s"); err != nil || len(left) > 0 {
+		t.Errorf("%q, %v", left, err)
+	}
+	write(journal.Batch{Parts: part("s", "four"), Seal: seal("s", "")})
+	sealed("s", 3, "", "four")
+	if _, err := j.Attempt(ctx, run); err != nil {
+		t.Fatal(err)
+	}
+	checkCode(t, j.Record(ctx, run, 1, journal.Batch{Committed: []journal.CommitEnd{{Sink: "s", Number: 3}}}),
+		"journal.fenced")
+	sealed("s", 3, "", "four")
+}
+
+// A member that is late writes nothing down of what another one has taken over, and nothing beside it.
+func checkMembers(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
+	run := attempt(t, j)
+	of := func(member string, b journal.Batch) journal.Batch {
+		b.Member = member
+		return b
+	}
+	at := func(n byte) []byte { return []byte{n} }
+	p := func(from, to byte) []journal.Done { return []journal.Done{done("s", "p", at(from), at(to), 1)} }
+	if err := j.Record(ctx, run, 1, of("a", journal.Batch{Claim: []string{"p", "q"}})); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Record(ctx, run, 1, of("a", journal.Batch{Done: p(1, 2)})); err != nil {
+		t.Fatal(err)
+	}
+	checkCode(t, again.Record(ctx, run, 1, of("b", journal.Batch{Done: p(2, 3)})), "journal.taken")
+	if err := again.Record(ctx, run, 1, of("b", journal.Batch{Claim: []string{"p"}})); err != nil {
+		t.Fatal(err)
+	}
+	late := of("a", journal.Batch{Done: append(p(2, 3), done("s", "q", at(1), at(2), 1)),
+		Parts: []journal.Part{{Sink: "s", Body: []byte("x")}}})
+	checkCode(t, j.Record(ctx, run, 1, late), "journal.taken")
+	if err := again.Record(ctx, run, 1, of("b", journal.Batch{Done: p(2, 4)})); err != nil {
+		t.Fatal(err)
+	}
+	late.Done = late.Done[1:]
+	if err := j.Record(ctx, run, 1, late); err != nil {
+		t.Errorf("what is its own: %v", err)
+	}
+	checkFinished(t, again, run, done("s", "p", at(1), at(4), 2), done("s", "q", at(1), at(2), 1))
 }
 
 func checkRecord(t *testing.T, config journal.Config) {

@@ -199,7 +199,7 @@ func (c *content) Length() int             { return len(*c) }
 type message struct {
 	sarama.ProducerMessage
 	key, value content
-	headers    [4]sarama.RecordHeader
+	headers    headers
 	topic      *topic
 	err        error
 	done       func()

@@ -15,6 +15,7 @@ type SinkConfig struct {
 	Brokers  []string       `json:"brokers" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
 	Topic    string         `json:"topic" jsonschema:"required" jsonschema_description:"Topic, or a template such as assets-{asset_type}."`
 	Key      string         `json:"key,omitempty" jsonschema_description:"Template of the message's key. Default: {key}, the record's key."`
+	Value    string         `json:"value,omitempty" jsonschema:"enum=row,enum=key,enum=none" jsonschema_description:"What a message holds: row (default), all fields of the record; key, those of its key alone, for consumers that look up the rest; none, no value: then the header op alone tells an upsert from a delete, and the topic must not be compacted. A delete has no value whatever is set here."`
 	Format   string         `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
 	Registry *Registry      `json:"registry,omitempty" jsonschema_description:"Schema registry for Avro."`
 	Compress string         `json:"compress,omitempty" reprise:"tuning" jsonschema:"enum=none,enum=gzip,enum=snappy,enum=lz4,enum=zstd" jsonschema_description:"Compression of the messages. Default: lz4."`
@@ -23,6 +24,8 @@ type SinkConfig struct {
 	SASL     *SASL          `json:"sasl,omitempty" reprise:"tuning" jsonschema_description:"Login. Default: none."`
 	TLS      *connector.TLS `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Encryption; {} for a server whose certificate the system trusts. Default: none."`
 
+	Processor string `json:"processor,omitempty" jsonschema_description:"Whom a message is for, such as thumbnails, or a template such as {asset_type}: the header processor. Default: no such header."`
+
 	SoleWriter bool `json:"sole_writer,omitempty" reprise:"tuning" jsonschema_description:"Lets the topic be compacted (cleanup.policy=compact). It says that nobody else, no other run and no redrive beside this one, writes the topic until the run has ended, and that nothing in it is newer than the source: Kafka keeps the message of a key that comes last, whichever its version. Only for jobs that write each key once. Default: false, a compacted topic is refused, also one of which this user may not see whether it is (DESCRIBE_CONFIGS)."`
 }
 
@@ -30,7 +33,7 @@ type SinkConfig struct {
 type SourceConfig struct {
 	Brokers       []string         `json:"brokers" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Brokers to begin with, HOST:PORT."`
 	Topic         string           `json:"topic" jsonschema:"required" jsonschema_description:"The topic. It is read up to the end that it has when the run is planned, or with follow on and on."`
-	Key           []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key. A tombstone's key is read from the message's key, which must be the fields' texts joined by |, as the sink writes it."`
+	Key           []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key. A tombstone's key is read from the message's key, which must be the fields' texts joined by |, as the sink writes it. So is that of an event without a value whose header op is upsert, which the sink writes with value: none; its other fields are not set."`
 	Format        string           `json:"format,omitempty" jsonschema:"enum=json,enum=avro" jsonschema_description:"json (default) or avro, for which a registry is needed."`
 	Registry      *Registry        `json:"registry,omitempty" jsonschema_description:"Schema registry for Avro."`
 	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. JSON needs them. Default for Avro: those of the latest schema of the registry's subject."`
@@ -116,6 +119,9 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 	if c.SoleWriter && c.Batch.InFlight > 1 {
 		faults = append(faults, connector.Faultf("batch.in_flight",
 			"with more than 1 an older message of a key may come last, and a compacted topic keeps that; leave it out"))
+	}
+	if faults = append(faults, c.validateEvents()...); c.Value == valueNone {
+		return faults
 	}
 	return append(faults, validateFormat(c.Format, c.Registry)...)
 }

@@ -15,24 +15,38 @@ var upsert, deletion = []byte(record.Upsert.String()), []byte(record.Delete.Stri
 
 // encoder is what makes messages of the records of a run.
 type encoder struct {
-	topic    *connector.Template
-	fixed    string // the topic, where it is the same for all records
-	key      *connector.Template
-	floor    int64                  // lowest version that messages are given
-	headers  [4]sarama.RecordHeader // version, run, op, job
-	registry *registry              // nil: JSON
-	average  atomic.Int64           // bytes of a message
+	topic     *connector.Template
+	fixed     string // the topic, where it is the same for all records
+	key       *connector.Template
+	processor *connector.Template // nil: no such header
+	floor     int64               // lowest version that messages are given
+	headers   headers
+	empty     bool           // messages have no value
+	keys      *record.Schema // nil: values are whole rows
+	registry  *registry      // nil: JSON
+	average   atomic.Int64   // bytes of a message
 }
 
+// headers are version, run, op, job and processor.
+type headers [5]sarama.RecordHeader
+
 func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder, err error) {
-	e = &encoder{floor: run.Floor, headers: [4]sarama.RecordHeader{{Key: []byte("version")},
+	e = &encoder{floor: run.Floor, empty: s.c.Value == valueNone, headers: headers{{Key: []byte("version")},
 		{Key: []byte("run"), Value: []byte(run.ID)}, {Key: []byte("op")},
-		{Key: []byte("job"), Value: []byte(run.Job)}}}
+		{Key: []byte("job"), Value: []byte(run.Job)}, {Key: []byte("processor")}}}
 	if e.topic, err = connector.ParseTemplate(s.c.Topic, schema); err != nil {
 		return nil, fail.Job("kafka.topic", "topic: %w", err)
 	}
 	if e.key, err = connector.ParseTemplate(s.c.keyTemplate(), schema); err != nil {
 		return nil, fail.Job("kafka.key", "key: %w", err)
+	}
+	if s.c.Processor != "" {
+		if e.processor, err = connector.ParseTemplate(s.c.Processor, schema); err != nil {
+			return nil, fail.Job("kafka.processor", "processor: %w", err)
+		}
+	}
+	if err := s.c.checkKey(schema); err != nil {
+		return nil, err
 	}
 	own := "{" + strings.Join(schema.KeyNames(), ",") + "}" // of a key of one field
 	if key := s.c.keyTemplate(); s.c.SoleWriter && key != "{key}" && key != own {
@@ -46,6 +60,12 @@ func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder,
 			return nil, err
 		}
 		e.fixed = string(text)
+	}
+	if s.c.Value == valueKey {
+		if e.keys, err = keysOf(schema); err != nil {
+			return nil, err
+		}
+		schema = e.keys
 	}
 	if s.c.Format == formatAvro {
 		e.registry, err = newRegistry(*s.c.Registry, e.fixed, schema)

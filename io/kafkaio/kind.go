@@ -44,7 +44,23 @@ func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, con
 	}
 	source := c.reader(schema)
 	source.IgnoreUnknown = true
-	return source, connector.View{Versions: true}, nil
+	view := connector.View{Versions: true}
+	if !c.keyAlone() {
+		return source, view, nil
+	}
+	view.KeysAlone = true
+	if c.Value == valueNone && c.keyTemplate() != "{key}" {
+		return nil, view, connector.NotVerified("its messages have no values, and their keys are not the records' own")
+	}
+	source.Fields = nil
+	for i, f := range schema.Fields {
+		if slices.Contains(schema.Key, i) {
+			source.Fields = append(source.Fields, f)
+		} else {
+			view.Leave = append(view.Leave, f.Name)
+		}
+	}
+	return source, view, nil
 }
 
 // ReadQueue implements connector.Queue.

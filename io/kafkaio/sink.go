@@ -140,6 +140,8 @@ func (s *Sink) mayWrite(name string, d description) error {
 	const unless = "or, if nobody else writes it until the run has ended, and nothing in it is newer than the " +
 		"source, set sole_writer: true"
 	switch {
+	case s.c.Value == valueNone:
+		return mayLackValues(name, d)
 	case s.c.SoleWriter:
 		return nil
 	case d.policy == "":
@@ -359,29 +361,38 @@ func (s *Sink) encode(ctx context.Context, e *encoder, m *message, buffer []byte
 	key := len(buffer)
 	buffer = strconv.AppendInt(buffer, max(r.Version, e.floor), 10)
 	version := len(buffer)
-	if r.Op == record.Upsert {
-		if e.registry != nil {
-			buffer = append(buffer, m.topic.head...)
-			if buffer, err = appendAvro(buffer, r); err != nil {
-				return buffer[:start], fail.New(fail.Permanent, "kafka.avro",
-					"the record does not fit its Avro schema: %w", err)
-			}
-		} else {
-			buffer = r.AppendJSON(buffer)
+	if buffer, err = e.appendProcessor(buffer, r); err != nil {
+		return buffer[:start], err
+	}
+	processor := len(buffer)
+	valued := r.Op == record.Upsert && !e.empty
+	switch {
+	case valued && e.registry != nil:
+		buffer = append(buffer, m.topic.head...)
+		if buffer, err = appendAvro(buffer, e.content(r)); err != nil {
+			return buffer[:start], fail.New(fail.Permanent, "kafka.avro",
+				"the record does not fit its Avro schema: %w", err)
 		}
+	case valued:
+		buffer = e.content(r).AppendJSON(buffer)
 	}
 
 	// The buffer may move when it grows; what is cut from it stays.
 	m.key = content(buffer[start:key:key])
 	m.headers = e.headers
 	m.headers[0].Value = buffer[key:version:version]
-	m.ProducerMessage = sarama.ProducerMessage{Topic: m.topic.name, Key: &m.key, Headers: m.headers[:]}
-	if r.Op == record.Upsert {
-		m.value = content(buffer[version:len(buffer):len(buffer)])
-		m.ProducerMessage.Value = &m.value
+	m.headers[4].Value = buffer[version:processor:processor]
+	count := len(m.headers)
+	if e.processor == nil {
+		count--
+	}
+	m.ProducerMessage = sarama.ProducerMessage{Topic: m.topic.name, Key: &m.key, Headers: m.headers[:count]}
+	if m.headers[2].Value = deletion; r.Op == record.Upsert {
 		m.headers[2].Value = upsert
-	} else {
-		m.headers[2].Value = deletion
+	}
+	if valued {
+		m.value = content(buffer[processor:len(buffer):len(buffer)])
+		m.ProducerMessage.Value = &m.value
 	}
 	const recordBatch = 2
 	if n := m.ByteSize(recordBatch); n > m.topic.size {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/IBM/sarama"
 
@@ -395,13 +394,7 @@ func unreadable(code, format string, args ...any) error {
 func (p *pager) decode(ctx context.Context, r *record.Record, m *sarama.ConsumerMessage) (err error) {
 	switch {
 	case m.Value == nil:
-		r.Op = record.Delete
-		if m.Key == nil || !utf8.Valid(m.Key) {
-			return unreadable("key", "a tombstone with the key %.60q", m.Key)
-		}
-		if r.Values, err = p.schema.ParseKey(string(m.Key)); err != nil {
-			return unreadable("key", "a tombstone: %w", err)
-		}
+		err = p.readKey(r, m)
 	case p.s.avro != nil:
 		err = p.s.avro.read(ctx, r, m.Value)
 	default:

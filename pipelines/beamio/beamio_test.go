@@ -31,6 +31,7 @@ import (
 	"reprise/io/deadletter"
 	"reprise/io/fileio"
 	"reprise/io/iotest"
+	_ "reprise/io/kafkaio"
 	"reprise/pipelines/travel"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
@@ -489,6 +490,11 @@ func TestWrongSettingsAreRefusedAtOnce(t *testing.T) {
 		"a transform that is not there": {func(s beam.Scope, in beam.PCollection) {
 			Apply(s, in, Transform("filtre", "true"))
 		}, "filtre"},
+		"a queue of keys alone": {func(s beam.Scope, in beam.PCollection) {
+			_, dead := Write(s, in, Sink{Kind: "files", Config: map[string]string{"path": t.TempDir()}})
+			DeadLetters(s, Sink{Kind: "kafka", Config: map[string]any{"brokers": []string{"h:1"}, "topic": "dead",
+				"value": "key"}}, dead)
+		}, "kafka.value"},
 		"dead letters of no step at all": {func(s beam.Scope, _ beam.PCollection) {
 			DeadLetters(s, Sink{})
 		}, "at least one"},

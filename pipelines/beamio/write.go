@@ -63,6 +63,10 @@ func write(s beam.Scope, records beam.PCollection, sink Sink, run connector.Run,
 	outcomes, dead beam.PCollection) {
 	to, kind, err := travelling(sink.Kind, sink.Config, settings.sink)
 	must(err)
+	if r, ok := kind.(connector.Reduced); all && ok && r.Reduced() != "" {
+		panic(fail.Job("beamio.queue", "%s.%s: a queue must hold its letters whole", sink.Kind, r.Reduced()).
+			WithFix("leave %s out", r.Reduced()))
+	}
 	opened, err := kind.Open()
 	must(err)
 	defer opened.Close()

@@ -51,6 +51,10 @@ func (j *Job) Validate() []connector.Fault {
 			faults = append(faults, connector.Faultf("dead_letters", "%s cannot hold records of every kind; there are %s",
 				queue.Kind(), strings.Join(queues(), ", ")))
 		}
+		if p, ok := queue.SinkConfig.(connector.Reduced); ok && p.Reduced() != "" {
+			faults = append(faults, connector.Faultf("dead_letters."+queue.Kind()+"."+p.Reduced(),
+				"a queue must hold its letters whole, for reprise redrive; leave it out"))
+		}
 	}
 	if j.Purge != nil {
 		faults = append(faults, j.validatePurge()...)

@@ -219,7 +219,13 @@ func (m *comparer) compareOne(want newest, got *record.Record, bad *unreadable) 
 	case got == nil:
 		v.kind = Missing
 	default:
-		if v.fields = m.differences(rows, got); len(v.fields) == 0 {
+		v.fields = m.differences(rows, got)
+		if version := rows[0].Version; m.view.KeysAlone && len(v.fields) == 0 && got.Version < version {
+			v.kind = Stale // nothing else tells that the row has changed since
+			v.fields = []Difference{{Field: "(version)", Want: fmt.Sprint(version), Got: fmt.Sprint(got.Version)}}
+			break
+		}
+		if len(v.fields) == 0 {
 			return v
 		}
 		v.kind = Different

@@ -23,9 +23,10 @@ import (
 type bench struct {
 	Large         int64    `default:"2000000" help:"Rows of the large corpus; 0 leaves it out."`
 	Rounds        int      `default:"3" help:"Turns of each side."`
-	Parts         []string `default:"memory,read,search,lake,verify,reverse,purge,coder,steps,pace" enum:"memory,read,search,lake,verify,reverse,purge,coder,steps,pace" help:"What is measured."`
+	Parts         []string `default:"memory,read,search,lake,publish,verify,reverse,purge,coder,steps,pace" enum:"memory,read,search,lake,publish,verify,reverse,purge,coder,steps,pace" help:"What is measured."`
 	Cassandra     string   `default:"127.0.0.1:9042" help:"Cassandra, for the corpora."`
 	Elasticsearch string   `default:"http://127.0.0.1:9200" help:"Elasticsearch."`
+	Kafka         string   `default:"127.0.0.1:9092" help:"Kafka."`
 
 	dir    string // for jobs and tables, deleted at the end
 	report report
@@ -54,7 +55,7 @@ func main() {
 var parts = []struct {
 	name string
 	run  func(*bench, context.Context) error
-}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"verify", (*bench).verify}, {"reverse", (*bench).reverse},
+}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"publish", (*bench).publish}, {"verify", (*bench).verify}, {"reverse", (*bench).reverse},
 	{"purge", (*bench).purge}, {"coder", (*bench).coder}, {"steps", (*bench).steps}, {"pace", (*bench).pace}}
 
 func (b *bench) run(ctx context.Context) (err error) {
@@ -101,7 +102,7 @@ func (b *bench) load(ctx context.Context) error {
 		return slices.ContainsFunc(parts, func(name string) bool { return slices.Contains(b.Parts, name) })
 	}
 	var corpora []corpus
-	if measured("memory", "read", "search", "lake", "coder", "steps", "pace") {
+	if measured("memory", "read", "search", "lake", "publish", "coder", "steps", "pace") {
 		corpora = append(corpora, corpus{skewed, "skewed", rows})
 	}
 	if measured("verify", "reverse", "purge") {
@@ -110,7 +111,7 @@ func (b *bench) load(ctx context.Context) error {
 	if measured("memory") {
 		corpora = append(corpora, corpus{even, "even", rows})
 	}
-	if b.Large > 0 && slices.ContainsFunc([]string{"memory", "search", "lake"}, func(part string) bool { return slices.Contains(b.Parts, part) }) {
+	if b.Large > 0 && slices.ContainsFunc([]string{"memory", "search", "lake", "publish"}, func(part string) bool { return slices.Contains(b.Parts, part) }) {
 		corpora = append(corpora, corpus{large, "skewed", b.Large})
 	}
 	for _, c := range corpora {

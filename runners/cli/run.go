@@ -93,6 +93,9 @@ func verdict(j *job.Job, r *flow.Report) error {
 	}
 	run := r.Run + flagsFor(j.Journal)
 	goOn := "resume it: reprise resume " + run
+	if j.Source.Follows() {
+		goOn += "; or, where several processes share it: reprise run JOB --join"
+	}
 	switch r.State {
 	case journal.Unbalanced:
 		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")).
@@ -155,6 +158,8 @@ func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
 		fmt.Fprintln(w, "sums: balanced, but the source matched no rows; check its filter")
 	case r.State == journal.Complete:
 		fmt.Fprintln(w, "sums: balanced")
+	case len(r.Faults) == 0 && r.State == journal.Running:
+		fmt.Fprintf(w, "sums: balanced so far; the run goes on, %s\n", r.Reason)
 	case len(r.Faults) == 0:
 		fmt.Fprintf(w, "sums: balanced so far; the run is %s\n", r.State)
 	}

@@ -239,6 +239,8 @@ func printStatus(w io.Writer, s *status, flags string) {
 	switch {
 	case s.State == journal.Complete:
 		share = fmt.Sprintf(", %s rows", grouped(s.Read))
+	case s.Behind != nil:
+		share = fmt.Sprintf(", %s rows", grouped(s.Read))
 	case s.Rows > 0: // by an estimate, which what was read may exceed
 		share = fmt.Sprintf(", %d %% of about %s rows", min(99, 100*s.Read/s.Rows), grouped(s.Rows))
 	}

@@ -62,9 +62,7 @@ func (p *Prepared) Join(ctx context.Context, o Runner, watch Watch) (*flow.Repor
 		return nil, errors.Join(err, e)
 	}
 	info, e := j.Get(context.WithoutCancel(ctx), p.Run.ID)
-	if report.Attempt, report.State = info.Attempt, info.State; report.State == journal.Running {
-		report.State = journal.Stopped // for this member
-	}
+	report.Attempt, report.State, report.Reason = info.Attempt, info.State, "this member has left it"
 	return report, errors.Join(err, e)
 }
 

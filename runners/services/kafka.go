@@ -18,22 +18,41 @@ type KafkaMessage struct {
 	Headers    map[string]string // the last one of several with a name
 }
 
-// ConsumeKafka gives all messages that the topic holds, by partition and offset, read with Kafka's own console consumer from the
-// broker at HOST:PORT, which must run without security.
-func ConsumeKafka(t testing.TB, addr, topic string) []KafkaMessage {
+// KafkaRange are the offsets of a partition.
+type KafkaRange struct {
+	Partition   int
+	First, Next int64
+}
+
+// KafkaOffsets are those of a topic that the broker at HOST:PORT tells Kafka's own tool.
+func KafkaOffsets(t testing.TB, addr, topic string) (all []KafkaRange) {
+	t.Helper()
+	for line := range strings.Lines(launch(t, Kafka, nil, "offsets", "--port", kafkaPort(t, addr), "--", topic)) {
+		var r KafkaRange
+		if _, err := fmt.Sscan(line, &r.Partition, &r.First, &r.Next); err != nil {
+			t.Fatalf("offsets %q: %v", line, err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func kafkaPort(t testing.TB, addr string) string {
 	t.Helper()
 	_, port, ok := strings.Cut(addr, ":")
 	if !ok {
 		t.Fatalf("address %q: want HOST:PORT", addr)
 	}
-	var held int64
-	for line := range strings.Lines(launch(t, Kafka, nil, "offsets", "--port", port, "--", topic)) {
-		var partition int
-		var first, next int64
-		if _, err := fmt.Sscan(line, &partition, &first, &next); err != nil {
-			t.Fatalf("offsets %q: %v", line, err)
-		}
-		held += next - first
+	return port
+}
+
+// ConsumeKafka gives all messages that the topic holds, by partition and offset, read with Kafka's own console consumer from the
+// broker at HOST:PORT, which must run without security.
+func ConsumeKafka(t testing.TB, addr, topic string) []KafkaMessage {
+	t.Helper()
+	port, held := kafkaPort(t, addr), int64(0)
+	for _, r := range KafkaOffsets(t, addr, topic) {
+		held += r.Next - r.First
 	}
 	if held == 0 {
 		return nil

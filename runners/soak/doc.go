@@ -3,6 +3,8 @@
 //
 //	go test ./runners/soak -v -run TestKills -kills 50 -rows 200000 -seed 7
 //
+// A run that publishes events is killed too; what is counted there are the messages that a kill repeats (-publish-kills).
+//
 // A few kills are part of all tests; `make soak` is the long form. A seed draws the settings and the moments of the kills; what the
 // machine does at those moments it cannot repeat.
 package soak
