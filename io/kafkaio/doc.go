@@ -12,6 +12,8 @@
 //	op         "upsert" or "delete"; with value: none nothing else tells them apart
 //	job        the name of the job
 //	processor  whom the message is for, where processor is set
+//	value      "key" or "none" where the message holds no more than a key; a source that names further fields makes
+//	           a dead letter of it, rather than a row whose other fields have no value
 //
 // With value: none the topic must not be compacted, whoever writes it: Kafka takes a message without a value for a
 // delete, and removes the key.

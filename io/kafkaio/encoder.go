@@ -21,19 +21,32 @@ type encoder struct {
 	processor *connector.Template // nil: no such header
 	floor     int64               // lowest version that messages are given
 	headers   headers
+	count     int            // of headers
 	empty     bool           // messages have no value
 	keys      *record.Schema // nil: values are whole rows
 	registry  *registry      // nil: JSON
 	average   atomic.Int64   // bytes of a message
 }
 
-// headers are version, run, op, job and processor.
-type headers [5]sarama.RecordHeader
+// headers are version, run, op and job, processor where there is one, and value where it is not the row.
+type headers [6]sarama.RecordHeader
+
+// headerValue tells that a message holds a key alone, so that nobody takes it for a row.
+const headerValue = "value"
 
 func (s *Sink) newEncoder(run connector.Run, schema *record.Schema) (e *encoder, err error) {
 	e = &encoder{floor: run.Floor, empty: s.c.Value == valueNone, headers: headers{{Key: []byte("version")},
 		{Key: []byte("run"), Value: []byte(run.ID)}, {Key: []byte("op")},
-		{Key: []byte("job"), Value: []byte(run.Job)}, {Key: []byte("processor")}}}
+		{Key: []byte("job"), Value: []byte(run.Job)}, {}, {}}}
+	e.count = 4
+	if s.c.Processor != "" {
+		e.headers[e.count].Key = []byte(headerProcessor)
+		e.count++
+	}
+	if s.c.keyAlone() {
+		e.headers[e.count] = sarama.RecordHeader{Key: []byte(headerValue), Value: []byte(s.c.Value)}
+		e.count++
+	}
 	if e.topic, err = connector.ParseTemplate(s.c.Topic, schema); err != nil {
 		return nil, fail.Job("kafka.topic", "topic: %w", err)
 	}

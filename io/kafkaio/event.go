@@ -152,3 +152,12 @@ func opOf(m *sarama.ConsumerMessage) record.Op {
 	}
 	return op
 }
+
+// keyAlone tells whether a message says that it holds a record's key alone. A delete needs no more.
+func keyAlone(m *sarama.ConsumerMessage) bool {
+	alone := m.Value == nil && opOf(m) == record.Upsert
+	for _, h := range m.Headers {
+		alone = alone || string(h.Key) == headerValue && string(h.Value) == valueKey && m.Value != nil
+	}
+	return alone
+}

@@ -65,7 +65,7 @@ func TestAnEventCarriesAKeyAlone(t *testing.T) {
 					t.Fatalf("the key %q is of no record", m.Key)
 				}
 				headers := map[string]string{"version": strconv.FormatInt(r.Version, 10), "run": "run-1",
-					"op": r.Op.String(), "job": "job", "processor": "of " + r.Values[1].Str()}
+					"op": r.Op.String(), "job": "job", "processor": "of " + r.Values[1].Str(), "value": c.Value}
 				if d := cmp.Diff(headers, m.Headers); d != "" {
 					t.Error(d)
 				}

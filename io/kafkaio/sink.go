@@ -381,12 +381,10 @@ func (s *Sink) encode(ctx context.Context, e *encoder, m *message, buffer []byte
 	m.key = content(buffer[start:key:key])
 	m.headers = e.headers
 	m.headers[0].Value = buffer[key:version:version]
-	m.headers[4].Value = buffer[version:processor:processor]
-	count := len(m.headers)
-	if e.processor == nil {
-		count--
+	if e.processor != nil {
+		m.headers[4].Value = buffer[version:processor:processor]
 	}
-	m.ProducerMessage = sarama.ProducerMessage{Topic: m.topic.name, Key: &m.key, Headers: m.headers[:count]}
+	m.ProducerMessage = sarama.ProducerMessage{Topic: m.topic.name, Key: &m.key, Headers: m.headers[:e.count]}
 	if m.headers[2].Value = deletion; r.Op == record.Upsert {
 		m.headers[2].Value = upsert
 	}
