@@ -47,7 +47,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	o := launch.CutoverOptions{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full, Runner: runner,
+	o := launch.CutoverOptions{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full,
 		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near, MaxFailures: c.MaxFailures}}
 	if c.Query != "" {
 		if o.Watching.Query, err = os.ReadFile(c.Query); err != nil {
@@ -55,7 +55,8 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		}
 	}
 	follow := follower{w: con.err}
-	o.Watch = follow.attempt
+	runner.Watch = follow.attempt
+	o.Engine = runner
 	x, err := launch.NewCutover(of, o)
 	if err != nil {
 		return err

@@ -91,7 +91,8 @@ func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journ
 	defer p.Close()
 	began := time.Now()
 	follow := follower{w: con.err}
-	report, err := p.Send(ctx, j, g, runner, follow.attempt)
+	runner.Watch = follow.attempt
+	report, err := runner.Execute(ctx, p)
 	follow.stop()
 	if err != nil {
 		return err

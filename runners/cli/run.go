@@ -17,7 +17,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/runners/metrics"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -36,7 +36,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	p, err := launch.Open(ctx, c.File)
+	p, err := runs.Open(ctx, c.File)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,8 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	}
 	began := time.Now()
 	follow := follower{w: con.err, served: served}
-	report, err := p.Execute(ctx, runner, follow.attempt)
+	runner.Watch = follow.attempt
+	report, err := runner.Execute(ctx, p)
 	follow.stop()
 	if err != nil {
 		return err
@@ -63,7 +64,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 }
 
 // offer tells of a run of the same job that has not come to its end.
-func offer(ctx context.Context, con *console, p *launch.Prepared) error {
+func offer(ctx context.Context, con *console, p *runs.Prepared) error {
 	left, err := p.Unfinished(ctx)
 	if err != nil || left == "" {
 		return err
@@ -189,7 +190,7 @@ type follower struct {
 	shown  *progress
 }
 
-// attempt is a launch.Watch: it ends with the attempt before and shows the next one.
+// attempt is a runs.Watch: it ends with the attempt before and shows the next one.
 func (f *follower) attempt(j journal.Journal, run string, attempt int, total journal.Total) (ended func()) {
 	f.served.Show(j, run)
 	f.served = nil

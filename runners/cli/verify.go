@@ -34,7 +34,8 @@ func (c *verifyCommand) Run(ctx context.Context, con *console) error {
 	}
 	began := time.Now()
 	follow := follower{w: con.err}
-	report, err := launch.Verify(ctx, j, runner, launch.Verification{Resume: c.Resume, Folder: c.Folder, Watch: follow.attempt})
+	runner.Watch = follow.attempt
+	report, err := launch.Verify(ctx, j, runner, launch.Verification{Resume: c.Resume, Folder: c.Folder})
 	follow.stop()
 	if err != nil {
 		return err

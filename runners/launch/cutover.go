@@ -16,6 +16,7 @@ import (
 	"reprise/pipelines/cutover"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -26,8 +27,7 @@ type Cutover struct {
 	of     *job.Job
 	sink   string
 	full   bool
-	runner Runner
-	watch  Watch
+	engine runs.Engine
 }
 
 // CutoverOptions say how a cut-over is made.
@@ -35,9 +35,8 @@ type CutoverOptions struct {
 	Sink     string // "": the only one with an alias
 	NewAlias bool   // the alias may be new
 	Full     bool   // catching up writes everything again: for versions that are no write times
-	Runner   Runner
+	Engine   runs.Engine
 	Watching cutover.Watching
-	Watch    Watch // of each of its runs; may be nil
 }
 
 // NewCutover checks that the job has an index to cut over to. Close is to be called.
@@ -69,7 +68,7 @@ func NewCutover(of *job.Job, o CutoverOptions) (*Cutover, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cutover{of: of, sink: o.Sink, full: o.Full, runner: o.Runner, watch: o.Watch}
+	c := &Cutover{of: of, sink: o.Sink, full: o.Full, engine: o.Engine}
 	var from *cutover.From
 	if config.Replaces != nil {
 		there, err := elasticsearchio.NewReplacedAdmin(*config)
@@ -93,7 +92,7 @@ func (c *Cutover) Close() {
 
 // Create implements cutover.Work. The run that makes the index is the one that fills it.
 func (c *Cutover) Create(ctx context.Context) error {
-	p, err := Prepare(ctx, c.of)
+	p, err := runs.Prepare(ctx, c.of)
 	if err != nil {
 		return err
 	}
@@ -131,16 +130,16 @@ func (c *Cutover) Backfilled(ctx context.Context, run string) (*cutover.Proof, e
 	if info == nil || info.State != journal.Complete {
 		return nil, nil
 	}
-	was, err := JobOf(*info)
+	was, err := runs.JobOf(*info)
 	if err != nil {
 		return nil, err
 	}
-	p, err := Prepare(ctx, c.of)
+	p, err := runs.Prepare(ctx, c.of)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	if err := p.same(*info, was); err != nil {
+	if err := p.Same(*info, was); err != nil {
 		return nil, fmt.Errorf("the index %s was filled by another job: %w", c.Index, err)
 	}
 	report := &flow.Report{}
@@ -176,19 +175,19 @@ func (c *Cutover) Backfill(ctx context.Context, run string) error {
 	}
 	defer j.Close()
 	if info != nil {
-		p, _, err := Resume(ctx, j, run, Resumption{Job: c.of}, c.runner, c.watch)
+		p, _, err := c.engine.Resume(ctx, j, run, runs.Resumption{Job: c.of})
 		if err == nil {
 			p.Close()
 		}
 		return err
 	}
-	p, err := Prepare(ctx, c.of)
+	p, err := runs.Prepare(ctx, c.of)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
 	p.Run.ID = run
-	_, err = p.Execute(ctx, c.runner, c.watch)
+	_, err = c.engine.Execute(ctx, p)
 	return err
 }
 
@@ -217,12 +216,12 @@ func (c *Cutover) CatchUp(ctx context.Context, since time.Time) (*cutover.Proof,
 		sink.When = fresh
 		of.Sinks[c.sink] = sink
 	}
-	p, err := Prepare(ctx, of)
+	p, err := runs.Prepare(ctx, of)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	report, err := p.Execute(ctx, c.runner, c.watch)
+	report, err := c.engine.Execute(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +236,7 @@ func (c *Cutover) Verify(ctx context.Context) (*cutover.Proof, error) {
 	of := *c.of
 	of.Verify.Sinks = []string{c.sink}
 	folder := filepath.Dir(of.Journal.SQLite) // which is there; "." for a journal elsewhere
-	report, err := Verify(ctx, &of, c.runner, Verification{Folder: folder, Watch: c.watch})
+	report, err := Verify(ctx, &of, c.engine, Verification{Folder: folder})
 	if err != nil {
 		return nil, err
 	}

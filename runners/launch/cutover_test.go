@@ -227,7 +227,7 @@ func (c compared) Verify(ctx context.Context) (*cutover.Proof, error) {
 // open is a cut-over of the platform, as a process of its own has it.
 func (p *platform) open(t *testing.T, text string) *launch.Cutover {
 	t.Helper()
-	x, err := launch.NewCutover(parse(t, text), launch.CutoverOptions{Runner: launch.Runner{Name: "prism"},
+	x, err := launch.NewCutover(parse(t, text), launch.CutoverOptions{Engine: launch.Runner{Name: "prism"},
 		Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Come: time.Minute, Loss: 20, Near: 20}})
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ func TestHistoryOfNow(t *testing.T) {
 	p.write("asset1", "changed since")
 	p.write("asset2", "")
 	for key, want := range map[string]struct{ source, same bool }{"asset0": {true, true}, "asset1": {true, false}, "asset2": {false, false}} {
-		past := history(t, dir, key, true)
+		past := historyOf(t, dir, key, true)
 		if len(past.Handlings) != 1 || past.Others > 0 {
 			t.Fatalf("%s: %+v", key, past)
 		}
@@ -33,7 +33,7 @@ func TestHistoryOfNow(t *testing.T) {
 			t.Errorf("%s at the sink: %+v", key, now)
 		}
 	}
-	if past := history(t, dir, "asset0", false); past.Handlings[0].Now != nil {
+	if past := historyOf(t, dir, "asset0", false); past.Handlings[0].Now != nil {
 		t.Errorf("nobody asked: %+v", past.Handlings[0].Now)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"reprise/io/corpusio"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
 	"reprise/runners/services"
@@ -104,12 +105,12 @@ func TestMainJob(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := launch.Prepare(t.Context(), j)
+			p, err := runs.Prepare(t.Context(), j)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			report, err := p.Execute(t.Context(), runner, nil)
+			report, err := runner.Execute(t.Context(), p)
 			if err != nil {
 				t.Fatal(err)
 			}

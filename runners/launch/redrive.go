@@ -12,8 +12,8 @@ import (
 	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
-	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -61,11 +61,11 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 			WithFix("what failed again counts as a dead letter of the first run: reprise redrive %s", r.Run.Parent)
 	}
 	c := &Chosen{}
-	runs, err := j.List(ctx)
+	list, err := j.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, run := range runs {
+	for _, run := range list {
 		if run.Parent != r.Run.ID {
 			continue
 		}
@@ -138,9 +138,9 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 	return c, nil
 }
 
-// Prepare makes the job of a group and prepares it.
-func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
-	was, err := JobOf(r.Run)
+// Prepare makes the job of a group and prepares it: to execute it is to send the letters.
+func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
+	was, err := runs.JobOf(r.Run)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
 		rates[journal.Source] = journal.Rate{Records: r.Rate}
 		again.Pace.Rates = rates
 	}
-	p, err := Prepare(ctx, &again)
+	p, err := runs.Prepare(ctx, &again)
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +189,9 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*Prepared, error) {
 		}
 	}
 	p.Parent = r.Run.ID
+	p.Begun = func(ctx context.Context, j journal.Journal) error {
+		return deadletter.WriteChoices(ctx, j, p.Run.ID, g.Choices)
+	}
 	return p, nil
 }
 
@@ -214,29 +217,6 @@ func (r Redrive) from(was, now *job.Job, g Group) (*job.Job, []byte, error) {
 	return from, schema, err
 }
 
-// Send makes the run of a group that was prepared.
-func (p *Prepared) Send(ctx context.Context, j journal.Journal, g Group, o Runner, watch Watch) (*flow.Report, error) {
-	if err := o.reachable(ctx); err != nil {
-		return nil, err
-	}
-	for _, dry := range []bool{true, false} {
-		if err := p.Targets(ctx, dry); err != nil {
-			return nil, err
-		}
-	}
-	if err := p.begin(ctx, j); err != nil {
-		return nil, err
-	}
-	err := deadletter.WriteChoices(ctx, j, p.Run.ID, g.Choices)
-	if err == nil {
-		err = p.savePlan(ctx, j, p.planner(ctx))
-	}
-	if err != nil {
-		return nil, p.failed(ctx, j, 0, err)
-	}
-	return p.attempt(ctx, j, o, nil, watch)
-}
-
 // Redriven is what has become of the letters that a redrive has sent.
 type Redriven struct{ Sent, Again, Parked, Gone int }
 
@@ -255,7 +235,7 @@ func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err
 	if err != nil || info.Parent == "" || info.State != journal.Complete {
 		return r, err
 	}
-	of, err := JobOf(info)
+	of, err := runs.JobOf(info)
 	if err != nil || !of.Redrives() {
 		return r, err
 	}

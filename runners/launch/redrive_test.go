@@ -17,6 +17,7 @@ import (
 	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/runners/services"
 )
@@ -25,12 +26,12 @@ import (
 func complete(t *testing.T, text string) (run string, j journal.Journal) {
 	t.Helper()
 	of := parse(t, text)
-	p, err := launch.Prepare(t.Context(), of)
+	p, err := runs.Prepare(t.Context(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	report, err := p.Execute(t.Context(), launch.Runner{Name: "prism"}, nil)
+	report, err := launch.Runner{Name: "prism"}.Execute(t.Context(), p)
 	if err != nil || report.State != journal.Complete {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -59,7 +60,7 @@ func redrive(t *testing.T, j journal.Journal, run string, r launch.Redrive) (sum
 			t.Fatal(err)
 		}
 		defer p.Close()
-		report, err := p.Send(t.Context(), j, g, launch.Runner{Name: "prism"}, nil)
+		report, err := launch.Runner{Name: "prism"}.Execute(t.Context(), p)
 		if err != nil || report.State != journal.Complete {
 			t.Fatalf("%+v, %v", report, err)
 		}

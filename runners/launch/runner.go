@@ -23,6 +23,7 @@ import (
 	"reprise/io/connector"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -54,15 +55,21 @@ func endWith(parent int) {
 	os.Exit(1)
 }
 
-// Runner says where the graph runs.
+// Runner says where the graph runs. It is the runs.Engine.
 type Runner struct {
-	Name        string // prism or flink
-	Endpoint    string // flink: HOST:PORT of Beam's job service
-	Environment string // flink: LOOPBACK (this process works too), PROCESS, DOCKER or EXTERNAL
-	Config      string // flink: what the environment needs, as Beam's --environment_config
-	Parallelism int    // flink: of the job; 0: what the cluster does by default
-	Verbose     bool   // Beam's own messages too
+	Name        string     // prism or flink
+	Endpoint    string     // flink: HOST:PORT of Beam's job service
+	Environment string     // flink: LOOPBACK (this process works too), PROCESS, DOCKER or EXTERNAL
+	Config      string     // flink: what the environment needs, as Beam's --environment_config
+	Parallelism int        // flink: of the job; 0: what the cluster does by default
+	Verbose     bool       // Beam's own messages too
+	Watch       runs.Watch // of each attempt; may be nil
 }
+
+var _ runs.Engine = Runner{}
+
+// OneMachine implements runs.Engine.
+func (r Runner) OneMachine() bool { return r.Name != "flink" || r.Environment == "LOOPBACK" }
 
 // hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one is best; Flink
 // deals them to its slots.
@@ -81,14 +88,16 @@ func (r Runner) workers() int {
 	return 1
 }
 
-// reachable tells whether somebody listens at the endpoint: Beam would try for minutes, after the run has begun.
-func (r Runner) reachable(ctx context.Context) error {
+// Reachable implements runs.Engine. It looks whether somebody listens at the endpoint: Beam would try for minutes, after
+// the run has begun.
+func (r Runner) Reachable(ctx context.Context) error {
 	if r.Name != "flink" {
 		return nil
 	}
 	c, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", r.Endpoint)
 	if err != nil {
-		return fail.Unreachable("flink.unreachable", "no job service answers: %w", err).WithFix("check --endpoint and that Beam's Flink job service runs there")
+		return fail.Unreachable("flink.unreachable", "no job service answers: %w", err).
+			WithFix("check --endpoint and that Beam's Flink job service runs there")
 	}
 	return c.Close()
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"reprise/pipelines/runs"
 	"reprise/pipelines/verify"
 	"reprise/runners/launch"
 	"reprise/runners/services"
@@ -42,7 +43,7 @@ func TestSearchCopyIsVerifiedWhole(t *testing.T) {
 			put(name, "b", `{"id":"b","at":1714521600000,"us":{"er":2,"other":"x"},"un.known":1.50}`)
 			put(name, "c", `{"id":"c","at":["2024-05-06"]}`)
 			put(name, "d", `{"id":"d"}`)
-			if _, err := launch.Prepare(t.Context(), parse(t, text)); err == nil || !strings.Contains(err.Error(), `at: "list<timestamp>"`) {
+			if _, err := runs.Prepare(t.Context(), parse(t, text)); err == nil || !strings.Contains(err.Error(), `at: "list<timestamp>"`) {
 				t.Errorf("a list where the mapping tells of none gives %v", err)
 			}
 			put(name, "c", `{"id":"c","at":"2024-05-06"}`)

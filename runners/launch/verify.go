@@ -16,6 +16,7 @@ import (
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/pipelines/pace"
+	"reprise/pipelines/runs"
 	"reprise/pipelines/verify"
 	"reprise/transforms"
 	"reprise/transforms/fail"
@@ -26,13 +27,12 @@ import (
 type Verification struct {
 	Resume string // the verification to go on with, by the id of its report; "": a new one
 	Folder string // where the repair job is written, made where it is missing; "": none is
-	Watch  Watch  // of each of its runs; may be nil
 }
 
 // Verify proves that the targets of the job hold what the job would write. Its error tells why that could not be found out; what was
 // found wrong stands in the report, whose Clean says whether anything may rely on the targets.
-func Verify(ctx context.Context, j *job.Job, o Runner, with Verification) (*verify.Report, error) {
-	v := &verification{Verification: with, job: j, runner: o}
+func Verify(ctx context.Context, j *job.Job, e runs.Engine, with Verification) (*verify.Report, error) {
+	v := &verification{Verification: with, job: j, engine: e}
 	defer v.close()
 	if err := v.open(ctx); err != nil {
 		return nil, err
@@ -54,11 +54,11 @@ func Verify(ctx context.Context, j *job.Job, o Runner, with Verification) (*veri
 type verification struct {
 	Verification
 	job     *job.Job
-	runner  Runner
+	engine  runs.Engine
 	journal journal.Journal
 	id      connector.Run
-	begun   bool      // its first run stands in the journal
-	main    *Prepared // the job itself
+	begun   bool           // its first run stands in the journal
+	main    *runs.Prepared // the job itself
 	floors  map[string]int64
 	source  connector.SourceSpec
 	found   connector.Finder // rows of the source
@@ -76,19 +76,16 @@ type side struct {
 }
 
 func (v *verification) open(ctx context.Context) (err error) {
-	if err := v.runner.reachable(ctx); err != nil {
+	if err := v.engine.Reachable(ctx); err != nil {
 		return err
 	}
 	if v.journal, err = journal.Open(ctx, *v.job.Journal); err != nil {
 		return err
 	}
-	if v.main, err = Prepare(ctx, v.job); err != nil {
+	if v.main, err = runs.Prepare(ctx, v.job); err != nil {
 		return err
 	}
-	if v.floors, err = v.main.floors(ctx, v.journal); err != nil {
-		return err
-	}
-	if err := v.main.settled(ctx, v.floors); err != nil {
+	if v.floors, err = v.main.FindFloors(ctx, v.journal); err != nil {
 		return err
 	}
 	v.id = v.main.Run
@@ -178,7 +175,7 @@ func (v *verification) index(name string) string {
 }
 
 func (v *verification) build(ctx context.Context, of connector.Source, name string) (dead int64, example string, err error) {
-	if v.runner.Name == "flink" && v.runner.Environment != "LOOPBACK" {
+	if !v.engine.OneMachine() {
 		return 0, "", fail.Job("verify.one_process", "%s cannot find rows by key; it is copied into an index on this machine, which workers elsewhere do not reach", name).
 			WithFix("verify with --runner prism")
 	}
@@ -290,13 +287,13 @@ func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, stri
 	case known != nil && known.State == journal.Complete:
 		return report, known.ID, json.Unmarshal(known.Report, report)
 	case known != nil:
-		var p *Prepared
-		if p, report, err = Resume(ctx, v.journal, known.ID, Resumption{Job: j, floors: floors}, v.runner, v.Watch); err != nil {
+		var p *runs.Prepared
+		if p, report, err = v.engine.Resume(ctx, v.journal, known.ID, runs.Resumption{Job: j, Floors: floors}); err != nil {
 			return nil, "", err
 		}
 		defer p.Close()
 	default:
-		p, err := Prepare(ctx, j)
+		p, err := runs.Prepare(ctx, j)
 		if err != nil {
 			return nil, "", err
 		}
@@ -308,7 +305,7 @@ func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, stri
 		} else {
 			p.Parent = v.id.ID
 		}
-		if report, err = p.Execute(ctx, v.runner, v.Watch); err != nil {
+		if report, err = v.engine.Execute(ctx, p); err != nil {
 			return nil, "", err
 		}
 	}

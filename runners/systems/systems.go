@@ -12,6 +12,6 @@ import (
 	_ "reprise/io/httpio"
 	_ "reprise/io/icebergio"
 	_ "reprise/io/kafkaio"
-	_ "reprise/io/manifest"
+	_ "reprise/pipelines/purge/manifest"
 	_ "reprise/pipelines/verify"
 )

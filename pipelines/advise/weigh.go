@@ -1,4 +1,4 @@
-package launch
+package advise
 
 import (
 	"context"
@@ -7,12 +7,12 @@ import (
 	"slices"
 
 	"reprise/io/elasticsearchio"
-	"reprise/pipelines/advise"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// Advice is what 'reprise advise' finds out of one sink.
+// Advice is what a sample tells of one sink.
 type Advice struct {
 	Rows        int64                `json:"rows"`      // of the plan
 	Sample      int                  `json:"sample"`    // rows that were read
@@ -21,20 +21,22 @@ type Advice struct {
 	PerDocument float64              `json:"per_document"`
 	From        string               `json:"from"` // where the bytes of a document come from
 	Refused     map[string]int       `json:"refused,omitempty"`
-	Indices     []advise.Index       `json:"indices"`
+	Indices     []Index              `json:"indices"`
 	General     []string             `json:"general,omitempty"`
 	Existing    elasticsearchio.Size `json:"existing,omitzero"` // of what the alias, or the index, holds now
 }
 
-// Advise weighs a sample of what the Elasticsearch sinks would get. It writes nothing but temporary indices, which it deletes.
-func (p *Prepared) Advise(ctx context.Context, rows int) (map[string]*Advice, error) {
+// Weigh weighs a sample of what the Elasticsearch sinks of a job would get. It writes nothing but temporary indices, which
+// it deletes.
+func Weigh(ctx context.Context, p *runs.Prepared, rows int) (map[string]*Advice, error) {
 	splits, err := p.Plan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	total := Sum(splits)
+	total := runs.TotalOf(splits)
 	if total.Rows == 0 {
-		return nil, fail.Job("advise.unknown", "the plan does not tell how many rows there are").WithFix("the source has none, or cannot estimate them")
+		return nil, fail.Job("advise.unknown", "the plan does not tell how many rows there are").
+			WithFix("the source has none, or cannot estimate them")
 	}
 	sample, err := p.Sample(ctx, rows, 0)
 	if err != nil {
@@ -76,7 +78,7 @@ func (p *Prepared) Advise(ctx context.Context, rows int) (map[string]*Advice, er
 				}, dead)
 			}, dead)
 		}
-		a, err := p.advise(ctx, elasticsearchio.NewSink(*config), *config, name, documents, weights)
+		a, err := weigh(ctx, *config, p.Compiled.Sinks[name].Out, documents, weights)
 		if err != nil {
 			return nil, fmt.Errorf("sink %s: %w", name, err)
 		}
@@ -89,12 +91,15 @@ func (p *Prepared) Advise(ctx context.Context, rows int) (map[string]*Advice, er
 	return all, nil
 }
 
-func (p *Prepared) advise(ctx context.Context, sink *elasticsearchio.Sink, config elasticsearchio.SinkConfig, name string, documents []*record.Record, weights []float64) (*Advice, error) {
-	defer sink.Close()
+func weigh(ctx context.Context, config elasticsearchio.SinkConfig, schema *record.Schema, documents []*record.Record,
+	weights []float64) (*Advice, error) {
 	if len(documents) == 0 {
-		return nil, fail.Job("advise.no_documents", "no record of the sample becomes a document").WithFix("look with reprise sample what the transforms do")
+		return nil, fail.Job("advise.no_documents", "no record of the sample becomes a document").
+			WithFix("reprise sample shows what the transforms do")
 	}
-	w, err := sink.Weigh(ctx, p.Compiled.Sinks[name].Out, documents)
+	sink := elasticsearchio.NewSink(config)
+	defer sink.Close()
+	w, err := sink.Weigh(ctx, schema, documents)
 	if err != nil {
 		return nil, err
 	}
@@ -111,12 +116,12 @@ func (p *Prepared) advise(ctx context.Context, sink *elasticsearchio.Sink, confi
 			}
 		}
 	}
-	var places []advise.Document
+	var places []Document
 	for i, place := range w.Places {
 		if place.Index != "" {
-			places = append(places, advise.Document{Index: place.Index, Routing: place.Routing, Weight: weights[i]})
+			places = append(places, Document{Index: place.Index, Routing: place.Routing, Weight: weights[i]})
 		}
 	}
-	a.Indices, a.General = advise.Indices(places, a.PerDocument, w.Shards)
+	a.Indices, a.General = Indices(places, a.PerDocument, w.Shards)
 	return a, nil
 }

@@ -1,23 +1,22 @@
-package launch
+package maintain
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
 	"reprise/io/elasticsearchio"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
-// Unload puts back what runs have changed at the sinks of a job for loading, and that a crash has left behind. Where a run goes on
-// that has changed it, it does so only with force. It tells what it has changed.
+// Unload puts back what runs have changed at the sinks of a job for loading and a crash has left as it was. Where the run
+// that has changed it goes on, it does so only with force. It tells what it has changed.
 func Unload(ctx context.Context, of *job.Job, force bool) (told []string, err error) {
-	j, err := existing(ctx, of)
+	j, err := runs.Existing(ctx, of)
 	if err != nil {
 		return nil, err
 	}
@@ -48,27 +47,18 @@ func Unload(ctx context.Context, of *job.Job, force bool) (told []string, err er
 	return told, nil
 }
 
-// existing opens a job's journal; nil where there is none yet.
-func existing(ctx context.Context, of *job.Job) (journal.Journal, error) {
-	if file := of.Journal.SQLite; file != "" {
-		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-	}
-	return journal.Open(ctx, *of.Journal)
-}
-
 // over refuses a run whose workers live.
 func over(ctx context.Context, j journal.Journal, run string) error {
 	if j == nil {
 		return nil
 	}
-	alive, err := Alive(ctx, j, run)
+	alive, err := runs.Alive(ctx, j, run)
 	if fail.CodeOf(err) == "journal.no_run" {
 		return nil
 	}
 	if err == nil && len(alive) > 0 {
-		err = fail.Job("run.alive", "run %s goes on and puts it back at its end", run).WithFix("stop it: reprise stop %s; or do it all the same with --force", run)
+		err = fail.Job("run.alive", "run %s goes on and puts it back at its end", run).
+			WithFix("stop it: reprise stop %s; or do it all the same with --force", run)
 	}
 	return err
 }

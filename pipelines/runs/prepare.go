@@ -1,6 +1,6 @@
-// Package launch takes a job from its file to its report: it opens and checks the systems, plans, and runs the graph on Prism
-// in this process or on Flink.
-package launch
+// Package runs is what the features of Reprise have in common: jobs that are prepared to run, what a journal tells of
+// earlier runs, and the Engine that makes runs.
+package runs
 
 import (
 	"context"
@@ -29,7 +29,11 @@ type Prepared struct {
 	Schema   *record.Schema
 	Compiled *job.Compiled
 	Floors   map[string]int64 // by sink: connector.Run.Floor; nil: not known yet
-	Parent   string           // the run whose dead letters it sends again; "": none
+	Parent   string           // the run whose dead letters it sends again, or the verification it is part of; "": none
+
+	// Begun, where set, is called once the run is in the journal: it writes there what the source is going to read.
+	// Only then is the run planned.
+	Begun func(ctx context.Context, j journal.Journal) error
 }
 
 // Open loads a job file and prepares its job.
@@ -64,8 +68,8 @@ func Prepare(ctx context.Context, j *job.Job) (*Prepared, error) {
 // Close closes the source.
 func (p *Prepared) Close() { p.Source.Close() }
 
-// Targets checks every sink and the dead-letter queue against what they will get, and creates what the job asks for unless
-// dry. All that is wrong is told at once.
+// Targets checks every sink and the dead-letter queue against what they will get and, unless dry, creates what the job
+// asks for. Its error lists everything that is wrong.
 func (p *Prepared) Targets(ctx context.Context, dry bool) error {
 	var faults []error
 	committed := map[string]string{} // who commits to a place
@@ -81,7 +85,8 @@ func (p *Prepared) Targets(ctx context.Context, dry bool) error {
 		}
 		if _, commits := sink.(connector.Committer); commits && where != "" {
 			if other, taken := committed[where]; taken {
-				return fail.Job("job.same_place", "%s writes to %s as well, and a run commits to a place once", other, t.Place()).
+				return fail.Job("job.same_place", "%s writes to %s as well, and a run commits to a place once",
+					other, t.Place()).
 					WithFix("give each a place of its own")
 			}
 			committed[where] = who
@@ -118,49 +123,20 @@ func join(errs []error) error {
 // Plan gives the splits of the job.
 func (p *Prepared) Plan(ctx context.Context) ([]connector.Split, error) {
 	var splits []connector.Split
-	err := p.Source.Plan(ctx, connector.PlanOptions{Rows: p.Job.Limits.SplitRows, Bytes: int64(p.Job.Limits.SplitBytes)},
-		func(s connector.Split) error {
-			splits = append(splits, s)
-			return nil
-		})
+	of := connector.PlanOptions{Rows: p.Job.Limits.SplitRows, Bytes: int64(p.Job.Limits.SplitBytes)}
+	err := p.Source.Plan(ctx, of, func(s connector.Split) error {
+		splits = append(splits, s)
+		return nil
+	})
 	return splits, err
 }
 
-// Sum is the total of a plan.
-func Sum(splits []connector.Split) journal.Total {
-	var sum journal.Total
+// TotalOf adds up a plan.
+func TotalOf(splits []connector.Split) journal.Total {
+	total := journal.Total{Splits: len(splits)}
 	for _, s := range splits {
-		sum.Splits++
-		sum.Rows += s.Rows
-		sum.Bytes += s.Bytes
+		total.Rows += s.Rows
+		total.Bytes += s.Bytes
 	}
-	return sum
-}
-
-// Unfinished is the last run of the same job, if it can be resumed and nobody works at it; "": there is none.
-func (p *Prepared) Unfinished(ctx context.Context) (string, error) {
-	j, err := existing(ctx, p.Job)
-	if err != nil || j == nil {
-		return "", err
-	}
-	defer j.Close()
-	fingerprint, err := p.fingerprint()
-	if err != nil {
-		return "", err
-	}
-	all, err := j.List(ctx)
-	for _, r := range all {
-		if r.Job != p.Job.Name || r.Fingerprint != fingerprint || r.Parent != "" {
-			continue
-		}
-		if r.State == journal.Complete || r.State == journal.Unbalanced || r.Attempt == 0 {
-			return "", nil
-		}
-		alive, err := Alive(ctx, j, r.ID)
-		if err != nil || len(alive) > 0 {
-			return "", err
-		}
-		return r.ID, nil
-	}
-	return "", err
+	return total
 }

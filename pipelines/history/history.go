@@ -1,4 +1,5 @@
-package launch
+// Package history tells what the runs of a journal have done about one row.
+package history
 
 import (
 	"context"
@@ -12,6 +13,7 @@ import (
 	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms/record"
 )
 
@@ -24,27 +26,27 @@ type Handling struct {
 	Open      []string         // that have not
 	Letters   []journal.Letter // the row's dead letters
 	Sent      []deadletter.Choice
-	Now       []Standing // what the systems of the run's job hold of the row; of the last run of each job alone, and only where they are asked
+	Now       []Standing // what the systems of the run's job hold of the row; only of each job's last run, and on request
 }
 
 // Past is what the runs of a journal have done about a row.
 type Past struct {
-	Handlings []Handling // the oldest first; of runs that had something to do with the row, or may have; verifications do nothing about rows
+	Handlings []Handling // of runs that had, or may have had, something to do with the row, the oldest first; no verifications
 	Others    int        // runs that did not come by it
 }
 
-// History tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It asks the sources where the
-// row stands in their plans. Only with connect it reads: the lists of keys that runs had, such as the manifest of a purge, and the row itself, at
-// the sources and at the sinks that find rows by key.
-func History(ctx context.Context, j journal.Journal, key string, connect bool) (*Past, error) {
-	runs, err := j.List(ctx)
+// Of tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It asks the
+// sources where the row stands in their plans. Only with connect it reads: the lists of keys that runs had, such as the
+// manifest of a purge, and the row itself, at the sources and at the sinks that find rows by key.
+func Of(ctx context.Context, j journal.Journal, key string, connect bool) (*Past, error) {
+	list, err := j.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l := locators{known: map[string]located{}, lists: connect}
 	past := &Past{}
-	for _, run := range slices.Backward(runs) {
-		of, err := JobOf(run)
+	for _, run := range slices.Backward(list) {
+		of, err := runs.JobOf(run)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +70,7 @@ func History(ctx context.Context, j journal.Journal, key string, connect bool) (
 			continue
 		}
 		seen[h.Run.Job] = true
-		of, err := JobOf(h.Run)
+		of, err := runs.JobOf(h.Run)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +80,8 @@ func History(ctx context.Context, j journal.Journal, key string, connect bool) (
 }
 
 // handling is that of one run; concerns is false where the run did not come by the row.
-func (l locators) handling(ctx context.Context, j journal.Journal, run journal.RunInfo, of *job.Job, key string) (h *Handling, concerns bool, err error) {
+func (l locators) handling(ctx context.Context, j journal.Journal, run journal.RunInfo, of *job.Job, key string) (
+	h *Handling, concerns bool, err error) {
 	h = &Handling{Run: run}
 	for letter, err := range j.Letters(ctx, run.ID, journal.LetterFilter{}) {
 		if err != nil {

@@ -1,4 +1,4 @@
-package launch
+package runs
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 
 var errEnough = errors.New("enough")
 
-// Sample reads some records, evenly over the splits of the plan: the first ones of each. Another seed than 0 takes other splits, and other records of
-// their first pages.
+// Sample reads some records, evenly over the splits of the plan: the first ones of each. A seed other than 0 takes other
+// splits, and other records of their first pages.
 func (p *Prepared) Sample(ctx context.Context, rows int, seed uint64) ([]*record.Record, error) {
 	splits, err := p.Plan(ctx)
 	if err != nil {
@@ -35,7 +35,9 @@ func (p *Prepared) Sample(ctx context.Context, rows int, seed uint64) ([]*record
 		err := p.Source.Read(ctx, splits[i], func(page connector.Page) error {
 			n := min(take, len(page.Records))
 			if seed != 0 {
-				random.Shuffle(len(page.Records), func(i, j int) { page.Records[i], page.Records[j] = page.Records[j], page.Records[i] })
+				random.Shuffle(len(page.Records), func(i, j int) {
+					page.Records[i], page.Records[j] = page.Records[j], page.Records[i]
+				})
 			}
 			records = append(records, page.Records[:n]...)
 			if take -= n; take <= 0 {

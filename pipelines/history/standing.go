@@ -1,4 +1,4 @@
-package launch
+package history
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"reprise/io/connector"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/pipelines/verify"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -17,14 +18,15 @@ type Standing struct {
 	Sink    string // "": the source
 	Key     string // at the sink
 	There   bool
-	Version int64  // of what is there: write time in microseconds since 1970, or a version field; 0: the system does not tell
+	Version int64  // write time in microseconds since 1970, or a version field; 0: the system does not tell
 	Unknown string // why it is not known; "": it is
 }
 
-// standings looks a row up at the source of a job and, by the keys of what the job makes of it, at those sinks that find rows by key.
+// standings looks a row up at the source of a job and, by the keys of what the job makes of it, at those sinks that find
+// rows by key.
 func standings(ctx context.Context, of *job.Job, key string) []Standing {
 	unknown := func(err error) []Standing { return []Standing{{Key: key, Unknown: err.Error()}} }
-	p, err := Prepare(ctx, of)
+	p, err := runs.Prepare(ctx, of)
 	if err != nil {
 		return unknown(err)
 	}
@@ -49,7 +51,9 @@ func standings(ctx context.Context, of *job.Job, key string) []Standing {
 	c := p.Compiled
 	c.Shared.Apply(row.Clone(), func(r *record.Record) {
 		for name, own := range c.Sinks {
-			own.Apply(r.Clone(), func(r *record.Record) { made[name] = append(made[name], r) }, func(_ *record.Record, step string, err error) {
+			own.Apply(r.Clone(), func(r *record.Record) {
+				made[name] = append(made[name], r)
+			}, func(_ *record.Record, step string, err error) {
 				failed[name] = step + ": " + err.Error()
 			})
 		}
@@ -72,7 +76,8 @@ func standings(ctx context.Context, of *job.Job, key string) []Standing {
 }
 
 // atSink looks up what a sink holds of some records that it would get.
-func atSink(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema, records []*record.Record) []Standing {
+func atSink(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema,
+	records []*record.Record) []Standing {
 	unknown := func(err error) []Standing { return []Standing{{Sink: name, Unknown: err.Error()}} }
 	source, view, err := target.ReadBack(schema)
 	if err != nil {

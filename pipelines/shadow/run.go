@@ -1,4 +1,4 @@
-package launch
+package shadow
 
 import (
 	"context"
@@ -6,53 +6,53 @@ import (
 
 	"reprise/io/connector"
 	"reprise/pipelines/job"
-	"reprise/pipelines/shadow"
+	"reprise/pipelines/runs"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// Shadow runs the transforms of two jobs over the same sample of the first one's source. Where the second reads another source, it gets the rows with the
-// same keys there. Nothing is written.
-func Shadow(ctx context.Context, was, is *job.Job, rows int, seed uint64) (shadow.Report, error) {
-	old, err := Prepare(ctx, was)
+// Run runs the transforms of two jobs over the same sample of the first one's source. Where the second reads another
+// source, it gets the rows with the same keys there. Nothing is written.
+func Run(ctx context.Context, was, is *job.Job, rows int, seed uint64) (Report, error) {
+	old, err := runs.Prepare(ctx, was)
 	if err != nil {
-		return shadow.Report{}, err
+		return Report{}, err
 	}
 	defer old.Close()
-	now, err := Prepare(ctx, is)
+	now, err := runs.Prepare(ctx, is)
 	if err != nil {
-		return shadow.Report{}, err
+		return Report{}, err
 	}
 	defer now.Close()
 	// Both see the same `now`.
 	compiled, err := is.Compile(now.Schema, transforms.Options{Now: old.Run.Started})
 	if err != nil {
-		return shadow.Report{}, err
+		return Report{}, err
 	}
 	records, err := old.Sample(ctx, rows, seed)
 	if err != nil {
-		return shadow.Report{}, err
+		return Report{}, err
 	}
 	others := records
 	if same, err := sameSource(old, now); err != nil {
-		return shadow.Report{}, err
+		return Report{}, err
 	} else if !same {
-		if others, err = now.counterparts(ctx, old.Schema, records); err != nil {
-			return shadow.Report{}, err
+		if others, err = counterparts(ctx, now, old.Schema, records); err != nil {
+			return Report{}, err
 		}
 	}
-	c := shadow.New(old.Compiled, compiled)
+	c := New(old.Compiled, compiled)
 	for i, r := range records {
 		if err := c.Add(r, others[i]); err != nil {
-			return shadow.Report{}, err
+			return Report{}, err
 		}
 	}
 	return c.Report(), nil
 }
 
 // sameSource tells whether two jobs read the same.
-func sameSource(a, b *Prepared) (bool, error) {
+func sameSource(a, b *runs.Prepared) (bool, error) {
 	was, err := a.Job.Identity(a.Schema)
 	if err != nil {
 		return false, err
@@ -64,11 +64,13 @@ func sameSource(a, b *Prepared) (bool, error) {
 	return err == nil && len(job.Differences(part(was), part(is))) == 0, err
 }
 
-// counterparts are the rows with the keys of some records; nil where there is none.
-func (p *Prepared) counterparts(ctx context.Context, schema *record.Schema, records []*record.Record) ([]*record.Record, error) {
+// counterparts are the rows that a job reads with the keys of some records; nil where there is none.
+func counterparts(ctx context.Context, p *runs.Prepared, schema *record.Schema, records []*record.Record) (
+	[]*record.Record, error) {
 	finder, ok := p.Source.(connector.Finder)
 	if !ok {
-		return nil, fail.Job("shadow.sources", "the two jobs read different sources, and the second one's cannot find single rows by their keys").
+		return nil, fail.Job("shadow.sources", "the two jobs read different sources, "+
+			"and the second one's cannot find single rows by their keys").
 			WithFix("let both read the same source")
 	}
 	fits := slices.Equal(schema.KeyNames(), p.Schema.KeyNames())
@@ -76,7 +78,8 @@ func (p *Prepared) counterparts(ctx context.Context, schema *record.Schema, reco
 		fits = schema.Fields[schema.Key[i]].Type.Same(p.Schema.Fields[p.Schema.Key[i]].Type)
 	}
 	if !fits {
-		return nil, fail.Job("shadow.keys", "the two jobs read sources with different keys").WithFix("let both read the same source")
+		return nil, fail.Job("shadow.keys", "the two jobs read sources with different keys").
+			WithFix("let both read the same source")
 	}
 	const together = 100
 	found := make([]*record.Record, len(records))
@@ -93,7 +96,8 @@ func (p *Prepared) counterparts(ctx context.Context, schema *record.Schema, reco
 			// Of several the same version, else the latest.
 			same := records[from+i].Version
 			for _, r := range page.Records {
-				if at := &found[from+i]; *at == nil || (*at).Version != same && ((*at).Version < r.Version || r.Version == same) {
+				at := &found[from+i]
+				if *at == nil || (*at).Version != same && ((*at).Version < r.Version || r.Version == same) {
 					*at = r
 				}
 			}

@@ -1,4 +1,6 @@
-package launch
+// Package maintain looks after what runs leave at systems: it compacts tables of Iceberg, expires their snapshots, and puts
+// back settings of indices that a crash has left as they were for loading.
+package maintain
 
 import (
 	"context"
@@ -12,6 +14,7 @@ import (
 	"reprise/io/icebergio/upkeep"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -28,9 +31,11 @@ func lake(of *job.Job, name string) (*icebergio.Sink, error) {
 	case 1:
 		return icebergio.NewSink(*config), nil
 	case 0:
-		return nil, fail.Job("cli.no_table", "the job has no Iceberg sink %s", name).WithFix("the job has the sinks %s", strings.Join(slices.Sorted(maps.Keys(of.Sinks)), ", "))
+		return nil, fail.Job("cli.no_table", "the job has no Iceberg sink %s", name).
+			WithFix("the job has the sinks %s", strings.Join(slices.Sorted(maps.Keys(of.Sinks)), ", "))
 	}
-	return nil, fail.Job("cli.which_table", "the job has several Iceberg sinks").WithFix("name one with --sink: %s", strings.Join(found, ", "))
+	return nil, fail.Job("cli.which_table", "the job has several Iceberg sinks").
+		WithFix("name one with --sink: %s", strings.Join(found, ", "))
 }
 
 // Compact compacts the table of an Iceberg sink; name may be empty where there is one.
@@ -43,26 +48,27 @@ func Compact(ctx context.Context, of *job.Job, name string, dry bool, tell func(
 	return sink.Compact(ctx, dry, tell)
 }
 
-// Expire expires snapshots of the table of an Iceberg sink, but for what runs of the job's journal need that are not over: the snapshots
-// that they read, whichever table's they are, the files that they have written, and all snapshots since one began that upserts into the table.
+// Expire expires snapshots of the table of an Iceberg sink. It keeps what those runs of the job's journal need that are
+// not over: the snapshots that they read, whichever table's they are, the files that they have written, and all snapshots
+// since the first of them began that upserts into the table.
 func Expire(ctx context.Context, of *job.Job, name string, e upkeep.Expiry, dry bool, tell func(string)) error {
 	sink, err := lake(of, name)
 	if err != nil {
 		return err
 	}
 	defer sink.Close()
-	j, err := existing(ctx, of)
+	j, err := runs.Existing(ctx, of)
 	if err != nil {
 		return err
 	}
 	if j != nil {
 		defer j.Close()
-		runs, err := j.List(ctx)
+		list, err := j.List(ctx)
 		if err != nil {
 			return err
 		}
 		e.Snapshots = map[int64]string{}
-		for _, run := range runs {
+		for _, run := range list {
 			if run.State == journal.Complete {
 				continue
 			}
@@ -89,7 +95,7 @@ func Expire(ctx context.Context, of *job.Job, name string, e upkeep.Expiry, dry 
 
 // upserts tells whether a run upserts into a table of Iceberg.
 func upserts(run journal.RunInfo, table string) bool {
-	of, err := JobOf(run)
+	of, err := runs.JobOf(run)
 	if err != nil {
 		return false // it cannot be resumed
 	}
