@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"reprise/io/connector"
-	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/redrive/letters"
 	"reprise/pipelines/runs"
 	"reprise/transforms/record"
 )
@@ -25,7 +25,7 @@ type Handling struct {
 	Sinks     []string         // that have finished the intervals in which the row stands
 	Open      []string         // that have not
 	Letters   []journal.Letter // the row's dead letters
-	Sent      []deadletter.Choice
+	Sent      []letters.Choice
 	Now       []Standing // what the systems of the run's job hold of the row; only of each job's last run, and on request
 }
 
@@ -92,7 +92,7 @@ func (l locators) handling(ctx context.Context, j journal.Journal, run journal.R
 		}
 	}
 	if run.Parent != "" {
-		choices, err := deadletter.Choices(ctx, j, run.ID)
+		choices, err := letters.Choices(ctx, j, run.ID)
 		if err != nil {
 			h.Unknown = err.Error()
 			return h, true, nil

@@ -16,6 +16,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/redrive"
 	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
@@ -182,7 +183,7 @@ func (p prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sink
 		return nil, p.failed(ctx, j, n, fail.New(fail.Fatal, "run.no_report",
 			"the runner ended without an error, but also without a report"))
 	}
-	if _, err := Settle(ctx, j, run); err != nil {
+	if _, err := redrive.Settle(ctx, j, run); err != nil {
 		return nil, err
 	}
 	report := &flow.Report{}

@@ -14,7 +14,7 @@ import (
 
 	"reprise/io/journal"
 	"reprise/pipelines/history"
-	"reprise/runners/launch"
+	"reprise/pipelines/redrive"
 	"reprise/runners/services"
 	"reprise/transforms/record"
 )
@@ -179,13 +179,13 @@ func TestComposedSources(t *testing.T) {
 
 	// A row that comes back is found by a redrive; the key that is none cannot be.
 	j := open(t, at)
-	if got := redrive(t, j, id, launch.Redrive{}); got != (launch.Redriven{Gone: 1}) {
+	if got := redriven(t, j, id, redrive.Redrive{}); got != (redrive.Result{Gone: 1}) {
 		t.Errorf("%+v", got)
 	}
 	exec("INSERT INTO KS.assets (id, title, kind, licence) VALUES (1000, 'new', 'a', 'l1')")
-	all := launch.Redrive{}
+	all := redrive.Redrive{}
 	all.Filter.States = []journal.LetterState{journal.Gone}
-	if got := redrive(t, j, id, all); got != (launch.Redriven{Sent: 1}) {
+	if got := redriven(t, j, id, all); got != (redrive.Result{Sent: 1}) {
 		t.Errorf("%+v", got)
 	}
 }

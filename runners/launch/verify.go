@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -127,7 +128,7 @@ func (v *verification) close() {
 
 // openSides opens the source and the targets so that rows are found in them by key; those that cannot are copied into an index.
 func (v *verification) openSides(ctx context.Context) (err error) {
-	names, err := v.job.Verified()
+	names, err := verified(v.job)
 	if err != nil {
 		return err
 	}
@@ -163,6 +164,22 @@ func (v *verification) openSides(ctx context.Context) (err error) {
 		s.found = verify.OpenIndex(v.index(name))
 	}
 	return nil
+}
+
+// verified are the sinks of a job that a verification concerns, in order.
+func verified(j *job.Job) ([]string, error) {
+	all := slices.Sorted(maps.Keys(j.Sinks))
+	for setting, names := range map[string][]string{"sinks": j.Verify.Sinks, "once": j.Verify.Once} {
+		for _, name := range names {
+			if !slices.Contains(all, name) {
+				return nil, fail.Job("verify.no_sink", "verify.%s: the job has no sink %q", setting, name)
+			}
+		}
+	}
+	if len(j.Verify.Sinks) > 0 {
+		all = slices.DeleteFunc(all, func(name string) bool { return !slices.Contains(j.Verify.Sinks, name) })
+	}
+	return all, nil
 }
 
 // index is the file of the index of one side.

@@ -6,12 +6,12 @@ import (
 	_ "reprise/io/cassandraio"
 	_ "reprise/io/compose"
 	_ "reprise/io/corpusio"
-	_ "reprise/io/deadletter"
 	_ "reprise/io/elasticsearchio"
 	_ "reprise/io/fileio"
 	_ "reprise/io/httpio"
 	_ "reprise/io/icebergio"
 	_ "reprise/io/kafkaio"
 	_ "reprise/pipelines/purge/manifest"
+	_ "reprise/pipelines/redrive/letters"
 	_ "reprise/pipelines/verify"
 )

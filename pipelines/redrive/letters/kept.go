@@ -1,9 +1,10 @@
-package deadletter
+package letters
 
 import (
 	"context"
 
 	"reprise/io/connector"
+	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -85,7 +86,7 @@ func (s *Kept) Read(ctx context.Context, split connector.Split, page func(connec
 			if !wanted[id] {
 				continue
 			}
-			l, err := FromRecord(r)
+			l, err := deadletter.FromRecord(r)
 			if err != nil {
 				return fail.New(fail.Fatal, "redrive.damaged", "%w", err)
 			}

@@ -1,4 +1,6 @@
-package deadletter
+// Package letters is what a redrive reads: a source of the rows of dead letters, or of the records that the queue has kept
+// of them, and the list of those that were chosen.
+package letters
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package deadletter
+package letters
 
 import (
 	"fmt"
@@ -10,12 +10,12 @@ import (
 
 func init() {
 	connector.Register(connector.Kind{Name: "letters", Internal: true,
-		Source: func() connector.SourceConfig { return new(LettersConfig) }})
+		Source: func() connector.SourceConfig { return new(Config) }})
 }
 
-// LettersConfig are the settings of what a redrive reads: the rows of dead letters, or the records that the queue has kept of
+// Config are the settings of what a redrive reads: the rows of dead letters, or the records that the queue has kept of
 // them. Which letters, the journal tells.
-type LettersConfig struct {
+type Config struct {
 	Journal journal.Config       `json:"journal"`
 	Max     int                  `json:"max"`              // letters that failed so often are parked
 	Of      connector.SourceSpec `json:"of"`               // where the rows are; with Schema, the queue
@@ -23,16 +23,16 @@ type LettersConfig struct {
 }
 
 // Of is what a redrive reads; nil: the source is none of a redrive.
-func Of(s connector.SourceSpec) *LettersConfig {
-	l, _ := s.SourceConfig.(*LettersConfig)
+func Of(s connector.SourceSpec) *Config {
+	l, _ := s.SourceConfig.(*Config)
 	return l
 }
 
 // Validate implements connector.SourceConfig.
-func (LettersConfig) Validate() []connector.Fault { return nil }
+func (Config) Validate() []connector.Fault { return nil }
 
 // Open implements connector.SourceConfig.
-func (l LettersConfig) Open(need connector.Need) (connector.Source, error) {
+func (l Config) Open(need connector.Need) (connector.Source, error) {
 	of, err := l.Of.Open(need)
 	if err != nil {
 		return nil, err
@@ -48,10 +48,10 @@ func (l LettersConfig) Open(need connector.Need) (connector.Source, error) {
 }
 
 // WriteTimes implements connector.WriteTimer.
-func (l LettersConfig) WriteTimes() bool { return l.Schema == nil && l.Of.WriteTimes() }
+func (l Config) WriteTimes() bool { return l.Schema == nil && l.Of.WriteTimes() }
 
 // Repeats implements connector.Unique.
-func (l LettersConfig) Repeats() string {
+func (l Config) Repeats() string {
 	if l.Schema == nil {
 		return l.Of.Repeats()
 	}

@@ -1,4 +1,6 @@
-package launch
+// Package redrive sends the dead letters of a run again, in runs of its own: the rows as they are now at the source, or
+// the records that the queue has kept, from the step where they failed.
+package redrive
 
 import (
 	"cmp"
@@ -10,9 +12,9 @@ import (
 	"time"
 
 	"reprise/io/connector"
-	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/redrive/letters"
 	"reprise/pipelines/runs"
 	"reprise/transforms"
 	"reprise/transforms/fail"
@@ -22,9 +24,9 @@ import (
 // Redrive says which dead letters of a run are sent again, and how.
 type Redrive struct {
 	Run    journal.RunInfo
-	Filter journal.LetterFilter // IDs may be beginnings; States nil: those that wait, and of those named by IDs those that did not go through
+	Filter journal.LetterFilter // IDs: or prefixes; States nil: letters that wait, with IDs all that did not go through
 	Job    *job.Job             // by which; nil: the run's own
-	Kept   bool                 // the records that the queue has kept go on from the step where they failed; else the rows are read again
+	Kept   bool                 // kept records go on from the step where they failed; else the rows are read again
 	Max    int                  // letters that failed so often are parked
 	Rate   float64              // rows a second; 0: as the job says
 }
@@ -33,7 +35,7 @@ type Redrive struct {
 type Chosen struct {
 	Kinds      []Kind
 	Groups     []Group
-	Skipped    int      // letters that cannot be sent again: of rows of which neither key nor place is known, or (kept) that were never decoded
+	Skipped    int      // letters of rows without a known key or place or, with Kept, of rows that were never decoded
 	More       bool     // there are more letters than one redrive takes
 	Unfinished []string // earlier redrives that can be resumed, the latest first
 }
@@ -47,14 +49,14 @@ type Kind struct {
 // Group is what one run sends again.
 type Group struct {
 	Sink, Step string // where kept records go on; Step "": rows are read again
-	Choices    []deadletter.Choice
+	Choices    []letters.Choice
 	Letters    int
 }
 
 // mostLetters are sent by one redrive: their list is held in memory.
 const mostLetters = 200_000
 
-// Choose finds the letters to send. It brings what an earlier redrive has left undone to its end, and writes nothing else.
+// Choose finds the letters to send. It settles complete redrives that have not been settled, and writes nothing else.
 func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error) {
 	if r.Run.Parent != "" {
 		return nil, fail.Job("redrive.of_redrive", "run %s is a redrive itself", r.Run.ID).
@@ -84,8 +86,8 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 	default:
 		filter.States = []journal.LetterState{journal.Waits}
 	}
-	type place struct{ group, sink, row string }
-	choices := map[place]*deadletter.Choice{}
+	type one struct{ group, sink, row string }
+	choices := map[one]*letters.Choice{}
 	groups := map[string]*Group{}
 	kinds := map[Kind]int{}
 	sent := 0
@@ -93,7 +95,8 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 		if err != nil {
 			return nil, err
 		}
-		if len(r.Filter.IDs) > 0 && !slices.ContainsFunc(r.Filter.IDs, func(id string) bool { return strings.HasPrefix(l.ID, id) }) {
+		named := func(prefix string) bool { return strings.HasPrefix(l.ID, prefix) }
+		if len(r.Filter.IDs) > 0 && !slices.ContainsFunc(r.Filter.IDs, named) {
 			continue
 		}
 		row := l.Row()
@@ -116,9 +119,9 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 			groups[name] = &g
 		}
 		groups[name].Letters++
-		at := place{name, l.Sink, row}
+		at := one{name, l.Sink, row}
 		if choices[at] == nil {
-			choices[at] = &deadletter.Choice{Key: row, Place: l.Place, Sink: l.Sink, Letters: map[string]int{}}
+			choices[at] = &letters.Choice{Key: row, Place: l.Place, Sink: l.Sink, Letters: map[string]int{}}
 		}
 		choices[at].Letters[l.ID] = l.Redrives
 	}
@@ -148,17 +151,17 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
 	if r.Job != nil {
 		now = r.Job
 	}
-	letters := &deadletter.LettersConfig{Journal: *was.Journal, Max: r.Max}
+	source := &letters.Config{Journal: *was.Journal, Max: r.Max}
 	again := *now
 	if g.Step == "" {
-		letters.Of = now.Source
+		source.Of = now.Source
 	} else {
-		from, schema, err := r.from(was, now, g)
+		rest, schema, err := r.rest(was, now, g)
 		if err != nil {
 			return nil, err
 		}
-		again = *from
-		letters.Of, letters.Schema = was.Queue(r.Run.ID), schema
+		again = *rest
+		source.Of, source.Schema = queue(was, r.Run.ID), schema
 	}
 	for _, c := range g.Choices {
 		if _, ok := again.Sinks[c.Sink]; c.Sink != "" && !ok {
@@ -167,7 +170,7 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
 		}
 	}
 	again.Canary = nil
-	again.Source, again.Journal = connector.From(letters), was.Journal
+	again.Source, again.Journal = connector.From(source), was.Journal
 	// That many fail again is no surprise.
 	again.Limits.ErrorBudget, again.Limits.DeadLetters = &job.ErrorBudget{}, ""
 	if r.Rate > 0 {
@@ -182,7 +185,7 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rows, ok := p.Source.(*deadletter.Rows); ok {
+	if rows, ok := p.Source.(*letters.Rows); ok {
 		if err := rows.Check(g.Choices); err != nil {
 			p.Close()
 			return nil, err
@@ -190,13 +193,13 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
 	}
 	p.Parent = r.Run.ID
 	p.Begun = func(ctx context.Context, j journal.Journal) error {
-		return deadletter.WriteChoices(ctx, j, p.Run.ID, g.Choices)
+		return letters.WriteChoices(ctx, j, p.Run.ID, g.Choices)
 	}
 	return p, nil
 }
 
-// from is the job from the step of a group on, and the schema of the records that the queue has kept there.
-func (r Redrive) from(was, now *job.Job, g Group) (*job.Job, []byte, error) {
+// rest is the job from the step of a group on, and the schema of the records that the queue has kept there.
+func (r Redrive) rest(was, now *job.Job, g Group) (*job.Job, []byte, error) {
 	source, err := record.UnmarshalSchema(r.Run.Schema)
 	if err != nil {
 		return nil, nil, err
@@ -205,31 +208,31 @@ func (r Redrive) from(was, now *job.Job, g Group) (*job.Job, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	at, in, err := job.PlaceOf(g.Sink, g.Step, compiled)
+	at, in, err := placeOf(g.Sink, g.Step, compiled)
 	if err != nil {
 		return nil, nil, err
 	}
-	from, err := now.From(was, at)
+	rest, err := from(now, was, at)
 	if err != nil {
 		return nil, nil, err
 	}
 	schema, err := in.MarshalBinary()
-	return from, schema, err
+	return rest, schema, err
 }
 
-// Redriven is what has become of the letters that a redrive has sent.
-type Redriven struct{ Sent, Again, Parked, Gone int }
+// Result is what has become of the letters that a redrive has sent.
+type Result struct{ Sent, Again, Parked, Gone int }
 
 // String is the counts in words.
-func (r Redriven) String() string {
+func (r Result) String() string {
 	return fmt.Sprintf("%d sent, %d failed again, %d parked, %d gone", r.Sent, r.Again, r.Parked, r.Gone)
 }
 
 const eventRedriven = "redriven"
 
-// Settle marks the letters that a complete redrive has sent, and takes its own letters back, once: doing it again changes nothing. Of any
-// other run it does nothing.
-func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err error) {
+// Settle marks the letters that a complete redrive has sent, and takes the redrive's own letters back. It does so once:
+// doing it again changes nothing. With any other run it does nothing.
+func Settle(ctx context.Context, j journal.Journal, run string) (r Result, err error) {
 	ctx = context.WithoutCancel(ctx) // the run is done: this belongs to it
 	info, err := j.Get(ctx, run)
 	if err != nil || info.Parent == "" || info.State != journal.Complete {
@@ -239,7 +242,7 @@ func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err
 	if err != nil || !of.Redrives() {
 		return r, err
 	}
-	letters := deadletter.Of(of.Source)
+	source := letters.Of(of.Source)
 	history, err := j.History(ctx, run)
 	if err != nil {
 		return r, err
@@ -251,11 +254,11 @@ func Settle(ctx context.Context, j journal.Journal, run string) (r Redriven, err
 		}
 		return j.Mark(ctx, run, id, s, redrives)
 	}
-	choices, err := deadletter.Choices(ctx, j, run)
+	choices, err := letters.Choices(ctx, j, run)
 	if err != nil {
 		return r, err
 	}
-	verdict, err := deadletter.NewVerdict(ctx, j, run, letters.Schema != nil, letters.Max)
+	verdict, err := letters.NewVerdict(ctx, j, run, source.Schema != nil, source.Max)
 	if err != nil {
 		return r, err
 	}

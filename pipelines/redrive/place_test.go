@@ -1,4 +1,4 @@
-package job
+package redrive
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"reprise/pipelines/job"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -21,8 +22,8 @@ func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 	}
 	const drop, size, title = `{"project": {"drop": ["note"]}}`, `{"cast": {"size": "bigint"}}`, `{"derive": {"title": "title.trim()"}}`
 	const other, more = `{"cast":{"size":"double"}}`, `{"set_defaults": {"size": "0"}}`
-	of := func(shared, when, own string) *Job {
-		return &Job{Transforms: steps(shared), Sinks: map[string]Sink{"search": {Route: Route{When: when, Transforms: steps(own)}}, "lake": {}}}
+	of := func(shared, when, own string) *job.Job {
+		return &job.Job{Transforms: steps(shared), Sinks: map[string]job.Sink{"search": {Route: job.Route{When: when, Transforms: steps(own)}}, "lake": {}}}
 	}
 	was := of(drop+","+size, "size > 1", title)
 	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "title", Type: record.Of(record.Text)},
@@ -33,7 +34,7 @@ func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, sink, step string
-		now              *Job
+		now              *job.Job
 		want             string // the steps that are left, or what is wrong
 	}{
 		{"the step itself is mended", "", "transforms.1.cast", of(drop+","+other, "size > 1", title), "cast search:when,derive lake:"},
@@ -52,10 +53,10 @@ func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 		{"no such step", "", "transforms.7.cast", was, `no step "transforms.7.cast"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			at, _, err := PlaceOf(c.sink, c.step, compiled)
-			var from *Job
+			at, _, err := placeOf(c.sink, c.step, compiled)
+			var rest *job.Job
 			if err == nil {
-				from, err = c.now.From(was, at)
+				rest, err = from(c.now, was, at)
 			}
 			if err != nil {
 				if !strings.Contains(err.Error(), c.want) || fail.ExitOf(err) != fail.ExitJob {
@@ -73,9 +74,9 @@ func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 				}
 				return strings.Join(all, ",")
 			}
-			got := names("", from.Transforms)
+			got := names("", rest.Transforms)
 			for _, sink := range []string{"search", "lake"} {
-				if s, ok := from.Sinks[sink]; ok {
+				if s, ok := rest.Sinks[sink]; ok {
 					got += " " + sink + ":" + names(s.When, s.Transforms)
 				}
 			}
