@@ -1,7 +1,7 @@
 // Package advise turns what a sample of documents weighs into advice on indices, shards and routing.
 //
-// The aims are Elasticsearch's own for searches: shards of 10 to 50 GB, of at most 200 million documents; few small ones, since each costs memory
-// of the nodes and of the cluster's state.
+// The aims are Elasticsearch's own for searches: shards of 10 to 50 GB, of at most 200 million documents; few small
+// ones, since each costs memory of the nodes and of the cluster's state.
 package advise
 
 import (
@@ -39,8 +39,8 @@ type Index struct {
 	Reasons   []string `json:"reasons"`
 }
 
-// Indices gives advice on each index, the largest first, from a sample and the bytes that a document takes on disk. shards are those that the job
-// asks for; 0: it does not say.
+// Indices gives advice on each index, the largest first, from a sample and the bytes that a document takes on disk.
+// shards are those that the job asks for; 0: it does not say.
 func Indices(sample []Document, perDocument float64, shards int) (all []Index, general []string) {
 	type group struct {
 		documents float64
@@ -73,11 +73,13 @@ func Indices(sample []Document, perDocument float64, shards int) (all []Index, g
 		i.Largest = i.Bytes / int64(i.Shards)
 		if len(g.routing) > 0 {
 			i.Largest = int64(largest(g.routing, i.Shards) * perDocument)
-			top := slices.MaxFunc(slices.Sorted(maps.Keys(g.routing)), func(a, b string) int { return cmp.Compare(g.routing[a], g.routing[b]) })
+			top := slices.MaxFunc(slices.Sorted(maps.Keys(g.routing)),
+				func(a, b string) int { return cmp.Compare(g.routing[a], g.routing[b]) })
 			share := g.routing[top] / g.documents
 			switch {
 			case i.Shards > 1 && float64(i.Largest) > skew*float64(i.Bytes)/float64(i.Shards):
-				i.because("routing is uneven: the largest shard gets %.1f times the mean, %s; the value %q alone has %.0f %% of the documents", float64(i.Largest)/(float64(i.Bytes)/float64(i.Shards)),
+				i.because("routing is uneven: the largest shard gets %.1f times the mean, %s; the value %q alone has %.0f %% of "+
+					"the documents", float64(i.Largest)/(float64(i.Bytes)/float64(i.Shards)),
 					connector.HumanBytes(i.Largest), top, 100*share)
 				if i.Largest > most {
 					i.because("that is more than 50 GB: set index.routing_partition_size, or route by a field with more values")
@@ -94,14 +96,18 @@ func Indices(sample []Document, perDocument float64, shards int) (all []Index, g
 		}
 		all = append(all, i)
 	}
-	slices.SortFunc(all, func(a, b Index) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(all, func(a, b Index) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name))
+	})
 	if len(all) > 1 {
 		general = append(general, "indices that no record of the sample goes to are not listed")
 		if tiny > 1 {
-			general = append(general, fmt.Sprintf("%d of %d indices are below 1 GB: name them by a coarser time or put small types together", tiny, len(all)))
+			general = append(general, fmt.Sprintf("%d of %d indices are below 1 GB: name them by a coarser time or put small "+
+				"types together", tiny, len(all)))
 		}
 		if sizes := all[0].Bytes / max(1, all[len(all)-1].Bytes); sizes > 20 {
-			general = append(general, "the largest index is more than 20 times the smallest: give it shards of its own number, by an index template or a job of its own")
+			general = append(general, "the largest index is more than 20 times the smallest: give it shards of its own "+
+				"number, by an index template or a job of its own")
 		}
 	}
 	return all, general

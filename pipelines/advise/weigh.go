@@ -26,8 +26,8 @@ type Advice struct {
 	Existing    elasticsearchio.Size `json:"existing,omitzero"` // of what the alias, or the index, holds now
 }
 
-// Weigh weighs a sample of what the Elasticsearch sinks of a job would get. It writes nothing but temporary indices, which
-// it deletes.
+// Weigh weighs a sample of what the Elasticsearch sinks of a job would get. It writes nothing but temporary indices,
+// which it deletes.
 func Weigh(ctx context.Context, p *runs.Prepared, rows int) (map[string]*Advice, error) {
 	splits, err := p.Plan(ctx)
 	if err != nil {

@@ -31,13 +31,13 @@ type Handling struct {
 
 // Past is what the runs of a journal have done about a row.
 type Past struct {
-	Handlings []Handling // of runs that had, or may have had, something to do with the row, the oldest first; no verifications
+	Handlings []Handling // of runs that had, or may have had, to do with the row, the oldest first; no verifications
 	Others    int        // runs that did not come by it
 }
 
-// Of tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It asks the
-// sources where the row stands in their plans. Only with connect it reads: the lists of keys that runs had, such as the
-// manifest of a purge, and the row itself, at the sources and at the sinks that find rows by key.
+// Of tells what the runs of a journal have done about the row with a key, as record.Record's KeyText writes it. It
+// asks the sources where the row stands in their plans. Only with connect it reads: the lists of keys that runs had,
+// such as the manifest of a purge, and the row itself, at the sources and at the sinks that find rows by key.
 func Of(ctx context.Context, j journal.Journal, key string, connect bool) (*Past, error) {
 	list, err := j.List(ctx)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"reprise/io/connector"
 	"reprise/pipelines/job"
 	"reprise/pipelines/runs"
-	"reprise/pipelines/verify"
+	"reprise/pipelines/verify/compare"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -22,8 +22,8 @@ type Standing struct {
 	Unknown string // why it is not known; "": it is
 }
 
-// standings looks a row up at the source of a job and, by the keys of what the job makes of it, at those sinks that find
-// rows by key.
+// standings looks a row up at the source of a job and, by the keys of what the job makes of it, at those sinks that
+// find rows by key.
 func standings(ctx context.Context, of *job.Job, key string) []Standing {
 	unknown := func(err error) []Standing { return []Standing{{Key: key, Unknown: err.Error()}} }
 	p, err := runs.Prepare(ctx, of)
@@ -92,7 +92,7 @@ func atSink(ctx context.Context, name string, target connector.SinkSpec, schema 
 	if err != nil {
 		return unknown(err)
 	}
-	keyIn, err := verify.KeysIn(schema, there, view)
+	keyIn, err := compare.KeysIn(schema, there, view)
 	if err != nil {
 		return unknown(err)
 	}

@@ -1,5 +1,5 @@
-// Package maintain looks after what runs leave at systems: it compacts tables of Iceberg, expires their snapshots, and puts
-// back settings of indices that a crash has left as they were for loading.
+// Package maintain looks after what runs leave at systems: it compacts tables of Iceberg, expires their snapshots,
+// and puts back settings of indices that a crash has left as they were for loading.
 package maintain
 
 import (
@@ -48,9 +48,9 @@ func Compact(ctx context.Context, of *job.Job, name string, dry bool, tell func(
 	return sink.Compact(ctx, dry, tell)
 }
 
-// Expire expires snapshots of the table of an Iceberg sink. It keeps what those runs of the job's journal need that are
-// not over: the snapshots that they read, whichever table's they are, the files that they have written, and all snapshots
-// since the first of them began that upserts into the table.
+// Expire expires snapshots of the table of an Iceberg sink. It keeps what those runs of the job's journal need that
+// are not over: the snapshots that they read, whichever table's they are, the files that they have written, and all
+// snapshots since the first of them began that upserts into the table.
 func Expire(ctx context.Context, of *job.Job, name string, e upkeep.Expiry, dry bool, tell func(string)) error {
 	sink, err := lake(of, name)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// Unload puts back what runs have changed at the sinks of a job for loading and a crash has left as it was. Where the run
-// that has changed it goes on, it does so only with force. It tells what it has changed.
+// Unload puts back what runs have changed at the sinks of a job for loading and a crash has left as it was. Where the
+// run that has changed it goes on, it does so only with force. It tells what it has changed.
 func Unload(ctx context.Context, of *job.Job, force bool) (told []string, err error) {
 	j, err := runs.Existing(ctx, of)
 	if err != nil {

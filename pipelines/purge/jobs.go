@@ -23,8 +23,8 @@ func markJob(j *job.Job, schema *record.Schema) *job.Job {
 	return &mark
 }
 
-// purgeJob is the job that deletes the rows which a run of markJob has put down, as far as they are still there and still
-// fulfil the job's conditions, each up to the version that it has then. It puts each row down before.
+// purgeJob is the job that deletes the rows which a run of markJob has put down, as far as they are still there and
+// still fulfil the job's conditions, each up to the version that it has then. It puts each row down before.
 func purgeJob(j *job.Job, schema *record.Schema, run string) *job.Job {
 	purge := *j
 	purge.Name, purge.Purge = j.Name+"-purge", nil

@@ -1,5 +1,6 @@
-// Package purge deletes what a job reads, in two runs: the first marks the rows in a manifest, and once a time of grace is
-// over the second deletes those that still fulfil the job's conditions. A third one can write again what was deleted.
+// Package purge deletes what a job reads, in two runs: the first marks the rows in a manifest, and once a time of
+// grace is over the second deletes those that still fulfil the job's conditions. A third one can write again what was
+// deleted.
 package purge
 
 import (

@@ -44,11 +44,13 @@ func placeOf(sink, step string, c *job.Compiled) (place, *record.Schema, error) 
 			return place{sink, i}, s.In, nil
 		}
 	}
-	return place{}, nil, fail.Job("redrive.no_step", "the run's job has no step %q", step).WithFix("read the rows again, without --kept")
+	return place{}, nil, fail.Job("redrive.no_step", "the run's job has no step %q", step).
+		WithFix("read the rows again, without --kept")
 }
 
-// from gives a job from a place in another one on. They may differ only behind that place: what the records have passed
-// must stand in the job as well. What stands before is left out, and so are the other sinks where the place is one sink's.
+// from gives a job from a place in another one on. They may differ only behind that place: what the records have
+// passed must stand in the job as well. What stands before is left out, and so are the other sinks where the place is
+// one sink's.
 func from(j, was *job.Job, at place) (*job.Job, error) {
 	rest := *j
 	if at.sink == "" {
@@ -58,7 +60,8 @@ func from(j, was *job.Job, at place) (*job.Job, error) {
 		rest.Transforms = j.Transforms[at.passed:]
 		return &rest, nil
 	}
-	if err := samePrefix("transforms", was.Transforms, j.Transforms, max(len(was.Transforms), len(j.Transforms))); err != nil {
+	if err := samePrefix("transforms", was.Transforms, j.Transforms,
+		max(len(was.Transforms), len(j.Transforms))); err != nil {
 		return nil, err
 	}
 	own, before := j.Sinks[at.sink], was.Sinks[at.sink]
@@ -80,8 +83,8 @@ func from(j, was *job.Job, at place) (*job.Job, error) {
 	return &rest, nil
 }
 
-// samePrefix checks that two lists of transforms begin with the same n steps. A step may have been mended; then it is of
-// the same kind, and does not stand in another place as it was.
+// samePrefix checks that two lists of transforms begin with the same n steps. A step may have been mended; then it is
+// of the same kind, and does not stand in another place as it was.
 func samePrefix(path string, was, is []transforms.Spec, n int) error {
 	for i := range n {
 		same := func(s transforms.Spec) bool {

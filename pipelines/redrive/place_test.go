@@ -12,7 +12,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Kept records go on behind the steps that they have passed, wherever others were put since; a job that has other steps there is refused.
+// Kept records go on behind the steps that they have passed, wherever others were put since; a job that has other
+// steps there is refused.
 func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 	steps := func(text string) (specs []transforms.Spec) {
 		if err := json.Unmarshal([]byte("["+text+"]"), &specs); err != nil {

@@ -18,14 +18,14 @@ import (
 	"reprise/transforms/record"
 )
 
-// A version is the latest write time of what a row still holds: it goes back when the newest cell is deleted, expires or
-// leaves a collection. What an earlier run wrote would then win over what the source shows. So each sink is told the
-// highest version that earlier runs have written to its target, plus one (connector.Run.Floor): below it a record wins
-// whatever its own version. All writes up to that time are in what the run reads, since it begins a settle time later;
-// whatever production has written since is newer, and wins as always.
+// A version is the latest write time of what a row still holds: it goes back when the newest cell is deleted, expires
+// or leaves a collection. What an earlier run wrote would then win over what the source shows. So each sink is told
+// the highest version that earlier runs have written to its target, plus one (connector.Run.Floor): below it a record
+// wins whatever its own version. All writes up to that time are in what the run reads, since it begins a settle time
+// later; whatever production has written since is newer, and wins as always.
 
-// FindFloors gives the floor of each sink that earlier runs have written to. It returns once all writes up to the floors
-// are sure to be read.
+// FindFloors gives the floor of each sink that earlier runs have written to. It returns once all writes up to the
+// floors are sure to be read.
 func (p *Prepared) FindFloors(ctx context.Context, j journal.Journal) (map[string]int64, error) {
 	floors, err := p.floors(ctx, j)
 	if err != nil {
@@ -144,8 +144,8 @@ func (p *Prepared) keepsKey(ctx context.Context, name string) (bool, error) {
 }
 
 // settled waits until writes up to the floors are sure to be read, which takes no longer than the settle time of a
-// verification. A floor that lies further ahead comes from a clock that is wrong, or from a write time that somebody made
-// up: then only what has settled by now is replaced.
+// verification. A floor that lies further ahead comes from a clock that is wrong, or from a write time that somebody
+// made up: then only what has settled by now is replaced.
 func (p *Prepared) settled(ctx context.Context, floors map[string]int64) error {
 	settle := p.Job.Verify.SettleTime()
 	now := time.Now()

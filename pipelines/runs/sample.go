@@ -14,8 +14,8 @@ import (
 
 var errEnough = errors.New("enough")
 
-// Sample reads some records, evenly over the splits of the plan: the first ones of each. A seed other than 0 takes other
-// splits, and other records of their first pages.
+// Sample reads some records, evenly over the splits of the plan: the first ones of each. A seed other than 0 takes
+// other splits, and other records of their first pages.
 func (p *Prepared) Sample(ctx context.Context, rows int, seed uint64) ([]*record.Record, error) {
 	splits, err := p.Plan(ctx)
 	if err != nil {

@@ -124,8 +124,8 @@ func (p prepared) stages(ctx context.Context, j journal.Journal, o Runner, sinks
 	return p.attempt(ctx, j, o, sinks, 0)
 }
 
-// attempt runs the graph over what is not finished of a stage of a canary, in percent, or of all (0). When ctx ends, the
-// run is asked to stop and given some time to.
+// attempt runs the graph over what is not finished of a stage of a canary, in percent, or of all (0). When ctx ends,
+// the run is asked to stop and given some time to.
 func (p prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sinks []string, percent float64) (
 	*flow.Report, error) {
 	run := p.Run.ID
@@ -210,8 +210,8 @@ func (p prepared) stopWith(ctx context.Context, j journal.Journal) (until contex
 	return until, func() { unhook(); cut() }
 }
 
-// failed marks an attempt that did not come to its report, and prefers what a worker wrote down about its end to what the
-// runner tells. What may pass leaves the run paused.
+// failed marks an attempt that did not come to its report, and prefers what a worker wrote down about its end to what
+// the runner tells. What may pass leaves the run paused.
 func (p prepared) failed(ctx context.Context, j journal.Journal, attempt int, err error) error {
 	state := journal.Failed
 	if stopped := context.Cause(ctx); stopped != nil {

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"reprise/pipelines/verify"
 	"reprise/runners/launch"
 )
 
@@ -13,7 +14,7 @@ func TestHistoryOfNow(t *testing.T) {
 	if _, _, err := execute(t, text, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := launch.Verify(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, launch.Verification{Folder: t.TempDir()}); err != nil {
+	if _, err := verify.Run(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, verify.Options{Folder: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(parse(t, text).Journal.SQLite)

@@ -14,8 +14,9 @@ import (
 	"reprise/transforms/fail"
 )
 
-// load sets up for loading what the sinks write to, and puts it back while somebody holds the run. unload, which is to be
-// called once the attempt has ended, puts it back for good; its error tells what is left as it was during the load.
+// load sets up for loading what the sinks write to, and puts it back while somebody holds the run. unload, which is
+// to be called once the attempt has ended, puts it back for good; its error tells what is left as it was during the
+// load.
 func (p prepared) load(ctx context.Context, j journal.Journal, attempt int) (unload func() error, err error) {
 	ctx = context.WithoutCancel(ctx)
 	loaders := map[string]connector.Loader{}

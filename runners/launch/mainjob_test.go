@@ -118,7 +118,7 @@ func TestMainJob(t *testing.T) {
 				t.Fatalf("the run does not balance: %q", report.Faults)
 			}
 			reports[runner.Name] = report
-			compare(t, at, search, kafka, want, model, report)
+			compareTargets(t, at, search, kafka, want, model, report)
 		})
 	}
 	if t.Failed() {
@@ -184,7 +184,7 @@ func cassandraRows(t *testing.T, addr, keyspace string) map[string]row {
 	return rows
 }
 
-func compare(t *testing.T, at target, search, kafka string, want map[string]row, model corpusio.Model, report *flow.Report) {
+func compareTargets(t *testing.T, at target, search, kafka string, want map[string]row, model corpusio.Model, report *flow.Report) {
 	t.Helper()
 	good := map[string]row{}
 	for key, r := range want {

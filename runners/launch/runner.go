@@ -40,14 +40,15 @@ func Init(args []string) {
 	beam.Init()
 }
 
-// bound bounds the memory of this process, be it the command itself or a worker. Most of the heap is short-lived pages: collecting
-// them less often, up to the limit, saves a fifth of the client's time.
+// bound bounds the memory of this process, be it the command itself or a worker. Most of the heap is short-lived
+// pages: collecting them less often, up to the limit, saves a fifth of the client's time.
 func bound(l job.Limits) {
 	debug.SetGCPercent(300)
 	debug.SetMemoryLimit(int64(l.Memory))
 }
 
-// endWith ends a worker once the process that has started it is gone: a runner that gives a worker up kills that one alone.
+// endWith ends a worker once the process that has started it is gone: a runner that gives a worker up kills that one
+// alone.
 func endWith(parent int) {
 	for os.Getppid() == parent {
 		time.Sleep(time.Second)
@@ -71,8 +72,8 @@ var _ runs.Engine = Runner{}
 // OneMachine implements runs.Engine.
 func (r Runner) OneMachine() bool { return r.Name != "flink" || r.Environment == "LOOPBACK" }
 
-// hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one is best; Flink
-// deals them to its slots.
+// hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one
+// is best; Flink deals them to its slots.
 func (r Runner) hands() int {
 	if r.Name == "flink" {
 		return r.workers() * 4
@@ -88,8 +89,8 @@ func (r Runner) workers() int {
 	return 1
 }
 
-// Reachable implements runs.Engine. It looks whether somebody listens at the endpoint: Beam would try for minutes, after
-// the run has begun.
+// Reachable implements runs.Engine. It looks whether somebody listens at the endpoint: Beam would try for minutes,
+// after the run has begun.
 func (r Runner) Reachable(ctx context.Context) error {
 	if r.Name != "flink" {
 		return nil
@@ -146,7 +147,8 @@ type beamLog struct{ level slog.Level }
 
 // Log implements log.Logger.
 func (l beamLog) Log(ctx context.Context, sev log.Severity, _ int, msg string) {
-	level := map[log.Severity]slog.Level{log.SevDebug: slog.LevelDebug, log.SevInfo: slog.LevelInfo, log.SevWarn: slog.LevelWarn,
+	level := map[log.Severity]slog.Level{log.SevDebug: slog.LevelDebug, log.SevInfo: slog.LevelInfo,
+		log.SevWarn:  slog.LevelWarn,
 		log.SevError: slog.LevelError, log.SevFatal: slog.LevelError}[sev]
 	if level >= l.level {
 		slog.Log(ctx, level, msg, "from", "beam")

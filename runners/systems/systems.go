@@ -13,5 +13,5 @@ import (
 	_ "reprise/io/kafkaio"
 	_ "reprise/pipelines/purge/manifest"
 	_ "reprise/pipelines/redrive/letters"
-	_ "reprise/pipelines/verify"
+	_ "reprise/pipelines/verify/compare"
 )

@@ -1,7 +1,7 @@
 // Package manifest is what a purge is going to delete, and what it has deleted: the rows themselves, in files.
 //
-// An entry is a row with its key, why and when it was put down (reason and at), the row for people (row, as JSON) and the
-// row exactly as it was, with its write times and expiry (record).
+// An entry is a row with its key, why and when it was put down (reason and at), the row for people (row, as JSON) and
+// the row exactly as it was, with its write times and expiry (record).
 package manifest
 
 import (
@@ -117,10 +117,10 @@ func marked(schema *record.Schema, p connector.Page) connector.Page {
 	return p
 }
 
-// Deleted is, as a source, the rows that a purge has deleted, from its manifest, each a microsecond later than it was:
-// later than its tombstone, and earlier than whatever has been written since. A row that was written since is filtered; one
-// that is there as the purge or an earlier attempt at the restore has left it is not, since what was made of it may be
-// missing.
+// Deleted is, as a source, the rows that a purge has deleted, from its manifest, each a microsecond later than it
+// was: later than its tombstone, and earlier than whatever has been written since. A row that was written since is
+// filtered; one that is there as the purge or an earlier attempt at the restore has left it is not, since what was
+// made of it may be missing.
 type Deleted struct {
 	from  connector.Source
 	of    connector.Finder

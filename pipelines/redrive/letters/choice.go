@@ -1,5 +1,5 @@
-// Package letters is what a redrive reads: a source of the rows of dead letters, or of the records that the queue has kept
-// of them, and the list of those that were chosen.
+// Package letters is what a redrive reads: a source of the rows of dead letters, or of the records that the queue has
+// kept of them, and the list of those that were chosen.
 package letters
 
 import (

@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// Keys is the sink of the direction from target to source; its records are keys of the target. Without sides it only counts them. With sides
-// it asks the source for the rows that the keys of some segments were made of: a key that the job would not write counts as written, as what
-// is to be committed; the others are unchanged.
+// Keys is the sink of the direction from target to source; its records are keys of the target. Without sides it only
+// counts them. With sides it asks the source for the rows that the keys of some segments were made of: a key that the
+// job would not write counts as written, as what is to be committed; the others are unchanged.
 type Keys struct {
 	sides    *Sides
 	inverse  []string // fields that hold the key of the source
@@ -27,7 +27,8 @@ var (
 // NewTally gives a sink that counts keys.
 func NewTally() *Keys { return &Keys{} }
 
-// NewExtras gives a sink that looks for keys without a row at the source. inverse names the fields of its records that hold the source's key.
+// NewExtras gives a sink that looks for keys without a row at the source. inverse names the fields of its records
+// that hold the source's key.
 func NewExtras(sides *Sides, inverse []string, segments []uint16) *Keys {
 	return &Keys{sides: sides, inverse: inverse, segments: segments}
 }
@@ -39,7 +40,8 @@ func (s *Keys) Prepare(ctx context.Context, _ connector.Run, schema *record.Sche
 }
 
 // Open implements connector.Sink.
-func (s *Keys) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Keys) Open(ctx context.Context, _ connector.Run, schema *record.Schema, settle connector.Settle) (
+	connector.Writer, error) {
 	look, err := s.look(ctx, schema)
 	if err != nil {
 		return nil, err
@@ -104,7 +106,8 @@ func tally(_ context.Context, batch []*record.Record) ([]connector.Result, *Foun
 	return allUnchanged(batch), found, nil
 }
 
-func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, fields []int, batch []*record.Record) ([]connector.Result, *Found, error) {
+func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, fields []int, batch []*record.Record) (
+	[]connector.Result, *Found, error) {
 	found := &Found{}
 	ended := allUnchanged(batch)
 	rows := asked{}
@@ -138,14 +141,16 @@ func (s *Keys) extras(ctx context.Context, m *comparer, source *record.Schema, f
 		if !want.dead[keyForm(of[i])] && !want.records[keyForm(r)].written() {
 			ended[i].Outcome = record.Written
 			found.Wrong++
-			found.Suspects = append(found.Suspects, Suspect{Kind: Extra, Key: encodeKey(keyValues(r)), Source: encodeKey(keyValues(of[i]))})
+			found.Suspects = append(found.Suspects, Suspect{Kind: Extra, Key: encodeKey(keyValues(r)),
+				Source: encodeKey(keyValues(of[i]))})
 		}
 	}
 	return ended, found, nil
 }
 
-// Unexpected is the same sink where the keys of the target do not tell the rows that they were made of: expected finds the keys that the job
-// would write. A row of a newer version than the job would write is one that it would not.
+// Unexpected is the same sink where the keys of the target do not tell the rows that they were made of: expected
+// finds the keys that the job would write. A row of a newer version than the job would write is one that it would
+// not.
 type Unexpected struct {
 	expected connector.Finder
 	segments []uint16
@@ -168,7 +173,8 @@ func (s *Unexpected) Prepare(ctx context.Context, _ connector.Run, _ *record.Sch
 }
 
 // Open implements connector.Sink.
-func (s *Unexpected) Open(ctx context.Context, _ connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Unexpected) Open(ctx context.Context, _ connector.Run, _ *record.Schema, settle connector.Settle) (
+	connector.Writer, error) {
 	return newWriter(ctx, settle, s.look), nil
 }
 
@@ -250,7 +256,8 @@ func (s *Made) Read(ctx context.Context, split connector.Split, page func(connec
 				return err
 			}
 			if _, in := slices.BinarySearch(s.Segments, segmentOf(keyForms(key))); in {
-				keys.Records = append(keys.Records, &record.Record{Schema: schema, Values: keyValues(key), Version: r.Version, Op: r.Op})
+				keys.Records = append(keys.Records, &record.Record{Schema: schema, Values: keyValues(key), Version: r.Version,
+					Op: r.Op})
 			}
 		}
 		return page(keys)

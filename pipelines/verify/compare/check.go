@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"context"
@@ -9,10 +9,11 @@ import (
 	"reprise/transforms/record"
 )
 
-// Check is the sink of the direction from source to target: it looks each record up in the target and compares the two. A record that the
-// target holds is unchanged; one that it does not hold so counts as written, as what is to be committed. Where several rows of the source may
-// become one of the target, a record may also have lost to a newer one: then it is unchanged, and its key is not counted, so that the direction
-// from target to source asks for the newer one.
+// Check is the sink of the direction from source to target: it looks each record up in the target and compares the
+// two. A record that the target holds is unchanged; one that it does not hold so counts as written, as what is to be
+// committed. Where several rows of the source may become one of the target, a record may also have lost to a newer
+// one: then it is unchanged, and its key is not counted, so that the direction from target to source asks for the
+// newer one.
 type Check struct {
 	target connector.Finder
 	view   connector.View
@@ -37,7 +38,8 @@ func (s *Check) Prepare(ctx context.Context, _ connector.Run, schema *record.Sch
 }
 
 // Open implements connector.Sink.
-func (s *Check) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s *Check) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (
+	connector.Writer, error) {
 	c, err := s.checker(ctx, schema)
 	if err != nil {
 		return nil, err
@@ -94,7 +96,8 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 		key, err := c.keyOf(r)
 		if err != nil {
 			place[i] = -1
-			ended[i].Outcome, ended[i].Err = record.Dead, fail.New(fail.Permanent, "verify.key", "no target can hold the record: %w", err)
+			ended[i].Outcome, ended[i].Err = record.Dead, fail.New(fail.Permanent, "verify.key",
+				"no target can hold the record: %w", err)
 			continue
 		}
 		key.Origin = r.Origin
@@ -128,7 +131,8 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 			found.Tally.Add(key)
 		}
 		if wrong[at] = v.kind != ""; wrong[at] {
-			found.Suspects = append(found.Suspects, Suspect{Kind: v.kind, Key: encodeKey(keyValues(key)), Source: encodeKey(want[at][0].Origin.Key), Digest: v.digest[:]})
+			found.Suspects = append(found.Suspects, Suspect{Kind: v.kind, Key: encodeKey(keyValues(key)),
+				Source: encodeKey(want[at][0].Origin.Key), Digest: v.digest[:]})
 		}
 	}
 	for i, at := range place {

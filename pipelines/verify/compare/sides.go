@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"context"
@@ -18,9 +18,13 @@ type Sides struct {
 	Target      connector.Finder
 	View        connector.View
 	Config      Config
-	Floor       int64                                                           // versions of the target below it were written by runs, and are no newer than what the source shows
-	Foreign     bool                                                            // some records do not hold the key of their row at the source in fields of the same names
-	Scan        func(ctx context.Context, row func(*record.Record) error) error // reads all rows of the source
+
+	// Versions of the target below it were written by runs, and are no newer than what the source shows.
+	Floor int64
+	// Some records do not hold the key of their row at the source in fields of the same names.
+	Foreign bool
+
+	Scan func(ctx context.Context, row func(*record.Record) error) error // reads all rows of the source
 
 	applying sync.Mutex // chains serve one record at a time
 }
@@ -48,7 +52,8 @@ func (s *Sides) Many(ctx context.Context) (bool, error) {
 	return err == nil && (s.Foreign || m.many(source)), err
 }
 
-// made is what the job makes of a row for the sink. dead tells that a step failed: then the target may hold what it likes.
+// made is what the job makes of a row for the sink. dead tells that a step failed: then the target may hold what it
+// likes.
 func (s *Sides) made(row *record.Record, emit func(*record.Record)) (dead bool, err error) {
 	failed := func(_ *record.Record, step string, cause error) {
 		if dead = true; fail.ClassOf(cause) == fail.Fatal {
@@ -118,7 +123,8 @@ func (s *Sides) scanned(ctx context.Context, m *comparer, keys map[string]bool) 
 }
 
 // KeysIn gives the key that a record has in a target, as a record that asks for its row and as a text.
-func KeysIn(want, got *record.Schema, view connector.View) (func(*record.Record) (*record.Record, string, error), error) {
+func KeysIn(want, got *record.Schema, view connector.View) (
+	func(*record.Record) (*record.Record, string, error), error) {
 	m, err := newComparer(want, got, view, Config{})
 	if err != nil {
 		return nil, err
@@ -132,8 +138,8 @@ func KeysIn(want, got *record.Schema, view connector.View) (func(*record.Record)
 	}, nil
 }
 
-// Inverse are the fields of the target that may hold the key of the source, in its order; ok is false where one is missing or of another
-// type. Whether they do hold it the records tell (Found.Foreign).
+// Inverse are the fields of the target that may hold the key of the source, in its order; ok is false where one is
+// missing or of another type. Whether they do hold it the records tell (Found.Foreign).
 func Inverse(source, want, got *record.Schema, view connector.View) (names []string, ok bool) {
 	for _, k := range source.Key {
 		f := source.Fields[k]

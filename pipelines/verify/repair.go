@@ -1,4 +1,4 @@
-package launch
+package verify
 
 import (
 	"bytes"
@@ -13,11 +13,12 @@ import (
 
 	"reprise/io/connector"
 	"reprise/pipelines/job"
-	"reprise/pipelines/verify"
+	"reprise/pipelines/verify/compare"
 	"reprise/transforms/record"
 )
 
-// repair is a job that writes again what a verification has found wrong, and lists of what it does not do: delete what is extra.
+// repair is a job that writes again what a verification has found wrong. It does not delete what is extra: that is
+// listed.
 type repair struct {
 	*verification
 	wrong  []string                 // sinks that lack something
@@ -26,23 +27,23 @@ type repair struct {
 }
 
 // add adds what is wrong at a sink.
-func (r *repair) add(ctx context.Context, s *side, proven []verify.Proven) error {
+func (r *repair) add(ctx context.Context, s *side, proven []compare.Proven) error {
 	got, err := s.found.Schema(ctx)
 	if err != nil {
 		return err
 	}
 	for _, p := range proven {
 		switch {
-		case p.Kind == verify.Extra:
+		case p.Kind == compare.Extra:
 			if r.extras[s.name] == nil {
 				r.extras[s.name] = &bytes.Buffer{}
 			}
-			key, err := verify.KeyRecord(got, p.Key)
+			key, err := compare.KeyRecord(got, p.Key)
 			if err != nil {
 				return err
 			}
 			r.extras[s.name].Write(append(key.AppendJSON(nil), '\n'))
-		case p.Kind == verify.Double, p.Kind == verify.Newer && !r.job.Verify.RepairNewer:
+		case p.Kind == compare.Double, p.Kind == compare.Newer && !r.job.Verify.RepairNewer:
 		default:
 			r.rows[string(p.Source)] = max(r.rows[string(p.Source)], p.Floor)
 			if !slices.Contains(r.wrong, s.name) {
@@ -65,7 +66,7 @@ func (r *repair) keys() ([]byte, error) {
 	}
 	var lines []byte
 	for _, key := range slices.Sorted(maps.Keys(r.rows)) {
-		of, err := verify.KeyRecord(r.main.Schema, []byte(key))
+		of, err := compare.KeyRecord(r.main.Schema, []byte(key))
 		if err != nil {
 			return nil, err
 		}
@@ -86,8 +87,8 @@ func (r *repair) keyFields() (fields connector.Fields) {
 	return fields
 }
 
-// write writes verify-RUN-repair.yaml with verify-RUN-keys.jsonl, and verify-RUN-extras-SINK.jsonl, as far as there is something to tell. It gives the
-// name of the job file.
+// write writes verify-RUN-repair.yaml with verify-RUN-keys.jsonl, and verify-RUN-extras-SINK.jsonl, as far as there is
+// something to tell. It gives the name of the job file.
 func (r *repair) write(folder string) (name string, err error) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", err
@@ -108,7 +109,7 @@ func (r *repair) write(folder string) (name string, err error) {
 	if err := os.WriteFile(path("keys.jsonl"), keys, 0o644); err != nil {
 		return "", err
 	}
-	if _, indexed := r.source.SourceConfig.(*verify.IndexedConfig); indexed {
+	if _, indexed := r.source.SourceConfig.(*compare.IndexedConfig); indexed {
 		return "", nil // rows cannot be read by their keys: the job itself is the repair
 	}
 	again := *r.job
@@ -131,7 +132,8 @@ func (r *repair) write(folder string) (name string, err error) {
 	}
 	fields := append(r.keyFields(), record.Field{Name: floorField, Type: record.Of(record.BigInt)})
 	file["source"] = map[string]any{"keys": map[string]any{"of": file["source"], "floor": floorField,
-		"from": map[string]any{"files": map[string]any{"path": path("keys.jsonl"), "key": r.main.Schema.KeyNames(), "fields": fields}}}}
+		"from": map[string]any{"files": map[string]any{"path": path("keys.jsonl"), "key": r.main.Schema.KeyNames(),
+			"fields": fields}}}}
 	if text, err = json.Marshal(file); err == nil {
 		text, err = yaml.JSONToYAML(text)
 	}

@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"bytes"
@@ -28,8 +28,9 @@ type Settled struct {
 	InFlight int64
 }
 
-// Settle reads suspects again, on both sides, until each is right, or reads the same wrong way twice. Where several rows of the source may become
-// one of the target, what looks wrong beside its own row is compared with the newest of all rows of the source.
+// Settle reads suspects again, on both sides, until each is right, or reads the same wrong way twice. Where several
+// rows of the source may become one of the target, what looks wrong beside its own row is compared with the newest of
+// all rows of the source.
 func (s *Sides) Settle(ctx context.Context, suspects []Suspect) (*Settled, error) {
 	m, err := s.match(ctx)
 	if err != nil {
@@ -126,8 +127,9 @@ type reading struct {
 	got    int64          // version of the target's row; 0: there is none
 }
 
-// floor is a microsecond after the version that the target holds. Of a target that does not hold the row, or tells no version, it is the time
-// before which it was read the same wrong way: what was deleted there later would have shown at the source by now.
+// floor is a microsecond after the version that the target holds. Of a target that does not hold the row, or tells no
+// version, it is the time before which it was read the same wrong way: what was deleted there later would have shown
+// at the source by now.
 func (r reading) floor(before int64) int64 {
 	if r.got > unknownVersion {
 		return r.got + 1
@@ -139,7 +141,8 @@ func (r reading) floor(before int64) int64 {
 const unknownVersion = 1
 
 // again reads both sides of some suspects: the rows of the source that they name, or everywhere.
-func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, batch []Suspect, everywhere bool) ([]reading, error) {
+func (s *Sides) again(ctx context.Context, m *comparer, source *record.Schema, batch []Suspect, everywhere bool) (
+	[]reading, error) {
 	rows, wanted := asked{}, map[string]bool{}
 	all := make([]reading, len(batch))
 	for i, x := range batch {

@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"encoding/json"
@@ -62,6 +62,7 @@ func (t Tolerance) MarshalJSON() ([]byte, error) {
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Tolerance) JSONSchema() *jsonschema.Schema {
 	span := connector.Duration(0).JSONSchema()
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number", Minimum: "0"}, {Type: "string", Pattern: span.Pattern}},
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number", Minimum: "0"},
+		{Type: "string", Pattern: span.Pattern}},
 		Examples: []any{"0.001", "2s"}, Description: "A number, or a time span."}
 }

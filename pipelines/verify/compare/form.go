@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// The form of a value is the same for every value that no target can tell from it, whatever type holds it there: integers of any width and
-// their decimals, floats in doubles, decimals with other trailing zeros, both kinds of UUIDs, sets and maps in any order, parts that a target's
-// type has beyond those of the record's, which are null.
+// The form of a value is the same for every value that no target can tell from it, whatever type holds it there:
+// integers of any width and their decimals, floats in doubles, decimals with other trailing zeros, both kinds of
+// UUIDs, sets and maps in any order, parts that a target's type has beyond those of the record's, which are null.
 const (
 	formNull byte = iota
 	formBool
@@ -30,9 +30,11 @@ const (
 	formMap
 )
 
-// appendField appends the form of a field. Some systems keep no empty collections, and no tuples that are null in all parts.
+// appendField appends the form of a field. Some systems keep no empty collections, and no tuples that are null in all
+// parts.
 func appendField(b []byte, v record.Value, t record.Type, emptyIsNull bool) []byte {
-	if emptyIsNull && v.Kind().Nested() && !slices.ContainsFunc(v.Elems(), func(e record.Value) bool { return !e.IsNull() }) {
+	if emptyIsNull && v.Kind().Nested() && !slices.ContainsFunc(v.Elems(),
+		func(e record.Value) bool { return !e.IsNull() }) {
 		return append(b, formNull)
 	}
 	return appendForm(b, v, t)

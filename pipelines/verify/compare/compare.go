@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"bytes"
@@ -65,7 +65,8 @@ func newComparer(want, got *record.Schema, view connector.View, c Config) (*comp
 	m := &comparer{view: view, want: want, got: got}
 	for _, name := range c.Ignore {
 		if want.Index(name) < 0 {
-			return nil, fail.Job("verify.ignore", "verify.ignore: there is no field %q; there are %s", name, strings.Join(want.Names(), ", "))
+			return nil, fail.Job("verify.ignore", "verify.ignore: there is no field %q; there are %s", name,
+				strings.Join(want.Names(), ", "))
 		}
 	}
 	for i, f := range want.Fields {
@@ -93,7 +94,8 @@ func newComparer(want, got *record.Schema, view connector.View, c Config) (*comp
 		}
 		i := slices.IndexFunc(want.Fields, func(f record.Field) bool { return m.name(f.Name) == got.Fields[k].Name })
 		if i < 0 {
-			return nil, fail.Job("verify.no_key", "no field of the records goes to %q, which is part of the target's key", got.Fields[k].Name)
+			return nil, fail.Job("verify.no_key", "no field of the records goes to %q, which is part of the target's key",
+				got.Fields[k].Name)
 		}
 		m.key = append(m.key, i)
 	}
@@ -167,7 +169,8 @@ type unreadable struct{ message string }
 // newest are the records of one key that may win at a sink: those of the highest version.
 type newest []*record.Record
 
-// mostEqual are kept of the records of one key and one version; where more differ, the target's row may be one of the others, and looks different.
+// mostEqual are kept of the records of one key and one version; where more differ, the target's row may be one of the
+// others, and looks different.
 const mostEqual = 100
 
 // add adds a record of the same key.
@@ -186,7 +189,8 @@ func (n newest) written() bool {
 	return slices.ContainsFunc(n, func(r *record.Record) bool { return r.Op != record.Delete })
 }
 
-// compare compares what the job would write, none or a delete: nothing, with what the target holds, none or a delete: nothing.
+// compare compares what the job would write, none or a delete: nothing, with what the target holds, none or a delete:
+// nothing.
 func (m *comparer) compare(want newest, p connector.Page) verdict {
 	got, bad := latest(p)
 	v := m.compareOne(want, got, bad)
@@ -235,8 +239,8 @@ func (m *comparer) compareOne(want newest, got *record.Record, bad *unreadable) 
 	return v
 }
 
-// differences are the fields that hold what none of the records has. Of several of one version systems choose in their own ways, Cassandra
-// field by field.
+// differences are the fields that hold what none of the records has. Of several of one version systems choose in
+// their own ways, Cassandra field by field.
 func (m *comparer) differences(want newest, got *record.Record) (found []Difference) {
 	var b []byte
 	for i := range m.fields {
@@ -254,7 +258,8 @@ func (m *comparer) differences(want newest, got *record.Record) (found []Differe
 			return bytes.Equal(appendField(nil, x, p.typ, m.view.EmptyIsNull), b)
 		})
 		if !same {
-			found = append(found, Difference{Field: p.name, Want: brief(want[0].Values[p.want], p.typ), Got: brief(y, m.got.Fields[p.got].Type)})
+			found = append(found, Difference{Field: p.name, Want: brief(want[0].Values[p.want], p.typ),
+				Got: brief(y, m.got.Fields[p.got].Type)})
 		}
 	}
 	return found

@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"context"
@@ -105,7 +105,8 @@ const (
 	batchesOnce = 3
 )
 
-// writer looks at records in batches. It settles them once they have been looked at; what was found is handed on by a checkpoint.
+// writer looks at records in batches. It settles them once they have been looked at; what was found is handed on by a
+// checkpoint.
 type writer struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc

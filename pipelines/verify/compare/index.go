@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// Index is a copy of a source that cannot find rows by key, which can: an SQLite file with the latest row of each key, deletes included. It
-// lies on one machine, so whoever uses it works there. It needs no gate: its requests take microseconds, and what delays one is
-// the machine itself.
+// Index is a copy of a source that cannot find rows by key, which can: an SQLite file with the latest row of each
+// key, deletes included. It lies on one machine, so whoever uses it works there. It needs no gate: its requests take
+// microseconds, and what delays one is the machine itself.
 type Index struct {
 	path string
 
@@ -47,9 +47,10 @@ ON CONFLICT (key) DO UPDATE SET times = rows.times + 1,
 	body = iif(excluded.version >= rows.version, excluded.body, rows.body),
 	version = max(excluded.version, rows.version)`
 
-// BuildIndex reads a source into a file, unless it is there already from an earlier attempt. It reads some partitions at once, each in order.
-// dead counts the rows that cannot be decoded; example is the message of one.
-func BuildIndex(ctx context.Context, of connector.Source, path string, readers int) (dead int64, example string, err error) {
+// BuildIndex reads a source into a file, unless it is there already from an earlier attempt. It reads some partitions
+// at once, each in order. dead counts the rows that cannot be decoded; example is the message of one.
+func BuildIndex(ctx context.Context, of connector.Source, path string, readers int) (
+	dead int64, example string, err error) {
 	i := OpenIndex(path)
 	defer i.Close()
 	if dead, example, err = i.whole(ctx); err == nil {
@@ -91,7 +92,8 @@ func indexError(err error) error {
 		return err
 	}
 	return fail.New(fail.Fatal, "verify.index", "the index for a verification: %w", err).
-		WithFix("it lies beside the journal, or in the folder for temporary files: see that there is room for a copy of the target")
+		WithFix("it lies beside the journal, or in the folder for temporary files: see that there is room for a copy of " +
+			"the target")
 }
 
 // fill reads the source into the table.
@@ -273,8 +275,10 @@ func (i *Index) Read(ctx context.Context, s connector.Split, page func(connector
 }
 
 // page reads rows after a key, up to another one.
-func (i *Index) page(ctx context.Context, db *sql.DB, split string, after, end []byte, most int) (p connector.Page, err error) {
-	rows, err := db.QueryContext(ctx, "SELECT key, version, op, body FROM rows WHERE key > ? AND key <= ? ORDER BY key LIMIT ?", append([]byte{}, after...), end, most)
+func (i *Index) page(ctx context.Context, db *sql.DB, split string, after, end []byte, most int) (
+	p connector.Page, err error) {
+	rows, err := db.QueryContext(ctx, "SELECT key, version, op, body FROM rows WHERE key > ? AND key <= ? ORDER BY key "+
+		"LIMIT ?", append([]byte{}, after...), end, most)
 	if err != nil {
 		return p, indexError(err)
 	}

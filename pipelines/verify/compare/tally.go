@@ -1,4 +1,4 @@
-package verify
+package compare
 
 import (
 	"bytes"
@@ -11,8 +11,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// segments are what keys are counted in. A segment holds whole buckets (rows whose keys differ in the last field alone), so that live
-// writes, which mostly come to few buckets, leave the other segments as they are.
+// segments are what keys are counted in. A segment holds whole buckets (rows whose keys differ in the last field
+// alone), so that live writes, which mostly come to few buckets, leave the other segments as they are.
 const segments = 4096
 
 // Tally is, by segment, the number of some keys and what their hashes are together, in any order.

@@ -1,4 +1,4 @@
-package launch
+package verify
 
 import (
 	"bytes"
@@ -18,22 +18,22 @@ import (
 	"reprise/pipelines/job"
 	"reprise/pipelines/pace"
 	"reprise/pipelines/runs"
-	"reprise/pipelines/verify"
+	"reprise/pipelines/verify/compare"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
-// Verification says how the targets of a job are verified.
-type Verification struct {
+// Options say how the targets of a job are verified.
+type Options struct {
 	Resume string // the verification to go on with, by the id of its report; "": a new one
 	Folder string // where the repair job is written, made where it is missing; "": none is
 }
 
-// Verify proves that the targets of the job hold what the job would write. Its error tells why that could not be found out; what was
-// found wrong stands in the report, whose Clean says whether anything may rely on the targets.
-func Verify(ctx context.Context, j *job.Job, e runs.Engine, with Verification) (*verify.Report, error) {
-	v := &verification{Verification: with, job: j, engine: e}
+// Run proves that the targets of a job hold what the job would write. Its error tells why that could not be found
+// out; what was found wrong is in the report, whose Clean says whether anything may rely on the targets.
+func Run(ctx context.Context, j *job.Job, e runs.Engine, with Options) (*Report, error) {
+	v := &verification{Options: with, job: j, engine: e}
 	defer v.close()
 	if err := v.open(ctx); err != nil {
 		return nil, err
@@ -50,10 +50,10 @@ func Verify(ctx context.Context, j *job.Job, e runs.Engine, with Verification) (
 	return report, v.journal.Note(ctx, v.id.ID, journal.Event{Kind: "verified", Text: text})
 }
 
-// verification is one that goes on. Its passes are runs, of which the first names it and is the parent of the others; so each is resumed
-// where it stood, and one that is done is not made again.
+// verification is one that goes on. Its passes are runs, of which the first names it and is the parent of the others;
+// so each is resumed where it stood, and one that is done is not made again.
 type verification struct {
-	Verification
+	Options
 	job     *job.Job
 	engine  runs.Engine
 	journal journal.Journal
@@ -126,7 +126,8 @@ func (v *verification) close() {
 	}
 }
 
-// openSides opens the source and the targets so that rows are found in them by key; those that cannot are copied into an index.
+// openSides opens the source and the targets so that rows are found in them by key; those that cannot are copied into
+// an index.
 func (v *verification) openSides(ctx context.Context) (err error) {
 	names, err := verified(v.job)
 	if err != nil {
@@ -135,11 +136,11 @@ func (v *verification) openSides(ctx context.Context) (err error) {
 	v.source = v.job.Source
 	var isFinder bool
 	if v.found, isFinder = v.main.Source.(connector.Finder); !isFinder {
-		v.source = connector.From(&verify.IndexedConfig{File: v.index(journal.Source)})
+		v.source = connector.From(&compare.IndexedConfig{File: v.index(journal.Source)})
 		if _, _, err := v.build(ctx, v.main.Source, journal.Source); err != nil {
 			return err
 		}
-		v.found = verify.OpenIndex(v.index(journal.Source))
+		v.found = compare.OpenIndex(v.index(journal.Source))
 	}
 	for _, name := range names {
 		s := &side{name: name}
@@ -155,13 +156,13 @@ func (v *verification) openSides(ctx context.Context) (err error) {
 		if s.found, ok = source.(connector.Finder); ok {
 			continue
 		}
-		s.target = connector.From(&verify.IndexedConfig{File: v.index(name)})
+		s.target = connector.From(&compare.IndexedConfig{File: v.index(name)})
 		s.dead, s.example, err = v.build(ctx, source, name)
 		source.Close()
 		if err != nil {
 			return fmt.Errorf("sink %s: %w", name, err)
 		}
-		s.found = verify.OpenIndex(v.index(name))
+		s.found = compare.OpenIndex(v.index(name))
 	}
 	return nil
 }
@@ -191,12 +192,14 @@ func (v *verification) index(name string) string {
 	return filepath.Join(folder, "verify-"+v.id.ID+"-"+name+".index")
 }
 
-func (v *verification) build(ctx context.Context, of connector.Source, name string) (dead int64, example string, err error) {
+func (v *verification) build(ctx context.Context, of connector.Source, name string) (
+	dead int64, example string, err error) {
 	if !v.engine.OneMachine() {
-		return 0, "", fail.Job("verify.one_process", "%s cannot find rows by key; it is copied into an index on this machine, which workers elsewhere do not reach", name).
+		return 0, "", fail.Job("verify.one_process", "%s cannot find rows by key; it is copied into an index on this "+
+			"machine, which workers elsewhere do not reach", name).
 			WithFix("verify with --runner prism")
 	}
-	return verify.BuildIndex(ctx, of, v.index(name), v.job.Limits.Readers)
+	return compare.BuildIndex(ctx, of, v.index(name), v.job.Limits.Readers)
 }
 
 func (v *verification) removeIndexes() {
@@ -211,15 +214,17 @@ func (v *verification) unfinished(err error) error {
 	if !v.begun {
 		return err
 	}
-	return fmt.Errorf("the verification is not done: %w; go on where it stood: reprise verify JOB --resume %s", err, v.id.ID)
+	return fmt.Errorf("the verification is not done: %w; go on where it stood: reprise verify JOB --resume %s", err,
+		v.id.ID)
 }
 
-func (v *verification) run(ctx context.Context) (*verify.Report, error) {
+func (v *verification) run(ctx context.Context) (*Report, error) {
 	forward, err := v.forward(ctx)
 	if err != nil {
 		return nil, err
 	}
-	report := &verify.Report{Run: v.id.ID, Job: v.job.Name, Read: forward.Read, Dead: forward.DeadLetters, Sinks: map[string]*verify.SinkReport{}}
+	report := &Report{Run: v.id.ID, Job: v.job.Name, Read: forward.Read, Dead: forward.DeadLetters,
+		Sinks: map[string]*compare.SinkReport{}}
 	unread := journal.LetterFilter{Steps: []string{flow.StepSource}}
 	for _, err := range v.journal.Letters(ctx, v.id.ID, unread) {
 		if err != nil {
@@ -257,9 +262,10 @@ func (v *verification) forward(ctx context.Context) (*flow.Report, error) {
 	j.Transforms = v.job.Transforms
 	for _, s := range v.sinks {
 		of := v.job.Sinks[s.name]
-		check := &verify.CheckConfig{Target: &s.target, View: s.view, Source: schema,
+		check := &compare.CheckConfig{Target: &s.target, View: s.view, Source: schema,
 			Config: v.config(v.main.Compiled.Sinks[s.name].Out)}
-		j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(check), Route: job.Route{When: of.When, Transforms: of.Transforms}}
+		j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(check),
+			Route: job.Route{When: of.When, Transforms: of.Transforms}}
 	}
 	j.Pace = v.job.Pace
 	report, _, err := v.make(ctx, j)
@@ -267,7 +273,7 @@ func (v *verification) forward(ctx context.Context) (*flow.Report, error) {
 }
 
 // config is what is to be borne at a sink: fields that other sinks alone have are left out.
-func (v *verification) config(schema *record.Schema) verify.Config {
+func (v *verification) config(schema *record.Schema) compare.Config {
 	c := v.job.Verify
 	c.Sinks = nil
 	if len(v.sinks) > 1 {
@@ -278,7 +284,8 @@ func (v *verification) config(schema *record.Schema) verify.Config {
 
 // pass is the job of a pass, without sinks. What it does not do it need not resume exactly: reading again is no harm.
 func (v *verification) pass(name string, source connector.SourceSpec) *job.Job {
-	j := &job.Job{Name: v.name(name), Source: source, Sinks: map[string]job.Sink{}, Journal: v.job.Journal, Limits: v.job.Limits}
+	j := &job.Job{Name: v.name(name), Source: source, Sinks: map[string]job.Sink{}, Journal: v.job.Journal,
+		Limits: v.job.Limits}
 	folder := "dead-letters/" + v.name("")
 	if files, ok := v.job.DeadLetters.SinkConfig.(*fileio.SinkConfig); ok {
 		folder = files.Path + ".verify"
@@ -305,7 +312,8 @@ func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, stri
 		return report, known.ID, json.Unmarshal(known.Report, report)
 	case known != nil:
 		var p *runs.Prepared
-		if p, report, err = v.engine.Resume(ctx, v.journal, known.ID, runs.Resumption{Job: j, Floors: floors}); err != nil {
+		p, report, err = v.engine.Resume(ctx, v.journal, known.ID, runs.Resumption{Job: j, Floors: floors})
+		if err != nil {
 			return nil, "", err
 		}
 		defer p.Close()
@@ -327,8 +335,10 @@ func (v *verification) make(ctx context.Context, j *job.Job) (*flow.Report, stri
 		}
 	}
 	if report.State != journal.Complete {
-		exit := map[journal.State]int{journal.Stopped: fail.ExitStopped, journal.Incomplete: fail.ExitUnreachable, journal.Unbalanced: fail.ExitUnbalanced}[report.State]
-		return nil, "", &fail.Error{Class: fail.Fatal, Code: "verify.not_done", Exit: exit, Message: fmt.Sprintf("run %s is %s: %s", report.Run, report.State, reasons(report))}
+		exit := map[journal.State]int{journal.Stopped: fail.ExitStopped, journal.Incomplete: fail.ExitUnreachable,
+			journal.Unbalanced: fail.ExitUnbalanced}[report.State]
+		return nil, "", &fail.Error{Class: fail.Fatal, Code: "verify.not_done", Exit: exit,
+			Message: fmt.Sprintf("run %s is %s: %s", report.Run, report.State, reasons(report))}
 	}
 	return report, report.Run, nil
 }
@@ -362,22 +372,23 @@ func (v *verification) known(ctx context.Context, name string, first bool) (*jou
 }
 
 // collect adds up what a pass has found at a sink.
-func (v *verification) collect(ctx context.Context, run, sink string) (*verify.Found, error) {
+func (v *verification) collect(ctx context.Context, run, sink string) (*compare.Found, error) {
 	parts, err := v.journal.Parts(ctx, run, sink)
 	if err != nil {
 		return nil, err
 	}
-	return verify.Collect(parts)
+	return compare.Collect(parts)
 }
 
 // verify brings the verification of one sink to its end, after the pass from source to target.
-func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *verify.SinkReport, error) {
+func (v *verification) verify(ctx context.Context, s *side) ([]compare.Proven, *compare.SinkReport, error) {
 	forward, err := v.collect(ctx, v.id.ID, s.name)
 	if err != nil {
 		return nil, nil, err
 	}
-	sides := &verify.Sides{Source: v.found, Shared: v.main.Compiled.Shared, Own: v.main.Compiled.Sinks[s.name], Target: s.found, View: s.view,
-		Config: v.config(v.main.Compiled.Sinks[s.name].Out), Floor: v.floors[s.name], Foreign: forward.Foreign > 0}
+	own := v.main.Compiled.Sinks[s.name]
+	sides := &compare.Sides{Source: v.found, Shared: v.main.Compiled.Shared, Own: own, Target: s.found, View: s.view,
+		Config: v.config(own.Out), Floor: v.floors[s.name], Foreign: forward.Foreign > 0}
 	sides.Scan = func(ctx context.Context, row func(*record.Record) error) error { return v.scan(ctx, v.found, row) }
 	keys, extras, err := v.backward(ctx, s, sides, forward)
 	if err != nil {
@@ -390,32 +401,34 @@ func (v *verification) verify(ctx context.Context, s *side) ([]verify.Proven, *v
 	r := settled.Report(sides.Config)
 	r.Keys, r.Unsettled = keys.Tally.Keys(), forward.Unkept+extras.Unkept
 	if s.dead > 0 {
-		r.Wrong[verify.Different] += s.dead
-		r.Examples = append(r.Examples, verify.Example{Kind: verify.Different, Key: "?", Fields: []verify.Difference{{Field: "(row)", Want: "a row that can be read", Got: s.example}}})
+		r.Wrong[compare.Different] += s.dead
+		unread := compare.Difference{Field: "(row)", Want: "a row that can be read", Got: s.example}
+		r.Examples = append(r.Examples, compare.Example{Kind: compare.Different, Key: "?",
+			Fields: []compare.Difference{unread}})
 	}
-	if index, ok := s.found.(*verify.Index); ok && (s.view.Once || slices.Contains(v.job.Verify.Once, s.name)) {
+	if index, ok := s.found.(*compare.Index); ok && (s.view.Once || slices.Contains(v.job.Verify.Once, s.name)) {
 		n, keys, err := index.Doubles(ctx, 3)
 		if err != nil {
 			return nil, nil, err
 		}
 		if n > 0 {
-			r.Wrong[verify.Double] += n
+			r.Wrong[compare.Double] += n
 		}
 		for _, key := range keys {
-			r.Examples = append(r.Examples, verify.Example{Kind: verify.Double, Key: key})
+			r.Examples = append(r.Examples, compare.Example{Kind: compare.Double, Key: key})
 		}
 	}
 	return settled.Wrong, r, nil
 }
 
 // keys counts the keys of the target.
-func (v *verification) keys(ctx context.Context, s *side, read connector.SourceSpec) (*verify.Found, error) {
-	if index, ok := s.found.(*verify.Index); ok {
+func (v *verification) keys(ctx context.Context, s *side, read connector.SourceSpec) (*compare.Found, error) {
+	if index, ok := s.found.(*compare.Index); ok {
 		t, err := index.Tally(ctx)
-		return &verify.Found{Tally: t}, err
+		return &compare.Found{Tally: t}, err
 	}
 	j := v.pass("-keys."+s.name, read)
-	j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(&verify.CheckConfig{})}
+	j.Sinks[s.name] = job.Sink{SinkSpec: connector.To(&compare.CheckConfig{})}
 	j.Pace = swapped(v.job.Pace, s.name)
 	_, run, err := v.make(ctx, j)
 	if err != nil {
@@ -424,8 +437,10 @@ func (v *verification) keys(ctx context.Context, s *side, read connector.SourceS
 	return v.collect(ctx, run, s.name)
 }
 
-// backward counts the keys of the target, and looks for rows at the source where there are others than the pass before has found.
-func (v *verification) backward(ctx context.Context, s *side, sides *verify.Sides, forward *verify.Found) (keys, extras *verify.Found, err error) {
+// backward counts the keys of the target, and looks for rows at the source where there are others than the pass
+// before has found.
+func (v *verification) backward(ctx context.Context, s *side, sides *compare.Sides, forward *compare.Found) (
+	keys, extras *compare.Found, err error) {
 	got, err := s.found.Schema(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -434,7 +449,7 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 	if err != nil {
 		return nil, nil, err
 	}
-	inverse, ok := verify.Inverse(v.main.Schema, sides.Own.Out, got, s.view)
+	inverse, ok := compare.Inverse(v.main.Schema, sides.Own.Out, got, s.view)
 	if ok = ok && !many; !ok {
 		inverse = nil
 	}
@@ -442,11 +457,11 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 	if keys, err = v.keys(ctx, s, read); err != nil {
 		return nil, nil, err
 	}
-	segments := verify.Differ(forward.Tally, keys.Tally)
+	segments := compare.Differ(forward.Tally, keys.Tally)
 	if len(segments) == 0 {
-		return keys, &verify.Found{}, nil
+		return keys, &compare.Found{}, nil
 	}
-	check := &verify.CheckConfig{Segments: segments}
+	check := &compare.CheckConfig{Segments: segments}
 	if ok {
 		of := v.job.Sinks[s.name]
 		schema, err := v.main.Schema.MarshalBinary()
@@ -454,14 +469,14 @@ func (v *verification) backward(ctx context.Context, s *side, sides *verify.Side
 			return nil, nil, err
 		}
 		check.Target, check.View, check.Config, check.Source = &s.target, s.view, sides.Config, schema
-		check.Extras = &verify.ExtrasConfig{Source: v.source, Transforms: v.job.Transforms,
-			Sink: verify.Own{When: of.When, Transforms: of.Transforms}, Started: v.id.Started, Inverse: inverse}
+		check.Extras = &compare.ExtrasConfig{Source: v.source, Transforms: v.job.Transforms,
+			Sink: compare.Own{When: of.When, Transforms: of.Transforms}, Started: v.id.Started, Inverse: inverse}
 	} else {
 		if many {
 			read = s.target // with versions
 		}
 		check.Expected = v.index(s.name + "-expected")
-		made := &verify.Made{Sides: sides, From: v.found, Segments: segments}
+		made := &compare.Made{Sides: sides, From: v.found, Segments: segments}
 		if _, _, err := v.build(ctx, made, s.name+"-expected"); err != nil {
 			return nil, nil, err
 		}
@@ -487,7 +502,8 @@ func (v *verification) scan(ctx context.Context, source connector.Source, row fu
 	if err != nil {
 		return err
 	}
-	ahead := connector.ReadAhead(ctx, source, queues, connector.Window{Readers: v.job.Limits.Readers, Bytes: int64(v.job.Limits.ReadAhead)})
+	window := connector.Window{Readers: v.job.Limits.Readers, Bytes: int64(v.job.Limits.ReadAhead)}
+	ahead := connector.ReadAhead(ctx, source, queues, window)
 	defer ahead.Stop()
 	for it := range ahead.Items {
 		if it.Err != nil {
