@@ -66,7 +66,8 @@ func Indices(sample []Document, perDocument float64, shards int) (all []Index, g
 		case (i.Documents+many-1)/many > (i.Bytes+aim-1)/aim && i.Shards > 1:
 			i.because("%d shards, so that none has more than %d million documents", i.Shards, many/1_000_000)
 		case i.Shards > 1:
-			i.because("%d shards of about %s: between 10 and 50 GB", i.Shards, connector.HumanBytes(i.Bytes/int64(i.Shards)))
+			i.because("%d shards of about %s: between 10 and 50 GB", i.Shards,
+				connector.HumanBytes(i.Bytes/int64(i.Shards)))
 		default:
 			i.because("one shard holds %s", connector.HumanBytes(i.Bytes))
 		}
@@ -78,18 +79,20 @@ func Indices(sample []Document, perDocument float64, shards int) (all []Index, g
 			share := g.routing[top] / g.documents
 			switch {
 			case i.Shards > 1 && float64(i.Largest) > skew*float64(i.Bytes)/float64(i.Shards):
-				i.because("routing is uneven: the largest shard gets %.1f times the mean, %s; the value %q alone has %.0f %% of "+
-					"the documents", float64(i.Largest)/(float64(i.Bytes)/float64(i.Shards)),
+				i.because("routing is uneven: the largest shard gets %.1f times the mean, %s; the value %q alone has "+
+					"%.0f %% of the documents", float64(i.Largest)/(float64(i.Bytes)/float64(i.Shards)),
 					connector.HumanBytes(i.Largest), top, 100*share)
 				if i.Largest > most {
-					i.because("that is more than 50 GB: set index.routing_partition_size, or route by a field with more values")
+					i.because("that is more than 50 GB: set index.routing_partition_size, or route by a field with " +
+						"more values")
 				}
 			default:
 				i.because("routing is even enough: the value with most documents has %.0f %%", 100*share)
 			}
 		}
 		if shards > 0 && shards != i.Shards {
-			i.because("the job asks for %d shards, of about %s each", shards, connector.HumanBytes(i.Bytes/int64(shards)))
+			i.because("the job asks for %d shards, of about %s each", shards,
+				connector.HumanBytes(i.Bytes/int64(shards)))
 		}
 		if i.Bytes < small {
 			tiny++
@@ -102,12 +105,12 @@ func Indices(sample []Document, perDocument float64, shards int) (all []Index, g
 	if len(all) > 1 {
 		general = append(general, "indices that no record of the sample goes to are not listed")
 		if tiny > 1 {
-			general = append(general, fmt.Sprintf("%d of %d indices are below 1 GB: name them by a coarser time or put small "+
-				"types together", tiny, len(all)))
+			general = append(general, fmt.Sprintf("%d of %d indices are below 1 GB: name them by a coarser time or "+
+				"put small types together", tiny, len(all)))
 		}
 		if sizes := all[0].Bytes / max(1, all[len(all)-1].Bytes); sizes > 20 {
-			general = append(general, "the largest index is more than 20 times the smallest: give it shards of its own "+
-				"number, by an index template or a job of its own")
+			general = append(general, "the largest index is more than 20 times the smallest: give it shards of its "+
+				"own number, by an index template or a job of its own")
 		}
 	}
 	return all, general

@@ -53,7 +53,8 @@ func (c *Cutover) watch(ctx context.Context, v *View) (*Proof, error) {
 			if failed++; failed > w.MaxFailures {
 				e := fail.Job(WatchFailed, "%d of %d looks through %s failed: %w", failed, looks+1, c.Alias, err)
 				if c.From != nil {
-					return nil, e.WithFix("let the application use %s again, then: reprise cutover JOB --rollback", c.There())
+					return nil, e.WithFix(
+						"let the application use %s again, then: reprise cutover JOB --rollback", c.There())
 				}
 				return nil, e.WithFix("reprise cutover JOB --rollback moves the alias back to the old index")
 			}

@@ -26,7 +26,7 @@ type Handling struct {
 	Open      []string         // that have not
 	Letters   []journal.Letter // the row's dead letters
 	Sent      []letters.Choice
-	Now       []Standing // what the systems of the run's job hold of the row; only of each job's last run, and on request
+	Now       []Standing // what the systems of a job hold of the row: at the last run of each job alone, on request
 }
 
 // Past is what the runs of a journal have done about a row.

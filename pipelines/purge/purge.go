@@ -91,7 +91,7 @@ func schemaOf(ctx context.Context, j *job.Job) (*record.Schema, error) {
 // Prospect is what a run would do, as far as reading tells.
 type Prospect struct {
 	Read     int64 // entries
-	Gone     int64 // that the source leaves out: of a purge rows that are gone, of a restore rows that were written since
+	Gone     int64 // that the source leaves out: rows that are gone or, of a restore, that were written since
 	Filtered int64 // by the job's transforms: conditions that do not hold any more
 	Left     int64 // what the sinks would get, before their own conditions
 	Dead     int64

@@ -165,7 +165,8 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
 	}
 	for _, c := range g.Choices {
 		if _, ok := again.Sinks[c.Sink]; c.Sink != "" && !ok {
-			return nil, fail.Job("redrive.no_sink", "dead letters are for the sink %q, which the job does not have", c.Sink).
+			return nil, fail.Job("redrive.no_sink", "dead letters are for the sink %q, which the job does not have",
+				c.Sink).
 				WithFix("choose those of other sinks with --sink, or add the sink")
 		}
 	}

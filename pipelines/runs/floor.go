@@ -52,9 +52,9 @@ func (p *Prepared) floors(ctx context.Context, j journal.Journal) (map[string]in
 			floors[name] = newest[name] + 1
 			continue
 		}
-		slog.WarnContext(ctx, "several rows of the source may become one of the target, so only write times tell which "+
-			"is the newest: what an earlier run wrote stays where a value was cleared since; reprise verify finds it",
-			"sink", name)
+		slog.WarnContext(ctx, "several rows of the source may become one of the target, so only write times tell "+
+			"which is the newest: what an earlier run wrote stays where a value was cleared since; "+
+			"reprise verify finds it", "sink", name)
 	}
 	return floors, nil
 }
@@ -154,7 +154,8 @@ func (p *Prepared) settled(ctx context.Context, floors map[string]int64) error {
 		at := time.UnixMicro(floor).Add(settle)
 		if at.After(now.Add(settle)) {
 			slog.WarnContext(ctx, "an earlier run has written versions that lie ahead of this machine's clock; "+
-				"what it wrote later than now stays", "sink", name, "version", floor, "time", time.UnixMicro(floor).UTC())
+				"what it wrote later than now stays",
+				"sink", name, "version", floor, "time", time.UnixMicro(floor).UTC())
 			at = now
 			floors[name] = now.Add(-settle).UnixMicro()
 		}

@@ -86,7 +86,8 @@ func counterparts(ctx context.Context, p *runs.Prepared, schema *record.Schema, 
 	for from := 0; from < len(records); from += together {
 		var keys []*record.Record
 		for _, r := range records[from:min(from+together, len(records))] {
-			key := &record.Record{Schema: p.Schema, Values: make([]record.Value, len(p.Schema.Fields)), Origin: r.Origin}
+			key := &record.Record{Schema: p.Schema, Values: make([]record.Value, len(p.Schema.Fields)),
+				Origin: r.Origin}
 			for i, k := range p.Schema.Key {
 				key.Values[k] = r.Values[schema.Key[i]]
 			}

@@ -159,7 +159,9 @@ type result struct {
 
 func (e *Ends) add(r *result) {
 	if r != nil {
-		e.Records, e.Filtered, e.Dead = e.Records+int64(len(r.records)), e.Filtered+r.filtered, e.Dead+int64(len(r.dead))
+		e.Records += int64(len(r.records))
+		e.Filtered += r.filtered
+		e.Dead += int64(len(r.dead))
 	}
 }
 
@@ -312,7 +314,8 @@ func compareRecords(was, is *record.Record, note func(field, class, before, afte
 		case !there(is, j):
 			note(f.Name, OnlyOld, text(was, i), "")
 		case !f.Type.Same(is.Schema.Fields[j].Type):
-			note(f.Name, Type, text(was, i)+" ("+f.Type.String()+")", text(is, j)+" ("+is.Schema.Fields[j].Type.String()+")")
+			note(f.Name, Type, text(was, i)+" ("+f.Type.String()+")",
+				text(is, j)+" ("+is.Schema.Fields[j].Type.String()+")")
 		case !was.Values[i].Equal(is.Values[j]):
 			note(f.Name, Value, text(was, i), text(is, j))
 		}

@@ -4,8 +4,8 @@
 // Both directions are ordinary runs, so they are resumed, paced and spread as any other:
 //
 //	source → transforms → Check    looks each record up in the target by its key, and compares hashes, then fields
-//	keys of the target → Tally     counts and hashes the keys in segments: where a segment holds what Check has found
-//	                               there, nothing is extra; an Index counts its own
+//	keys of the target → Tally     counts and hashes the keys in segments: where a segment holds what Check has
+//	                               found there, nothing is extra; an Index counts its own
 //	keys of the target → Extras    in the other segments: is there still a row at the source that becomes this key?
 //
 // What does not match is only suspected: it is read again on both sides after a settle time, and counts once it reads

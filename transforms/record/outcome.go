@@ -9,7 +9,7 @@ import (
 // Outcome is how a record ended.
 type Outcome uint8
 
-// The outcomes. Every record has one at each sink: read = Written + Unchanged + Superseded + Filtered + Dead.
+// The outcomes of design rule 5: read = Written + Unchanged + Superseded + Filtered + Dead, for each sink.
 const (
 	Written Outcome = iota
 	Unchanged

@@ -148,7 +148,8 @@ func (c *checker) look(ctx context.Context, batch []*record.Record) ([]connector
 func (c *checker) holdsKey(r *record.Record) bool {
 	for i, k := range r.Origin.Key {
 		v := r.Values[c.inverse[i]]
-		if !v.Equal(k) && string(appendForm(nil, v, c.inverseTypes[i])) != string(appendForm(nil, k, c.inverseTypes[i])) {
+		if !v.Equal(k) && string(appendForm(nil, v, c.inverseTypes[i])) != string(appendForm(nil, k,
+			c.inverseTypes[i])) {
 			return false
 		}
 	}

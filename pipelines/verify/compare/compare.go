@@ -94,8 +94,8 @@ func newComparer(want, got *record.Schema, view connector.View, c Config) (*comp
 		}
 		i := slices.IndexFunc(want.Fields, func(f record.Field) bool { return m.name(f.Name) == got.Fields[k].Name })
 		if i < 0 {
-			return nil, fail.Job("verify.no_key", "no field of the records goes to %q, which is part of the target's key",
-				got.Fields[k].Name)
+			return nil, fail.Job("verify.no_key", "no field of the records goes to %q, which is part of the target's "+
+				"key", got.Fields[k].Name)
 		}
 		m.key = append(m.key, i)
 	}

@@ -65,7 +65,8 @@ func BuildIndex(ctx context.Context, of connector.Source, path string, readers i
 		return 0, "", err
 	}
 	if len(schema.Key) == 0 {
-		return 0, "", fail.Job("verify.no_key", "rows without a key cannot be verified").WithFix("name the key of the source")
+		return 0, "", fail.Job("verify.no_key", "rows without a key cannot be verified").
+			WithFix("name the key of the source")
 	}
 	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path))
 	if err != nil {
@@ -92,8 +93,8 @@ func indexError(err error) error {
 		return err
 	}
 	return fail.New(fail.Fatal, "verify.index", "the index for a verification: %w", err).
-		WithFix("it lies beside the journal, or in the folder for temporary files: see that there is room for a copy of " +
-			"the target")
+		WithFix("it lies beside the journal, or in the folder for temporary files: see that there is room for a copy " +
+			"of the target")
 }
 
 // fill reads the source into the table.
@@ -277,8 +278,8 @@ func (i *Index) Read(ctx context.Context, s connector.Split, page func(connector
 // page reads rows after a key, up to another one.
 func (i *Index) page(ctx context.Context, db *sql.DB, split string, after, end []byte, most int) (
 	p connector.Page, err error) {
-	rows, err := db.QueryContext(ctx, "SELECT key, version, op, body FROM rows WHERE key > ? AND key <= ? ORDER BY key "+
-		"LIMIT ?", append([]byte{}, after...), end, most)
+	rows, err := db.QueryContext(ctx, "SELECT key, version, op, body FROM rows WHERE key > ? AND key <= ? ORDER BY "+
+		"key LIMIT ?", append([]byte{}, after...), end, most)
 	if err != nil {
 		return p, indexError(err)
 	}

@@ -256,8 +256,8 @@ func (s *Made) Read(ctx context.Context, split connector.Split, page func(connec
 				return err
 			}
 			if _, in := slices.BinarySearch(s.Segments, segmentOf(keyForms(key))); in {
-				keys.Records = append(keys.Records, &record.Record{Schema: schema, Values: keyValues(key), Version: r.Version,
-					Op: r.Op})
+				keys.Records = append(keys.Records, &record.Record{Schema: schema, Values: keyValues(key),
+					Version: r.Version, Op: r.Op})
 			}
 		}
 		return page(keys)

@@ -209,7 +209,8 @@ func (s *Settled) Report(c Config) *SinkReport {
 			r.Fields[d.Field]++
 		}
 		if len(byKind[p.Kind]) < most {
-			byKind[p.Kind] = append(byKind[p.Kind], Example{Kind: p.Kind, Key: p.KeyText, Source: p.SourceKey, Fields: p.Fields})
+			byKind[p.Kind] = append(byKind[p.Kind], Example{Kind: p.Kind, Key: p.KeyText, Source: p.SourceKey,
+				Fields: p.Fields})
 		}
 	}
 	// In turn, so that many of one kind leave room for the others.
