@@ -15,6 +15,24 @@
 // Package flow fuses all of this but the commit in one Beam step: only whoever sees all of it knows when a page is
 // finished everywhere. Package beamio offers the same parts as Beam steps of their own.
 //
+// # Features
+//
+// What is more than a run has a package of its own, with its sources and sinks, the jobs that it makes of a job, and its
+// runs. Its command in runners/cli is a thin file.
+//
+//	verify     proves that targets hold what a job would write, and writes a job that repairs what is wrong
+//	redrive    sends dead letters again
+//	purge      marks rows, deletes them after a time of grace, restores them
+//	cutover    moves searches to a new index, step by step
+//	shadow     compares two versions of a job before anything is written
+//	advise     recommends shards, sizes and routing from a sample
+//	history    tells what the runs of a journal have done about one row
+//	maintain   compacts Iceberg tables, expires their snapshots, restores settings of indices after a crash
+//
+// A feature prepares its jobs with package runs and gives them to a runs.Engine, which runners/launch implements and
+// runners/cli hands in. What workers need of a feature stands in a package below it that knows no runs: verify/compare,
+// redrive/letters, purge/manifest.
+//
 // # Words
 //
 //	attempt      one try to bring a run to its end; resume begins another, which fences off the one before
@@ -23,6 +41,7 @@
 //	catch up     a further run over what has changed since a run
 //	commit       what makes all rows of a run visible at once, at sinks that stage them
 //	dead letter  a record that could not be processed, with step, code, cause and attempts
+//	engine       what makes runs: executes a prepared job, or resumes a run (runs.Engine)
 //	fault        something wrong in a job file, at its place
 //	finder       a source that finds single rows by their keys
 //	floor        the version up to which earlier runs have written a target: a run wins below it (connector.Run.Floor)
@@ -35,6 +54,7 @@
 //	page         some records of a split, read by one request
 //	place        what a sink writes to, in words
 //	position     a data key as bytes, in the order of reading
+//	prepared     of a job: its source is open, its transforms are compiled, nothing is written (runs.Prepared)
 //	purge        a job that deletes what it reads, in two steps: mark, then delete
 //	queue        where dead letters are kept
 //	record       one row on its way: key, typed fields, version, origin, operation

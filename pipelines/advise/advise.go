@@ -1,7 +1,7 @@
 // Package advise turns what a sample of documents weighs into advice on indices, shards and routing.
 //
-// The aims are Elasticsearch's own for searches: shards of 10 to 50 GB, of at most 200 million documents; few small ones, since each costs memory
-// of the nodes and of the cluster's state.
+// The aims are Elasticsearch's own for searches: shards of 10 to 50 GB, of at most 200 million documents; few small
+// ones, since each costs memory of the nodes and of the cluster's state.
 package advise
 
 import (
@@ -39,8 +39,8 @@ type Index struct {
 	Reasons   []string `json:"reasons"`
 }
 
-// Indices gives advice on each index, the largest first, from a sample and the bytes that a document takes on disk. shards are those that the job
-// asks for; 0: it does not say.
+// Indices gives advice on each index, the largest first, from a sample and the bytes that a document takes on disk.
+// shards are those that the job asks for; 0: it does not say.
 func Indices(sample []Document, perDocument float64, shards int) (all []Index, general []string) {
 	type group struct {
 		documents float64
@@ -66,42 +66,51 @@ func Indices(sample []Document, perDocument float64, shards int) (all []Index, g
 		case (i.Documents+many-1)/many > (i.Bytes+aim-1)/aim && i.Shards > 1:
 			i.because("%d shards, so that none has more than %d million documents", i.Shards, many/1_000_000)
 		case i.Shards > 1:
-			i.because("%d shards of about %s: between 10 and 50 GB", i.Shards, connector.HumanBytes(i.Bytes/int64(i.Shards)))
+			i.because("%d shards of about %s: between 10 and 50 GB", i.Shards,
+				connector.HumanBytes(i.Bytes/int64(i.Shards)))
 		default:
 			i.because("one shard holds %s", connector.HumanBytes(i.Bytes))
 		}
 		i.Largest = i.Bytes / int64(i.Shards)
 		if len(g.routing) > 0 {
 			i.Largest = int64(largest(g.routing, i.Shards) * perDocument)
-			top := slices.MaxFunc(slices.Sorted(maps.Keys(g.routing)), func(a, b string) int { return cmp.Compare(g.routing[a], g.routing[b]) })
+			top := slices.MaxFunc(slices.Sorted(maps.Keys(g.routing)),
+				func(a, b string) int { return cmp.Compare(g.routing[a], g.routing[b]) })
 			share := g.routing[top] / g.documents
 			switch {
 			case i.Shards > 1 && float64(i.Largest) > skew*float64(i.Bytes)/float64(i.Shards):
-				i.because("routing is uneven: the largest shard gets %.1f times the mean, %s; the value %q alone has %.0f %% of the documents", float64(i.Largest)/(float64(i.Bytes)/float64(i.Shards)),
+				i.because("routing is uneven: the largest shard gets %.1f times the mean, %s; the value %q alone has "+
+					"%.0f %% of the documents", float64(i.Largest)/(float64(i.Bytes)/float64(i.Shards)),
 					connector.HumanBytes(i.Largest), top, 100*share)
 				if i.Largest > most {
-					i.because("that is more than 50 GB: set index.routing_partition_size, or route by a field with more values")
+					i.because("that is more than 50 GB: set index.routing_partition_size, or route by a field with " +
+						"more values")
 				}
 			default:
 				i.because("routing is even enough: the value with most documents has %.0f %%", 100*share)
 			}
 		}
 		if shards > 0 && shards != i.Shards {
-			i.because("the job asks for %d shards, of about %s each", shards, connector.HumanBytes(i.Bytes/int64(shards)))
+			i.because("the job asks for %d shards, of about %s each", shards,
+				connector.HumanBytes(i.Bytes/int64(shards)))
 		}
 		if i.Bytes < small {
 			tiny++
 		}
 		all = append(all, i)
 	}
-	slices.SortFunc(all, func(a, b Index) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(all, func(a, b Index) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Name, b.Name))
+	})
 	if len(all) > 1 {
 		general = append(general, "indices that no record of the sample goes to are not listed")
 		if tiny > 1 {
-			general = append(general, fmt.Sprintf("%d of %d indices are below 1 GB: name them by a coarser time or put small types together", tiny, len(all)))
+			general = append(general, fmt.Sprintf("%d of %d indices are below 1 GB: name them by a coarser time or "+
+				"put small types together", tiny, len(all)))
 		}
 		if sizes := all[0].Bytes / max(1, all[len(all)-1].Bytes); sizes > 20 {
-			general = append(general, "the largest index is more than 20 times the smallest: give it shards of its own number, by an index template or a job of its own")
+			general = append(general, "the largest index is more than 20 times the smallest: give it shards of its "+
+				"own number, by an index template or a job of its own")
 		}
 	}
 	return all, general

@@ -97,7 +97,8 @@ type View struct {
 	Next    Step                       // "": all is done
 }
 
-// Look finds out where the cut-over stands. It changes nothing. Whatever would make a swap impossible is an error, before anything is done.
+// Look finds out where the cut-over stands. It changes nothing. Whatever would make a swap impossible is an error,
+// before anything is done.
 func (c *Cutover) Look(ctx context.Context) (*View, error) {
 	v := &View{State: State{Alias: c.Alias, Proven: map[Step]*Proof{}}}
 	var err error
@@ -112,7 +113,8 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 			return nil, fail.Job("cutover.state", "the state noted in the index %s cannot be read: %w", c.Index, err)
 		}
 		if v.Alias != c.Alias {
-			return nil, fail.Job("cutover.other_alias", "the index %s is being cut over for the alias %s, not %s", c.Index, v.Alias, c.Alias)
+			return nil, fail.Job("cutover.other_alias", "the index %s is being cut over for the alias %s, not %s",
+				c.Index, v.Alias, c.Alias)
 		}
 		if v.Proven == nil {
 			v.Proven = map[Step]*Proof{}
@@ -125,7 +127,8 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 		}
 	case v.Points == "" && !c.NewAlias:
 		return nil, fail.Job("cutover.no_alias", "there is no alias %q on the cluster of the new index", c.Alias).
-			WithFix("is it the first index? then --new-alias. Do searches use another cluster? then name that in the sink's replaces")
+			WithFix("is it the first index? then --new-alias. Do searches use another cluster? then name that in the " +
+				"sink's replaces")
 	}
 	if v.Index == nil {
 		v.Next = Create
@@ -136,8 +139,10 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, fail.Job("cutover.not_ours", "the index %s was not made by the job %s and holds %d documents", c.Index, c.Job, n).
-			WithFix("name an index that does not exist yet, and let the job make it (create): nothing that is in this one is proven")
+		return nil, fail.Job("cutover.not_ours", "the index %s was not made by the job %s and holds %d documents",
+			c.Index, c.Job, n).
+			WithFix("name an index that does not exist yet, and let the job make it (create): nothing that is in " +
+				"this one is proven")
 	}
 	v.Proven[Create] = &Proof{Run: v.Index.Run, Told: "made by run " + v.Index.Run}
 	if v.Proven[Backfill], err = c.Work.Backfilled(ctx, v.Index.Run); err != nil {
@@ -174,7 +179,8 @@ func (c *Cutover) Look(ctx context.Context) (*View, error) {
 // elsewhere looks at what searches use on the other cluster.
 func (c *Cutover) elsewhere(ctx context.Context, v *View) error {
 	if v.Points != "" && v.Points != c.Index {
-		return fail.Job("cutover.alias_taken", "the alias %s on the cluster of the new index points to %s already", c.Alias, v.Points).
+		return fail.Job("cutover.alias_taken", "the alias %s on the cluster of the new index points to %s already",
+			c.Alias, v.Points).
 			WithFix("do searches use that? then leave out replaces; else choose another alias")
 	}
 	serves, err := c.From.Admin.Behind(ctx, c.From.Name)
@@ -184,7 +190,8 @@ func (c *Cutover) elsewhere(ctx context.Context, v *View) error {
 	case serves != nil:
 		v.Serves = serves.Name
 	case v.Old == "":
-		return fail.Job("cutover.no_old", "there is no index or alias %s", c.From.Admin.URL(c.From.Name)).WithFix("set replaces.index to what searches use there")
+		return fail.Job("cutover.no_old", "there is no index or alias %s", c.From.Admin.URL(c.From.Name)).
+			WithFix("set replaces.index to what searches use there")
 	}
 	return nil
 }
@@ -216,14 +223,16 @@ func (c *Cutover) Describe(v *View, s Step) string {
 		return fmt.Sprintf("compare the source with %s, both ways", c.Index)
 	case Swap:
 		if c.From != nil {
-			return fmt.Sprintf("make the alias %s, which points to %s; searches go on at %s", c.Here(), c.Index, c.There())
+			return fmt.Sprintf("make the alias %s, which points to %s; searches go on at %s", c.Here(), c.Index,
+				c.There())
 		}
 		if v.Points == "" {
 			return fmt.Sprintf("make the alias %s, which points to %s", c.Alias, c.Index)
 		}
 		return fmt.Sprintf("move the alias %s from %s to %s, in one request", c.Alias, v.Points, c.Index)
 	case Switch:
-		return fmt.Sprintf("wait up to %s until searches have come to %s: let the application use it NOW, instead of %s", c.Watching.Come, c.Here(), c.There())
+		return fmt.Sprintf("wait up to %s until searches have come to %s: let the application use it NOW, instead of "+
+			"%s", c.Watching.Come, c.Here(), c.There())
 	case Settle:
 		return fmt.Sprintf("write to %s what was written at the source since %s", c.Index, stamp(c.since(v)))
 	case Watch:
@@ -263,7 +272,8 @@ func (c *Cutover) Do(ctx context.Context, v *View) (*Proof, error) {
 		}
 		p, err := c.Work.Backfilled(ctx, v.Index.Run)
 		if err == nil && p == nil {
-			err = fail.Job("cutover.backfill", "the backfill %s has not come to its end", v.Index.Run).WithFix("reprise resume %s, or this command again", v.Index.Run)
+			err = fail.Job("cutover.backfill", "the backfill %s has not come to its end", v.Index.Run).
+				WithFix("reprise resume %s, or this command again", v.Index.Run)
 		}
 		return p, err
 	case CatchUp, Settle:
@@ -343,7 +353,8 @@ func (c *Cutover) swap(ctx context.Context, v *View) (*Proof, error) {
 	}
 	v.Points = c.Index
 	if c.From != nil {
-		return &Proof{Told: fmt.Sprintf("the alias %s is there; let the application use it instead of %s", c.Here(), c.There())}, nil
+		return &Proof{Told: fmt.Sprintf("the alias %s is there; let the application use it instead of %s", c.Here(),
+			c.There())}, nil
 	}
 	return &Proof{Told: fmt.Sprintf("%s points to %s", c.Alias, c.Index)}, nil
 }
@@ -367,7 +378,8 @@ func (c *Cutover) switched(ctx context.Context) (*Proof, error) {
 		}
 		before = now // less, where a node has been started anew
 		if time.Since(began) > c.Watching.Come {
-			return nil, fail.Job("cutover.not_switched", "no search has come to %s within %s: the application still uses %s", c.Here(), c.Watching.Come, c.There()).
+			return nil, fail.Job("cutover.not_switched", "no search has come to %s within %s: the application still "+
+				"uses %s", c.Here(), c.Watching.Come, c.There()).
 				WithFix("switch its address, then do this step again")
 		}
 	}
@@ -390,13 +402,17 @@ func (c *Cutover) quiet(ctx context.Context, at *elasticsearchio.Admin, index st
 	return err
 }
 
-// ready looks whether the new index can bear searches: no settings of a load, and as many copies of its shards as the old one.
+// ready looks whether the new index can bear searches: no settings of a load, and as many copies of its shards as the
+// old one.
 func (c *Cutover) ready(ctx context.Context, v *View) error {
 	switch {
 	case v.Index.Loading != "":
-		return fail.Job("cutover.loading", "the index %s has the settings for loading of run %s", c.Index, v.Index.Loading).WithFix("put them back: reprise unload JOB")
+		return fail.Job("cutover.loading", "the index %s has the settings for loading of run %s", c.Index,
+			v.Index.Loading).
+			WithFix("put them back: reprise unload JOB")
 	case !v.Index.Refresh:
-		return fail.Job("cutover.no_refresh", "the index %s does not refresh (refresh_interval -1): searches would not see new documents", c.Index).
+		return fail.Job("cutover.no_refresh", "the index %s does not refresh (refresh_interval -1): searches would "+
+			"not see new documents", c.Index).
 			WithFix("set index.refresh_interval")
 	}
 	least := 1
@@ -417,7 +433,8 @@ func (c *Cutover) ready(ctx context.Context, v *View) error {
 			return nil
 		}
 		if time.Since(began) > patience {
-			return fail.Job("cutover.not_ready", "the shards of %s are not all there, or %d copies are still being made", c.Index, made).
+			return fail.Job("cutover.not_ready", "the shards of %s are not all there, or %d copies are still being "+
+				"made", c.Index, made).
 				WithFix("wait until the index is as healthy as the old one; see GET _cat/shards/%s", c.Index)
 		}
 		if err := pause(ctx, time.Second); err != nil {
@@ -426,18 +443,21 @@ func (c *Cutover) ready(ctx context.Context, v *View) error {
 	}
 }
 
-// Back moves the alias back to the old index; where searches came from another cluster, it removes the alias once they are there again.
+// Back moves the alias back to the old index; where searches came from another cluster, it removes the alias once
+// they are there again.
 func (c *Cutover) Back(ctx context.Context) (told string, err error) {
 	v, err := c.Look(ctx)
 	switch {
 	case err != nil:
 		return "", err
 	case v.Points != c.Index:
-		return "", fail.Job("cutover.not_swapped", "the alias %s points to %s: there is nothing to roll back", c.Alias, v.Points)
+		return "", fail.Job("cutover.not_swapped", "the alias %s points to %s: there is nothing to roll back", c.Alias,
+			v.Points)
 	case v.Old == "":
 		return "", fail.Job("cutover.no_old", "it is not known where the alias %s pointed before", c.Alias)
 	case !v.OldLeft:
-		return "", fail.Job("cutover.no_old", "the old index %s is gone", v.Old).WithFix("restore it from a snapshot, or fill a new one")
+		return "", fail.Job("cutover.no_old", "the old index %s is gone", v.Old).
+			WithFix("restore it from a snapshot, or fill a new one")
 	}
 	to := v.Old
 	if c.From != nil {
@@ -456,7 +476,8 @@ func (c *Cutover) Back(ctx context.Context) (told string, err error) {
 	if c.From != nil {
 		return fmt.Sprintf("the alias %s is removed; %s is as it was", c.Here(), c.There()), c.remember(ctx, v)
 	}
-	return fmt.Sprintf("%s points to %s again; what was written through the alias since is in %s alone", c.Alias, v.Old, c.Index), c.remember(ctx, v)
+	return fmt.Sprintf("%s points to %s again; what was written through the alias since is in %s alone", c.Alias,
+		v.Old, c.Index), c.remember(ctx, v)
 }
 
 func (c *Cutover) retire(ctx context.Context, v *View) (*Proof, error) {
@@ -471,7 +492,9 @@ func (c *Cutover) retire(ctx context.Context, v *View) (*Proof, error) {
 		delete(old.Aliases, c.From.Name)
 	}
 	if len(old.Aliases) > 0 {
-		return nil, fail.Job("cutover.in_use", "aliases point to the old index %s: %s", v.Old, strings.Join(slices.Sorted(maps.Keys(old.Aliases)), ", ")).WithFix("move them first")
+		return nil, fail.Job("cutover.in_use", "aliases point to the old index %s: %s", v.Old,
+			strings.Join(slices.Sorted(maps.Keys(old.Aliases)), ", ")).
+			WithFix("move them first")
 	}
 	if c.From != nil {
 		if err := c.quiet(ctx, c.From.Admin, v.Old); err != nil {

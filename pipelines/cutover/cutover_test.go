@@ -313,7 +313,8 @@ func TestBadTargets(t *testing.T) {
 	}
 }
 
-// TestFrom has what searches use until then at an address of its own, here by the same server; package launch takes searches from one server to another.
+// TestFrom has what searches use until then at an address of its own, here by the same server; package launch takes
+// searches from one server to another.
 func TestFrom(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -18,7 +18,7 @@ type Watching struct {
 	Query       []byte        // body of a search; nil: all documents
 	Probe       string        // address that must answer with a status below 400; "": none
 	Loss        float64       // percentage of the documents that may be gone meanwhile, by deletes of live writers
-	Near        float64       // percentage by which a search may find fewer documents than in the old index; 0: they are not compared
+	Near        float64       // percentage by which a search may find fewer than in the old index; 0: not compared
 	MaxFailures int           // failed checks to tolerate
 }
 
@@ -53,7 +53,8 @@ func (c *Cutover) watch(ctx context.Context, v *View) (*Proof, error) {
 			if failed++; failed > w.MaxFailures {
 				e := fail.Job(WatchFailed, "%d of %d looks through %s failed: %w", failed, looks+1, c.Alias, err)
 				if c.From != nil {
-					return nil, e.WithFix("let the application use %s again, then: reprise cutover JOB --rollback", c.There())
+					return nil, e.WithFix(
+						"let the application use %s again, then: reprise cutover JOB --rollback", c.There())
 				}
 				return nil, e.WithFix("reprise cutover JOB --rollback moves the alias back to the old index")
 			}

@@ -16,7 +16,7 @@ import (
 	"reprise/io/fileio"
 	"reprise/io/journal"
 	"reprise/pipelines/pace"
-	"reprise/pipelines/verify"
+	"reprise/pipelines/verify/compare"
 	"reprise/transforms"
 )
 
@@ -31,7 +31,7 @@ type Job struct {
 	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much memory and how many failures the run may have, and how its work is cut."`
 	Canary      *Canary              `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
 	Pace        pace.Config          `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
-	Verify      verify.Config        `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' tolerates."`
+	Verify      compare.Config       `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' tolerates."`
 	EarlierRuns string               `json:"earlier_runs,omitempty" jsonschema:"enum=replace,enum=keep" jsonschema_description:"What earlier runs wrote to the same targets, by the journal. replace (default): what the source shows now takes its place, also where write times went back since values were deleted, have expired or left a collection; production's newer writes win as always. keep: only newer write times win. Concerns sources whose versions are Cassandra's write times, and sinks each of whose rows is made of one row of the source."`
 	Journal     *journal.Config      `json:"journal,omitempty" jsonschema_description:"Where the state of runs is kept: every worker must reach it. Default: {sqlite: .reprise/journal.db}."`
 

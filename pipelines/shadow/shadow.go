@@ -1,5 +1,5 @@
-// Package shadow runs the transforms of two versions of a job over the same records and tells where the results differ, by sink, field and
-// class. It writes nothing.
+// Package shadow runs the transforms of two versions of a job over the same records and tells where the results
+// differ, by sink, field and class. It writes nothing.
 package shadow
 
 import (
@@ -62,7 +62,8 @@ type Difference struct {
 	Examples []Example `json:"examples"`
 }
 
-// Example is one difference: the key of the row, and what the two jobs give, as JSON or as the code and message of a dead letter.
+// Example is one difference: the key of the row, and what the two jobs give, as JSON or as the code and message of a
+// dead letter.
 type Example struct {
 	Key string `json:"key"`
 	Old string `json:"old,omitempty"`
@@ -105,8 +106,8 @@ func New(was, is *job.Compiled) *Comparison {
 	return c
 }
 
-// Add runs a row through both jobs; was and is are the row as each reads it, nil: it finds none. They are not changed. Its error is one of class Fatal
-// of a transform.
+// Add runs a row through both jobs; was and is are the row as each reads it, nil: it finds none. They are not
+// changed. Its error is one of class Fatal of a transform.
 func (c *Comparison) Add(was, is *record.Record) error {
 	c.rows++
 	olds, err := results(c.was, was)
@@ -141,7 +142,9 @@ func (c *Comparison) Report() Report {
 		for _, d := range s.kinds {
 			shown.Differences = append(shown.Differences, *d)
 		}
-		slices.SortFunc(shown.Differences, func(a, b Difference) int { return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Class, b.Class)) })
+		slices.SortFunc(shown.Differences, func(a, b Difference) int {
+			return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Class, b.Class))
+		})
 		r.Sinks = append(r.Sinks, shown)
 	}
 	return r
@@ -156,7 +159,9 @@ type result struct {
 
 func (e *Ends) add(r *result) {
 	if r != nil {
-		e.Records, e.Filtered, e.Dead = e.Records+int64(len(r.records)), e.Filtered+r.filtered, e.Dead+int64(len(r.dead))
+		e.Records += int64(len(r.records))
+		e.Filtered += r.filtered
+		e.Dead += int64(len(r.dead))
 	}
 }
 
@@ -181,7 +186,8 @@ func results(c *job.Compiled, row *record.Record) (map[string]*result, error) {
 	filtered := apply(c.Shared, row.Clone(), func(r *record.Record) {
 		for name, chain := range c.Sinks {
 			at := all[name]
-			at.filtered += apply(chain, r.Clone(), func(out *record.Record) { at.records = append(at.records, out) }, func(err error) { at.dead = append(at.dead, err) })
+			at.filtered += apply(chain, r.Clone(), func(out *record.Record) { at.records = append(at.records, out) },
+				func(err error) { at.dead = append(at.dead, err) })
 		}
 	}, func(err error) {
 		for _, at := range all {
@@ -308,7 +314,8 @@ func compareRecords(was, is *record.Record, note func(field, class, before, afte
 		case !there(is, j):
 			note(f.Name, OnlyOld, text(was, i), "")
 		case !f.Type.Same(is.Schema.Fields[j].Type):
-			note(f.Name, Type, text(was, i)+" ("+f.Type.String()+")", text(is, j)+" ("+is.Schema.Fields[j].Type.String()+")")
+			note(f.Name, Type, text(was, i)+" ("+f.Type.String()+")",
+				text(is, j)+" ("+is.Schema.Fields[j].Type.String()+")")
 		case !was.Values[i].Equal(is.Values[j]):
 			note(f.Name, Value, text(was, i), text(is, j))
 		}

@@ -7,7 +7,8 @@ import (
 	"slices"
 
 	"reprise/io/connector"
-	"reprise/runners/launch"
+	"reprise/pipelines/advise"
+	"reprise/pipelines/runs"
 )
 
 // adviseCommand is `reprise advise JOB`.
@@ -19,12 +20,12 @@ type adviseCommand struct {
 
 // Run weighs a sample and prints advice.
 func (c *adviseCommand) Run(ctx context.Context, con *console) error {
-	p, err := launch.Open(ctx, c.Job)
+	p, err := runs.Open(ctx, c.Job)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	all, err := p.Advise(ctx, c.Rows)
+	all, err := advise.Weigh(ctx, p, c.Rows)
 	if err != nil {
 		return err
 	}

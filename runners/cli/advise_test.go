@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"reprise/runners/launch"
+	"reprise/pipelines/advise"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
 )
@@ -31,7 +31,7 @@ sinks:
 limits: {split_rows: 200}
 `)
 	r := s.want(fail.ExitDone, "advise", "job.yaml", "--rows", "600", "--json")
-	var all map[string]launch.Advice
+	var all map[string]advise.Advice
 	if err := json.Unmarshal([]byte(r.out), &all); err != nil {
 		t.Fatal(err, r.out)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"reprise/io/journal"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -109,7 +109,7 @@ func (o one) change(ctx context.Context, con *console, system, kind, told string
 		return err
 	}
 	defer j.Close()
-	of, err := launch.JobOf(info)
+	of, err := runs.JobOf(info)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (o one) apply(ctx context.Context, con *console, j journal.Journal, info jo
 	if info.State != journal.Running {
 		return fail.Job("run.not_running", "run %s is %s", info.ID, info.State).WithFix("only a run that goes on can be controlled; see: reprise status %s", info.ID)
 	}
-	alive, err := launch.Alive(ctx, j, info.ID)
+	alive, err := runs.Alive(ctx, j, info.ID)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"reprise/pipelines/cutover"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
 
@@ -47,7 +46,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	o := launch.CutoverOptions{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full, Runner: runner,
+	o := cutover.Options{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full,
 		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near, MaxFailures: c.MaxFailures}}
 	if c.Query != "" {
 		if o.Watching.Query, err = os.ReadFile(c.Query); err != nil {
@@ -55,8 +54,9 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		}
 	}
 	follow := follower{w: con.err}
-	o.Watch = follow.attempt
-	x, err := launch.NewCutover(of, o)
+	runner.Watch = follow.attempt
+	o.Engine = runner
+	x, err := cutover.New(of, o)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 			return err
 		}
 		if !shown {
-			showCutover(con, &x.Cutover, v)
+			showCutover(con, x, v)
 		}
 		switch {
 		case v.Next == "":
@@ -112,7 +112,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 }
 
 // back moves searches back, if that is wanted.
-func (c *cutoverCommand) back(ctx context.Context, con *console, in *bufio.Reader, x *launch.Cutover) (moved bool, err error) {
+func (c *cutoverCommand) back(ctx context.Context, con *console, in *bufio.Reader, x *cutover.Cutover) (moved bool, err error) {
 	what := fmt.Sprintf("move the alias %s back to the old index", x.Alias)
 	if x.From != nil {
 		what = fmt.Sprintf("remove the alias %s, once the application uses %s again", x.Here(), x.There())

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"reprise/runners/launch"
+	"reprise/pipelines/history"
+	"reprise/pipelines/runs"
 )
 
 // historyCommand is `reprise history KEY`.
@@ -53,13 +54,13 @@ func (c *historyCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer j.Close()
-	past, err := launch.History(ctx, j, c.Key, c.Connect)
+	past, err := history.Of(ctx, j, c.Key, c.Connect)
 	if err != nil {
 		return err
 	}
 	all := []handling{}
 	for _, h := range past.Handlings {
-		alive, err := launch.Alive(ctx, j, h.Run.ID)
+		alive, err := runs.Alive(ctx, j, h.Run.ID)
 		if err != nil {
 			return err
 		}

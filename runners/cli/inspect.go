@@ -14,7 +14,7 @@ import (
 
 	"reprise/io/connector"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -44,7 +44,7 @@ func (c *validateCommand) Run(ctx context.Context, con *console) error {
 		fmt.Fprintf(con.out, "%s is a good job file; --connect also asks its systems\n", c.Job)
 		return nil
 	}
-	p, err := launch.Prepare(ctx, j)
+	p, err := runs.Prepare(ctx, j)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ type planCommand struct {
 
 // Run shows the plan.
 func (c *planCommand) Run(ctx context.Context, con *console) error {
-	p, err := launch.Open(ctx, c.Job)
+	p, err := runs.Open(ctx, c.Job)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return errors.Join(targets, err)
 	}
-	sum := launch.Sum(splits)
+	sum := runs.TotalOf(splits)
 	type partition struct {
 		name   string
 		splits int
@@ -128,7 +128,7 @@ type sampleCommand struct {
 
 // Run shows what each transform does to some records.
 func (c *sampleCommand) Run(ctx context.Context, con *console) error {
-	p, err := launch.Open(ctx, c.Job)
+	p, err := runs.Open(ctx, c.Job)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"reprise/io/connector"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -109,7 +109,7 @@ func (o origin) find(ctx context.Context, con *console) (journal.Journal, journa
 func lastOrigin(ctx context.Context, j journal.Journal, con *console) (journal.RunInfo, error) {
 	all, err := j.List(ctx)
 	for i, r := range all {
-		of, err := launch.JobOf(r)
+		of, err := runs.JobOf(r)
 		if verifies := err == nil && of.Verifies(); r.Parent == "" && !verifies {
 			why := ""
 			if i > 0 {

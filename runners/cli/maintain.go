@@ -9,7 +9,7 @@ import (
 
 	"reprise/io/icebergio/upkeep"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/maintain"
 	"reprise/transforms/fail"
 )
 
@@ -43,7 +43,7 @@ func (c *compactCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer c.hint(con)
-	return launch.Compact(ctx, j, c.Sink, !c.Yes, tell)
+	return maintain.Compact(ctx, j, c.Sink, !c.Yes, tell)
 }
 
 // expireCommand is `reprise expire JOB`.
@@ -75,7 +75,7 @@ func (c *expireCommand) Run(ctx context.Context, con *console) error {
 	}
 	e.Keep = c.Keep
 	defer c.hint(con)
-	return launch.Expire(ctx, j, c.Sink, e, !c.Yes, tell)
+	return maintain.Expire(ctx, j, c.Sink, e, !c.Yes, tell)
 }
 
 // age reads a time such as 7d or 36h.

@@ -9,7 +9,8 @@ import (
 
 	"reprise/io/journal"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/purge"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -57,7 +58,8 @@ func (c *purgeCommand) Run(ctx context.Context, con *console) error {
 	}
 	began := time.Now()
 	follow := follower{w: con.err}
-	report, err := p.Execute(ctx, runner, follow.attempt)
+	runner.Watch = follow.attempt
+	report, err := runner.Execute(ctx, p)
 	follow.stop()
 	if err != nil {
 		return err
@@ -77,9 +79,9 @@ func (c *purgeCommand) Run(ctx context.Context, con *console) error {
 }
 
 // prepare prepares the run that is asked for.
-func (c *purgeCommand) prepare(ctx context.Context, of *job.Job) (*launch.Prepared, error) {
+func (c *purgeCommand) prepare(ctx context.Context, of *job.Job) (*runs.Prepared, error) {
 	if c.Purge == "" && c.Restore == "" {
-		return launch.Mark(ctx, of)
+		return purge.Mark(ctx, of)
 	}
 	if file := of.Journal.SQLite; file != "" {
 		if _, err := os.Stat(file); err != nil {
@@ -96,17 +98,17 @@ func (c *purgeCommand) prepare(ctx context.Context, of *job.Job) (*launch.Prepar
 		return nil, err
 	}
 	if c.Restore != "" {
-		return launch.Restore(ctx, of, info)
+		return purge.Restore(ctx, of, info)
 	}
-	return launch.Purge(ctx, of, info)
+	return purge.Delete(ctx, of, info)
 }
 
 // tell says what a run would do.
-func (c *purgeCommand) tell(ctx context.Context, con *console, p *launch.Prepared) error {
+func (c *purgeCommand) tell(ctx context.Context, con *console, p *runs.Prepared) error {
 	if err := p.Targets(ctx, true); err != nil {
 		return err
 	}
-	sum, err := p.Prospect(ctx)
+	sum, err := purge.Foresee(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -122,6 +124,6 @@ func (c *purgeCommand) tell(ctx context.Context, con *console, p *launch.Prepare
 	if len(sum.Examples) > 0 {
 		fmt.Fprintf(con.out, "such as %s\n", strings.Join(sum.Examples, ", "))
 	}
-	fmt.Fprintf(con.out, "each goes to %s\nnothing was written; --yes does it\n", p.Order())
+	fmt.Fprintf(con.out, "each goes to %s\nnothing was written; --yes does it\n", purge.Order(p.Job))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/redrive"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
@@ -38,7 +39,7 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	defer j.Close()
-	r := launch.Redrive{Run: info, Filter: c.filter(), Kept: c.Kept, Max: c.Max, Rate: c.Rate}
+	r := redrive.Redrive{Run: info, Filter: c.filter(), Kept: c.Kept, Max: c.Max, Rate: c.Rate}
 	r.Filter.IDs = c.Letter
 	if c.Job != "" {
 		if r.Job, err = job.Load(c.Job); err != nil {
@@ -83,7 +84,7 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 }
 
 // send makes the run of one group.
-func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journal, r launch.Redrive, g launch.Group, runner launch.Runner) error {
+func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journal, r redrive.Redrive, g redrive.Group, runner launch.Runner) error {
 	p, err := r.Prepare(ctx, g)
 	if err != nil {
 		return err
@@ -91,7 +92,8 @@ func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journ
 	defer p.Close()
 	began := time.Now()
 	follow := follower{w: con.err}
-	report, err := p.Send(ctx, j, g, runner, follow.attempt)
+	runner.Watch = follow.attempt
+	report, err := runner.Execute(ctx, p)
 	follow.stop()
 	if err != nil {
 		return err
@@ -99,7 +101,7 @@ func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journ
 	if err := conclude(con, p.Job, report, time.Since(began), c.Report); err != nil {
 		return err
 	}
-	sent, err := launch.Settle(ctx, j, p.Run.ID)
+	sent, err := redrive.Settle(ctx, j, p.Run.ID)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journ
 	return nil
 }
 
-func printChosen(w io.Writer, c *launch.Chosen) {
+func printChosen(w io.Writer, c *redrive.Chosen) {
 	rows := [][]string{{"code", "step", "letters"}}
 	for _, k := range c.Kinds {
 		rows = append(rows, []string{k.Code, k.Step, grouped(int64(k.Letters))})

@@ -7,6 +7,7 @@ import (
 
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
@@ -52,7 +53,7 @@ func (c *resumeCommand) Run(ctx context.Context, con *console) error {
 	if goesOn, err := c.unpause(ctx, con, j, info); goesOn || err != nil {
 		return err
 	}
-	r := launch.Resumption{Force: c.Force, Sinks: c.Sink}
+	r := runs.Resumption{Force: c.Force, Sinks: c.Sink}
 	if c.Job != "" {
 		if r.Job, err = job.Load(c.Job); err != nil {
 			return err
@@ -65,7 +66,8 @@ func (c *resumeCommand) Run(ctx context.Context, con *console) error {
 	defer served.Close()
 	began := time.Now()
 	follow := follower{w: con.err, served: served}
-	p, report, err := launch.Resume(ctx, j, info.ID, r, runner, follow.attempt)
+	runner.Watch = follow.attempt
+	p, report, err := runner.Resume(ctx, j, info.ID, r)
 	follow.stop()
 	if err != nil {
 		return err
@@ -80,7 +82,7 @@ func (c *resumeCommand) unpause(ctx context.Context, con *console, j journal.Jou
 	if err != nil || info.State != journal.Running || control.Want != journal.Pause {
 		return false, err
 	}
-	alive, err := launch.Alive(ctx, j, info.ID)
+	alive, err := runs.Alive(ctx, j, info.ID)
 	if err != nil {
 		return false, err
 	}

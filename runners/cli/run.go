@@ -17,7 +17,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/runners/metrics"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
@@ -37,7 +37,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	p, err := launch.Open(ctx, c.File)
+	p, err := runs.Open(ctx, c.File)
 	if err != nil {
 		return err
 	}
@@ -52,13 +52,14 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	defer served.Close()
 	began := time.Now()
 	follow := follower{w: con.err, served: served}
-	execute := p.Execute
+	runner.Watch = follow.attempt
+	execute := runner.Execute
 	if c.Join {
-		execute = p.Join
+		execute = runner.Join
 	} else if err := offer(ctx, con, p); err != nil {
 		return err
 	}
-	report, err := execute(ctx, runner, follow.attempt)
+	report, err := execute(ctx, p)
 	follow.stop()
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 }
 
 // offer tells of a run of the same job that has not come to its end.
-func offer(ctx context.Context, con *console, p *launch.Prepared) error {
+func offer(ctx context.Context, con *console, p *runs.Prepared) error {
 	left, err := p.Unfinished(ctx)
 	if err != nil || left == "" {
 		return err
@@ -201,7 +202,7 @@ type follower struct {
 	shown  *progress
 }
 
-// attempt is a launch.Watch: it ends with the attempt before and shows the next one.
+// attempt is a runs.Watch: it ends with the attempt before and shows the next one.
 func (f *follower) attempt(j journal.Journal, run string, attempt int, total journal.Total) (ended func()) {
 	f.served.Show(j, run)
 	f.served = nil

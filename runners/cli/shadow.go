@@ -7,7 +7,6 @@ import (
 
 	"reprise/pipelines/job"
 	"reprise/pipelines/shadow"
-	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
 
@@ -30,7 +29,7 @@ func (c *shadowCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	report, err := launch.Shadow(ctx, was, is, c.Rows, c.Seed)
+	report, err := shadow.Run(ctx, was, is, c.Rows, c.Seed)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/transforms/record"
 )
 
@@ -130,7 +130,7 @@ func listRuns(ctx context.Context, con *console, j journal.Journal, asJSON bool)
 	lines := []line{}
 	rows := [][]string{{"run", "job", "state", "attempt", "started"}}
 	for _, r := range all {
-		alive, err := launch.Alive(ctx, j, r.ID)
+		alive, err := runs.Alive(ctx, j, r.ID)
 		if err != nil {
 			return err
 		}
@@ -154,7 +154,7 @@ func stateText(s journal.State, alive int) string {
 }
 
 func statusOf(ctx context.Context, j journal.Journal, info journal.RunInfo) (*status, error) {
-	of, err := launch.JobOf(info)
+	of, err := runs.JobOf(info)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func statusOf(ctx context.Context, j journal.Journal, info journal.RunInfo) (*st
 	if s.Report, err = flow.Sum(ctx, j, runOf(info), of); err != nil {
 		return nil, err
 	}
-	alive, err := launch.Alive(ctx, j, info.ID)
+	alive, err := runs.Alive(ctx, j, info.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func statusOf(ctx context.Context, j journal.Journal, info journal.RunInfo) (*st
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	later, err := launch.Alive(ctx, j, info.ID)
+	later, err := runs.Alive(ctx, j, info.ID)
 	if err != nil {
 		return nil, err
 	}

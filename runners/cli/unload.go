@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/maintain"
 )
 
 // unloadCommand is `reprise unload JOB`.
@@ -20,7 +20,7 @@ func (c *unloadCommand) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	told, err := launch.Unload(ctx, j, c.Force)
+	told, err := maintain.Unload(ctx, j, c.Force)
 	for _, text := range told {
 		fmt.Fprintln(con.out, text)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"reprise/pipelines/job"
 	"reprise/pipelines/verify"
-	"reprise/runners/launch"
+	"reprise/pipelines/verify/compare"
 	"reprise/transforms/fail"
 )
 
@@ -34,7 +34,8 @@ func (c *verifyCommand) Run(ctx context.Context, con *console) error {
 	}
 	began := time.Now()
 	follow := follower{w: con.err}
-	report, err := launch.Verify(ctx, j, runner, launch.Verification{Resume: c.Resume, Folder: c.Folder, Watch: follow.attempt})
+	runner.Watch = follow.attempt
+	report, err := verify.Run(ctx, j, runner, verify.Options{Resume: c.Resume, Folder: c.Folder})
 	follow.stop()
 	if err != nil {
 		return err
@@ -59,7 +60,7 @@ func printVerified(w io.Writer, r *verify.Report, took time.Duration) {
 	fmt.Fprintf(w, "verification %s of %s: %s rows of the source in %s, %s rows/s\n\n", r.Run, r.Job, grouped(r.Read), took.Round(100*time.Millisecond),
 		grouped(int64(float64(r.Read)/max(took.Seconds(), 0.001))))
 	header := []string{"sink", "checked", "rows there"}
-	for _, kind := range verify.Kinds {
+	for _, kind := range compare.Kinds {
 		header = append(header, string(kind))
 	}
 	rows := [][]string{append(header, "in flight", "unsettled")}
@@ -67,7 +68,7 @@ func printVerified(w io.Writer, r *verify.Report, took time.Duration) {
 	for _, name := range names {
 		s := r.Sinks[name]
 		row := []string{name, grouped(s.Checked), grouped(s.Keys)}
-		for _, kind := range verify.Kinds {
+		for _, kind := range compare.Kinds {
 			row = append(row, grouped(s.Wrong[kind]))
 		}
 		rows = append(rows, append(row, grouped(s.InFlight), grouped(s.Unsettled)))

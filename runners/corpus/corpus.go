@@ -15,6 +15,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/transforms/record"
 )
@@ -46,12 +47,12 @@ func (c Corpus) Load(ctx context.Context) (report *flow.Report, err error) {
 	if there, err := c.loaded(ctx); there || err != nil {
 		return nil, err
 	}
-	p, err := launch.Prepare(ctx, c.job())
+	p, err := runs.Prepare(ctx, c.job())
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	if report, err = p.Execute(ctx, launch.Runner{Name: "prism"}, nil); err != nil {
+	if report, err = (launch.Runner{Name: "prism"}).Execute(ctx, p); err != nil {
 		return nil, err
 	}
 	if err := c.buckets(ctx); err != nil {

@@ -19,6 +19,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
@@ -60,20 +61,20 @@ func parse(t *testing.T, text string) *job.Job {
 	return j
 }
 
-func execute(t *testing.T, text string, watch launch.Watch) (run string, report *flow.Report, err error) {
+func execute(t *testing.T, text string, watch runs.Watch) (run string, report *flow.Report, err error) {
 	t.Helper()
-	p, err := launch.Prepare(t.Context(), parse(t, text))
+	p, err := runs.Prepare(t.Context(), parse(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	report, err = p.Execute(t.Context(), launch.Runner{Name: "prism"}, watch)
+	report, err = launch.Runner{Name: "prism", Watch: watch}.Execute(t.Context(), p)
 	return p.Run.ID, report, err
 }
 
-func resume(t *testing.T, j journal.Journal, run string, r launch.Resumption, watch launch.Watch) (*flow.Report, error) {
+func resume(t *testing.T, j journal.Journal, run string, r runs.Resumption, watch runs.Watch) (*flow.Report, error) {
 	t.Helper()
-	p, report, err := launch.Resume(t.Context(), j, run, r, launch.Runner{Name: "prism"}, watch)
+	p, report, err := launch.Runner{Name: "prism", Watch: watch}.Resume(t.Context(), j, run, r)
 	if err == nil {
 		p.Close()
 	}
@@ -104,7 +105,7 @@ func finished(t *testing.T, j journal.Journal, run string) (read int64) {
 }
 
 // meanwhile slows an attempt down and, once it has finished some rows more, does something.
-func meanwhile(t *testing.T, more int64, do func(j journal.Journal, run string)) launch.Watch {
+func meanwhile(t *testing.T, more int64, do func(j journal.Journal, run string)) runs.Watch {
 	return func(j journal.Journal, run string, _ int, _ journal.Total) func() {
 		slow(t, j, run, 1000)
 		least := finished(t, j, run) + more
@@ -238,19 +239,19 @@ func TestStopAndResume(t *testing.T) {
 	}
 	j := open(t, dir)
 	// The plan is made once: the splits are those of before.
-	report, err = resume(t, j, run, launch.Resumption{Job: parse(t, tuned(dir, 300, 7, 5000, "1MiB"))}, meanwhile(t, 1000, stop(t)))
+	report, err = resume(t, j, run, runs.Resumption{Job: parse(t, tuned(dir, 300, 7, 5000, "1MiB"))}, meanwhile(t, 1000, stop(t)))
 	if err != nil || report.State != journal.Stopped || report.Read == want.Report.Read || report.Attempt != 2 {
 		t.Fatalf("the second attempt: %+v, %v", report, err)
 	}
 	slow(t, j, run, 0)
-	report, err = resume(t, j, run, launch.Resumption{Job: parse(t, tuned(dir, 300, 1, 1000, "100KiB"))}, nil)
+	report, err = resume(t, j, run, runs.Resumption{Job: parse(t, tuned(dir, 300, 1, 1000, "100KiB"))}, nil)
 	if err != nil || report.State != journal.Complete || report.Attempt != 3 {
 		t.Fatalf("the third attempt: %+v, %v", report, err)
 	}
 	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run", "Attempt", "Splits")); diff != "" {
 		t.Errorf("undisturbed -, resumed +: %.3000s", diff)
 	}
-	if _, err := resume(t, j, run, launch.Resumption{}, nil); fail.CodeOf(err) != "run.done" {
+	if _, err := resume(t, j, run, runs.Resumption{}, nil); fail.CodeOf(err) != "run.done" {
 		t.Errorf("it can be resumed again: %v", err)
 	}
 }
@@ -271,7 +272,7 @@ func TestFenced(t *testing.T) {
 		t.Errorf("the attempt that is over leaves the run %s at attempt %d, %v", info.State, info.Attempt, err)
 	}
 	slow(t, j, run, 0)
-	report, err := resume(t, j, run, launch.Resumption{}, nil)
+	report, err := resume(t, j, run, runs.Resumption{}, nil)
 	if err != nil || report.State != journal.Complete || report.Read != report.Sinks["lines"].Outcomes.Total() {
 		t.Fatalf("the next: %+v, %v", report, err)
 	}
@@ -290,11 +291,11 @@ func TestChanged(t *testing.T) {
 	j := open(t, dir)
 	slow(t, j, run, 0)
 	other := strings.Replace(tuned(dir, 700, 2, 600, "32MiB"), `"unknown"`, `"none"`, 1)
-	_, err = resume(t, j, run, launch.Resumption{Job: parse(t, other)}, nil)
+	_, err = resume(t, j, run, runs.Resumption{Job: parse(t, other)}, nil)
 	if fail.CodeOf(err) != "run.changed" || !strings.Contains(err.Error(), "Transforms.0") || !strings.Contains(err.Error(), `\"none\"`) {
 		t.Errorf("another job: %v", err)
 	}
-	report, err := resume(t, j, run, launch.Resumption{Job: parse(t, other), Force: true}, nil)
+	report, err := resume(t, j, run, runs.Resumption{Job: parse(t, other), Force: true}, nil)
 	if err != nil || report.State != journal.Complete || report.Read != report.Sinks["lines"].Outcomes.Total() {
 		t.Errorf("forced: %+v, %v", report, err)
 	}
@@ -309,11 +310,11 @@ func TestOneSink(t *testing.T) {
 	}
 	j := open(t, dir)
 	slow(t, j, run, 0)
-	report, err := resume(t, j, run, launch.Resumption{Sinks: []string{"tags"}}, nil)
+	report, err := resume(t, j, run, runs.Resumption{Sinks: []string{"tags"}}, nil)
 	if err != nil || report.State != journal.Incomplete || report.Sinks["tags"].Open != 0 || report.Sinks["lines"].Open == 0 {
 		t.Fatalf("one sink: %+v, %v", report, err)
 	}
-	if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil || report.State != journal.Complete || len(report.Faults) > 0 {
+	if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Complete || len(report.Faults) > 0 {
 		t.Fatalf("the others: %+v, %v", report, err)
 	}
 	for name, s := range report.Sinks {
@@ -321,7 +322,7 @@ func TestOneSink(t *testing.T) {
 			t.Errorf("%s: %+v of %d read", name, s, report.Read)
 		}
 	}
-	if _, err := resume(t, j, run, launch.Resumption{Sinks: []string{"none"}}, nil); fail.CodeOf(err) != "run.done" {
+	if _, err := resume(t, j, run, runs.Resumption{Sinks: []string{"none"}}, nil); fail.CodeOf(err) != "run.done" {
 		t.Errorf("after its end: %v", err)
 	}
 }
@@ -359,16 +360,16 @@ func TestAfter(t *testing.T) {
 	early()
 	slow(t, j, run, 0)
 	if report.Sinks["lake"].Open > 0 {
-		if _, err := resume(t, j, run, launch.Resumption{Sinks: []string{"lines"}}, nil); fail.CodeOf(err) != "run.order" {
+		if _, err := resume(t, j, run, runs.Resumption{Sinks: []string{"lines"}}, nil); fail.CodeOf(err) != "run.order" {
 			t.Errorf("the sink that comes after alone: %v", err)
 		}
 	}
 	// Now what failed before is known from the journal alone.
-	if report, err = resume(t, j, run, launch.Resumption{Sinks: []string{"lake"}}, nil); err != nil || report.Sinks["lake"].Open != 0 {
+	if report, err = resume(t, j, run, runs.Resumption{Sinks: []string{"lake"}}, nil); err != nil || report.Sinks["lake"].Open != 0 {
 		t.Fatalf("the first sink alone: %+v, %v", report, err)
 	}
 	early()
-	if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil || report.State != journal.Complete {
+	if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Complete {
 		t.Fatalf("the rest: %+v, %v", report, err)
 	}
 	refused, kept := map[string]bool{}, map[string]bool{}
@@ -403,12 +404,12 @@ func TestCanary(t *testing.T) {
 	}
 	j, read := open(t, dir), report.Read
 	for _, stage := range []float64{10, 40} {
-		if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil || report.State != journal.Paused || report.Stage != stage || report.Read <= read || report.Read >= want.Report.Read {
+		if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Paused || report.Stage != stage || report.Read <= read || report.Read >= want.Report.Read {
 			t.Fatalf("the stage of %g %% after %d rows: %+v, %v", stage, read, report, err)
 		}
 		read = report.Read
 	}
-	if report, err = resume(t, j, run, launch.Resumption{}, nil); err != nil {
+	if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run", "Attempt")); diff != "" {
@@ -421,7 +422,7 @@ func TestCanary(t *testing.T) {
 		t.Fatalf("dead letters: %+v, %v", report, err)
 	}
 	mild := tuned(strict, 700, 4, 2000, "32MiB") + "canary: {stages: [30, 60], dead_letters: 50%}\n"
-	if report, err = resume(t, open(t, strict), run, launch.Resumption{Job: parse(t, mild)}, nil); err != nil || report.State != journal.Complete || report.Attempt != 3 {
+	if report, err = resume(t, open(t, strict), run, runs.Resumption{Job: parse(t, mild)}, nil); err != nil || report.State != journal.Complete || report.Attempt != 3 {
 		t.Errorf("the rest, by a milder rule: %+v, %v", report, err)
 	}
 }
@@ -452,7 +453,7 @@ func TestBrokenSink(t *testing.T) {
 		t.Fatal(err)
 	}
 	slow(t, j, run, 0)
-	report, err := resume(t, j, run, launch.Resumption{}, nil)
+	report, err := resume(t, j, run, runs.Resumption{}, nil)
 	if err != nil || report.State != journal.Complete || int64(len(lines(t, folder))) != report.Sinks["lines"].Outcomes[record.Written] {
 		t.Fatalf("mended: %+v, %v", report, err)
 	}
@@ -474,7 +475,7 @@ func TestErrorBudget(t *testing.T) {
 			}
 			j := open(t, dir)
 			before := report.DeadLetters
-			report, err = resume(t, j, run, launch.Resumption{Job: parse(t, mended), Force: true}, nil)
+			report, err = resume(t, j, run, runs.Resumption{Job: parse(t, mended), Force: true}, nil)
 			if err != nil || report.State != journal.Complete || report.DeadLetters < before || report.Reason != "" {
 				t.Fatalf("mended: %+v, %v", report, err)
 			}

@@ -22,7 +22,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"reprise/pipelines/verify"
-	"reprise/runners/launch"
+	"reprise/pipelines/verify/compare"
 	"reprise/runners/services"
 )
 
@@ -254,7 +254,7 @@ func TestValuesClearedAtTheSourceLeaveTheTargets(t *testing.T) {
 	s.clear(t)
 	s.run(t)
 	s.equal(t, "after the second run")
-	if r := checked(t, s.job, launch.Verification{}); !r.Clean() {
+	if r := checked(t, s.job, verify.Options{}); !r.Clean() {
 		t.Errorf("the targets are not clean: %+v", r.Sinks)
 	}
 
@@ -288,14 +288,14 @@ func TestRepairOfClearedValuesConverges(t *testing.T) {
 func (s *clearedScene) repaired(t *testing.T) {
 	t.Helper()
 	text := strings.Replace(s.job, "earlier_runs: keep\n", "", 1)
-	r := checked(t, text, launch.Verification{Folder: s.dir})
+	r := checked(t, text, verify.Options{Folder: s.dir})
 	for name, sink := range r.Sinks {
-		if sink.Mismatches() == 0 || sink.Mismatches() != sink.Wrong[verify.Stale] {
+		if sink.Mismatches() == 0 || sink.Mismatches() != sink.Wrong[compare.Stale] {
 			t.Errorf("%s: %q, want all stale", name, wrong(r, name))
 		}
 	}
 	repair(t, r, int64(len(clearings)))
-	if r := checked(t, text, launch.Verification{}); !r.Clean() {
+	if r := checked(t, text, verify.Options{}); !r.Clean() {
 		t.Errorf("the targets are not clean after one repair: %+v", r.Sinks)
 	}
 }
@@ -338,11 +338,11 @@ func TestValuesClearedAtRandom(t *testing.T) {
 	if seed%2 == 0 {
 		s.run(t)
 	} else {
-		r := checked(t, s.job, launch.Verification{Folder: s.dir})
+		r := checked(t, s.job, verify.Options{Folder: s.dir})
 		repair(t, r, int64(distinctRows(r, s.dir, t)))
 	}
 	s.equal(t, "at the end")
-	if r := checked(t, s.job, launch.Verification{}); !r.Clean() {
+	if r := checked(t, s.job, verify.Options{}); !r.Clean() {
 		t.Errorf("the targets are not clean: %+v", r.Sinks)
 	}
 	if t.Failed() {

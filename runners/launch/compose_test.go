@@ -13,7 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/journal"
-	"reprise/runners/launch"
+	"reprise/pipelines/history"
+	"reprise/pipelines/redrive"
 	"reprise/runners/services"
 	"reprise/transforms/record"
 )
@@ -42,9 +43,9 @@ journal: {sqlite: "%[4]s/journal.db"}
 limits: {split_rows: 50, error_budget: {}}
 `
 
-func history(t *testing.T, dir, key string, lists bool) *launch.Past {
+func historyOf(t *testing.T, dir, key string, lists bool) *history.Past {
 	t.Helper()
-	past, err := launch.History(t.Context(), open(t, dir), key, lists)
+	past, err := history.Of(t.Context(), open(t, dir), key, lists)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +152,7 @@ func TestComposedSources(t *testing.T) {
 		union[i] = wanted(i, i >= 200 || i >= 100 && i%2 == 1)
 	}
 	id, at := run(inKeyspace(fmt.Sprintf("union: {of: [%s, %s]}", table("assets"), table("old_assets"))), union, 400, 100, 0)
-	if past := history(t, at, "150", false); past.Others > 0 || len(past.Handlings) != 1 || past.Handlings[0].Run.ID != id ||
+	if past := historyOf(t, at, "150", false); past.Others > 0 || len(past.Handlings) != 1 || past.Handlings[0].Run.ID != id ||
 		past.Handlings[0].Partition != "1/ring, 2/ring" || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
 		t.Errorf("of a row of the union is told %+v", past)
 	}
@@ -166,25 +167,25 @@ func TestComposedSources(t *testing.T) {
 	file("ids.jsonl", lines...)
 	keys := inKeyspace(fmt.Sprintf("keys: {from: {files: {path: %s/ids.jsonl, key: [id]}}, of: %s}", dir, table("assets")))
 	id, at = run(keys, listed, int64(len(lines)), 1, 2)
-	if past := history(t, at, "14", false); len(past.Handlings) != 1 || !strings.Contains(past.Handlings[0].Unknown, "--connect") {
+	if past := historyOf(t, at, "14", false); len(past.Handlings) != 1 || !strings.Contains(past.Handlings[0].Unknown, "--connect") {
 		t.Errorf("without the list is told %+v", past)
 	}
-	if past := history(t, at, "14", true); len(past.Handlings) != 1 || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
+	if past := historyOf(t, at, "14", true); len(past.Handlings) != 1 || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
 		t.Errorf("of a row of the list is told %+v", past)
 	}
-	if past := history(t, at, "15", true); past.Others != 1 {
+	if past := historyOf(t, at, "15", true); past.Others != 1 {
 		t.Errorf("of a row that is not in the list is told %+v", past)
 	}
 
 	// A row that comes back is found by a redrive; the key that is none cannot be.
 	j := open(t, at)
-	if got := redrive(t, j, id, launch.Redrive{}); got != (launch.Redriven{Gone: 1}) {
+	if got := redriven(t, j, id, redrive.Redrive{}); got != (redrive.Result{Gone: 1}) {
 		t.Errorf("%+v", got)
 	}
 	exec("INSERT INTO KS.assets (id, title, kind, licence) VALUES (1000, 'new', 'a', 'l1')")
-	all := launch.Redrive{}
+	all := redrive.Redrive{}
 	all.Filter.States = []journal.LetterState{journal.Gone}
-	if got := redrive(t, j, id, all); got != (launch.Redriven{Sent: 1}) {
+	if got := redriven(t, j, id, all); got != (redrive.Result{Sent: 1}) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -199,12 +199,12 @@ func (p *platform) documents(at string) map[string]string {
 
 // compared is a cut-over whose verification is proven in turn, by plain reads of both sides while no writer writes.
 type compared struct {
-	*launch.Cutover
+	cutover.Work
 	p *platform
 }
 
 func (c compared) Verify(ctx context.Context) (*cutover.Proof, error) {
-	proof, err := c.Cutover.Verify(ctx)
+	proof, err := c.Work.Verify(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -218,27 +218,27 @@ func (c compared) Verify(ctx context.Context) (*cutover.Proof, error) {
 	if err := all.Close(); err != nil {
 		return nil, err
 	}
-	if diff := cmp.Diff(rows, c.p.documents("/"+c.Index)); diff != "" {
+	if diff := cmp.Diff(rows, c.p.documents("/"+c.p.alias+"_v2")); diff != "" {
 		return nil, fail.Job(cutover.NotClean, "%s", diff)
 	}
 	return proof, nil
 }
 
 // open is a cut-over of the platform, as a process of its own has it.
-func (p *platform) open(t *testing.T, text string) *launch.Cutover {
+func (p *platform) open(t *testing.T, text string) *cutover.Cutover {
 	t.Helper()
-	x, err := launch.NewCutover(parse(t, text), launch.CutoverOptions{Runner: launch.Runner{Name: "prism"},
+	x, err := cutover.New(parse(t, text), cutover.Options{Engine: launch.Runner{Name: "prism"},
 		Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Come: time.Minute, Loss: 20, Near: 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(x.Close)
-	x.Work = compared{x, p}
+	x.Work = compared{x.Work, p}
 	return x
 }
 
 // next is a cut-over with its next step.
-func (p *platform) next(t *testing.T, text string) (*launch.Cutover, *cutover.View) {
+func (p *platform) next(t *testing.T, text string) (*cutover.Cutover, *cutover.View) {
 	t.Helper()
 	x := p.open(t, text)
 	v, err := x.Look(t.Context())
@@ -313,9 +313,9 @@ func testCutover(t *testing.T, service services.Service) {
 	work.Go(func() { p.searches(ctx, &searched) })
 	defer func() { stop(); work.Wait() }()
 
-	next := func() (*launch.Cutover, *cutover.View) { t.Helper(); return p.next(t, text) }
+	next := func() (*cutover.Cutover, *cutover.View) { t.Helper(); return p.next(t, text) }
 	follow := func(steps ...cutover.Step) { t.Helper(); p.follow(t, text, steps...) }
-	open := func() *launch.Cutover { t.Helper(); return p.open(t, text) }
+	open := func() *cutover.Cutover { t.Helper(); return p.open(t, text) }
 	follow(cutover.Create)
 	p.mu.Lock()
 	p.indices = append(p.indices, "/"+p.alias+"_v2")

@@ -23,7 +23,7 @@ const (
 
 // follow makes attempts at a run that goes on, one after the other, until it is stopped or something is wrong that does
 // not pass: a new attempt is how it takes up new partitions, and sinks that were down.
-func (p *Prepared) follow(ctx context.Context, j journal.Journal, o Runner, sinks []string, watch Watch) (
+func (p prepared) follow(ctx context.Context, j journal.Journal, o Runner, sinks []string) (
 	*flow.Report, error) {
 	rest := leastRest
 	for {
@@ -33,7 +33,7 @@ func (p *Prepared) follow(ctx context.Context, j journal.Journal, o Runner, sink
 		began := time.Now()
 		watching, stop := context.WithCancel(ctx)
 		go p.watchGrowth(watching, j)
-		report, err := p.stage(ctx, j, o, sinks, 0, watch)
+		report, err := p.attempt(ctx, j, o, sinks, 0)
 		stop()
 		passes := fail.ClassOf(err) == fail.Transient || fail.ClassOf(err) == fail.Throttled
 		switch {
@@ -61,7 +61,7 @@ func (p *Prepared) follow(ctx context.Context, j journal.Journal, o Runner, sink
 }
 
 // watchGrowth has the run begin anew when its source gets new partitions.
-func (p *Prepared) watchGrowth(ctx context.Context, j journal.Journal) {
+func (p prepared) watchGrowth(ctx context.Context, j journal.Journal) {
 	for {
 		select {
 		case <-time.After(grownEach):
@@ -79,7 +79,7 @@ func (p *Prepared) watchGrowth(ctx context.Context, j journal.Journal) {
 }
 
 // grow takes new partitions of the source into the plan.
-func (p *Prepared) grow(ctx context.Context, j journal.Journal) error {
+func (p prepared) grow(ctx context.Context, j journal.Journal) error {
 	added, err := p.added(ctx, j)
 	if err != nil || len(added) == 0 {
 		return err
@@ -88,7 +88,7 @@ func (p *Prepared) grow(ctx context.Context, j journal.Journal) error {
 }
 
 // added are the partitions that the plan does not have, from their beginnings: nothing of them has been read.
-func (p *Prepared) added(ctx context.Context, j journal.Journal) (added []connector.Split, err error) {
+func (p prepared) added(ctx context.Context, j journal.Journal) (added []connector.Split, err error) {
 	known := map[string]bool{}
 	for split, err := range j.Plan(ctx, p.Run.ID) {
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"reprise/pipelines/verify"
 	"reprise/runners/launch"
 )
 
@@ -13,14 +14,14 @@ func TestHistoryOfNow(t *testing.T) {
 	if _, _, err := execute(t, text, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := launch.Verify(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, launch.Verification{Folder: t.TempDir()}); err != nil {
+	if _, err := verify.Run(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, verify.Options{Folder: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(parse(t, text).Journal.SQLite)
 	p.write("asset1", "changed since")
 	p.write("asset2", "")
 	for key, want := range map[string]struct{ source, same bool }{"asset0": {true, true}, "asset1": {true, false}, "asset2": {false, false}} {
-		past := history(t, dir, key, true)
+		past := historyOf(t, dir, key, true)
 		if len(past.Handlings) != 1 || past.Others > 0 {
 			t.Fatalf("%s: %+v", key, past)
 		}
@@ -33,7 +34,7 @@ func TestHistoryOfNow(t *testing.T) {
 			t.Errorf("%s at the sink: %+v", key, now)
 		}
 	}
-	if past := history(t, dir, "asset0", false); past.Handlings[0].Now != nil {
+	if past := historyOf(t, dir, "asset0", false); past.Handlings[0].Now != nil {
 		t.Errorf("nobody asked: %+v", past.Handlings[0].Now)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"reprise/io/connector"
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -25,7 +26,8 @@ import (
 
 // Join takes part in the run of the job that all members share, and begins it where there is none. The run's name is
 // made from the job, so that members find it which begin at once. It returns when ctx ends or the run is stopped.
-func (p *Prepared) Join(ctx context.Context, o Runner, watch Watch) (*flow.Report, error) {
+func (o Runner) Join(ctx context.Context, of *runs.Prepared) (*flow.Report, error) {
+	p := prepared{of}
 	source, follows := connector.FollowerOf(p.Source)
 	sharer, shares := source.(connector.Sharer)
 	if !follows || !shares {
@@ -46,13 +48,10 @@ func (p *Prepared) Join(ctx context.Context, o Runner, watch Watch) (*flow.Repor
 	if err := p.shared(ctx, j); err != nil {
 		return nil, err
 	}
-	if p.Floors, err = p.floors(ctx, j); err == nil {
-		err = p.settled(ctx, p.Floors)
-	}
-	if err != nil {
+	if p.Floors, err = p.FindFloors(ctx, j); err != nil {
 		return nil, err
 	}
-	m := &member{Prepared: p, journal: j, runner: o, watch: watch, name: uuid.NewString()[:8], sharer: sharer}
+	m := &member{prepared: p, journal: j, runner: o, name: uuid.NewString()[:8], sharer: sharer}
 	err = sharer.Share(ctx, m.work)
 	if errors.Is(err, errRunEnded) || ctx.Err() != nil {
 		err = nil
@@ -70,8 +69,8 @@ func (p *Prepared) Join(ctx context.Context, o Runner, watch Watch) (*flow.Repor
 var errRunEnded = errors.New("the run was stopped")
 
 // shared finds the run that members share, or begins it.
-func (p *Prepared) shared(ctx context.Context, j journal.Journal) error {
-	fingerprint, err := p.fingerprint()
+func (p prepared) shared(ctx context.Context, j journal.Journal) error {
+	fingerprint, err := p.Fingerprint()
 	if err != nil {
 		return err
 	}
@@ -97,10 +96,9 @@ func (p *Prepared) shared(ctx context.Context, j journal.Journal) error {
 
 // member is this process among those that share a run.
 type member struct {
-	*Prepared
+	prepared
 	journal journal.Journal
 	runner  Runner
-	watch   Watch
 	name    string
 	sharer  connector.Sharer
 }
@@ -261,8 +259,8 @@ func (m *member) setting(ctx context.Context, attempt int, partitions []string) 
 	if err != nil {
 		return flow.Setting{}, err
 	}
-	if m.watch != nil {
-		m.watch(m.journal, m.Run.ID, attempt, total)
+	if m.runner.Watch != nil {
+		m.runner.Watch(m.journal, m.Run.ID, attempt, total)
 	}
 	return flow.Setting{Run: m.Run, Attempt: attempt, Floors: m.Floors, Member: m.name, Share: partitions,
 		Window: flow.WindowOf(m.Job.Limits, total.Rows, m.runner.workers()), Job: text, Schema: schema}, nil

@@ -14,9 +14,10 @@ import (
 	"reprise/transforms/fail"
 )
 
-// load sets up for loading what the sinks write to, and puts it back while somebody holds the run. unload, which is to be called once the attempt
-// has ended, puts it back for good; its error tells what is left as it was during the load.
-func (p *Prepared) load(ctx context.Context, j journal.Journal, attempt int) (unload func() error, err error) {
+// load sets up for loading what the sinks write to, and puts it back while somebody holds the run. unload, which is
+// to be called once the attempt has ended, puts it back for good; its error tells what is left as it was during the
+// load.
+func (p prepared) load(ctx context.Context, j journal.Journal, attempt int) (unload func() error, err error) {
 	ctx = context.WithoutCancel(ctx)
 	loaders := map[string]connector.Loader{}
 	var opened []connector.Sink
@@ -79,7 +80,8 @@ func (p *Prepared) load(ctx context.Context, j journal.Journal, attempt int) (un
 		unfollow()
 		<-done
 		if err := back(); err != nil {
-			e := fail.New(fail.Fatal, "run.unload", "run %s has ended, but what it has changed for loading is not put back: %w", p.Run.ID, err).
+			e := fail.New(fail.Fatal, "run.unload",
+				"run %s has ended, but what it has changed for loading is not put back: %w", p.Run.ID, err).
 				WithFix("once the system is well: reprise unload JOB")
 			e.Exit = fail.ExitUnreachable
 			slog.Error(e.Error(), "run", p.Run.ID)
@@ -90,7 +92,7 @@ func (p *Prepared) load(ctx context.Context, j journal.Journal, attempt int) (un
 }
 
 // putBackWhileHeld follows a run: while an operator has paused it, targets are as they were.
-func (p *Prepared) putBackWhileHeld(ctx context.Context, j journal.Journal, back, set func() error) {
+func (p prepared) putBackWhileHeld(ctx context.Context, j journal.Journal, back, set func() error) {
 	paused := false
 	for {
 		select {

@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// handler writes log messages as text or JSON. Unless verbose it leaves out Beam's: Prism tells of each step, and of each
-// failure with the whole graph.
+// handler writes log messages as text or JSON. Unless verbose it leaves out Beam's: Prism tells of each step, and of
+// each failure with the whole graph.
 type handler struct {
 	slog.Handler
 	verbose bool
 }
 
-// NewHandler is the handler of every command's log. Its keys are everywhere the same: run, worker, attempt, system or sink, step, split, error.
+// NewHandler is the handler of every command's log. Its keys are everywhere the same: run, worker, attempt, system or
+// sink, step, split, error.
 func NewHandler(w io.Writer, asJSON, verbose bool) slog.Handler {
 	o := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if verbose {

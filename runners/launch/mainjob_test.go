@@ -18,6 +18,7 @@ import (
 	"reprise/io/corpusio"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
 	"reprise/runners/services"
@@ -104,12 +105,12 @@ func TestMainJob(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := launch.Prepare(t.Context(), j)
+			p, err := runs.Prepare(t.Context(), j)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			report, err := p.Execute(t.Context(), runner, nil)
+			report, err := runner.Execute(t.Context(), p)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +118,7 @@ func TestMainJob(t *testing.T) {
 				t.Fatalf("the run does not balance: %q", report.Faults)
 			}
 			reports[runner.Name] = report
-			compare(t, at, search, kafka, want, model, report)
+			compareTargets(t, at, search, kafka, want, model, report)
 		})
 	}
 	if t.Failed() {
@@ -183,7 +184,7 @@ func cassandraRows(t *testing.T, addr, keyspace string) map[string]row {
 	return rows
 }
 
-func compare(t *testing.T, at target, search, kafka string, want map[string]row, model corpusio.Model, report *flow.Report) {
+func compareTargets(t *testing.T, at target, search, kafka string, want map[string]row, model corpusio.Model, report *flow.Report) {
 	t.Helper()
 	good := map[string]row{}
 	for key, r := range want {

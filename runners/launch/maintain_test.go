@@ -11,7 +11,7 @@ import (
 
 	"reprise/io/icebergio/upkeep"
 	"reprise/io/journal"
-	"reprise/runners/launch"
+	"reprise/pipelines/maintain"
 )
 
 // While a run is not over that upserts into a table, the snapshots since it began stay: its commit must see what others have deleted.
@@ -37,7 +37,7 @@ dead_letters: {files: {path: "%[1]s/dead"}}
 	expire := func() string {
 		t.Helper()
 		var told []string
-		err := launch.Expire(t.Context(), parse(t, text), "", upkeep.Expiry{Keep: 1}, true, func(text string) { told = append(told, text) })
+		err := maintain.Expire(t.Context(), parse(t, text), "", upkeep.Expiry{Keep: 1}, true, func(text string) { told = append(told, text) })
 		if err != nil {
 			t.Fatal(err)
 		}

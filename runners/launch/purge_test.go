@@ -23,6 +23,8 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/purge"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/runners/services"
 	"reprise/transforms/fail"
@@ -56,8 +58,8 @@ journal: {sqlite: "%[1]s/journal.db"}
 dead_letters: {files: {path: "%[1]s/dead"}}
 `
 
-// purge is a table of assets, of which those with an even id have expired, and what was made of it.
-type purge struct {
+// purging is a table of assets, of which those with an even id have expired, and what was made of it.
+type purging struct {
 	t          *testing.T
 	dir, name  string
 	connection cassandraio.Connection
@@ -67,10 +69,10 @@ type purge struct {
 
 const purgeAssets = 60
 
-func newPurge(t *testing.T, grace string) *purge {
+func newPurge(t *testing.T, grace string) *purging {
 	t.Helper()
 	addr := services.Need(t, services.Cassandra)
-	p := &purge{t: t, dir: t.TempDir(), name: services.Name(t), es: services.Need(t, services.Elasticsearch),
+	p := &purging{t: t, dir: t.TempDir(), name: services.Name(t), es: services.Need(t, services.Elasticsearch),
 		connection: cassandraio.Connection{Hosts: []string{addr}}}
 	p.job = fmt.Sprintf(purgeJob, p.dir, addr, p.es, p.name, grace)
 	p.cql("CREATE KEYSPACE " + p.name + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1} AND durable_writes = false")
@@ -105,7 +107,7 @@ func lakeRow(id int, version int64, op record.Op) *record.Record {
 }
 
 // lake is the live feed of the table of Iceberg.
-func (p *purge) lake(rows ...*record.Record) {
+func (p *purging) lake(rows ...*record.Record) {
 	p.t.Helper()
 	dir, run := filepath.Join(p.dir, "lake"), connector.Run{ID: uuid.NewString(), Job: "live"}
 	sink := icebergio.NewSink(icebergio.SinkConfig{Catalog: icebergio.CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir},
@@ -131,14 +133,14 @@ func (p *purge) lake(rows ...*record.Record) {
 }
 
 // write is the live system's write of an asset, everywhere.
-func (p *purge) write(id int, expires string, version int64) {
+func (p *purging) write(id int, expires string, version int64) {
 	p.t.Helper()
 	p.put(id, expires, version)
 	p.lake(lakeRow(id, version, record.Upsert))
 }
 
 // put is write without the table of Iceberg.
-func (p *purge) put(id int, expires string, version int64) {
+func (p *purging) put(id int, expires string, version int64) {
 	p.t.Helper()
 	bucket := fmt.Sprint("b", id%3)
 	p.cql("INSERT INTO "+p.name+".assets (bucket, id, title, tags, licence_expires, views) VALUES (?, ?, ?, ?, '"+expires+"', 7) USING TIMESTAMP ?",
@@ -149,14 +151,14 @@ func (p *purge) put(id int, expires string, version int64) {
 	p.request(http.MethodPut, fmt.Sprintf("/%s/_doc/%s%%7C%d?version=%d&version_type=external_gte&refresh=true", p.name, bucket, id, version), fmt.Sprintf(`{"bucket": %q, "id": %d}`, bucket, id))
 }
 
-func (p *purge) cql(text string, values ...any) {
+func (p *purging) cql(text string, values ...any) {
 	p.t.Helper()
 	if err := cassandraio.Execute(p.t.Context(), p.connection, cassandraio.Statement{CQL: text, Values: values}); err != nil {
 		p.t.Fatalf("%s: %v", text, err)
 	}
 }
 
-func (p *purge) request(method, path, body string) []byte {
+func (p *purging) request(method, path, body string) []byte {
 	p.t.Helper()
 	r, err := http.NewRequest(method, "http://"+p.es+path, strings.NewReader(body))
 	if err != nil {
@@ -176,7 +178,7 @@ func (p *purge) request(method, path, body string) []byte {
 }
 
 // cassandra are the ids in a table.
-func (p *purge) cassandra(table string) (ids []int) {
+func (p *purging) cassandra(table string) (ids []int) {
 	p.t.Helper()
 	session, err := cassandraio.NewSession(p.t.Context(), p.connection)
 	if err != nil {
@@ -197,7 +199,7 @@ func (p *purge) cassandra(table string) (ids []int) {
 }
 
 // ids are those of the assets that are there, by target.
-func (p *purge) ids() map[string][]int {
+func (p *purging) ids() map[string][]int {
 	p.t.Helper()
 	all := map[string][]int{"assets": p.cassandra("assets"), "by_tag": p.cassandra("by_tag")}
 	var found struct {
@@ -227,7 +229,7 @@ func (p *purge) ids() map[string][]int {
 }
 
 // wantIDs checks that the assets are there in all targets, each with two tags, and no others.
-func (p *purge) wantIDs(when string, there func(id int) bool) {
+func (p *purging) wantIDs(when string, there func(id int) bool) {
 	p.t.Helper()
 	want := map[string][]int{}
 	for id := range purgeAssets {
@@ -241,24 +243,24 @@ func (p *purge) wantIDs(when string, there func(id int) bool) {
 	}
 }
 
-func (p *purge) parse() *job.Job { return parse(p.t, p.job) }
+func (p *purging) parse() *job.Job { return parse(p.t, p.job) }
 
 // run makes a run of a step, which must end well.
-func (p *purge) run(step func() (*launch.Prepared, error)) (journal.RunInfo, *flow.Report) {
+func (p *purging) run(step func() (*runs.Prepared, error)) (journal.RunInfo, *flow.Report) {
 	p.t.Helper()
 	prepared, err := step()
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer prepared.Close()
-	report, err := prepared.Execute(p.t.Context(), launch.Runner{Name: "prism"}, nil)
+	report, err := launch.Runner{Name: "prism"}.Execute(p.t.Context(), prepared)
 	if err != nil || report.State != journal.Complete {
 		p.t.Fatalf("%+v, %v", report, err)
 	}
 	return p.info(prepared.Run.ID), report
 }
 
-func (p *purge) info(run string) journal.RunInfo {
+func (p *purging) info(run string) journal.RunInfo {
 	p.t.Helper()
 	info, err := open(p.t, p.dir).Get(p.t.Context(), run)
 	if err != nil {
@@ -267,19 +269,19 @@ func (p *purge) info(run string) journal.RunInfo {
 	return info
 }
 
-func (p *purge) mark() (journal.RunInfo, *flow.Report) {
+func (p *purging) mark() (journal.RunInfo, *flow.Report) {
 	p.t.Helper()
-	return p.run(func() (*launch.Prepared, error) { return launch.Mark(p.t.Context(), p.parse()) })
+	return p.run(func() (*runs.Prepared, error) { return purge.Mark(p.t.Context(), p.parse()) })
 }
 
-func (p *purge) purge(marked journal.RunInfo) (journal.RunInfo, *flow.Report) {
+func (p *purging) purge(marked journal.RunInfo) (journal.RunInfo, *flow.Report) {
 	p.t.Helper()
-	return p.run(func() (*launch.Prepared, error) { return launch.Purge(p.t.Context(), p.parse(), marked) })
+	return p.run(func() (*runs.Prepared, error) { return purge.Delete(p.t.Context(), p.parse(), marked) })
 }
 
-func (p *purge) restore(purged journal.RunInfo) (journal.RunInfo, *flow.Report) {
+func (p *purging) restore(purged journal.RunInfo) (journal.RunInfo, *flow.Report) {
 	p.t.Helper()
-	return p.run(func() (*launch.Prepared, error) { return launch.Restore(p.t.Context(), p.parse(), purged) })
+	return p.run(func() (*runs.Prepared, error) { return purge.Restore(p.t.Context(), p.parse(), purged) })
 }
 
 // TestPurge marks, lets the live system change its mind about some assets, purges, purges again, and restores.
@@ -303,13 +305,13 @@ func TestPurge(t *testing.T) {
 	p.write(6, "2092-01-01", 2001)
 	there := func(id int) bool { return id%2 == 1 || id == 0 || id == 6 }
 
-	prepared, err := launch.Purge(t.Context(), p.parse(), marked)
+	prepared, err := purge.Delete(t.Context(), p.parse(), marked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	prospect, err := prepared.Prospect(t.Context())
-	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 || prepared.Order() != "deleted, then by_tag and lake and lines and search, then assets" {
-		t.Errorf("prospect %+v, %v; %s", prospect, err, prepared.Order())
+	prospect, err := purge.Foresee(t.Context(), prepared)
+	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 || purge.Order(prepared.Job) != "deleted, then by_tag and lake and lines and search, then assets" {
+		t.Errorf("prospect %+v, %v; %s", prospect, err, purge.Order(prepared.Job))
 	}
 	prepared.Close()
 
@@ -346,7 +348,7 @@ func TestPurge(t *testing.T) {
 }
 
 // remove is the live system's delete of an asset.
-func (p *purge) remove(id int, version int64) {
+func (p *purging) remove(id int, version int64) {
 	p.t.Helper()
 	bucket := fmt.Sprint("b", id%3)
 	p.cql("DELETE FROM "+p.name+".assets USING TIMESTAMP ? WHERE bucket = ? AND id = ?", version, bucket, id)
@@ -357,7 +359,7 @@ func (p *purge) remove(id int, version int64) {
 	p.lake(lakeRow(id, version, record.Delete))
 }
 
-func (p *purge) asset(id int) (views, year int) {
+func (p *purging) asset(id int) (views, year int) {
 	p.t.Helper()
 	session, err := cassandraio.NewSession(p.t.Context(), p.connection)
 	if err != nil {
@@ -377,7 +379,7 @@ func (p *purge) asset(id int) (views, year int) {
 }
 
 // manifest are the entries of a run's manifest, also of one that is not at its end (*.part).
-func (p *purge) manifest(run string) (lines []string) {
+func (p *purging) manifest(run string) (lines []string) {
 	p.t.Helper()
 	files, err := filepath.Glob(filepath.Join(p.dir, "manifests", run+"-*.jsonl*"))
 	if err != nil {
@@ -398,7 +400,7 @@ func TestPurgeIsResumed(t *testing.T) {
 	t.Parallel()
 	p := newPurge(t, "1ns")
 	marked, _ := p.mark()
-	prepared, err := launch.Purge(t.Context(), p.parse(), marked)
+	prepared, err := purge.Delete(t.Context(), p.parse(), marked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +408,7 @@ func TestPurgeIsResumed(t *testing.T) {
 	prepared.Job.Pace.Rates = map[string]journal.Rate{"search": {Records: 10}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err = prepared.Execute(ctx, launch.Runner{Name: "prism"}, func(j journal.Journal, run string, _ int, _ journal.Total) func() {
+	watch := func(j journal.Journal, run string, _ int, _ journal.Total) func() {
 		go func() {
 			for finished(t, j, run) == 0 {
 				time.Sleep(10 * time.Millisecond)
@@ -414,15 +416,16 @@ func TestPurgeIsResumed(t *testing.T) {
 			cancel()
 		}()
 		return nil
-	})
+	}
+	_, err = launch.Runner{Name: "prism", Watch: watch}.Execute(ctx, prepared)
 	if err == nil && p.info(prepared.Run.ID).State == journal.Complete {
 		t.Log("the purge was done before it was stopped")
 	}
-	if _, err := launch.Restore(t.Context(), p.parse(), p.info(prepared.Run.ID)); fail.CodeOf(err) != "purge.not_done" && p.info(prepared.Run.ID).State != journal.Complete {
+	if _, err := purge.Restore(t.Context(), p.parse(), p.info(prepared.Run.ID)); fail.CodeOf(err) != "purge.not_done" && p.info(prepared.Run.ID).State != journal.Complete {
 		t.Errorf("a purge that is not done can be restored: %v", err)
 	}
 	if p.info(prepared.Run.ID).State != journal.Complete {
-		report, err := resume(t, open(t, p.dir), prepared.Run.ID, launch.Resumption{}, nil)
+		report, err := resume(t, open(t, p.dir), prepared.Run.ID, runs.Resumption{}, nil)
 		if err != nil || report.State != journal.Complete {
 			t.Fatalf("%+v, %v", report, err)
 		}
@@ -495,7 +498,7 @@ func TestPurgeIsKilled(t *testing.T) {
 		left = len(there["assets"])
 		t.Logf("kill %d: %d of %d assets are left, %d documents", kill, left, purgeAssets, len(there["search"]))
 	}
-	report, err := resume(t, j, run, launch.Resumption{}, nil)
+	report, err := resume(t, j, run, runs.Resumption{}, nil)
 	if err != nil || report.State != journal.Complete {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -518,21 +521,21 @@ func purgeAsChild() {
 		if err != nil {
 			return err
 		}
-		runs, err := journal.Open(ctx, *j.Journal)
+		all, err := journal.Open(ctx, *j.Journal)
 		if err != nil {
 			return err
 		}
 		if run := os.Getenv(purgeChild + "_RUN"); run != "" {
-			_, _, err = launch.Resume(ctx, runs, run, launch.Resumption{}, prism, nil)
+			_, _, err = prism.Resume(ctx, all, run, runs.Resumption{})
 			return err
 		}
-		marked, err := runs.Get(ctx, os.Getenv(purgeChild+"_MARKED"))
+		marked, err := all.Get(ctx, os.Getenv(purgeChild+"_MARKED"))
 		if err != nil {
 			return err
 		}
-		p, err := launch.Purge(ctx, j, marked)
+		p, err := purge.Delete(ctx, j, marked)
 		if err == nil {
-			_, err = p.Execute(ctx, prism, nil)
+			_, err = prism.Execute(ctx, p)
 		}
 		return err
 	}()
@@ -544,20 +547,20 @@ func TestPurgeRefuses(t *testing.T) {
 	t.Parallel()
 	p := newPurge(t, "1h")
 	marked, _ := p.mark()
-	if _, err := launch.Purge(t.Context(), p.parse(), marked); fail.CodeOf(err) != "purge.grace" {
+	if _, err := purge.Delete(t.Context(), p.parse(), marked); fail.CodeOf(err) != "purge.grace" {
 		t.Errorf("within the time of grace: %v", err)
 	}
 	unbalanced := marked
 	unbalanced.State = journal.Unbalanced
-	if _, err := launch.Purge(t.Context(), p.parse(), unbalanced); fail.CodeOf(err) != "purge.not_done" {
+	if _, err := purge.Delete(t.Context(), p.parse(), unbalanced); fail.CodeOf(err) != "purge.not_done" {
 		t.Errorf("sums that do not balance: %v", err)
 	}
-	if _, err := launch.Restore(t.Context(), p.parse(), marked); fail.CodeOf(err) != "purge.other_run" {
+	if _, err := purge.Restore(t.Context(), p.parse(), marked); fail.CodeOf(err) != "purge.other_run" {
 		t.Errorf("a restore of what was only marked: %v", err)
 	}
 	other := p.parse()
 	other.Purge = nil
-	if _, err := launch.Mark(t.Context(), other); fail.CodeOf(err) != "purge.no_purge" {
+	if _, err := purge.Mark(t.Context(), other); fail.CodeOf(err) != "purge.no_purge" {
 		t.Errorf("a job that does not purge: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/runners/services"
 	"reprise/transforms/record"
@@ -66,12 +67,12 @@ func TestQueues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p, err := launch.Prepare(t.Context(), j)
+			p, err := runs.Prepare(t.Context(), j)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			report, err := p.Execute(t.Context(), launch.Runner{Name: "prism"}, nil)
+			report, err := launch.Runner{Name: "prism"}.Execute(t.Context(), p)
 			if err != nil {
 				t.Fatal(err)
 			}

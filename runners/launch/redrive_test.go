@@ -14,9 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"reprise/io/connector"
-	"reprise/io/deadletter"
 	"reprise/io/journal"
 	"reprise/pipelines/job"
+	"reprise/pipelines/redrive"
+	"reprise/pipelines/redrive/letters"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/runners/services"
 )
@@ -25,12 +27,12 @@ import (
 func complete(t *testing.T, text string) (run string, j journal.Journal) {
 	t.Helper()
 	of := parse(t, text)
-	p, err := launch.Prepare(t.Context(), of)
+	p, err := runs.Prepare(t.Context(), of)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	report, err := p.Execute(t.Context(), launch.Runner{Name: "prism"}, nil)
+	report, err := launch.Runner{Name: "prism"}.Execute(t.Context(), p)
 	if err != nil || report.State != journal.Complete {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -41,8 +43,8 @@ func complete(t *testing.T, text string) (run string, j journal.Journal) {
 	return p.Run.ID, j
 }
 
-// redrive sends the dead letters of a run again, and adds up what became of them.
-func redrive(t *testing.T, j journal.Journal, run string, r launch.Redrive) (sum launch.Redriven) {
+// redriven sends the dead letters of a run again, and adds up what became of them.
+func redriven(t *testing.T, j journal.Journal, run string, r redrive.Redrive) (sum redrive.Result) {
 	t.Helper()
 	var err error
 	if r.Run, err = j.Get(t.Context(), run); err != nil {
@@ -59,11 +61,11 @@ func redrive(t *testing.T, j journal.Journal, run string, r launch.Redrive) (sum
 			t.Fatal(err)
 		}
 		defer p.Close()
-		report, err := p.Send(t.Context(), j, g, launch.Runner{Name: "prism"}, nil)
+		report, err := launch.Runner{Name: "prism"}.Execute(t.Context(), p)
 		if err != nil || report.State != journal.Complete {
 			t.Fatalf("%+v, %v", report, err)
 		}
-		one, err := launch.Settle(t.Context(), j, p.Run.ID)
+		one, err := redrive.Settle(t.Context(), j, p.Run.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +131,7 @@ func TestRedriveBesideLiveWrites(t *testing.T) {
 		write(fmt.Sprint(i), title, i, 1000)
 	}
 	run, j := complete(t, fmt.Sprintf(redriveJob, cassandra, name, search, t.TempDir()))
-	if got := redrive(t, j, run, launch.Redrive{}); got != (launch.Redriven{Again: refused}) {
+	if got := redriven(t, j, run, redrive.Redrive{}); got != (redrive.Result{Again: refused}) {
 		t.Fatalf("before the mapping is mended: %s, of %d", got, refused)
 	}
 
@@ -143,14 +145,14 @@ func TestRedriveBesideLiveWrites(t *testing.T) {
 	live("6", 12, 4000) // the table comes later
 	exec("DELETE FROM KS.pages WHERE id = '9'")
 	delete(want, "9")
-	if got := redrive(t, j, run, launch.Redrive{}); got != (launch.Redriven{Sent: refused - 1, Gone: 1}) {
+	if got := redriven(t, j, run, redrive.Redrive{}); got != (redrive.Result{Sent: refused - 1, Gone: 1}) {
 		t.Errorf("with the mapping mended: %s, of %d", got, refused)
 	}
 	write("6", "live", 12, 4000)
 	if diff := cmp.Diff(want, elasticsearchRows(t, search, name)); diff != "" {
 		t.Errorf("the index differs from the table: %.2000s", diff)
 	}
-	if got := redrive(t, j, run, launch.Redrive{}); got != (launch.Redriven{}) {
+	if got := redriven(t, j, run, redrive.Redrive{}); got != (redrive.Result{}) {
 		t.Errorf("the third time: %s", got)
 	}
 }
@@ -179,7 +181,7 @@ func TestRedriveQueues(t *testing.T) {
 			text := fmt.Sprintf(queueJob, dir, strings.ReplaceAll(queue, "DIR", dir))
 			run, j := complete(t, text)
 			mended := parse(t, strings.NewReplacer("size: bigint", "size: text", dir+"/out", dir+"/mended").Replace(text))
-			if got := redrive(t, j, run, launch.Redrive{Kept: true, Job: mended}); got != (launch.Redriven{Sent: rows / 3}) {
+			if got := redriven(t, j, run, redrive.Redrive{Kept: true, Job: mended}); got != (redrive.Result{Sent: rows / 3}) {
 				t.Errorf("%s", got)
 			}
 			got := contents(t, dir+"/mended/*.jsonl")
@@ -223,7 +225,7 @@ func TestSettleAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	text, err := json.Marshal(job.Job{Source: connector.From(&deadletter.LettersConfig{Max: 3})})
+	text, err := json.Marshal(job.Job{Source: connector.From(&letters.Config{Max: 3})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,28 +242,28 @@ func TestSettleAfterKill(t *testing.T) {
 		}
 	}
 	begin(journal.Run{ID: "first", JobFile: []byte("{}")})
-	var choices []deadletter.Choice
+	var choices []letters.Choice
 	for i, id := range []string{"through", "again", "often", "gone", "other-sink"} {
 		record("first", journal.Letter{ID: id, Key: id, Sink: "search", State: journal.Waits})
-		choices = append(choices, deadletter.Choice{Key: id, Sink: "search", Letters: map[string]int{id: i % 3}})
+		choices = append(choices, letters.Choice{Key: id, Sink: "search", Letters: map[string]int{id: i % 3}})
 	}
 	begin(journal.Run{ID: "second", JobFile: text, Parent: "first"})
-	if err := deadletter.WriteChoices(t.Context(), j, "second", choices); err != nil {
+	if err := letters.WriteChoices(t.Context(), j, "second", choices); err != nil {
 		t.Fatal(err)
 	}
 	own := func(key, sink, code string) journal.Letter {
 		return journal.Letter{ID: key + "/" + sink, Position: []byte(key), Sink: sink, Code: code, State: journal.Waits}
 	}
-	record("second", own("again", "search", "x"), own("often", "", "x"), own("gone", "", deadletter.CodeGone), own("other-sink", "lake", "x"))
-	want := launch.Redriven{Sent: 2, Again: 1, Parked: 1, Gone: 1}
-	if got, err := launch.Settle(t.Context(), j, "second"); got != (launch.Redriven{}) || err != nil {
+	record("second", own("again", "search", "x"), own("often", "", "x"), own("gone", "", letters.CodeGone), own("other-sink", "lake", "x"))
+	want := redrive.Result{Sent: 2, Again: 1, Parked: 1, Gone: 1}
+	if got, err := redrive.Settle(t.Context(), j, "second"); got != (redrive.Result{}) || err != nil {
 		t.Fatalf("before its end: %s, %v", got, err)
 	}
 	if err := j.Finish(t.Context(), "second", 0, journal.Complete, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if got, err := launch.Settle(t.Context(), j, "second"); got != want || err != nil {
+		if got, err := redrive.Settle(t.Context(), j, "second"); got != want || err != nil {
 			t.Fatalf("%s, %v", got, err)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"reprise/io/connector"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 )
 
@@ -39,14 +40,15 @@ func Init(args []string) {
 	beam.Init()
 }
 
-// bound bounds the memory of this process, be it the command itself or a worker. Most of the heap is short-lived pages: collecting
-// them less often, up to the limit, saves a fifth of the client's time.
+// bound bounds the memory of this process, be it the command itself or a worker. Most of the heap is short-lived
+// pages: collecting them less often, up to the limit, saves a fifth of the client's time.
 func bound(l job.Limits) {
 	debug.SetGCPercent(300)
 	debug.SetMemoryLimit(int64(l.Memory))
 }
 
-// endWith ends a worker once the process that has started it is gone: a runner that gives a worker up kills that one alone.
+// endWith ends a worker once the process that has started it is gone: a runner that gives a worker up kills that one
+// alone.
 func endWith(parent int) {
 	for os.Getppid() == parent {
 		time.Sleep(time.Second)
@@ -54,18 +56,24 @@ func endWith(parent int) {
 	os.Exit(1)
 }
 
-// Runner says where the graph runs.
+// Runner says where the graph runs. It is the runs.Engine.
 type Runner struct {
-	Name        string // prism or flink
-	Endpoint    string // flink: HOST:PORT of Beam's job service
-	Environment string // flink: LOOPBACK (this process works too), PROCESS, DOCKER or EXTERNAL
-	Config      string // flink: what the environment needs, as Beam's --environment_config
-	Parallelism int    // flink: of the job; 0: what the cluster does by default
-	Verbose     bool   // Beam's own messages too
+	Name        string     // prism or flink
+	Endpoint    string     // flink: HOST:PORT of Beam's job service
+	Environment string     // flink: LOOPBACK (this process works too), PROCESS, DOCKER or EXTERNAL
+	Config      string     // flink: what the environment needs, as Beam's --environment_config
+	Parallelism int        // flink: of the job; 0: what the cluster does by default
+	Verbose     bool       // Beam's own messages too
+	Watch       runs.Watch // of each attempt; may be nil
 }
 
-// hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one is best; Flink
-// deals them to its slots.
+var _ runs.Engine = Runner{}
+
+// OneMachine implements runs.Engine.
+func (r Runner) OneMachine() bool { return r.Name != "flink" || r.Environment == "LOOPBACK" }
+
+// hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one
+// is best; Flink deals them to its slots.
 func (r Runner) hands() int {
 	if r.Name == "flink" {
 		return r.workers() * 4
@@ -81,14 +89,16 @@ func (r Runner) workers() int {
 	return 1
 }
 
-// reachable tells whether somebody listens at the endpoint: Beam would try for minutes, after the run has begun.
-func (r Runner) reachable(ctx context.Context) error {
+// Reachable implements runs.Engine. It looks whether somebody listens at the endpoint: Beam would try for minutes,
+// after the run has begun.
+func (r Runner) Reachable(ctx context.Context) error {
 	if r.Name != "flink" {
 		return nil
 	}
 	c, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", r.Endpoint)
 	if err != nil {
-		return fail.Unreachable("flink.unreachable", "no job service answers: %w", err).WithFix("check --endpoint and that Beam's Flink job service runs there")
+		return fail.Unreachable("flink.unreachable", "no job service answers: %w", err).
+			WithFix("check --endpoint and that Beam's Flink job service runs there")
 	}
 	return c.Close()
 }
@@ -137,7 +147,8 @@ type beamLog struct{ level slog.Level }
 
 // Log implements log.Logger.
 func (l beamLog) Log(ctx context.Context, sev log.Severity, _ int, msg string) {
-	level := map[log.Severity]slog.Level{log.SevDebug: slog.LevelDebug, log.SevInfo: slog.LevelInfo, log.SevWarn: slog.LevelWarn,
+	level := map[log.Severity]slog.Level{log.SevDebug: slog.LevelDebug, log.SevInfo: slog.LevelInfo,
+		log.SevWarn:  slog.LevelWarn,
 		log.SevError: slog.LevelError, log.SevFatal: slog.LevelError}[sev]
 	if level >= l.level {
 		slog.Log(ctx, level, msg, "from", "beam")

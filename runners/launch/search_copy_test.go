@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"reprise/pipelines/runs"
 	"reprise/pipelines/verify"
-	"reprise/runners/launch"
+	"reprise/pipelines/verify/compare"
 	"reprise/runners/services"
 )
 
@@ -42,7 +43,7 @@ func TestSearchCopyIsVerifiedWhole(t *testing.T) {
 			put(name, "b", `{"id":"b","at":1714521600000,"us":{"er":2,"other":"x"},"un.known":1.50}`)
 			put(name, "c", `{"id":"c","at":["2024-05-06"]}`)
 			put(name, "d", `{"id":"d"}`)
-			if _, err := launch.Prepare(t.Context(), parse(t, text)); err == nil || !strings.Contains(err.Error(), `at: "list<timestamp>"`) {
+			if _, err := runs.Prepare(t.Context(), parse(t, text)); err == nil || !strings.Contains(err.Error(), `at: "list<timestamp>"`) {
 				t.Errorf("a list where the mapping tells of none gives %v", err)
 			}
 			put(name, "c", `{"id":"c","at":"2024-05-06"}`)
@@ -58,29 +59,29 @@ func TestSearchCopyIsVerifiedWhole(t *testing.T) {
 					t.Errorf("%s, want %s", got, want)
 				}
 			}
-			r := checked(t, text, launch.Verification{})
+			r := checked(t, text, verify.Options{})
 			if got := wrong(r, "search") + wrong(r, "lines"); got != "" {
 				t.Errorf("of an untouched copy are wrong: %s\n%+v", got, r.Sinks["search"].Examples)
 			}
 			put(name+"_copy", "b", `{"id":"b","at":"2024-05-01","us":{"er":2,"other":"y"},"un.known":1.50}`)
 			put(name+"_copy", "d", `{"id":"d","more":null}`)
-			r = checked(t, text, launch.Verification{})
+			r = checked(t, text, verify.Options{})
 			if got := wrong(r, "search"); got != "2 different" {
 				t.Errorf("wrong are %q", got)
 			}
 			put(name+"_copy", "of an older scheme", `{"id":"a","at":"2024","us.er":1,"more":{"b":[1,{"c":null}]}}`)
-			r = checked(t, text, launch.Verification{Folder: t.TempDir()})
+			r = checked(t, text, verify.Options{Folder: t.TempDir()})
 			if got := wrong(r, "search"); got != "1 extra, 2 different" {
 				t.Errorf("with a document that stands there under another id as well wrong are %q", got)
 			}
 			for _, e := range r.Sinks["search"].Examples {
-				if e.Kind == verify.Extra {
+				if e.Kind == compare.Extra {
 					if e.Key != "of an older scheme" {
 						t.Errorf("%+v", e)
 					}
 					continue
 				}
-				if e.Kind != verify.Different || len(e.Fields) != 1 || e.Fields[0].Field != "_rest" {
+				if e.Kind != compare.Different || len(e.Fields) != 1 || e.Fields[0].Field != "_rest" {
 					t.Errorf("%+v", e)
 				}
 			}

@@ -13,7 +13,7 @@ import (
 
 	"reprise/io/cassandraio"
 	"reprise/io/journal"
-	"reprise/runners/launch"
+	"reprise/pipelines/redrive"
 	"reprise/runners/services"
 )
 
@@ -72,13 +72,13 @@ func TestRedriveUndecoded(t *testing.T) {
 			if n := len(written(t, dir)); n != 2 {
 				t.Fatalf("%d rows were written, want 2", n)
 			}
-			if diff := cmp.Diff(launch.Redriven{Again: 3}, redrive(t, j, run, launch.Redrive{})); diff != "" {
+			if diff := cmp.Diff(redrive.Result{Again: 3}, redriven(t, j, run, redrive.Redrive{})); diff != "" {
 				t.Fatal(diff)
 			}
-			if diff := cmp.Diff(launch.Redriven{Sent: 3}, redrive(t, j, run, launch.Redrive{Job: parse(t, fmt.Sprintf(undecodedJob, good, dir))})); diff != "" {
+			if diff := cmp.Diff(redrive.Result{Sent: 3}, redriven(t, j, run, redrive.Redrive{Job: parse(t, fmt.Sprintf(undecodedJob, good, dir))})); diff != "" {
 				t.Fatal(diff)
 			}
-			if diff := cmp.Diff(launch.Redriven{}, redrive(t, j, run, launch.Redrive{})); diff != "" {
+			if diff := cmp.Diff(redrive.Result{}, redriven(t, j, run, redrive.Redrive{})); diff != "" {
 				t.Error(diff)
 			}
 			for l, err := range j.Letters(t.Context(), run, journal.LetterFilter{}) {

@@ -18,7 +18,7 @@ import (
 	"reprise/io/connector"
 	"reprise/io/iotest"
 	"reprise/pipelines/verify"
-	"reprise/runners/launch"
+	"reprise/pipelines/verify/compare"
 	"reprise/runners/services"
 	"reprise/transforms/record"
 )
@@ -45,7 +45,7 @@ verify: {settle: 50ms, examples: 1000}
 `
 
 // faultKinds are what copies of a job may be wrong in; doubles need another writer.
-var faultKinds = slices.DeleteFunc(slices.Clone(verify.Kinds), func(k verify.Kind) bool { return k == verify.Double })
+var faultKinds = slices.DeleteFunc(slices.Clone(compare.Kinds), func(k compare.Kind) bool { return k == compare.Double })
 
 // faults are random records, and what is wrong with them.
 type faults struct {
@@ -128,33 +128,33 @@ func TestVerifyFaults(t *testing.T) {
 	f := faults{rand.New(rand.NewPCG(seed, 0)), faultSchema()}
 	const rows, version = 500, iotest.Base
 	var copied, source, feed []*record.Record
-	want := map[string]verify.Kind{}
+	want := map[string]compare.Kind{}
 	for n := range rows {
 		r := f.record(n, version)
-		kinds := append(slices.Clone(faultKinds), make([]verify.Kind, 20)...)
+		kinds := append(slices.Clone(faultKinds), make([]compare.Kind, 20)...)
 		kind, fed := kinds[f.IntN(len(kinds))], f.IntN(2) == 0
 		if kind != "" {
 			want[r.KeyText()] = kind
 		}
 		switch {
-		case kind == verify.Missing && fed:
+		case kind == compare.Missing && fed:
 			gone := r.Clone()
 			gone.Op, gone.Version = record.Delete, version+1_000_000
 			for i := 2; i < len(gone.Values); i++ {
 				gone.Values[i] = record.Value{}
 			}
 			copied, source, feed = append(copied, r), append(source, r), append(feed, gone)
-		case kind == verify.Missing:
+		case kind == compare.Missing:
 			source = append(source, r)
-		case kind == verify.Extra && fed:
+		case kind == compare.Extra && fed:
 			feed = append(feed, r)
-		case kind == verify.Extra:
+		case kind == compare.Extra:
 			copied = append(copied, r)
-		case kind == verify.Newer:
+		case kind == compare.Newer:
 			copied, source, feed = append(copied, r), append(source, r), append(feed, f.altered(r, version+1_000_000))
-		case kind == verify.Stale:
+		case kind == compare.Stale:
 			copied, source = append(copied, r), append(source, f.altered(r, version+1_000_000))
-		case kind == verify.Different:
+		case kind == compare.Different:
 			copied, source = append(copied, r), append(source, f.altered(r, version))
 		case fed: // written again
 			copied, source, feed = append(copied, r), append(source, r), append(feed, r)
@@ -183,20 +183,20 @@ func TestVerifyFaults(t *testing.T) {
 	}
 	f.file(t, dir, "copy", copied)
 	run("copy", ", create: {}")
-	compare := func(want map[string]verify.Kind) {
+	expect := func(want map[string]compare.Kind) {
 		t.Helper()
-		r := checked(t, text("copy", ""), launch.Verification{})
+		r := checked(t, text("copy", ""), verify.Options{})
 		for _, sink := range slices.Sorted(maps.Keys(r.Sinks)) {
 			s := r.Sinks[sink]
-			got, differ := map[string]verify.Kind{}, map[string][]verify.Difference{}
+			got, differ := map[string]compare.Kind{}, map[string][]compare.Difference{}
 			for _, e := range s.Examples {
 				got[e.Key], differ[e.Key] = e.Kind, e.Fields
 			}
 			want := want
 			if sink == "keys" || sink == "bare" { // their messages tell keys and versions alone
 				want = maps.Clone(want)
-				maps.DeleteFunc(want, func(_ string, kind verify.Kind) bool {
-					return kind == verify.Different || kind == verify.Newer
+				maps.DeleteFunc(want, func(_ string, kind compare.Kind) bool {
+					return kind == compare.Different || kind == compare.Newer
 				})
 			}
 			if diff := cmp.Diff(want, got); diff != "" || s.InFlight+s.Unsettled > 0 {
@@ -209,12 +209,12 @@ func TestVerifyFaults(t *testing.T) {
 			}
 		}
 	}
-	compare(map[string]verify.Kind{})
+	expect(map[string]compare.Kind{})
 	f.file(t, dir, "feed", feed)
 	run("feed", "")
 	f.file(t, dir, "copy", source)
-	compare(want)
-	kinds := map[verify.Kind]int{}
+	expect(want)
+	kinds := map[compare.Kind]int{}
 	for _, kind := range want {
 		kinds[kind]++
 	}

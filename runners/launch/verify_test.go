@@ -21,6 +21,7 @@ import (
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/pipelines/verify"
+	"reprise/pipelines/verify/compare"
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
 	"reprise/runners/services"
@@ -29,9 +30,9 @@ import (
 )
 
 // checked runs a verification of a job.
-func checked(t *testing.T, text string, with launch.Verification) *verify.Report {
+func checked(t *testing.T, text string, with verify.Options) *verify.Report {
 	t.Helper()
-	r, err := launch.Verify(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, with)
+	r, err := verify.Run(t.Context(), parse(t, text), launch.Runner{Name: "prism"}, with)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func checked(t *testing.T, text string, with launch.Verification) *verify.Report
 func wrong(r *verify.Report, sink string) string {
 	s := r.Sinks[sink]
 	var all []string
-	for _, kind := range verify.Kinds {
+	for _, kind := range compare.Kinds {
 		if n := s.Wrong[kind]; n > 0 {
 			all = append(all, fmt.Sprintf("%d %s", n, kind))
 		}
@@ -80,7 +81,7 @@ func TestVerifyFiles(t *testing.T) {
 	if _, _, err := execute(t, text, nil); err != nil {
 		t.Fatal(err)
 	}
-	r := checked(t, text, launch.Verification{Folder: dir})
+	r := checked(t, text, verify.Options{Folder: dir})
 	// The table takes no deletes: they are dead letters of the run.
 	if got, want := []string{wrong(r, "lines"), wrong(r, "tags"), wrong(r, "lake")}, []string{"", "", "13 extra"}; !slices.Equal(got, want) {
 		t.Errorf("wrong are %q, want %q\n%+v", got, want, r.Sinks["lake"])
@@ -180,14 +181,14 @@ const planted = "1 missing, 1 extra, 1 stale, 1 newer, 1 different"
 func TestVerifyCassandra(t *testing.T) {
 	s := newScene(t, 2500)
 	text := s.text(0, "copy", "tags", "lake", "events", "search")
-	r := checked(t, text, launch.Verification{})
+	r := checked(t, text, verify.Options{})
 	for name, sink := range r.Sinks {
 		if !r.Clean() || sink.Checked == 0 || sink.Keys == 0 {
 			t.Errorf("a clean copy: %s: %q\n%+v", name, wrong(r, name), sink)
 		}
 	}
 	s.plant(t)
-	r = checked(t, text, launch.Verification{Folder: s.dir})
+	r = checked(t, text, verify.Options{Folder: s.dir})
 	changed := s.rows[3]
 	want := map[string]string{"copy": planted, "lake": "1 stale", "search": "1 stale", "tags": "", "events": ""}
 	if n := len(changed.Get("tags").Elems()); n > 0 {
@@ -205,7 +206,7 @@ func TestVerifyCassandra(t *testing.T) {
 		t.Errorf("the title differs in %d rows, clean %t", n, r.Clean())
 	}
 	for _, e := range r.Sinks["copy"].Examples {
-		if e.Kind == verify.Missing && e.Key != s.rows[1].KeyText() {
+		if e.Kind == compare.Missing && e.Key != s.rows[1].KeyText() {
 			t.Errorf("missing is %s, want %s", e.Key, s.rows[1].KeyText())
 		}
 	}
@@ -213,7 +214,7 @@ func TestVerifyCassandra(t *testing.T) {
 	// The repair job writes what is proven to be wrong, whatever stands there; what is newer only where the job says so.
 	repair(t, r, 3)
 	s.exec(t, "UPDATE copy SET title = 'altered again'"+here, s.key(4)...)
-	r = checked(t, text, launch.Verification{Folder: s.dir})
+	r = checked(t, text, verify.Options{Folder: s.dir})
 	want = map[string]string{"copy": "1 extra, 1 newer", "lake": "", "search": "", "tags": "", "events": ""}
 	for name, found := range want {
 		if got := wrong(r, name); got != found {
@@ -224,8 +225,8 @@ func TestVerifyCassandra(t *testing.T) {
 		t.Errorf("%s repairs what is newer", r.Repair)
 	}
 	text = strings.Replace(text, "verify: {", "verify: {repair_newer: true, ", 1)
-	repair(t, checked(t, text, launch.Verification{Folder: s.dir}), 1)
-	if got := wrong(checked(t, text, launch.Verification{}), "copy"); got != "1 extra" {
+	repair(t, checked(t, text, verify.Options{Folder: s.dir}), 1)
+	if got := wrong(checked(t, text, verify.Options{}), "copy"); got != "1 extra" {
 		t.Errorf("after the repair of what is newer: %q", got)
 	}
 }
@@ -271,7 +272,7 @@ func TestVerifyLive(t *testing.T) {
 		}
 	}()
 	text := strings.Replace(s.text(1500, "copy"), "verify: {", "verify: {ignore: [format], ", 1)
-	r := checked(t, text, launch.Verification{})
+	r := checked(t, text, verify.Options{})
 	close(quit)
 	<-ended
 	if !r.Clean() || writes.Load() == 0 {
@@ -303,7 +304,7 @@ func TestVerifyKilled(t *testing.T) {
 	}
 	cmd.Wait()
 	before := finished(t, j, run)
-	r := checked(t, s.text(0, "copy"), launch.Verification{Resume: run})
+	r := checked(t, s.text(0, "copy"), verify.Options{Resume: run})
 	if got := wrong(r, "copy"); got != planted {
 		t.Errorf("%q, want %q\n%+v", got, planted, r.Sinks["copy"])
 	}
@@ -337,7 +338,7 @@ func verifyAsChild() {
 	}
 	j, err := job.Load(file)
 	if err == nil {
-		_, err = launch.Verify(context.Background(), j, launch.Runner{Name: "prism"}, launch.Verification{})
+		_, err = verify.Run(context.Background(), j, launch.Runner{Name: "prism"}, verify.Options{})
 	}
 	json.NewEncoder(os.Stdout).Encode(fmt.Sprint(err))
 	os.Exit(0)
@@ -370,7 +371,7 @@ func TestVerifyMany(t *testing.T) {
 	if _, _, err := execute(t, text, nil); err != nil {
 		t.Fatal(err)
 	}
-	r := checked(t, text, launch.Verification{})
+	r := checked(t, text, verify.Options{})
 	for name, sink := range r.Sinks {
 		if got := wrong(r, name); got != "" || sink.Checked <= sink.Keys {
 			t.Errorf("a clean target: %s: %q\n%+v", name, got, sink)
@@ -403,7 +404,7 @@ func TestVerifyMany(t *testing.T) {
 	}
 	s.exec(t, "UPDATE assets SET title = 'now the newest'"+here, s.key(oldest)...)
 	s.exec(t, "UPDATE newest SET title = 'altered' WHERE asset_type = ? AND bucket = ?", s.key(other)[:2]...)
-	r = checked(t, text, launch.Verification{Folder: s.dir})
+	r = checked(t, text, verify.Options{Folder: s.dir})
 	for name, want := range map[string]string{"newest": "1 stale, 1 newer", "search": "1 stale", "tag": ""} {
 		if got := wrong(r, name); got != want {
 			t.Errorf("%s: %q, want %q\n%+v", name, got, want, r.Sinks[name])
@@ -421,7 +422,7 @@ func TestVerifyMany(t *testing.T) {
 	if _, _, err := execute(t, string(repair), nil); err != nil {
 		t.Fatal(err)
 	}
-	r = checked(t, text, launch.Verification{})
+	r = checked(t, text, verify.Options{})
 	for name, want := range map[string]string{"newest": "1 newer", "search": "", "tag": ""} {
 		if got := wrong(r, name); got != want {
 			t.Errorf("after the repair: %s: %q, want %q\n%+v", name, got, want, r.Sinks[name])
@@ -485,23 +486,23 @@ func TestVerifyUpsert(t *testing.T) {
 		}
 	}
 	s.feed(t, map[int]string{1: "fed"})
-	compare := func(lake, copied string) {
+	expect := func(lake, copied string) {
 		t.Helper()
-		r := checked(t, text, launch.Verification{})
+		r := checked(t, text, verify.Options{})
 		if a, b := wrong(r, "lake"), wrong(r, "copy"); a != lake || b != copied || r.Read < int64(len(s.rows)) {
 			t.Errorf("the lake: %q, want %q; the copy: %q, want %q; %d rows read\n%+v", a, lake, b, copied, r.Read, r.Sinks["lake"])
 		}
 	}
-	compare("", "")
+	expect("", "")
 
 	s.exec(t, "UPDATE assets SET title = 'the table is stale'"+here, s.key(3)...)
 	s.feed(t, map[int]string{2: "", 4: "altered"}, `{"asset_type": "image", "bucket": "2024-05", "id": "11111111-1111-11ee-8000-010000000000", "title": "extra", "_meta": {"version": 1900000000000000}}`)
 	s.exec(t, "DELETE FROM copy"+here, s.key(5)...)
 	const faults = "1 missing, 1 extra, 1 stale, 1 newer"
-	compare(faults, "1 missing, 1 stale")
+	expect(faults, "1 missing, 1 stale")
 
 	flink := launch.Runner{Name: "flink", Endpoint: services.Need(t, services.Flink), Environment: "LOOPBACK", Parallelism: 2}
-	r, err := launch.Verify(t.Context(), parse(t, strings.Replace(text, "verify: {", "verify: {sinks: [lake], ", 1)), flink, launch.Verification{})
+	r, err := verify.Run(t.Context(), parse(t, strings.Replace(text, "verify: {", "verify: {sinks: [lake], ", 1)), flink, verify.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -518,10 +519,10 @@ func TestVerifyUpsert(t *testing.T) {
 	if _, _, err := execute(t, strings.Replace(fmt.Sprintf(upsertFeed, s.dir), "mode: upsert", "mode: append", 1), nil); err != nil {
 		t.Fatal(err)
 	}
-	compare("1 missing, 2 extra, 1 stale, 1 newer, 1 double", "1 missing, 1 stale")
+	expect("1 missing, 2 extra, 1 stale, 1 newer, 1 double", "1 missing, 1 stale")
 
 	flink.Environment = "EXTERNAL"
-	if _, err := launch.Verify(t.Context(), parse(t, text), flink, launch.Verification{}); fail.CodeOf(err) != "verify.one_process" {
+	if _, err := verify.Run(t.Context(), parse(t, text), flink, verify.Options{}); fail.CodeOf(err) != "verify.one_process" {
 		t.Errorf("workers elsewhere: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
-	"reprise/runners/launch"
+	"reprise/pipelines/runs"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -175,7 +175,7 @@ func (c *Collector) read(ctx context.Context) (*reading, error) {
 
 // work is what the workers tell.
 func (r *reading) work(ctx context.Context) error {
-	alive, err := launch.Alive(ctx, r.journal, r.run)
+	alive, err := runs.Alive(ctx, r.journal, r.run)
 	if err != nil {
 		return err
 	}
