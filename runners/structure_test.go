@@ -43,6 +43,8 @@ var layers = []struct {
 	{"transforms", []string{"transforms"}, nil},
 	{"io", []string{"io", "transforms/record", "transforms/fail", "transforms/secret"},
 		[]string{"runners/services", "runners/faults", "transforms/golden"}},
+	{"pipelines/usecases", nil, []string{"pipelines/job", "io", "runners/cli", "runners/corpus", "runners/launch",
+		"runners/services", "runners/systems"}},
 	{"pipelines", []string{"pipelines", "io", "transforms"},
 		[]string{"runners/services", "runners/faults", "runners/systems"}},
 	{"runners", []string{"runners", "pipelines", "io", "transforms"}, nil},

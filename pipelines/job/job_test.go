@@ -25,13 +25,19 @@ import (
 	"reprise/transforms/record"
 )
 
-func files(t testing.TB, pattern string) []string {
+// shipped are the job files that users find.
+var shipped = []string{"../../testdata/jobs/*.yaml", "../usecases/*/*.yaml"}
+
+func files(t testing.TB, patterns ...string) (all []string) {
 	t.Helper()
-	names, err := filepath.Glob(pattern)
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%s gives %d files (%v)", pattern, len(names), err)
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s gives %d files (%v)", pattern, len(names), err)
+		}
+		all = append(all, names...)
 	}
-	return names
+	return all
 }
 
 func read(t testing.TB, name string) []byte {
@@ -84,7 +90,7 @@ func TestFaults(t *testing.T) {
 
 // TestTravel: the JSON of a job, which goes to workers and the journal, gives the same job, and holds references to secrets alone.
 func TestTravel(t *testing.T) {
-	for _, name := range append(files(t, "testdata/good/*.yaml"), files(t, "../../testdata/jobs/*.yaml")...) {
+	for _, name := range files(t, append(shipped, "testdata/good/*.yaml")...) {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Setenv("CASSANDRA_PASSWORD", "swordfish")
 			t.Setenv("KAFKA_PASSWORD", "swordfish")
@@ -223,13 +229,13 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const shipped = "../../testdata/job.schema.json"
-	golden.Compare(t, shipped, string(text)+"\n")
-	schema, err := jsonschema.NewCompiler().Compile(shipped)
+	const file = "../../testdata/job.schema.json"
+	golden.Compare(t, file, string(text)+"\n")
+	schema, err := jsonschema.NewCompiler().Compile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range files(t, "../../testdata/jobs/*.yaml") {
+	for _, name := range files(t, shipped...) {
 		asJSON, faults := newFile(name, read(t, name)).read()
 		if len(faults) > 0 {
 			t.Errorf("%s: %v", name, faults)
@@ -293,10 +299,8 @@ func TestSchemaDescribes(t *testing.T) {
 
 // FuzzParse: damaged files give errors, never a panic.
 func FuzzParse(f *testing.F) {
-	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.yaml", "../../testdata/jobs/*.yaml"} {
-		for _, name := range files(f, pattern) {
-			f.Add(read(f, name))
-		}
+	for _, name := range files(f, append(shipped, "testdata/bad/*.yaml", "testdata/good/*.yaml")...) {
+		f.Add(read(f, name))
 	}
 	for _, text := range strange {
 		f.Add([]byte(text))
@@ -318,10 +322,8 @@ func parses(t interface{ Errorf(string, ...any) }, text []byte) {
 // TestDamaged damages job files at random: a fuzz run that needs no build of its own.
 func TestDamaged(t *testing.T) {
 	var seeds [][]byte
-	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.yaml", "../../testdata/jobs/*.yaml"} {
-		for _, name := range files(t, pattern) {
-			seeds = append(seeds, read(t, name))
-		}
+	for _, name := range files(t, append(shipped, "testdata/bad/*.yaml", "testdata/good/*.yaml")...) {
+		seeds = append(seeds, read(t, name))
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		text := bytes.Clone(rapid.SampledFrom(seeds).Draw(t, "file"))

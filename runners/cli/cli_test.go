@@ -286,9 +286,13 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := filepath.Glob("../../testdata/jobs/*.yaml")
-	if err != nil || len(jobs) == 0 {
-		t.Fatal("no jobs", err)
+	var jobs []string
+	for _, pattern := range []string{"../../testdata/jobs/*.yaml", "../../pipelines/usecases/*/*.yaml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no jobs in %s: %v", pattern, err)
+		}
+		jobs = append(jobs, found...)
 	}
 	accepts := func(text []byte) error {
 		asJSON, err := yaml.YAMLToJSON(text)

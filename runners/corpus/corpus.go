@@ -12,6 +12,7 @@ import (
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
 	"reprise/io/corpusio"
+	"reprise/io/fileio"
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
@@ -24,7 +25,7 @@ type Corpus struct {
 	Connection cassandraio.Connection
 	Keyspace   string // made with the tables of testdata/corpus.cql
 	Source     corpusio.SourceConfig
-	Journal    string
+	Journal    string // a file; dead letters go to a folder beside it
 }
 
 // name tells one corpus from another in the table of loads.
@@ -82,8 +83,14 @@ func (c Corpus) sink(table string) *cassandraio.SinkConfig {
 }
 
 func (c Corpus) job() *job.Job {
-	j := &job.Job{Name: "load-corpus", Journal: &journal.Config{SQLite: c.Journal}, Source: connector.From(&c.Source),
-		Sinks: map[string]job.Sink{"assets": {SinkSpec: connector.To(c.sink("assets"))}}}
+	deadLetters := filepath.Join(filepath.Dir(c.Journal), "load-dead-letters")
+	j := &job.Job{
+		Name:        "load-corpus",
+		Source:      connector.From(&c.Source),
+		Sinks:       map[string]job.Sink{"assets": {SinkSpec: connector.To(c.sink("assets"))}},
+		DeadLetters: new(connector.To(&fileio.SinkConfig{Path: deadLetters})),
+		Journal:     &journal.Config{SQLite: c.Journal},
+	}
 	j.SetDefaults()
 	return j
 }

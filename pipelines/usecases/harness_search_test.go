@@ -1,4 +1,4 @@
-package usecases
+package usecases_test
 
 import (
 	"bytes"
@@ -13,8 +13,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"reprise/runners/services"
 )
 
 // document is what production puts into a search for an asset, and where.
@@ -198,13 +196,6 @@ func oldDocument(k key, a asset) document {
 	return d
 }
 
-// newDocument is one with a field more, in another index.
-func newDocument(k key, a asset) document {
-	d := oldDocument(k, a)
-	d.index, d.fields["format"] = "-2", payload(a).Format
-	return d
-}
-
 // searching searches for assets that nobody changes, each of which must be found all the time, until it is told to end.
 func (c *usecase) searching(alias string) (end func()) {
 	c.t.Helper()
@@ -231,88 +222,4 @@ func (c *usecase) searching(alias string) (end func()) {
 	})
 	c.t.Cleanup(end)
 	return end
-}
-
-func TestSearchUpgrade(t *testing.T) {
-	c := begin(t, "search-upgrade", services.Elasticsearch)
-	c.filled("", oldDocument)
-	c.start()
-	found := c.searching("")
-	c.until("reprise cutover testdata/jobs/search-upgrade.yaml --to verify")
-	c.follow(c.documents(oldDocument), c.documents(newDocument))
-	c.until("reprise cutover testdata/jobs/search-upgrade.yaml --retire")
-	c.follow(c.documents(newDocument))
-	c.rest()
-	c.end()
-	found()
-	if text := must(t, http.MethodGet, c.search+"-2/_settings", nil); strings.Contains(string(text), "refresh_interval") {
-		t.Errorf("the index is left as during the load: %s", text)
-	}
-	c.exactly(t, "the new index", c.hits("-2"), read(newDocument))
-	c.exactly(t, "the alias", c.hits(""), read(newDocument))
-}
-
-// withSize is the old document with the fields that new payloads and old ones have in three forms.
-func withSize(k key, a asset) document {
-	d, p := oldDocument(k, a), payload(a)
-	d.fields["width"], d.fields["height"] = p.Width, p.Height
-	return d
-}
-
-func TestNewFields(t *testing.T) {
-	c := begin(t, "new-fields", services.Elasticsearch)
-	c.filled("", oldDocument)
-	c.start()
-	found := c.searching("")
-	c.until("reprise validate")
-	c.follow(c.documents(withSize))
-	c.rest()
-	c.end()
-	found()
-	c.exactly(t, "the index", c.hits(""), func(k key, a asset, version int64) []string {
-		if malformed(a) { // a dead letter: as it was
-			return oldDocument(k, a).line(version)
-		}
-		return withSize(k, a).line(version)
-	})
-}
-
-// byType is a document in the index of its type.
-func byType(k key, a asset) document {
-	d := oldDocument(k, a)
-	d.index, d.routing = "-type-"+k.Kind, k.Bucket
-	return d
-}
-
-func TestSharding(t *testing.T) {
-	c := begin(t, "sharding", services.Elasticsearch)
-	c.filled("", oldDocument)
-	c.start()
-	found := c.searching("")
-	c.until("reprise validate")
-	c.follow(c.documents(oldDocument), c.documents(byType))
-	c.until("reprise run")
-	c.stopped()
-	c.rest()
-	c.follow(c.documents(byType))
-	c.end()
-	found()
-	is := func(k key, a asset, version int64) []string { return byType(k, a).line(version) }
-	c.exactly(t, "the indices", c.hits("-type-*"), is)
-	c.exactly(t, "the alias", c.hits(""), is)
-	var settings map[string]struct {
-		Settings struct {
-			Index struct {
-				Shards string `json:"number_of_shards"`
-			}
-		}
-	}
-	if err := json.Unmarshal(must(t, http.MethodGet, c.search+"-type-*/_settings", nil), &settings); err != nil || len(settings) != 4 {
-		t.Errorf("indices %v, %v", settings, err)
-	}
-	for name, s := range settings {
-		if s.Settings.Index.Shards != "2" {
-			t.Errorf("%s has %s shards", name, s.Settings.Index.Shards)
-		}
-	}
 }

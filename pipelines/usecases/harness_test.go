@@ -1,4 +1,8 @@
-package usecases
+// Package usecases_test proves the use cases on real servers: each test follows its page, command by command, while a
+// writer keeps creating, updating and deleting assets. It then compares what other programs find in the targets with a
+// model of what must be there. All tests share this package, since each further test binary takes longer to link than
+// the commands of a page take to run.
+package usecases_test
 
 import (
 	"context"
@@ -23,13 +27,12 @@ import (
 	"reprise/runners/corpus"
 	"reprise/runners/launch"
 	"reprise/runners/services"
+	_ "reprise/runners/systems"
 )
 
 const (
-	pages = "../../pipelines/usecases"
-	jobs  = "../../testdata/jobs"
-	rows  = 2000 // of the corpus
-	rate  = 500  // rows a second of a run, so that production changes some before and some after they are read
+	rows = 2000 // of the corpus
+	rate = 500  // rows a second of a run, so that production changes some before and some after they are read
 )
 
 // TestMain lets the test binary be the commands that pages tell of: reprise, and a cqlsh that executes what follows -e.
@@ -58,7 +61,7 @@ func cqlsh(args []string) int {
 	return 0
 }
 
-// usecase is one page, in a folder that looks like the project's to its commands, with a keyspace and indices of its own.
+// usecase is one page with a keyspace and indices of its own. Its commands run in a copy of its folder.
 type usecase struct {
 	*live
 	t         *testing.T
@@ -76,7 +79,7 @@ var loading sync.Mutex
 func begin(t *testing.T, page string, needs ...services.Service) *usecase {
 	t.Helper()
 	t.Parallel()
-	c := &usecase{t: t, dir: t.TempDir(), cassandra: services.Need(t, services.Cassandra)}
+	c := &usecase{t: t, dir: filepath.Join(t.TempDir(), page), cassandra: services.Need(t, services.Cassandra)}
 	name := services.Name(t)
 	replace := []string{"asset-search", name + "-search", "asset-events", name + "-events", "media", name, "[127.0.0.1]", `["` + c.cassandra + `"]`}
 	for _, s := range needs {
@@ -117,19 +120,15 @@ func connect(t *testing.T, addr string) *gocql.Session {
 	return session
 }
 
-// files puts the job files, and what they need, into the folder, and the commands into its bin.
+// files copies the folders of all use cases, and puts the commands beside them.
 func (c *usecase) files() {
 	c.t.Helper()
-	to := filepath.Join(c.dir, "testdata", "jobs")
 	self, err := os.Executable()
-	if err == nil {
-		err = os.MkdirAll(to, 0o755)
+	if err != nil {
+		c.t.Fatal(err)
 	}
-	names, e := filepath.Glob(jobs + "/*")
-	if err != nil || e != nil {
-		c.t.Fatal(err, e)
-	}
-	for _, name := range names {
+	base := filepath.Dir(c.dir)
+	for _, name := range jobFiles(c.t, "*") {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			c.t.Fatal(err)
@@ -140,19 +139,42 @@ func (c *usecase) files() {
 		if filepath.Ext(name) == ".yaml" && !strings.Contains(string(text), "\nverify:") {
 			text = fmt.Appendf(text, "verify: {settle: 1s}\n") // production follows at once
 		}
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(name)), []byte(c.names.Replace(string(text))), 0o644); err != nil {
+		to := filepath.Join(base, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			c.t.Fatal(err)
+		}
+		if err := os.WriteFile(to, []byte(c.names.Replace(string(text))), 0o644); err != nil {
 			c.t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(filepath.Join(c.dir, "bin"), 0o755); err != nil {
+	if err := os.Mkdir(c.bin(), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
 	for _, command := range []string{"reprise", "cqlsh"} {
 		script := fmt.Sprintf("#!/bin/sh\nUSECASES_COMMAND=%s USECASES_CASSANDRA=%s exec %s \"$@\"\n", command, c.cassandra, self)
-		if err := os.WriteFile(filepath.Join(c.dir, "bin", command), []byte(script), 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(c.bin(), command), []byte(script), 0o755); err != nil {
 			c.t.Fatal(err)
 		}
 	}
+}
+
+// bin is the folder of the commands.
+func (c *usecase) bin() string { return filepath.Join(filepath.Dir(c.dir), "bin") }
+
+// jobFiles are the job files and what belongs to them, in the folders whose names match.
+func jobFiles(t *testing.T, folders string) (all []string) {
+	t.Helper()
+	for _, kind := range []string{"*.yaml", "*.json"} {
+		found, err := filepath.Glob(filepath.Join(folders, kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	if len(all) == 0 {
+		t.Fatalf("there are no job files in %s", folders)
+	}
+	return all
 }
 
 // until runs the page's commands up to the next one that begins with a text.
@@ -253,7 +275,7 @@ func (c *usecase) try(command string) (string, error) {
 func (c *usecase) command(command string) (string, error) {
 	cmd := exec.CommandContext(c.t.Context(), "bash", "-c", c.names.Replace(command))
 	cmd.Dir = c.dir
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(c.dir, "bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+c.bin()+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -261,7 +283,7 @@ func (c *usecase) command(command string) (string, error) {
 // steps are the commands under Steps of a page.
 func steps(t *testing.T, page string) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(pages, page+".md"))
+	text, err := os.ReadFile(filepath.Join(page, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package usecases
+package usecases_test
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 // TestPurge purges assets whose licence has expired from the table, its index by tag and a search, while production goes on with all three.
 func TestPurge(t *testing.T) {
 	c := begin(t, "purge", services.Elasticsearch)
-	c.edit("purge.yaml", "grace: 720h", "grace: 1ms")
+	c.edit("job.yaml", "grace: 720h", "grace: 1ms")
 	c.run(steps(t, "reverse-indices")[0])
 	for k, states := range c.rows {
 		if err := c.entries(k, nil, states[0].asset, states[0].version); err != nil {
@@ -27,7 +27,7 @@ func TestPurge(t *testing.T) {
 		c.left[i] = strings.ReplaceAll(c.left[i], "RUN", "last")
 	}
 	began := time.Now()
-	c.until("reprise purge testdata/jobs/purge.yaml --purge")
+	c.until("reprise purge job.yaml --purge")
 	if out := c.next(); !strings.Contains(out, "would be deleted") {
 		t.Errorf("the dry run says\n%s", out)
 	}

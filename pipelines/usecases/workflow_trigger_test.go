@@ -1,4 +1,4 @@
-package usecases
+package usecases_test
 
 import (
 	"os"
@@ -12,10 +12,10 @@ import (
 	"reprise/runners/services"
 )
 
-// TestWorkflow triggers workflows while production changes assets: each asset that was there all the time and lacks the result is triggered once, at a version that it
+// TestWorkflowTrigger triggers workflows while production changes assets: each asset that was there all the time and lacks the result is triggered once, at a version that it
 // had, and none that has the result.
-func TestWorkflow(t *testing.T) {
-	c := begin(t, "workflow")
+func TestWorkflowTrigger(t *testing.T) {
+	c := begin(t, "workflow-trigger")
 	service := services.NewWorkflows(t, services.WorkflowOptions{
 		Takes: func(w services.Workflow) time.Duration { return time.Duration(len(w.Body)%10) * 100 * time.Millisecond },
 		State: func(w services.Workflow) string {
@@ -25,7 +25,7 @@ func TestWorkflow(t *testing.T) {
 			return "succeeded"
 		},
 	})
-	path := filepath.Join(c.dir, "testdata/jobs/workflow-trigger.yaml")
+	path := filepath.Join(c.dir, "job.yaml")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
