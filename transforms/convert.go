@@ -12,8 +12,9 @@ import (
 // conversion makes a value of another type of one that is not null.
 type conversion func(record.Value) (record.Value, error)
 
-// converter is the conversion from one type to another, or an error where there is none. Nothing is lost but what the target cannot
-// tell by its nature: digits beyond those of a float or double, the time of day of a date, the order and repeats of a set.
+// converter is the conversion from one type to another, or an error where there is none. Nothing is lost but what the
+// target cannot tell by its nature: digits beyond those of a float or double, the time of day of a date, the order and
+// repeats of a set.
 func converter(from, to record.Type) (conversion, error) {
 	switch {
 	case from.Same(to):

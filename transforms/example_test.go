@@ -29,7 +29,8 @@ func init() {
 	})
 }
 
-func compileSlugify(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema, error) {
+func compileSlugify(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema,
+	error) {
 	var c slugifyConfig
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err
@@ -74,7 +75,8 @@ func ExampleCompile() {
 		{Name: "size", Type: record.Of(record.BigInt)},
 	}, "id")
 	var specs []transforms.Spec
-	if err := json.Unmarshal([]byte(`[{"filter": "size > 10"}, {"derive": {"kb": "size / 1024"}}]`), &specs); err != nil {
+	if err := json.Unmarshal([]byte(`[{"filter": "size > 10"}, {"derive": {"kb": "size / 1024"}}]`),
+		&specs); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -83,7 +85,8 @@ func ExampleCompile() {
 		fmt.Println(err)
 		return
 	}
-	for _, size := range []record.Value{record.Number(record.BigInt, 4096), record.Number(record.BigInt, 1), record.NullValue} {
+	for _, size := range []record.Value{record.Number(record.BigInt, 4096), record.Number(record.BigInt, 1),
+		record.NullValue} {
 		r := &record.Record{Schema: in, Values: []record.Value{record.String("a"), size}}
 		filtered := chain.Apply(r,
 			func(out *record.Record) { fmt.Printf("%s\n", out.AppendJSON(nil)) },
@@ -93,7 +96,6 @@ func ExampleCompile() {
 		}
 	}
 	// Output:
-	// {"id":"a","size":4096,"kb":4}
-	// filtered
-	// dead letter in transforms.0.filter: size > 10: no such overload: >; size is null [transform.expression]; test for it: size != null && ...
+	// {"id":"a","size":4096,"kb":4} filtered dead letter in transforms.0.filter: size > 10: no such overload: >; size
+	// is null [transform.expression]; test for it: size != null && ...
 }

@@ -92,11 +92,13 @@ func compileExplode(c ExplodeConfig, in *record.Schema, _ Options) (Step, *recor
 		return nil, nil, f.err()
 	}
 	if !slices.Contains(key, unique) && (c.IndexAs == "" || !slices.Contains(key, c.IndexAs)) {
-		f.addf("key", "%q is needed in the key (%s): else the records made of one would overwrite each other", unique, strings.Join(key, ", "))
+		f.addf("key", "%q is needed in the key (%s): else the records made of one would overwrite each other", unique,
+			strings.Join(key, ", "))
 	}
 	for _, k := range s.out.Key {
 		if c.KeepEmpty && (k == s.field || k == s.key) {
-			f.addf("keep_empty", "%q would be null, but is part of the key (%s); name a position with index_as and use that in key", s.out.Fields[k].Name, strings.Join(key, ", "))
+			f.addf("keep_empty", "%q would be null, but is part of the key (%s); name a position with index_as and "+
+				"use that in key", s.out.Fields[k].Name, strings.Join(key, ", "))
 		}
 		if !slices.Contains(in.Key, k) || k == s.field {
 			s.inKey = append(s.inKey, k)
@@ -108,7 +110,8 @@ func compileExplode(c ExplodeConfig, in *record.Schema, _ Options) (Step, *recor
 // Apply implements Step.
 func (s *explodeStep) Apply(r *record.Record, emit func(*record.Record)) error {
 	if r.Op == record.Delete {
-		return fail.New(fail.Permanent, "transform.explode_delete", "a delete of the whole record cannot be exploded: its elements are not known").
+		return fail.New(fail.Permanent, "transform.explode_delete",
+			"a delete of the whole record cannot be exploded: its elements are not known").
 			WithFix("delete at the target by the old key")
 	}
 	elems := r.Values[s.field].Elems()
@@ -150,7 +153,8 @@ func (s *explodeStep) checkKey(r *record.Record, elems []record.Value) error {
 			null = r.Values[k].IsNull()
 		}
 		if null {
-			return fail.New(fail.Permanent, "transform.null_key", "%q, part of the new key, would be null", s.out.Fields[k].Name)
+			return fail.New(fail.Permanent, "transform.null_key", "%q, part of the new key, would be null",
+				s.out.Fields[k].Name)
 		}
 	}
 	return nil

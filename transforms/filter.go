@@ -16,13 +16,14 @@ func (FilterConfig) JSONSchema() *jsonschema.Schema {
 
 var filter = Transform{
 	Name: "filter",
-	Summary: "Keeps the records for which a CEL condition is true. A delete stays unless the condition reads nothing but the key, or reads _op: " +
-		"whether the record that it deletes was kept cannot be known.",
+	Summary: "Keeps the records for which a CEL condition is true. A delete stays unless the condition reads nothing " +
+		"but the key, or reads _op: whether the record that it deletes was kept cannot be known.",
 	Config: new(FilterConfig),
 	Example: Example{
-		Config:  `filter: size > 1000 && "hero" in tags`,
-		Fields:  []string{"id text", "size bigint", "tags set<text>"},
-		Records: []string{`{"id": "a", "size": 2048, "tags": ["hero", "web"]}`, `{"id": "b", "size": 10, "tags": null}`},
+		Config: `filter: size > 1000 && "hero" in tags`,
+		Fields: []string{"id text", "size bigint", "tags set<text>"},
+		Records: []string{`{"id": "a", "size": 2048, "tags": ["hero", "web"]}`,
+			`{"id": "b", "size": 10, "tags": null}`},
 	},
 	Compile: compileWith(func(condition FilterConfig, in *record.Schema, o Options) (Step, *record.Schema, error) {
 		s, err := newScope(in, o)

@@ -15,9 +15,10 @@ type FlattenConfig struct {
 }
 
 var flatten = Transform{
-	Name:    "flatten",
-	Summary: "Makes top-level fields of the parts of a UDT, which they replace, or of keys of a map, which keeps the others.",
-	Config:  new(FlattenConfig),
+	Name: "flatten",
+	Summary: "Makes top-level fields of the parts of a UDT, which they replace, or of keys of a map, which keeps the " +
+		"others.",
+	Config: new(FlattenConfig),
 	Example: Example{
 		Config:  "flatten: {field: meta}",
 		Fields:  []string{"id text", "meta udt<width:int, height:int>"},

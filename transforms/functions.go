@@ -31,9 +31,13 @@ func functions() []cel.EnvOption {
 			cel.Overload(overloads.IntToTimestamp, []*cel.Type{cel.IntType}, cel.TimestampType,
 				cel.UnaryBinding(secondsTime))),
 		cel.Function("lower", cel.MemberOverload("string_lower", []*cel.Type{cel.StringType}, cel.StringType,
-			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToLower(string(v.(types.String)))) }))),
+			cel.UnaryBinding(func(v ref.Val) ref.Val {
+				return types.String(strings.ToLower(string(v.(types.String))))
+			}))),
 		cel.Function("upper", cel.MemberOverload("string_upper", []*cel.Type{cel.StringType}, cel.StringType,
-			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToUpper(string(v.(types.String)))) }))),
+			cel.UnaryBinding(func(v ref.Val) ref.Val {
+				return types.String(strings.ToUpper(string(v.(types.String))))
+			}))),
 		cel.Function("time_of", cel.Overload("time_of_string", []*cel.Type{cel.StringType}, cel.TimestampType,
 			cel.UnaryBinding(func(v ref.Val) ref.Val {
 				at, ok := timeOf(string(v.(types.String)))
@@ -51,7 +55,8 @@ func functions() []cel.EnvOption {
 				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.Bytes))) }))),
 		cel.Function("merge", cel.Overload("merge_maps", []*cel.Type{anyMap, anyMap}, anyMap,
 			cel.BinaryBinding(func(m, n ref.Val) ref.Val { return merge(m, n, nil) }))),
-		cel.Function("without", cel.Overload("without_keys", []*cel.Type{anyMap, cel.ListType(cel.TypeParamType("K"))}, anyMap,
+		cel.Function("without", cel.Overload("without_keys", []*cel.Type{anyMap, cel.ListType(cel.TypeParamType("K"))},
+			anyMap,
 			cel.BinaryBinding(func(m, keys ref.Val) ref.Val { return merge(m, nil, keys) }))),
 	}
 }
@@ -89,7 +94,8 @@ func merge(m, n, without ref.Val) ref.Val {
 			case types.String, types.Int, types.Uint, types.Double, types.Bool:
 				f(key)
 			default:
-				return types.NewErr("keys of type %s cannot be merged: texts, numbers, true and false can", key.Type().TypeName())
+				return types.NewErr("keys of type %s cannot be merged: texts, numbers, true and false can",
+					key.Type().TypeName())
 			}
 		}
 		return nil

@@ -67,7 +67,8 @@ func compileNest(c NestConfig, in *record.Schema, _ Options) (Step, *record.Sche
 			f.addf("fields", "%q is part of the key and must stay", in.Fields[p].Name)
 		}
 		part := record.Field{Name: strings.TrimPrefix(in.Fields[p].Name, prefix), Type: in.Fields[p].Type}
-		if slices.ContainsFunc(parts, func(other record.Field) bool { return other.Name == part.Name }) || part.Name == "" {
+		if slices.ContainsFunc(parts, func(other record.Field) bool { return other.Name == part.Name }) ||
+			part.Name == "" {
 			f.addf("fields", "%q gives no part of its own", in.Fields[p].Name)
 		}
 		parts = append(parts, part)
@@ -81,7 +82,8 @@ func compileNest(c NestConfig, in *record.Schema, _ Options) (Step, *record.Sche
 		s.kind, t = record.Map, record.MapOf(record.Of(record.Text), parts[0].Type)
 		for _, p := range parts {
 			if !p.Type.Same(parts[0].Type) {
-				f.addf("as", "a map has values of one type, but %s; cast them, or nest as udt", fmt.Sprintf("%q is a %s and %q a %s", parts[0].Name, parts[0].Type, p.Name, p.Type))
+				f.addf("as", "a map has values of one type, but %s; cast them, or nest as udt",
+					fmt.Sprintf("%q is a %s and %q a %s", parts[0].Name, parts[0].Type, p.Name, p.Type))
 				break
 			}
 		}

@@ -54,7 +54,8 @@ func compileProject(c ProjectConfig, in *record.Schema, _ Options) (Step, *recor
 		if stays {
 			places, fields = append(places, i), append(fields, field)
 		} else if slices.Contains(key, field.Name) {
-			f.addf("", "%q is part of the key (%s) and must stay, or a new key is needed", field.Name, strings.Join(key, ", "))
+			f.addf("", "%q is part of the key (%s) and must stay, or a new key is needed", field.Name,
+				strings.Join(key, ", "))
 		}
 	}
 	if f.err() != nil {
@@ -86,7 +87,8 @@ func compileProject(c ProjectConfig, in *record.Schema, _ Options) (Step, *recor
 func wholeKey(r *record.Record, key []int) error {
 	for _, k := range key {
 		if r.Values[k].IsNull() {
-			return fail.New(fail.Permanent, "transform.null_key", "%q is null, but part of the new key of this %s", r.Schema.Fields[k].Name, r.Op)
+			return fail.New(fail.Permanent, "transform.null_key", "%q is null, but part of the new key of this %s",
+				r.Schema.Fields[k].Name, r.Op)
 		}
 	}
 	return nil

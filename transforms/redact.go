@@ -44,7 +44,8 @@ func compileRedact(c RedactConfig, in *record.Schema, _ Options) (Step, *record.
 		case c.With != "hash" && slices.Contains(in.Key, p):
 			f.addf("fields", "%q is part of the key, where different records would become one; hash it", field.Name)
 		case c.With != "remove" && len(allowed) > 0 && !slices.Contains(allowed, field.Type.Kind):
-			f.addf("fields", "%q is a %s, but %s needs one of %v; cast or flatten it first, or remove it", field.Name, field.Type, c.With, allowed)
+			f.addf("fields", "%q is a %s, but %s needs one of %v; cast or flatten it first, or remove it", field.Name,
+				field.Type, c.With, allowed)
 		}
 	}
 	switch c.With {

@@ -18,8 +18,8 @@ var registry = map[string]Transform{}
 
 var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
-// Register adds a team's own transform; it is called from an init function of the team's binary. It panics for a name that is taken or
-// badly formed and for a transform without Compile or Config.
+// Register adds a team's own transform; it is called from an init function of the team's binary. It panics for a name
+// that is taken or badly formed and for a transform without Compile or Config.
 func Register(t Transform) {
 	switch _, taken := registry[t.Name]; {
 	case taken:
@@ -47,7 +47,9 @@ func All() []Transform {
 }
 
 // compileWith makes a Transform's Compile of a function that takes the settings decoded.
-func compileWith[C any](compile func(c C, in *record.Schema, o Options) (Step, *record.Schema, error)) func(json.RawMessage, *record.Schema, Options) (Step, *record.Schema, error) {
+func compileWith[C any](
+	compile func(c C, in *record.Schema, o Options) (Step, *record.Schema, error),
+) func(json.RawMessage, *record.Schema, Options) (Step, *record.Schema, error) {
 	return func(config json.RawMessage, in *record.Schema, o Options) (Step, *record.Schema, error) {
 		c, err := decode[C](config)
 		if err != nil {

@@ -35,7 +35,8 @@ func (c SourceConfig) WriteTimes() bool { return c.Version == "" }
 // Repeats implements connector.Unique.
 func (SourceConfig) Repeats() string { return "" }
 
-// Narrow implements connector.Narrower. A key field with a time in it stands for the version, so no write times are read.
+// Narrow implements connector.Narrower. A key field with a time in it stands for the version, so no write times are
+// read.
 func (c SourceConfig) Narrow(schema *record.Schema, also []string) connector.SourceConfig {
 	c.Columns = slices.Concat(schema.KeyNames(), also)
 	for _, k := range schema.Key {

@@ -98,8 +98,8 @@ func JSON(schema *record.Schema, columns []arrow.Array, row int) []byte {
 	return b
 }
 
-// Value is a column's value as the type says. A text column holds each type that is not nested as its text, and nested ones as JSON. What would
-// lose something is an error.
+// Value is a column's value as the type says. A text column holds each type that is not nested as its text, and nested
+// ones as JSON. What would lose something is an error.
 func Value(a arrow.Array, i int, t record.Type, how record.Reading) (record.Value, error) {
 	if a.IsNull(i) {
 		return record.NullValue, nil

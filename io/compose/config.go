@@ -107,8 +107,10 @@ func (j JoinConfig) Open(need connector.Need) (connector.Source, error) {
 		if _, ok := table.(connector.Finder); !ok && !s.Broadcast {
 			return nil, fmt.Errorf("join: the table %s cannot find single rows by their keys", name)
 		}
-		sides = append(sides, Side{Name: name, Of: table, On: s.On, Fields: s.Fields, Missing: cmp.Or(s.Missing, MissingEmpty), Broadcast: s.Broadcast,
-			Memory: s.Memory.Or(defaultSideMemory), Cache: s.Cache.Or(defaultSideCache), CacheFor: s.CacheFor.Or(defaultCacheFor)})
+		sides = append(sides, Side{Name: name, Of: table, On: s.On, Fields: s.Fields,
+			Missing: cmp.Or(s.Missing, MissingEmpty), Broadcast: s.Broadcast,
+			Memory: s.Memory.Or(defaultSideMemory), Cache: s.Cache.Or(defaultSideCache),
+			CacheFor: s.CacheFor.Or(defaultCacheFor)})
 	}
 	return NewJoin(of, sides...), nil
 }
@@ -117,7 +119,8 @@ func (j JoinConfig) Open(need connector.Need) (connector.Source, error) {
 func (k KeysConfig) Validate() []connector.Fault {
 	faults := slices.Concat(scanned("from", k.From), connector.Below("of", k.Of.Validate()))
 	if len(faults) == 0 && !k.Of.Finds() {
-		faults = append(faults, connector.Faultf("of", "%s cannot find single rows by their keys; Cassandra can", k.Of.Kind()))
+		faults = append(faults, connector.Faultf("of", "%s cannot find single rows by their keys; Cassandra can",
+			k.Of.Kind()))
 	}
 	return faults
 }
@@ -136,7 +139,8 @@ func (u UnionConfig) Validate() (faults []connector.Fault) {
 			continue
 		}
 		if err := Rival(part); err != nil {
-			faults = append(faults, connector.Faultf(fmt.Sprintf("of.%d", i), "rows of the others cannot be looked up here: %v; put it last, or say deduplicate: false", err))
+			faults = append(faults, connector.Faultf(fmt.Sprintf("of.%d", i),
+				"rows of the others cannot be looked up here: %v; put it last, or say deduplicate: false", err))
 		}
 	}
 	return faults
@@ -155,21 +159,26 @@ func (j JoinConfig) Validate() []connector.Fault {
 			wrong = append(wrong, connector.Below(path+".of", s.Of.Scans())...)
 		}
 		if len(wrong) == 0 && !s.Broadcast && !s.Of.Finds() {
-			wrong = append(wrong, connector.Faultf(path+".of", "%s cannot find single rows by their keys; say broadcast: true, so that the table is read into memory", s.Of.Kind()))
+			wrong = append(wrong, connector.Faultf(path+".of",
+				"%s cannot find single rows by their keys; say broadcast: true, so that the table is read into memory",
+				s.Of.Kind()))
 		}
 		if len(s.On) == 0 {
-			wrong = append(wrong, connector.Faultf(path+".on", "name the field of the row for each field of the table's key"))
+			wrong = append(wrong, connector.Faultf(path+".on",
+				"name the field of the row for each field of the table's key"))
 		}
 		if len(s.Fields) == 0 {
 			wrong = append(wrong, connector.Faultf(path+".fields", "name at least one field to add"))
 		}
 		if s.Broadcast && (s.Cache > 0 || s.CacheFor > 0) || !s.Broadcast && s.Memory > 0 {
-			wrong = append(wrong, connector.Faultf(path, "memory belongs to broadcast, cache and cache_for to tables that are looked up"))
+			wrong = append(wrong, connector.Faultf(path,
+				"memory belongs to broadcast, cache and cache_for to tables that are looked up"))
 		}
 		seen := map[string]string{}
 		for _, field := range slices.Sorted(maps.Keys(s.On)) {
 			if other := seen[s.On[field]]; other != "" {
-				wrong = append(wrong, connector.Faultf(path+".on."+field, "%s has its value from %s already", s.On[field], other))
+				wrong = append(wrong, connector.Faultf(path+".on."+field, "%s has its value from %s already",
+					s.On[field], other))
 			}
 			seen[s.On[field]] = field
 		}
@@ -186,8 +195,8 @@ func scanned(path string, s connector.SourceSpec) []connector.Fault {
 // WriteTimes implements connector.WriteTimer.
 func (k KeysConfig) WriteTimes() bool { return k.Of.WriteTimes() }
 
-// WriteTimes implements connector.WriteTimer. Without deduplicate there are several records of a key, of which write times
-// tell the newest.
+// WriteTimes implements connector.WriteTimer. Without deduplicate there are several records of a key, of which write
+// times tell the newest.
 func (u UnionConfig) WriteTimes() bool {
 	return u.deduplicate() && slices.ContainsFunc(u.Of, connector.SourceSpec.WriteTimes)
 }

@@ -13,8 +13,8 @@ func init() {
 		Source: func() connector.SourceConfig { return new(LettersConfig) }})
 }
 
-// LettersConfig are the settings of what a redrive reads: the rows of dead letters, or the records that the queue has kept of
-// them. Which letters, the journal tells.
+// LettersConfig are the settings of what a redrive reads: the rows of dead letters, or the records that the queue has
+// kept of them. Which letters, the journal tells.
 type LettersConfig struct {
 	Journal journal.Config       `json:"journal"`
 	Max     int                  `json:"max"`              // letters that failed so often are parked

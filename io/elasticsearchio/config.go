@@ -90,7 +90,8 @@ func (c SinkConfig) Validate() []connector.Fault {
 	case c.Alias != "" && (!isIndexName(c.Alias) || c.Alias == c.Index):
 		fault("alias", "%q is no name for an alias of %s", c.Alias, c.Index)
 	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
-		fault("load.existing", "load.existing needs one fixed index, not %s: the run only changes indices that it has made",
+		fault("load.existing", "load.existing needs one fixed index, not %s: the run only changes indices that it has "+
+			"made",
 			index.Pattern("*"))
 	}
 	if c.Replaces != nil {

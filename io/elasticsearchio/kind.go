@@ -32,7 +32,8 @@ func (c SinkConfig) Place() string { return "the index " + c.Index }
 // Narrow implements connector.Narrower.
 func (c SourceConfig) Narrow(schema *record.Schema, also []string) connector.SourceConfig {
 	names := append(slices.Concat(schema.KeyNames(), also), c.Version)
-	c.Fields = slices.DeleteFunc(slices.Clone(c.Fields), func(f record.Field) bool { return !slices.Contains(names, f.Name) })
+	c.Fields = slices.DeleteFunc(slices.Clone(c.Fields),
+		func(f record.Field) bool { return !slices.Contains(names, f.Name) })
 	return &c
 }
 
@@ -56,7 +57,8 @@ func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, con
 	}
 	for _, name := range key {
 		if slices.Contains(view.Leave, name) {
-			return nil, view, connector.NotVerified("its documents do not hold the field " + name + ", which their ids are made of")
+			return nil, view, connector.NotVerified("its documents do not hold the field " + name +
+				", which their ids are made of")
 		}
 	}
 	source.Order, source.Key = key, append(key[:len(key)-1:len(key)-1], "_id")

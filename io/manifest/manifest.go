@@ -1,7 +1,7 @@
 // Package manifest is what a purge is going to delete, and what it has deleted: the rows themselves, in files.
 //
-// An entry is a row with its key, why and when it was put down (reason and at), the row for people (row, as JSON) and the row exactly as it was,
-// with its write times and expiry (record).
+// An entry is a row with its key, why and when it was put down (reason and at), the row for people (row, as JSON) and
+// the row exactly as it was, with its write times and expiry (record).
 package manifest
 
 import (
@@ -24,8 +24,8 @@ const (
 
 var own = []record.Field{{Name: Row, Type: record.Of(record.Text)}, {Name: Record, Type: record.Of(record.Blob)}}
 
-// Marked is, as a source, the rows of another one with themselves in two further fields, so that they can be put down whatever
-// transforms make of them.
+// Marked is, as a source, the rows of another one with themselves in two further fields, so that they can be put down
+// whatever transforms make of them.
 type Marked struct{ of connector.Source }
 
 var (
@@ -117,9 +117,10 @@ func marked(schema *record.Schema, p connector.Page) connector.Page {
 	return p
 }
 
-// Deleted is, as a source, the rows that a purge has deleted, from its manifest, each a microsecond later than it was: later than its tombstone,
-// and earlier than whatever has been written since. A row that was written since is filtered; one that is there as the purge or an earlier
-// attempt at the restore has left it is not, since what was made of it may be missing.
+// Deleted is, as a source, the rows that a purge has deleted, from its manifest, each a microsecond later than it was:
+// later than its tombstone, and earlier than whatever has been written since. A row that was written since is filtered;
+// one that is there as the purge or an earlier attempt at the restore has left it is not, since what was made of it may
+// be missing.
 type Deleted struct {
 	from  connector.Source
 	of    connector.Finder
@@ -153,14 +154,18 @@ func (s *Deleted) Read(ctx context.Context, split connector.Split, page func(con
 		for _, entry := range p.Records {
 			r, err := restored(entry, schema)
 			if err != nil {
-				all.Dead = append(all.Dead, &record.DeadLetter{Raw: entry.AppendJSON(nil), Class: fail.Permanent.String(), Code: "purge.entry", Message: err.Error(), Attempts: 1})
+				all.Dead = append(all.Dead,
+					&record.DeadLetter{Raw: entry.AppendJSON(nil), Class: fail.Permanent.String(), Code: "purge.entry",
+						Message: err.Error(), Attempts: 1})
 				continue
 			}
 			rows = append(rows, r)
 		}
 		again := make([]bool, len(rows))
 		err := s.of.Find(connector.Uncounted(ctx), rows, func(i int, p connector.Page) error {
-			again[i] = len(p.Dead) > 0 || slices.ContainsFunc(p.Records, func(r *record.Record) bool { return r.Version > max(rows[i].Version, s.floor) })
+			again[i] = len(p.Dead) > 0 ||
+				slices.ContainsFunc(p.Records,
+					func(r *record.Record) bool { return r.Version > max(rows[i].Version, s.floor) })
 			return nil
 		})
 		if err != nil {

@@ -67,12 +67,14 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		known := keys(place["properties"])
 		for _, key := range k.Properties {
 			meant := walk(place, []string{"properties", fail.Nearest(key, known), "pattern"})
-			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "unknown key; " + fail.Suggest(key, known),
-				onKey: true, secret: meant == secretForm})
+			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."),
+				message: "unknown key; " + fail.Suggest(key, known),
+				onKey:   true, secret: meant == secretForm})
 		}
 	case *kind.Required:
 		for _, key := range k.Missing {
-			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "missing" + purpose(place, key)})
+			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."),
+				message: "missing" + purpose(place, key)})
 		}
 	case *kind.MinProperties:
 		if known := keys(place["properties"]); len(known) > 0 {
@@ -82,7 +84,8 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		}
 	case *kind.MaxProperties:
 		known := keys(place["properties"])
-		present := slices.DeleteFunc(keys(walk(c.value, at)), func(key string) bool { return !slices.Contains(known, key) })
+		present := slices.DeleteFunc(keys(walk(c.value, at)),
+			func(key string) bool { return !slices.Contains(known, key) })
 		if len(present) > 1 {
 			add("only one may stand here, not %s", strings.Join(present, " and "))
 		}
@@ -156,7 +159,8 @@ func typeError(e *jsonschema.ValidationError, depth int) *kind.Type {
 var secretForm = connector.Secret("").JSONSchema().Pattern
 
 // typeNames are the types of JSON in the words of people.
-var typeNames = map[string]string{"object": "a map", "array": "a list", "string": "a text", "number": "a number", "integer": "a whole number",
+var typeNames = map[string]string{"object": "a map", "array": "a list", "string": "a text", "number": "a number",
+	"integer": "a whole number",
 	"boolean": "true or false", "null": "nothing"}
 
 func mistyped(k *kind.Type) string {

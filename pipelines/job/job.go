@@ -104,7 +104,8 @@ const defaultCanaryDead = "1%"
 func (c *Canary) Spent(percent float64, dead, read int64) string {
 	switch {
 	case tooMany(c.DeadLetters, dead, read):
-		return fmt.Sprintf("the canary of %g %% has %d dead letters of %d records, more than %s", percent, dead, read, c.DeadLetters)
+		return fmt.Sprintf("the canary of %g %% has %d dead letters of %d records, more than %s", percent, dead, read,
+			c.DeadLetters)
 	case c.Wait:
 		return fmt.Sprintf("the canary of %g %% is done: look at what it did", percent)
 	}

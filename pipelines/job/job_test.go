@@ -88,10 +88,11 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestTravel: the JSON of a job, which goes to workers and the journal, gives the same job, and holds references to secrets alone.
+// TestTravel: the JSON of a job, which goes to workers and the journal, gives the same job, and holds references to
+// secrets alone.
 func TestTravel(t *testing.T) {
 	for _, name := range files(t, append(shipped, "testdata/good/*.yaml")...) {
-		t.Run(filepath.Base(name), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Setenv("CASSANDRA_PASSWORD", "swordfish")
 			t.Setenv("KAFKA_PASSWORD", "swordfish")
 			t.Setenv("API_KEY", "swordfish")
@@ -135,7 +136,8 @@ func TestReferencesTravel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range []string{"env:CASSANDRA_PASSWORD", "env:KAFKA_PASSWORD", "env:API_KEY", "file:/run/secrets/salt"} {
+	for _, ref := range []string{"env:CASSANDRA_PASSWORD", "env:KAFKA_PASSWORD", "env:API_KEY",
+		"file:/run/secrets/salt"} {
 		if !bytes.Contains(text, []byte(ref)) {
 			t.Errorf("%s is lost: %s", ref, text)
 		}
@@ -148,7 +150,8 @@ func TestAliases(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, meta := range map[string]bool{"a": false, "b": false, "c": true} {
-		if f := j.Sinks[name].SinkConfig.(*fileio.SinkConfig); f.Path != "out" || f.Format != "jsonl" || f.Meta != meta {
+		if f := j.Sinks[name].SinkConfig.(*fileio.SinkConfig); f.Path != "out" || f.Format != "jsonl" ||
+			f.Meta != meta {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
@@ -188,9 +191,11 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 256 << 20, Unfinished: "1%",
+	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 256 << 20,
+		Unfinished:  "1%",
 		ErrorBudget: &ErrorBudget{Recent: 25, Of: 30}}
-	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" || j.DeadLetters.Place() != "the folder dead-letters/a" {
+	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" ||
+		j.DeadLetters.Place() != "the folder dead-letters/a" {
 		t.Errorf("journal %+v, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.SinkConfig, diff)
 	}
 }
@@ -288,11 +293,13 @@ func TestSchemaDescribes(t *testing.T) {
 		t.Errorf("only %d settings were seen", settings)
 	}
 	at := func(path ...string) []string { return keys(walk(doc, path)) }
-	if diff := cmp.Diff([]string{"after", "cassandra", "elasticsearch", "files", "http", "iceberg", "kafka", "transforms", "when"},
+	if diff := cmp.Diff([]string{"after", "cassandra", "elasticsearch", "files", "http", "iceberg", "kafka",
+		"transforms", "when"},
 		at("properties", "sinks", "additionalProperties", "properties")); diff != "" {
 		t.Errorf("a sink's settings: want -, got +\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"files", "iceberg", "kafka"}, at("properties", "dead_letters", "properties")); diff != "" {
+	if diff := cmp.Diff([]string{"files", "iceberg", "kafka"},
+		at("properties", "dead_letters", "properties")); diff != "" {
 		t.Errorf("kinds of dead-letter queues: want -, got +\n%s", diff)
 	}
 }
@@ -309,8 +316,10 @@ func FuzzParse(f *testing.F) {
 }
 
 // strange are texts that YAML's grammar has traps for.
-var strange = []string{"name: &a [*a]", "name: &a *a", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"", "name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{",
-	"%YAML 1.2\n---\n", "name: |\n", "name: &a", "name: !!str", "source: !!map\n", "- &a", "&a", "!!str", "name: 1e999", "name: -", ": a", "? ", "<<: *a"}
+var strange = []string{"name: &a [*a]", "name: &a *a", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"",
+	"name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{",
+	"%YAML 1.2\n---\n", "name: |\n", "name: &a", "name: !!str", "source: !!map\n", "- &a", "&a", "!!str", "name: 1e999",
+	"name: -", ": a", "? ", "<<: *a"}
 
 func parses(t interface{ Errorf(string, ...any) }, text []byte) {
 	j, err := Parse("job.yaml", text)
@@ -330,7 +339,9 @@ func TestDamaged(t *testing.T) {
 		for range rapid.IntRange(1, 5).Draw(t, "damages") {
 			from := rapid.IntRange(0, len(text)).Draw(t, "from")
 			to := min(len(text), from+rapid.IntRange(0, 12).Draw(t, "length"))
-			patch := rapid.SampledFrom([]string{"", "\n", "  ", "\t", ":", ": ", "- ", "[", "]", "{", "}", "\"", "'", "&a ", "*a", "<<: ", "|\n", ">\n", "!!int ", "!!str ", "#", "? ", "---\n", "\x00", "\xff", "ü", "7", "null"}).Draw(t, "patch")
+			patch := rapid.SampledFrom([]string{"", "\n", "  ", "\t", ":", ": ", "- ", "[", "]", "{", "}", "\"", "'",
+				"&a ", "*a", "<<: ", "|\n", ">\n", "!!int ", "!!str ", "#", "? ", "---\n", "\x00", "\xff", "ü", "7",
+				"null"}).Draw(t, "patch")
 			text = slices.Concat(text[:from], []byte(patch), text[to:])
 		}
 		parses(t, text)

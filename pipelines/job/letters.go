@@ -46,11 +46,13 @@ func PlaceOf(sink, step string, c *Compiled) (Place, *record.Schema, error) {
 			return Place{sink, i}, s.In, nil
 		}
 	}
-	return Place{}, nil, fail.Job("redrive.no_step", "the run's job has no step %q", step).WithFix("read the rows again, without --kept")
+	return Place{}, nil, fail.Job("redrive.no_step", "the run's job has no step %q",
+		step).WithFix("read the rows again, without --kept")
 }
 
-// From gives the job from a place in another one on, which it may differ from only behind that: what the records have passed must stand in it as well. What
-// stands before is left out, and so are the other sinks where the place is one sink's.
+// From gives the job from a place in another one on, which it may differ from only behind that: what the records have
+// passed must stand in it as well. What stands before is left out, and so are the other sinks where the place is one
+// sink's.
 func (j *Job) From(was *Job, at Place) (*Job, error) {
 	rest := *j
 	if at.Sink == "" {
@@ -60,7 +62,8 @@ func (j *Job) From(was *Job, at Place) (*Job, error) {
 		rest.Transforms = j.Transforms[at.Passed:]
 		return &rest, nil
 	}
-	if err := samePrefix("transforms", was.Transforms, j.Transforms, max(len(was.Transforms), len(j.Transforms))); err != nil {
+	if err := samePrefix("transforms", was.Transforms, j.Transforms,
+		max(len(was.Transforms), len(j.Transforms))); err != nil {
 		return nil, err
 	}
 	own, before := j.Sinks[at.Sink], was.Sinks[at.Sink]
@@ -82,8 +85,8 @@ func (j *Job) From(was *Job, at Place) (*Job, error) {
 	return &rest, nil
 }
 
-// samePrefix checks that two lists of transforms begin with the same n steps. One may have been mended; then it is of the same kind, and does not
-// stand in another place as it was.
+// samePrefix checks that two lists of transforms begin with the same n steps. One may have been mended; then it is of
+// the same kind, and does not stand in another place as it was.
 func samePrefix(path string, was, is []transforms.Spec, n int) error {
 	for i := range n {
 		same := func(s transforms.Spec) bool {
@@ -98,7 +101,8 @@ func samePrefix(path string, was, is []transforms.Spec, n int) error {
 }
 
 func changedStep(path string) error {
-	return fail.Job("redrive.changed", "the records that the queue holds have passed steps of the run's job which the other job does not begin with: %s differs", path).
+	return fail.Job("redrive.changed", "the records that the queue holds have passed steps of the run's job which the "+
+		"other job does not begin with: %s differs", path).
 		WithFix("leave those steps as they were and put new ones behind them, or read the rows again, without --kept")
 }
 

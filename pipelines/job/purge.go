@@ -59,12 +59,13 @@ func (j *Job) MarkJob(schema *record.Schema) *Job {
 	return &mark
 }
 
-// PurgeJob is the job that deletes the rows which a run of MarkJob has put down, as far as they are still there and still fulfil the
-// job's conditions, each up to the version that it has then. It puts each row down before.
+// PurgeJob is the job that deletes the rows which a run of MarkJob has put down, as far as they are still there and
+// still fulfil the job's conditions, each up to the version that it has then. It puts each row down before.
 func (j *Job) PurgeJob(schema *record.Schema, run string) *Job {
 	purge := *j
 	purge.Name, purge.Purge = j.Name+"-purge", nil
-	purge.Source = connector.From(&compose.KeysConfig{From: j.manifest(schema, run), Of: marked(j.Source), Missing: compose.MissingFilter})
+	purge.Source = connector.From(&compose.KeysConfig{From: j.manifest(schema, run), Of: marked(j.Source),
+		Missing: compose.MissingFilter})
 	purge.Sinks = map[string]Sink{DeletedSink: j.entries(schema)}
 	for name, s := range j.Sinks {
 		s.Transforms = slices.Concat([]transforms.Spec{plain}, s.Transforms, []transforms.Spec{spec("delete", "true")})
@@ -95,7 +96,8 @@ func (j *Job) entries(schema *record.Schema) Sink {
 	return Sink{
 		SinkSpec: connector.To(&fileio.SinkConfig{Path: j.Purge.Manifest, Meta: true}),
 		Route: Route{Transforms: []transforms.Spec{
-			spec("derive", map[string]any{manifest.Reason: map[string]any{"value": j.Purge.Reason, "type": "text"}, manifest.At: map[string]any{"value": "now", "type": "timestamp"}}),
+			spec("derive", map[string]any{manifest.Reason: map[string]any{"value": j.Purge.Reason, "type": "text"},
+				manifest.At: map[string]any{"value": "now", "type": "timestamp"}}),
 			spec("project", map[string]any{"keep": keep}),
 		}},
 	}

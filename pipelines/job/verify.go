@@ -23,7 +23,8 @@ func (j *Job) Verified() ([]string, error) {
 	return all, nil
 }
 
-// Verifies tells whether the job is a part of a verification, which writes nothing: a sink of its own that no job file has.
+// Verifies tells whether the job is a part of a verification, which writes nothing: a sink of its own that no job file
+// has.
 func (j *Job) Verifies() bool {
 	for _, s := range j.Sinks {
 		if s.SinkConfig != nil && s.Kind() == "" {

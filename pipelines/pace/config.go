@@ -89,7 +89,8 @@ func (d Days) MarshalJSON() ([]byte, error) {
 func (Days) JSONSchema() *jsonschema.Schema {
 	one := "(" + strings.Join(weekdays, "|") + ")"
 	day := &jsonschema.Schema{Type: "string", Pattern: "^" + one + "(-" + one + ")?$"}
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{day, {Type: "array", Items: day}}, Examples: []any{"mon-fri", []string{"sat", "sun"}}}
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{day, {Type: "array", Items: day}},
+		Examples: []any{"mon-fri", []string{"sat", "sun"}}}
 }
 
 // Probe are the settings of a look at production: exactly one kind.
@@ -138,7 +139,8 @@ func (l *Level) UnmarshalJSON(text []byte) error {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Level) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number", ExclusiveMinimum: "0"}, {Type: "string", Pattern: connector.Duration(0).JSONSchema().Pattern}},
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number", ExclusiveMinimum: "0"},
+		{Type: "string", Pattern: connector.Duration(0).JSONSchema().Pattern}},
 		Examples: []any{0.05, "50ms"}}
 }
 
@@ -186,16 +188,19 @@ func (c Config) Systems() []string {
 func (c Config) Validate() (faults []connector.Fault) {
 	for _, name := range c.Systems() {
 		if r := c.Rates[name]; r.Records < 0 || r.Bytes < 0 {
-			faults = append(faults, connector.Faultf("rates."+name, "a rate is not below 0; to pause a run, use 'reprise pause'"))
+			faults = append(faults, connector.Faultf("rates."+name,
+				"a rate is not below 0; to pause a run, use 'reprise pause'"))
 		}
 		if n, ok := c.Requests[name]; ok && n < 1 {
-			faults = append(faults, connector.Faultf("requests."+name, "at least one request must be allowed; leave it out for no limit"))
+			faults = append(faults, connector.Faultf("requests."+name,
+				"at least one request must be allowed; leave it out for no limit"))
 		}
 	}
 	for i, p := range c.Schedule {
 		_, fs := p.compile()
 		for _, f := range fs {
-			faults = append(faults, connector.Fault{Path: fmt.Sprintf("schedule[%d].%s", i, f.Path), Message: f.Message})
+			faults = append(faults, connector.Fault{Path: fmt.Sprintf("schedule[%d].%s", i, f.Path),
+				Message: f.Message})
 		}
 	}
 	if c.Probe != nil {
@@ -219,9 +224,11 @@ func (p Probe) validate() (faults []connector.Fault) {
 		}
 	}
 	if u, err := url.Parse(p.url()); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		faults = append(faults, connector.Faultf("probe."+kind+".url", "%q is no address such as http://host:9090", p.url()))
+		faults = append(faults, connector.Faultf("probe."+kind+".url", "%q is no address such as http://host:9090",
+			p.url()))
 	} else if u.User != nil {
-		faults = append(faults, connector.Faultf("probe."+kind+".url", "no login may stand in an address; give user and password"))
+		faults = append(faults, connector.Faultf("probe."+kind+".url",
+			"no login may stand in an address; give user and password"))
 	}
 	if p.Bound <= 0 {
 		faults = append(faults, connector.Faultf("probe.bound", "the bound must be above 0"))

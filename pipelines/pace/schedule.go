@@ -41,7 +41,8 @@ func (p Period) compile() (period, []connector.Fault) {
 	clock("from", p.From, &c.from)
 	clock("to", p.To, &c.to)
 	if c.from == c.to {
-		faults = append(faults, connector.Faultf("to", "the period ends when it begins; leave from and to out for whole days"))
+		faults = append(faults, connector.Faultf("to",
+			"the period ends when it begins; leave from and to out for whole days"))
 	}
 	zone, err := time.LoadLocation(p.Zone) // "" is UTC
 	if err != nil || p.Zone == "Local" {
@@ -56,8 +57,8 @@ func (p Period) compile() (period, []connector.Fault) {
 	return c, faults
 }
 
-// covers tells whether a time is in the period. It goes by the clock on the wall: an hour that is there twice counts twice, and one
-// that is left out not at all.
+// covers tells whether a time is in the period. It goes by the clock on the wall: an hour that is there twice counts
+// twice, and one that is left out not at all.
 func (p period) covers(t time.Time) bool {
 	t = t.In(p.zone)
 	day, minute := t.Weekday(), t.Hour()*60+t.Minute()

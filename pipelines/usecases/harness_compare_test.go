@@ -24,8 +24,9 @@ func (l *live) exactly(t *testing.T, name string, got held, r rule) {
 	l.compare(t, name, got, r, func(states []state) int { return len(states) - 1 })
 }
 
-// lagging compares a target that a run alone has fed, which began then: it holds for each asset what that was at some time since. So
-// it may miss what was written after the run has read the asset; it holds nothing older, and nothing that was deleted before.
+// lagging compares a target that a run alone has fed, which began then: it holds for each asset what that was at some
+// time since. So it may miss what was written after the run has read the asset; it holds nothing older, and nothing
+// that was deleted before.
 func (l *live) lagging(t *testing.T, name string, got held, r rule, began time.Time) {
 	t.Helper()
 	l.compare(t, name, got, r, func(states []state) int { return seen(states, began) })
@@ -66,7 +67,8 @@ func (l *live) compare(t *testing.T, name string, got held, r rule, first func([
 	slices.Sort(faults)
 	t.Logf("%s: %d entries, %d assets changed later", name, entries, behind)
 	if len(faults) > 0 {
-		t.Errorf("%s: %d of %d assets differ:\n%s", name, len(faults), len(l.rows), strings.Join(faults[:min(5, len(faults))], "\n"))
+		t.Errorf("%s: %d of %d assets differ:\n%s", name, len(faults), len(l.rows),
+			strings.Join(faults[:min(5, len(faults))], "\n"))
 	}
 	if entries == 0 {
 		t.Errorf("%s is empty: the test shows nothing", name)

@@ -52,10 +52,12 @@ type state struct {
 	acked   time.Time
 }
 
-// follower is what production writes beside the table at each change: it brings its store from what was to what is, either of which may be nil.
+// follower is what production writes beside the table at each change: it brings its store from what was to what is,
+// either of which may be nil.
 type follower func(k key, was, is *asset, version int64) error
 
-// live is production: it keeps changing assets, each change acknowledged by the table and by everything that follows it.
+// live is production: it keeps changing assets, each change acknowledged by the table and by everything that follows
+// it.
 type live struct {
 	t        *testing.T
 	session  *gocql.Session
@@ -94,7 +96,8 @@ const (
 // newLive reads what there is.
 func newLive(t *testing.T, session *gocql.Session, keyspace string, seed uint64) *live {
 	t.Helper()
-	l := &live{t: t, session: session, keyspace: keyspace, seed: seed, rows: map[key][]state{}, stop: make(chan struct{})}
+	l := &live{t: t, session: session, keyspace: keyspace, seed: seed, rows: map[key][]state{},
+		stop: make(chan struct{})}
 	for k, s := range l.table() {
 		l.rows[k] = []state{s}
 	}
@@ -109,13 +112,15 @@ func newLive(t *testing.T, session *gocql.Session, keyspace string, seed uint64)
 func (l *live) table() map[key]state {
 	l.t.Helper()
 	rows := map[key]state{}
-	all := l.session.Query("SELECT asset_type, bucket, id, title, payload, schema_version, size, checksum, tags, licence, WRITETIME(payload) FROM " +
+	all := l.session.Query("SELECT asset_type, bucket, id, title, payload, schema_version, size, checksum, tags, " +
+		"licence, WRITETIME(payload) FROM " +
 		l.keyspace + ".assets").Iter()
 	for {
 		var k key
 		var checksum *big.Int
 		s := state{asset: &asset{}}
-		if !all.Scan(&k.Kind, &k.Bucket, &k.ID, &s.Title, &s.Payload, &s.Schema, &s.Size, &checksum, &s.Tags, &s.Licence, &s.version) {
+		if !all.Scan(&k.Kind, &k.Bucket, &k.ID, &s.Title, &s.Payload, &s.Schema, &s.Size, &checksum, &s.Tags,
+			&s.Licence, &s.version) {
 			break
 		}
 		if checksum != nil {
@@ -129,7 +134,8 @@ func (l *live) table() map[key]state {
 	return rows
 }
 
-// follow deploys another version of production: later changes have these followers alone. No change that is under way has others.
+// follow deploys another version of production: later changes have these followers alone. No change that is under way
+// has others.
 func (l *live) follow(f ...follower) {
 	l.deployed.Lock()
 	defer l.deployed.Unlock()
@@ -185,7 +191,8 @@ func (l *live) end() {
 	l.t.Helper()
 	l.atLeast(20)
 	l.halt()
-	l.t.Logf("production created %d, updated %d, deleted %d, brought back %d", l.changes[created].Load(), l.changes[updated].Load(),
+	l.t.Logf("production created %d, updated %d, deleted %d, brought back %d", l.changes[created].Load(),
+		l.changes[updated].Load(),
 		l.changes[deleted].Load(), l.changes[broughtBack].Load())
 	is := l.table()
 	for k, states := range l.rows {
@@ -314,7 +321,8 @@ func (l *live) put(k key, was, is *asset, version int64) error {
 	case is == nil:
 		return l.session.Query("DELETE FROM "+table+" USING TIMESTAMP ?"+where, append([]any{version}, at...)...).Exec()
 	case was == nil:
-		return l.session.Query("INSERT INTO "+table+" (asset_type, bucket, id, title, payload, schema_version, size, checksum, tags, licence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+		return l.session.Query("INSERT INTO "+table+" (asset_type, bucket, id, title, payload, schema_version, size, "+
+			"checksum, tags, licence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
 			append(at, is.Title, is.Payload, is.Schema, is.Size, is.number(), is.Tags, is.Licence, version)...).Exec()
 	}
 	var set []string
@@ -329,7 +337,8 @@ func (l *live) put(k key, was, is *asset, version int64) error {
 	add("schema_version", was.Schema != is.Schema, is.Schema)
 	add("size", was.Size != is.Size, is.Size)
 	add("tags", !slices.Equal(was.Tags, is.Tags), is.Tags)
-	return l.session.Query("UPDATE "+table+" USING TIMESTAMP ? SET "+strings.Join(set, ", ")+where, append(values, at...)...).Exec()
+	return l.session.Query("UPDATE "+table+" USING TIMESTAMP ? SET "+strings.Join(set, ", ")+where,
+		append(values, at...)...).Exec()
 }
 
 // number is the checksum.
@@ -360,7 +369,8 @@ func title(r *rand.Rand) string { return fmt.Sprintf("Live %d", r.IntN(1_000_000
 func replaced(r *rand.Rand, a asset) *asset {
 	a.Title = title(r)
 	a.Schema = 3
-	a.Payload = fmt.Sprintf(`{"dimensions":{"width":%d,"height":%d},"format":"webp","colours":[]}`, 320+r.IntN(4000), 240+r.IntN(3000))
+	a.Payload = fmt.Sprintf(`{"dimensions":{"width":%d,"height":%d},"format":"webp","colours":[]}`, 320+r.IntN(4000),
+		240+r.IntN(3000))
 	a.Size = r.Int64N(1 << 30)
 	a.Tags = nil
 	for _, tag := range liveTags {

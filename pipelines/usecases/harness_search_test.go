@@ -21,7 +21,8 @@ type document struct {
 	fields         map[string]any
 }
 
-// documents is production that writes documents beside the table, as an application does: by plain requests with the write time as version.
+// documents is production that writes documents beside the table, as an application does: by plain requests with the
+// write time as version.
 func (c *usecase) documents(of func(k key, a asset) document) follower {
 	return func(k key, was, is *asset, version int64) error {
 		method, d := http.MethodDelete, document{}
@@ -30,7 +31,8 @@ func (c *usecase) documents(of func(k key, a asset) document) follower {
 		} else {
 			d = of(k, *was)
 		}
-		at := fmt.Sprintf("%s%s/_doc/%s?version=%d&version_type=external_gte", c.search, d.index, url.PathEscape(k.String()), version)
+		at := fmt.Sprintf("%s%s/_doc/%s?version=%d&version_type=external_gte", c.search, d.index,
+			url.PathEscape(k.String()), version)
 		if d.routing != "" {
 			at += "&routing=" + url.QueryEscape(d.routing)
 		}
@@ -87,13 +89,16 @@ func (c *usecase) filled(alias string, of func(k key, a asset) document) {
 	for k, states := range c.rows {
 		d := of(k, *states[0].asset)
 		index = c.search + d.index
-		lines.Encode(map[string]any{"index": map[string]any{"_id": k.String(), "version": states[0].version, "version_type": "external_gte"}})
+		lines.Encode(map[string]any{"index": map[string]any{"_id": k.String(), "version": states[0].version,
+			"version_type": "external_gte"}})
 		lines.Encode(d.fields)
 	}
 	name := c.search[strings.LastIndex(c.search, "/")+1:] + alias
-	must(c.t, http.MethodPut, index, map[string]any{"aliases": map[string]any{name: map[string]any{}}, "settings": map[string]any{"index.number_of_replicas": 0}})
+	must(c.t, http.MethodPut, index, map[string]any{"aliases": map[string]any{name: map[string]any{}},
+		"settings": map[string]any{"index.number_of_replicas": 0}})
 	var answer struct{ Errors bool }
-	if err := json.Unmarshal(must(c.t, http.MethodPost, index+"/_bulk?refresh=true", bulk.Bytes()), &answer); err != nil || answer.Errors {
+	if err := json.Unmarshal(must(c.t, http.MethodPost, index+"/_bulk?refresh=true", bulk.Bytes()),
+		&answer); err != nil || answer.Errors {
 		c.t.Fatalf("filling the index: %v, errors %v", err, answer.Errors)
 	}
 	c.follow(c.documents(of))
@@ -130,7 +135,8 @@ func (c *usecase) hits(pattern string) held {
 			Hits  []hit
 		}
 	}
-	text := must(c.t, http.MethodPost, c.search+pattern+"/_search?size=10000&version=true&track_total_hits=true", map[string]any{})
+	text := must(c.t, http.MethodPost, c.search+pattern+"/_search?size=10000&version=true&track_total_hits=true",
+		map[string]any{})
 	if err := json.Unmarshal(text, &found); err != nil {
 		c.t.Fatal(err)
 	}
@@ -189,7 +195,8 @@ func payload(a asset) (p struct {
 
 // oldDocument is that of the index that there was.
 func oldDocument(k key, a asset) document {
-	d := document{index: "-1", fields: map[string]any{"asset_type": k.Kind, "bucket": k.Bucket, "id": k.ID.String(), "title": a.Title, "size": a.Size, "tags": a.Tags}}
+	d := document{index: "-1", fields: map[string]any{"asset_type": k.Kind, "bucket": k.Bucket, "id": k.ID.String(),
+		"title": a.Title, "size": a.Size, "tags": a.Tags}}
 	if a.Size == 0 {
 		d.fields["size"] = nil // the table has none
 	}
@@ -207,7 +214,8 @@ func (c *usecase) searching(alias string) (end func()) {
 		r := rand.New(rand.NewPCG(1, 2))
 		for ; ctx.Err() == nil; n++ {
 			k := keys[r.IntN(len(keys))].String()
-			status, text, err := call(http.MethodPost, c.search+alias+"/_search", map[string]any{"query": map[string]any{"ids": map[string]any{"values": []string{k}}}})
+			status, text, err := call(http.MethodPost, c.search+alias+"/_search",
+				map[string]any{"query": map[string]any{"ids": map[string]any{"values": []string{k}}}})
 			if err != nil || status != http.StatusOK || !strings.Contains(string(text), `"value":1,`) {
 				c.t.Errorf("search %d, for %s: %v, %d %s", n, k, err, status, text)
 				return

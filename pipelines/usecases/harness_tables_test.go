@@ -43,15 +43,18 @@ func (c *usecase) entries(k key, was, is *asset, version int64) error {
 	batch := c.session.NewBatch(gocql.LoggedBatch)
 	for _, e := range entriesOf(was) {
 		if !slices.ContainsFunc(now, func(n entry) bool { return n.id() == e.id() }) {
-			batch.Query("DELETE FROM "+c.keyspace+"."+e.table+" USING TIMESTAMP ?"+whereKey+" AND "+e.column+" = ?", version, k.Kind, k.Bucket, k.ID, e.value)
+			batch.Query("DELETE FROM "+c.keyspace+"."+e.table+" USING TIMESTAMP ?"+whereKey+" AND "+e.column+" = ?",
+				version, k.Kind, k.Bucket, k.ID, e.value)
 		}
 	}
 	for _, e := range now {
 		if e.column == "tag" {
-			batch.Query("INSERT INTO "+c.keyspace+".assets_by_tag (tag, asset_type, bucket, id, title) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
+			batch.Query("INSERT INTO "+c.keyspace+".assets_by_tag (tag, asset_type, bucket, id, title) VALUES (?, ?, "+
+				"?, ?, ?) USING TIMESTAMP ?",
 				e.value, k.Kind, k.Bucket, k.ID, e.title, version)
 		} else {
-			batch.Query("INSERT INTO "+c.keyspace+"."+e.table+" ("+e.column+", asset_type, bucket, id) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
+			batch.Query("INSERT INTO "+c.keyspace+"."+e.table+" ("+e.column+", asset_type, bucket, id) VALUES (?, ?, "+
+				"?, ?) USING TIMESTAMP ?",
 				e.value, k.Kind, k.Bucket, k.ID, version)
 		}
 	}
@@ -62,7 +65,8 @@ func (c *usecase) entries(k key, was, is *asset, version int64) error {
 func (c *usecase) rowsOf(table string, columns ...string) held {
 	c.t.Helper()
 	h := held{}
-	all := c.session.Query("SELECT JSON asset_type, bucket, id, " + strings.Join(columns, ", ") + " FROM " + c.keyspace + "." + table).Iter()
+	all := c.session.Query("SELECT JSON asset_type, bucket, id, " + strings.Join(columns,
+		", ") + " FROM " + c.keyspace + "." + table).Iter()
 	for row := ""; all.Scan(&row); {
 		values := map[string]any{}
 		d := json.NewDecoder(strings.NewReader(row))

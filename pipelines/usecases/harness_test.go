@@ -81,7 +81,8 @@ func begin(t *testing.T, page string, needs ...services.Service) *usecase {
 	t.Parallel()
 	c := &usecase{t: t, dir: filepath.Join(t.TempDir(), page), cassandra: services.Need(t, services.Cassandra)}
 	name := services.Name(t)
-	replace := []string{"asset-search", name + "-search", "asset-events", name + "-events", "media", name, "[127.0.0.1]", `["` + c.cassandra + `"]`}
+	replace := []string{"asset-search", name + "-search", "asset-events", name + "-events", "media", name,
+		"[127.0.0.1]", `["` + c.cassandra + `"]`}
 	for _, s := range needs {
 		addr := services.Need(t, s)
 		_, port, _ := net.SplitHostPort(addr)
@@ -94,7 +95,8 @@ func begin(t *testing.T, page string, needs ...services.Service) *usecase {
 	c.names = strings.NewReplacer(replace...)
 
 	loading.Lock()
-	_, err := corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{c.cassandra}}, Keyspace: name, Source: corpusio.SourceConfig{Rows: rows},
+	_, err := corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{c.cassandra}}, Keyspace: name,
+		Source:  corpusio.SourceConfig{Rows: rows},
 		Journal: filepath.Join(c.dir, "load.db")}.Load(t.Context())
 	loading.Unlock()
 	if err != nil {
@@ -111,7 +113,8 @@ func connect(t *testing.T, addr string) *gocql.Session {
 	host, port, _ := net.SplitHostPort(addr)
 	cluster := gocql.NewCluster(host)
 	cluster.Port, _ = strconv.Atoi(port)
-	cluster.ProtoVersion, cluster.Timeout, cluster.ConnectTimeout, cluster.DisableInitialHostLookup = 4, 30*time.Second, 30*time.Second, true
+	cluster.ProtoVersion, cluster.Timeout, cluster.ConnectTimeout, cluster.DisableInitialHostLookup = 4, 30*time.Second,
+		30*time.Second, true
 	session, err := cluster.CreateSession()
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +154,8 @@ func (c *usecase) files() {
 		c.t.Fatal(err)
 	}
 	for _, command := range []string{"reprise", "cqlsh"} {
-		script := fmt.Sprintf("#!/bin/sh\nUSECASES_COMMAND=%s USECASES_CASSANDRA=%s exec %s \"$@\"\n", command, c.cassandra, self)
+		script := fmt.Sprintf("#!/bin/sh\nUSECASES_COMMAND=%s USECASES_CASSANDRA=%s exec %s \"$@\"\n", command,
+			c.cassandra, self)
 		if err := os.WriteFile(filepath.Join(c.bin(), command), []byte(script), 0o755); err != nil {
 			c.t.Fatal(err)
 		}

@@ -113,7 +113,8 @@ func (f *feed) once() {
 func (c *usecase) lake(table string) held {
 	c.t.Helper()
 	h := held{}
-	for _, line := range services.ReadIceberg(c.t, services.IcebergTable{Catalog: filepath.Join(c.dir, "data", "catalog.db"), Table: table}) {
+	for _, line := range services.ReadIceberg(c.t,
+		services.IcebergTable{Catalog: filepath.Join(c.dir, "data", "catalog.db"), Table: table}) {
 		var r struct {
 			Kind    string `json:"asset_type"`
 			Bucket  string `json:"bucket"`
@@ -143,6 +144,7 @@ func TestIcebergBackfill(t *testing.T) {
 		if malformed(a) {
 			return nil
 		}
-		return []string{fmt.Sprintf("%d %+v", version, fields{Title: a.Title, Format: payload(a).Format, Size: a.Size, Tags: a.Tags})}
+		return []string{fmt.Sprintf("%d %+v", version, fields{Title: a.Title, Format: payload(a).Format, Size: a.Size,
+			Tags: a.Tags})}
 	})
 }

@@ -60,7 +60,8 @@ func TestMetadata(t *testing.T) {
 		}
 		// Production writes no descriptions: the run makes one of a title that it has seen.
 		want := []string{"assets title=" + good(last.Title) + " description="}
-		if old := described[k.String()]; !slices.Contains([]string{"", "assets description="}, strings.Join(old, "")) && born(states) == 0 {
+		if old := described[k.String()]; !slices.Contains([]string{"", "assets description="}, strings.Join(old, "")) &&
+			born(states) == 0 {
 			want[0] += strings.TrimPrefix(old[0], "assets description=")
 		} else {
 			if born(states) == 0 || states[born(states)].acked.Before(began) {
@@ -83,7 +84,8 @@ func TestMetadata(t *testing.T) {
 	after := c.rowsOf("assets", "WRITETIME(title)", "WRITETIME(description)")
 	for _, k := range c.still() {
 		a, old := c.last(k), described[k.String()]
-		if old[0] != "assets description=" && a.Title == good(a.Title) && !slices.Equal(times[k.String()], after[k.String()]) {
+		if old[0] != "assets description=" && a.Title == good(a.Title) &&
+			!slices.Equal(times[k.String()], after[k.String()]) {
 			t.Errorf("%s needs no repair and was written: %q, before %q", k, after[k.String()], times[k.String()])
 		}
 	}

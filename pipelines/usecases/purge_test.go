@@ -10,7 +10,8 @@ import (
 	"reprise/runners/services"
 )
 
-// TestPurge purges assets whose licence has expired from the table, its index by tag and a search, while production goes on with all three.
+// TestPurge purges assets whose licence has expired from the table, its index by tag and a search, while production
+// goes on with all three.
 func TestPurge(t *testing.T) {
 	c := begin(t, "purge", services.Elasticsearch)
 	c.edit("job.yaml", "grace: 720h", "grace: 1ms")
@@ -45,7 +46,8 @@ func TestPurge(t *testing.T) {
 		there := last.asset != nil && !expired
 		row, found := rows[k]
 		if found != there || there && !same(*row.asset, *last.asset) {
-			t.Fatalf("%s, expired %v: the table has %+v (%v), should have %+v", k, expired, row.asset, found, last.asset)
+			t.Fatalf("%s, expired %v: the table has %+v (%v), should have %+v", k, expired, row.asset, found,
+				last.asset)
 		}
 		var wantDocument, wantTags []string
 		if there {

@@ -27,7 +27,8 @@ func TestSearchUpgrade(t *testing.T) {
 	c.rest()
 	c.end()
 	found()
-	if text := must(t, http.MethodGet, c.search+"-2/_settings", nil); strings.Contains(string(text), "refresh_interval") {
+	if text := must(t, http.MethodGet, c.search+"-2/_settings", nil); strings.Contains(string(text),
+		"refresh_interval") {
 		t.Errorf("the index is left as during the load: %s", text)
 	}
 	c.exactly(t, "the new index", c.hits("-2"), read(newDocument))

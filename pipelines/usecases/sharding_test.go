@@ -38,7 +38,8 @@ func TestSharding(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(must(t, http.MethodGet, c.search+"-type-*/_settings", nil), &settings); err != nil || len(settings) != 4 {
+	if err := json.Unmarshal(must(t, http.MethodGet, c.search+"-type-*/_settings", nil), &settings); err != nil ||
+		len(settings) != 4 {
 		t.Errorf("indices %v, %v", settings, err)
 	}
 	for name, s := range settings {

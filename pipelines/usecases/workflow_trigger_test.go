@@ -12,12 +12,15 @@ import (
 	"reprise/runners/services"
 )
 
-// TestWorkflowTrigger triggers workflows while production changes assets: each asset that was there all the time and lacks the result is triggered once, at a version that it
-// had, and none that has the result.
+// TestWorkflowTrigger triggers workflows while production changes assets: each asset that was there all the time and
+// lacks the result is triggered once, at a version that it had, and none that has the result.
 func TestWorkflowTrigger(t *testing.T) {
 	c := begin(t, "workflow-trigger")
 	service := services.NewWorkflows(t, services.WorkflowOptions{
-		Takes: func(w services.Workflow) time.Duration { return time.Duration(len(w.Body)%10) * 100 * time.Millisecond },
+		Takes: func(w services.Workflow) time.Duration {
+			return time.Duration(
+				len(w.Body)%10) * 100 * time.Millisecond
+		},
 		State: func(w services.Workflow) string {
 			if strings.HasSuffix(w.Path, "0") {
 				return "failed"
@@ -30,7 +33,8 @@ func TestWorkflowTrigger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := strings.NewReplacer("http://127.0.0.1:8088", service.URL, "every: 2s", "every: 100ms", "records: 50", "records: 300", "{dead_letters: 1%}", "{error_budget: {percent: 50}}")
+	here := strings.NewReplacer("http://127.0.0.1:8088", service.URL, "every: 2s", "every: 100ms", "records: 50",
+		"records: 300", "{dead_letters: 1%}", "{error_budget: {percent: 50}}")
 	if err := os.WriteFile(path, []byte(here.Replace(string(text))), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -92,7 +92,8 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 	all := slices.SortedFunc(maps.Values(of), func(a, b *partition) int {
 		return cmp.Or(cmp.Compare(b.rows, a.rows), cmp.Compare(a.name, b.name))
 	})
-	fmt.Fprintf(con.out, "%s partitions, %s splits of at most %s rows, about %s rows and %s\n\n", grouped(int64(len(all))), grouped(int64(sum.Splits)),
+	fmt.Fprintf(con.out, "%s partitions, %s splits of at most %s rows, about %s rows and %s\n\n",
+		grouped(int64(len(all))), grouped(int64(sum.Splits)),
 		grouped(p.Job.Limits.SplitRows), grouped(sum.Rows), connector.HumanBytes(sum.Bytes))
 	rows := [][]string{{"largest partitions", "splits", "rows, about"}}
 	for _, x := range all[:min(c.Top, len(all))] {
@@ -114,7 +115,8 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 	}
 	fmt.Fprintln(con.out)
 	if speed > 0 && sum.Rows > 0 {
-		fmt.Fprintf(con.out, "reading alone takes about %s at %s rows/s\n", (time.Duration(sum.Rows/speed) * time.Second).Round(time.Second), grouped(speed))
+		fmt.Fprintf(con.out, "reading alone takes about %s at %s rows/s\n",
+			(time.Duration(sum.Rows/speed) * time.Second).Round(time.Second), grouped(speed))
 	}
 	fmt.Fprintln(con.out, "steps that group records: none; dead letters and counts alone are grouped")
 	return targets

@@ -54,7 +54,8 @@ type expireCommand struct {
 	Orphans   string `default:"3d" placeholder:"AGE" help:"Remove files left by crashed runs once they are older than this; 0 keeps them."`
 }
 
-// safeAge is the least age of files to be removed: a run may be about to commit younger ones that its journal does not tell of here.
+// safeAge is the least age of files to be removed: a run may be about to commit younger ones that its journal does not
+// tell of here.
 const safeAge = 24 * time.Hour
 
 // Run expires snapshots.
@@ -71,7 +72,8 @@ func (c *expireCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if e.Orphans > 0 && e.Orphans < safeAge {
-		return fail.Job("cli.age", "--orphans %s: files may be of runs that go on", c.Orphans).WithFix("give at least 1d, or 0 to keep them")
+		return fail.Job("cli.age", "--orphans %s: files may be of runs that go on",
+			c.Orphans).WithFix("give at least 1d, or 0 to keep them")
 	}
 	e.Keep = c.Keep
 	defer c.hint(con)

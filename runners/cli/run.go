@@ -42,7 +42,8 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	}
 	defer p.Close()
 	if p.Job.Purge != nil {
-		return fail.Job("purge.run", "the job %s purges: its sinks are where rows are deleted", p.Job.Name).WithFix("reprise purge %s", c.File)
+		return fail.Job("purge.run", "the job %s purges: its sinks are where rows are deleted",
+			p.Job.Name).WithFix("reprise purge %s", c.File)
 	}
 	served, err := c.serve(con)
 	if err != nil {
@@ -68,7 +69,8 @@ func offer(ctx context.Context, con *console, p *launch.Prepared) error {
 	if err != nil || left == "" {
 		return err
 	}
-	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
+	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one "+
+		"and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
 	return nil
 }
 
@@ -91,7 +93,8 @@ func verdict(j *job.Job, r *flow.Report) error {
 	goOn := "resume it: reprise resume " + run
 	switch r.State {
 	case journal.Unbalanced:
-		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")).
+		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run,
+			strings.Join(r.Faults, "\n  ")).
 			WithFix("do not trust the targets; run the job again and report this")
 	case journal.Stopped:
 		return ended(fail.ExitStopped, "run.stopped", "run %s was stopped before its end", r.Run).WithFix("%s", goOn)
@@ -105,21 +108,26 @@ func verdict(j *job.Job, r *flow.Report) error {
 			case s.Open > 0:
 				down = append(down, fmt.Sprintf("sink %s has %d splits open: %s", name, s.Open, s.Reason))
 			case s.Uncommitted:
-				down = append(down, fmt.Sprintf("sink %s has all rows, but they are not visible yet: %s", name, s.Reason))
+				down = append(down, fmt.Sprintf("sink %s has all rows, but they are not visible yet: %s", name,
+					s.Reason))
 			}
 		}
-		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run, strings.Join(down, "\n  ")).
+		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run,
+			strings.Join(down, "\n  ")).
 			WithFix("once the sink is well, %s", goOn)
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {
-		return ended(fail.ExitDead, "run.dead_letters", "run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read, j.Limits.DeadLetters).
+		return ended(fail.ExitDead, "run.dead_letters",
+			"run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read,
+			j.Limits.DeadLetters).
 			WithFix("look at them in %s, and with reprise dead stats %s", j.DeadLetters.Place(), run)
 	}
 	return nil
 }
 
 func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
-	fmt.Fprintf(w, "run %s of %s: %s rows of %s splits in %s, %s rows/s\n\n", r.Run, r.Job, grouped(r.Read), grouped(int64(r.Splits)),
+	fmt.Fprintf(w, "run %s of %s: %s rows of %s splits in %s, %s rows/s\n\n", r.Run, r.Job, grouped(r.Read),
+		grouped(int64(r.Splits)),
 		took.Round(100*time.Millisecond), grouped(int64(float64(r.Read)/max(took.Seconds(), 0.001))))
 	header := []string{"sink", "read", "made"}
 	for o := record.Written; o < record.NumOutcomes; o++ {
@@ -184,8 +192,9 @@ func grouped(n int64) string {
 
 // follower shows the attempts of runs while they go on, one after the other.
 type follower struct {
-	w      io.Writer
-	served *metrics.Server // that shows the run, too; may be nil, and is once it does: attempts of one run have the same metrics
+	w io.Writer
+	// that shows the run, too; may be nil, and is once it does: attempts of one run have the same metrics
+	served *metrics.Server
 	shown  *progress
 }
 
@@ -206,7 +215,8 @@ func (f *follower) stop() {
 	}
 }
 
-// progress shows an attempt while it goes on: one line, written over, on a terminal; a log message each ten seconds elsewhere.
+// progress shows an attempt while it goes on: one line, written over, on a terminal; a log message each ten seconds
+// elsewhere.
 type progress struct {
 	w       io.Writer
 	line    bool
@@ -220,7 +230,8 @@ type progress struct {
 }
 
 func watch(w io.Writer, j journal.Journal, run string, attempt int, total journal.Total) *progress {
-	p := &progress{w: w, journal: j, run: run, total: total, began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+	p := &progress{w: w, journal: j, run: run, total: total, began: time.Now(), quit: make(chan struct{}),
+		done: make(chan struct{})}
 	f, ok := w.(*os.File)
 	p.line = ok && term.IsTerminal(int(f.Fd()))
 	if attempt > 1 {
@@ -230,7 +241,8 @@ func watch(w io.Writer, j journal.Journal, run string, attempt int, total journa
 			}
 		}
 	}
-	slog.Info("run begins", "run", run, "attempt", attempt, "splits", total.Splits, "rows_estimated", total.Rows, "rows_finished", p.before)
+	slog.Info("run begins", "run", run, "attempt", attempt, "splits", total.Splits, "rows_estimated", total.Rows,
+		"rows_finished", p.before)
 	go p.show()
 	return p
 }
@@ -270,7 +282,8 @@ func (p *progress) print(beats []journal.Beat) {
 		eta = time.Duration(float64(max(0, left)) / rate * float64(time.Second)).Round(time.Second).String()
 	}
 	if !p.line {
-		args := []any{"run", p.run, "rows", p.before + now.rows, "rows_per_s", int64(rate), "splits_done", now.splits, "splits", p.total.Splits, "eta", eta}
+		args := []any{"run", p.run, "rows", p.before + now.rows, "rows_per_s", int64(rate), "splits_done", now.splits,
+			"splits", p.total.Splits, "eta", eta}
 		for o, n := range now.outcomes {
 			args = append(args, record.Outcome(o).String(), n)
 		}
@@ -281,7 +294,8 @@ func (p *progress) print(beats []journal.Beat) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\r\x1b[K%s rows  %s/s  splits %d/%d  eta %s ", grouped(p.before+now.rows), grouped(int64(rate)), now.splits, p.total.Splits, eta)
+	fmt.Fprintf(&b, "\r\x1b[K%s rows  %s/s  splits %d/%d  eta %s ", grouped(p.before+now.rows), grouped(int64(rate)),
+		now.splits, p.total.Splits, eta)
 	for o, n := range now.outcomes {
 		if n > 0 {
 			fmt.Fprintf(&b, " %s %s", record.Outcome(o), grouped(n))

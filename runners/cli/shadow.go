@@ -63,7 +63,8 @@ func showShadow(w io.Writer, r shadow.Report) {
 			name string
 			shadow.Ends
 		}{{"old", s.Old}, {"new", s.New}} {
-			fmt.Fprintf(w, "  %s: %s records, %s filtered, %s dead\n", side.name, grouped(side.Records), grouped(side.Filtered), grouped(side.Dead))
+			fmt.Fprintf(w, "  %s: %s records, %s filtered, %s dead\n", side.name, grouped(side.Records),
+				grouped(side.Filtered), grouped(side.Dead))
 		}
 		for _, d := range s.Differences {
 			what := d.Class

@@ -96,7 +96,8 @@ func listRuns(ctx context.Context, con *console, j journal.Journal, asJSON bool)
 		}
 		state := stateText(r.State, len(alive))
 		lines = append(lines, line{r.ID, r.Job, state, r.Attempt, r.Started})
-		rows = append(rows, []string{r.ID, r.Job, state, fmt.Sprint(r.Attempt), r.Started.Local().Format(time.DateTime)})
+		rows = append(rows, []string{r.ID, r.Job, state, fmt.Sprint(r.Attempt),
+			r.Started.Local().Format(time.DateTime)})
 	}
 	if asJSON {
 		return printJSON(con.out, lines)
@@ -230,7 +231,8 @@ func printStatus(w io.Writer, s *status, flags string) {
 			if name == journal.Source {
 				name = "source"
 			}
-			rows = append(rows, []string{name, grouped(int64(of.Records)), grouped(int64(of.Bytes)), rateText(of.Asked), of.P99.Round(time.Millisecond / 10).String(), grouped(of.Retries)})
+			rows = append(rows, []string{name, grouped(int64(of.Records)), grouped(int64(of.Bytes)), rateText(of.Asked),
+				of.P99.Round(time.Millisecond / 10).String(), grouped(of.Retries)})
 		}
 		table(w, rows)
 	}

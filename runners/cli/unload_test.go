@@ -76,7 +76,8 @@ func (s *scene) begin(args ...string) (*exec.Cmd, *bytes.Buffer) {
 // TestUnload pauses, stops and kills a run that has set an index up for loading, and looks at the index each time.
 func TestUnload(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "INDEX": services.Name(t), "RATE": "500"})
+	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "INDEX": services.Name(t),
+		"RATE": "500"})
 	s.write("job.yaml", loadJob)
 	t.Cleanup(func() {
 		request, _ := http.NewRequest(http.MethodDelete, "http://"+s.vars["SEARCH"]+"/"+s.vars["INDEX"], nil)

@@ -10,11 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// FromJSON reads a value of type t as AppendJSON writes it, and null. Nothing is lost or guessed: a number that does not fit, a
-// fraction for an integer, a text for a number, bytes that are not UTF-8, a part that stands twice or that a UDT does not have are errors.
-// Decimals and varints may also be numbers, whose digits are all kept; 1.0 is an integer; a timestamp may be a number of
-// milliseconds (see Millis); a UDT may leave parts out.
-// Texts without escapes share memory with s.
+// FromJSON reads a value of type t as AppendJSON writes it, and null. Nothing is lost or guessed: a number that does
+// not fit, a fraction for an integer, a text for a number, bytes that are not UTF-8, a part that stands twice or that a
+// UDT does not have are errors. Decimals and varints may also be numbers, whose digits are all kept; 1.0 is an integer;
+// a timestamp may be a number of milliseconds (see Millis); a UDT may leave parts out. Texts without escapes share
+// memory with s.
 func FromJSON(t Type, s string) (Value, error) { return Reading{}.FromJSON(t, s) }
 
 // FromJSON is FromJSON, in another way.

@@ -10,7 +10,8 @@ import (
 
 // genType draws a type; keys of maps are not nested, as people use them.
 func genType(t *rapid.T, depth int) Type {
-	plain := []Kind{Boolean, TinyInt, SmallInt, Int, BigInt, Varint, Decimal, Float, Double, Text, Blob, UUID, TimeUUID, Inet,
+	plain := []Kind{Boolean, TinyInt, SmallInt, Int, BigInt, Varint, Decimal, Float, Double, Text, Blob, UUID, TimeUUID,
+		Inet,
 		Timestamp, Date, Time, Duration}
 	k := rapid.SampledFrom(plain).Draw(t, "plain")
 	if depth > 0 && rapid.Bool().Draw(t, "nested") {
@@ -51,7 +52,10 @@ func genValue(t *rapid.T, typ Type, null bool) Value {
 		return NullValue
 	}
 	many := func() []Value {
-		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Value { return genValue(t, typ.Elems[0], typ.Kind == List) }), 0, 20).Draw(t, "elems")
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Value {
+			return genValue(t, typ.Elems[0],
+				typ.Kind == List)
+		}), 0, 20).Draw(t, "elems")
 	}
 	switch k := typ.Kind; k {
 	case Boolean:
@@ -63,7 +67,8 @@ func genValue(t *rapid.T, typ Type, null bool) Value {
 	case Varint:
 		return Bytes(Varint, genVarint(t))
 	case Decimal: // a negative scale is written as zeros, which have another scale
-		return Dec(genVarint(t), rapid.SampledFrom([]int32{0, 1, 2, 18, 399, 400, 100_000, -64, -100_000}).Draw(t, "scale"))
+		return Dec(genVarint(t), rapid.SampledFrom([]int32{0, 1, 2, 18, 399, 400, 100_000, -64, -100_000}).Draw(t,
+			"scale"))
 	case Float:
 		return Float32(rapid.Float32().Draw(t, "float"))
 	case Double:
@@ -213,7 +218,8 @@ func TestFromJSONRefuses(t *testing.T) {
 		}
 		v, err := FromJSON(typ, c.json)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s from %s: %s, error %v, want one that says %q", c.typ, c.json, v.AppendJSON(nil, typ), err, c.says)
+			t.Errorf("%s from %s: %s, error %v, want one that says %q", c.typ, c.json, v.AppendJSON(nil, typ), err,
+				c.says)
 		}
 	}
 }

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// ParseKey reads a key from its text, as AppendKey writes it, and gives values for all fields, those outside of the key Unset.
+// ParseKey reads a key from its text, as AppendKey writes it, and gives values for all fields, those outside of the key
+// Unset.
 func (s *Schema) ParseKey(text string) ([]Value, error) {
 	var parts []string
 	var part strings.Builder
@@ -25,7 +26,8 @@ func (s *Schema) ParseKey(text string) ([]Value, error) {
 	}
 	parts = append(parts, part.String())
 	if len(parts) != len(s.Key) {
-		return nil, fmt.Errorf("%.100q is no key of %s: it has %d parts", text, strings.Join(s.KeyNames(), ", "), len(parts))
+		return nil, fmt.Errorf("%.100q is no key of %s: it has %d parts", text, strings.Join(s.KeyNames(), ", "),
+			len(parts))
 	}
 	values := make([]Value, len(s.Fields))
 	for i, k := range s.Key {
