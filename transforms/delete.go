@@ -35,7 +35,7 @@ func (DeleteConfig) JSONSchema() *jsonschema.Schema {
 	properties.Set("when", &jsonschema.Schema{Type: "string", Description: "CEL condition."})
 	properties.Set("version", &jsonschema.Schema{Type: "string", Description: "CEL expression of the delete's " +
 		"version, a timestamp or microseconds since 1970: what was written after it stays. Default: that of the " +
-		"record. Rows of Cassandra that have a key alone tell no write time, and so need one, such as now."})
+		"record. Cassandra rows that consist of a key alone have no write time, so they need one, such as now."})
 	return &jsonschema.Schema{Description: "The condition, or with the version of the delete:",
 		OneOf: []*jsonschema.Schema{
 			{Type: "string", Description: "CEL condition."},

@@ -29,8 +29,9 @@ func init() {
 	})
 }
 
-func compileSlugify(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema,
-	error) {
+func compileSlugify(
+	config json.RawMessage, in *record.Schema, _ transforms.Options,
+) (transforms.Step, *record.Schema, error) {
 	var c slugifyConfig
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err
@@ -90,12 +91,14 @@ func ExampleCompile() {
 		r := &record.Record{Schema: in, Values: []record.Value{record.String("a"), size}}
 		filtered := chain.Apply(r,
 			func(out *record.Record) { fmt.Printf("%s\n", out.AppendJSON(nil)) },
-			func(_ *record.Record, step string, err error) { fmt.Printf("dead letter in %s: %v\n", step, err) })
+			func(_ *record.Record, step string, err error) { fmt.Printf("dead letter in %s:\n%v\n", step, err) })
 		if filtered > 0 {
 			fmt.Println("filtered")
 		}
 	}
 	// Output:
-	// {"id":"a","size":4096,"kb":4} filtered dead letter in transforms.0.filter: size > 10: no such overload: >; size
-	// is null [transform.expression]; test for it: size != null && ...
+	// {"id":"a","size":4096,"kb":4}
+	// filtered
+	// dead letter in transforms.0.filter:
+	// size > 10: no such overload: >; size is null [transform.expression]; test for it: size != null && ...
 }

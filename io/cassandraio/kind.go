@@ -12,9 +12,9 @@ func init() {
 	connector.Register(connector.Kind{
 		Name:      "cassandra",
 		Source:    func() connector.SourceConfig { return new(SourceConfig) },
-		SourceDoc: "A table of Cassandra, by buckets or token ranges.",
+		SourceDoc: "A Cassandra table, by buckets or token ranges.",
 		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
-		SinkDoc:   "A table of Cassandra.",
+		SinkDoc:   "A Cassandra table.",
 	})
 }
 

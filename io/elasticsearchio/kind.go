@@ -12,9 +12,9 @@ func init() {
 	connector.Register(connector.Kind{
 		Name:      "elasticsearch",
 		Source:    func() connector.SourceConfig { return new(SourceConfig) },
-		SourceDoc: "What a query finds in Elasticsearch, 7.17, 8 or 9, or in OpenSearch, 2.7 or newer.",
+		SourceDoc: "What a query finds in Elasticsearch (7.17, 8 or 9) or OpenSearch (2.7 or newer).",
 		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
-		SinkDoc:   "An index of Elasticsearch, 7.17, 8 or 9, or of OpenSearch, 2.7 or newer.",
+		SinkDoc:   "An index of Elasticsearch (7.17, 8 or 9) or OpenSearch (2.7 or newer).",
 	})
 }
 

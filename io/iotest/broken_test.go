@@ -57,8 +57,9 @@ type brokenCommitter struct {
 	commit func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error)
 }
 
-func (s brokenCommitter) Commit(ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte) (int64,
-	error) {
+func (s brokenCommitter) Commit(
+	ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte,
+) (int64, error) {
 	return s.commit(s.Sink.(connector.Committer), run, parts)
 }
 

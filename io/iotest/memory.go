@@ -264,8 +264,9 @@ func (w *committingWriter) Flush(ctx context.Context) ([][]byte, error) {
 	return [][]byte{[]byte(stage)}, nil
 }
 
-func (s committingSink) Commit(ctx context.Context, _ connector.Run, _ *record.Schema, parts [][]byte) (n int64,
-	err error) {
+func (s committingSink) Commit(
+	ctx context.Context, _ connector.Run, _ *record.Schema, parts [][]byte,
+) (n int64, err error) {
 	err = s.m.request(ctx, "commit", func() error {
 		for _, part := range parts {
 			stage := string(part)

@@ -180,8 +180,9 @@ func (l *ledger) written() (n int64) {
 }
 
 // writeAll writes one bundle and checks the parts; false after an error.
-func (p *sinkProbe) writeAll(s connector.Sink, run connector.Run, l *ledger, records []*record.Record) (parts [][]byte,
-	ok bool) {
+func (p *sinkProbe) writeAll(
+	s connector.Sink, run connector.Run, l *ledger, records []*record.Record,
+) (parts [][]byte, ok bool) {
 	w, err := s.Open(p.ctx, run, p.Schema, l.settle)
 	if err != nil {
 		p.addf("Open: %v", err)

@@ -59,7 +59,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 	}
 	if place["pattern"] == secretForm && len(e.Causes) == 0 {
 		c.faults = append(c.faults, fault{path: strings.Join(at, "."), secret: true,
-			message: "a secret does not stand in a job file; write where it is: env:NAME or file:PATH"})
+			message: "a secret does not belong in a job file; write where to find it: env:NAME or file:PATH"})
 		return
 	}
 	switch k := e.ErrorKind.(type) {
@@ -87,7 +87,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		present := slices.DeleteFunc(keys(walk(c.value, at)),
 			func(key string) bool { return !slices.Contains(known, key) })
 		if len(present) > 1 {
-			add("only one may stand here, not %s", strings.Join(present, " and "))
+			add("only one is allowed here, not %s", strings.Join(present, " and "))
 		}
 	case *kind.Type:
 		add("%s", mistyped(k))
@@ -99,7 +99,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		got := fmt.Sprint(k.Got)
 		add("%q is unknown; %s", got, fail.Suggest(got, known))
 	case *kind.Pattern:
-		add("%q is not of the right form; %s", k.Got, wanted(place))
+		add("%q has the wrong form; %s", k.Got, wanted(place))
 	case *kind.Minimum:
 		add("at least %s, not %s", k.Want.RatString(), k.Got.RatString())
 	case *kind.Maximum:
@@ -133,7 +133,7 @@ func (c *checker) oneOf(e *jsonschema.ValidationError, place map[string]any, add
 	case len(fitting) == 1:
 		c.collect(fitting[0])
 	case place["examples"] != nil || len(fitting) > 1 || len(want) == 0:
-		add("not of the right form; %s", wanted(place))
+		add("this has the wrong form; %s", wanted(place))
 	default:
 		got := typeError(e.Causes[0], len(e.InstanceLocation)).Got
 		add("%s", mistyped(&kind.Type{Got: got, Want: want}))
@@ -171,7 +171,7 @@ func mistyped(k *kind.Type) string {
 	is := strings.Join(want, " or ") + " is wanted"
 	switch {
 	case k.Got == "null":
-		return is + ", and nothing stands here"
+		return is + ", but there is nothing here"
 	case k.Got == "number" && slices.Equal(k.Want, []string{"integer"}):
 		return is
 	case slices.Contains(k.Want, "string") && (k.Got == "number" || k.Got == "integer" || k.Got == "boolean"):

@@ -66,7 +66,7 @@ func (j *Job) Validate() []connector.Fault {
 	}
 	if _, taken := j.Sinks[journal.Source]; taken {
 		faults = append(faults, connector.Faultf("sinks."+journal.Source,
-			"a sink cannot be called %s: limits name what is read so", journal.Source))
+			"a sink cannot be called %s: in limits this name stands for what is read", journal.Source))
 	}
 	if c := j.Canary; c != nil {
 		before := 0.0

@@ -19,13 +19,13 @@ import (
 
 // Config are the settings of a run's pace. Systems are "source" and the sinks by their names.
 type Config struct {
-	Rates    map[string]journal.Rate `json:"rates,omitempty" jsonschema_description:"What the whole run may do in a second, by system: 'source' or a sink's name. What is tried again counts again. Default: no limit."`
+	Rates    map[string]journal.Rate `json:"rates,omitempty" jsonschema_description:"What the whole run may do per second, by system: 'source' or a sink's name. Retries count again. Default: no limit."`
 	Requests map[string]int          `json:"requests,omitempty" jsonschema_description:"Requests that each worker may have under way at once, by system: 'source' or a sink's name. Default: no limit beyond the system's own settings."`
 	Schedule []Period                `json:"schedule,omitempty" jsonschema_description:"Times at which the run goes slower. Where several apply, the lowest percentage counts."`
 	Adaptive *Adaptive               `json:"adaptive,omitempty" jsonschema_description:"Slowing down systems that are overloaded. Default: on."`
-	Probe    *Probe                  `json:"probe,omitempty" jsonschema_description:"A look at production that slows the run down when it suffers. Default: none."`
-	Outage   connector.Duration      `json:"outage,omitempty" jsonschema_description:"How long a system that does not answer is waited for. Default: 15m."`
-	Retries  string                  `json:"retries,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%$,example=20%" jsonschema_description:"Retries for each system and worker, as a percentage of its requests, and 100 more. Beyond them one failure is enough to let requests through one at a time only. Default: 20%."`
+	Probe    *Probe                  `json:"probe,omitempty" jsonschema_description:"A measurement of production that slows the run down when production suffers. Default: none."`
+	Outage   connector.Duration      `json:"outage,omitempty" jsonschema_description:"How long to wait for a system that does not answer. Default: 15m."`
+	Retries  string                  `json:"retries,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%$,example=20%" jsonschema_description:"Retries for each system and worker, as a percentage of its requests, and 100 more. Beyond that, a single failure is enough to let only one request through at a time. Default: 20%."`
 }
 
 // Adaptive are the settings of the adaptive pace.
@@ -108,7 +108,7 @@ type Probe struct {
 
 // Prometheus is a query.
 type Prometheus struct {
-	URL   string `json:"url" jsonschema:"required,example=http://prometheus:9090" jsonschema_description:"Prometheus, or what has its API, without /api/v1."`
+	URL   string `json:"url" jsonschema:"required,example=http://prometheus:9090" jsonschema_description:"Address of Prometheus or a compatible server, without /api/v1."`
 	Query string `json:"query" jsonschema:"required" jsonschema_description:"PromQL that yields a scalar or one sample: lower is better. A short range, such as rate(...[30s]), lets the run react soon. NaN, the quantile of no requests, counts as within the bound."`
 }
 

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -300,11 +299,9 @@ func steps(t *testing.T, page string) []string {
 	return all
 }
 
-var continued = regexp.MustCompile(`\\\n +`)
-
-// commands are the lines of a text that are set off as code; a \ at the end joins the next one.
+// commands are the lines of a text that are set off as code.
 func commands(text string) (all []string) {
-	for line := range strings.Lines(continued.ReplaceAllString(text, "")) {
+	for line := range strings.Lines(text) {
 		if command, ok := strings.CutPrefix(line, "    "); ok {
 			all = append(all, strings.TrimSpace(command))
 		}

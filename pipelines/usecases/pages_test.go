@@ -41,6 +41,9 @@ func TestPages(t *testing.T) {
 			if lines := strings.Count(string(text), "\n"); lines > 60 {
 				t.Errorf("it has %d lines: more than a screen", lines)
 			}
+			if strings.Contains(string(text), "\\\n") {
+				t.Error("a command is not on one line: within quotes a shell keeps the \\ at its end")
+			}
 			for _, file := range named.FindAllString(string(text), -1) {
 				if _, err := os.Stat(filepath.Join(page, file)); err != nil {
 					t.Errorf("it names a file that is not there: %v", err)

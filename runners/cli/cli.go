@@ -135,7 +135,7 @@ func withSignals(ctx context.Context, w io.Writer) (context.Context, func()) {
 	go func() {
 		select {
 		case s := <-signals:
-			fmt.Fprintf(w, "\nreprise: %s: stopping; once more ends it at once\n", s)
+			fmt.Fprintf(w, "\nreprise: %s: stopping; a second signal ends it at once\n", s)
 			cancel()
 		case <-done:
 			return

@@ -19,9 +19,10 @@ type pauseCommand struct{ one }
 
 // Run asks every worker to hold its requests back.
 func (c *pauseCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume", func(w *journal.Control) {
-		w.Want, w.Reason = journal.Pause, "by the operator"
-	})
+	return c.set(ctx, con, "pause", "by the operator", "pausing; continue with: reprise resume",
+		func(w *journal.Control) {
+			w.Want, w.Reason = journal.Pause, "by the operator"
+		})
 }
 
 // stopCommand is `reprise stop RUN`.
@@ -29,7 +30,7 @@ type stopCommand struct{ one }
 
 // Run asks every worker to finish what is on its way and end.
 func (c *stopCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume",
+	return c.set(ctx, con, "stop", "by the operator", "stopping; continue later with: reprise resume",
 		func(w *journal.Control) {
 			w.Want, w.Reason = journal.Stop, ""
 		})
@@ -52,7 +53,7 @@ func (c *throttleCommand) Run(ctx context.Context, con *console) error {
 	if c.Rows != "" {
 		n, err := strconv.ParseFloat(c.Rows, 64)
 		if err != nil || n < 0 {
-			return fail.Job("cli.rate", "--rows %s is no number of records a second", c.Rows)
+			return fail.Job("cli.rate", "--rows %s is not a number of records per second", c.Rows)
 		}
 		rate.Records = n
 	}
@@ -138,7 +139,7 @@ func (o one) apply(ctx context.Context, con *console, j journal.Journal, info jo
 	told string, change func(*journal.Control)) error {
 	if info.State != journal.Running {
 		return fail.Job("run.not_running", "run %s is %s", info.ID,
-			info.State).WithFix("only a run that goes on can be controlled; see: reprise status %s", info.ID)
+			info.State).WithFix("only a run in progress can be controlled; see: reprise status %s", info.ID)
 	}
 	alive, err := launch.Alive(ctx, j, info.ID)
 	if err != nil {
@@ -149,7 +150,7 @@ func (o one) apply(ctx context.Context, con *console, j journal.Journal, info jo
 	}
 	fmt.Fprintf(con.out, "run %s: %s\n", info.ID, told)
 	if len(alive) == 0 {
-		fmt.Fprintln(con.err, "reprise: no worker of the run shows itself: it was killed, or has not begun; resume it "+
+		fmt.Fprintln(con.err, "reprise: no worker of the run is alive: it was killed or has not started; resume it "+
 			"with: reprise resume", info.ID+o.flags())
 	}
 	return nil

@@ -103,7 +103,7 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 			case moved:
 				return fail.Job("cutover.rolled_back",
 					"searches use the old index again, since the watch failed").WithFix(
-					"mend what is wrong; the next cut-over begins with catch-up and verify")
+					"fix what is wrong; the next cut-over begins with catch-up and verify")
 			}
 		}
 		if err != nil {
@@ -117,8 +117,9 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 }
 
 // back moves searches back, if that is wanted.
-func (c *cutoverCommand) back(ctx context.Context, con *console, in *bufio.Reader, x *launch.Cutover) (moved bool,
-	err error) {
+func (c *cutoverCommand) back(
+	ctx context.Context, con *console, in *bufio.Reader, x *launch.Cutover,
+) (moved bool, err error) {
 	what := fmt.Sprintf("move the alias %s back to the old index", x.Alias)
 	if x.From != nil {
 		what = fmt.Sprintf("remove the alias %s, once the application uses %s again", x.Here(), x.There())
@@ -142,7 +143,7 @@ func (c *cutoverCommand) sure(con *console, in *bufio.Reader, what string) bool 
 	fmt.Fprint(con.out, "do it? [y/N] ")
 	answer, err := in.ReadString('\n')
 	if err != nil {
-		fmt.Fprintln(con.out, "\nnothing was done; --yes goes on without a question")
+		fmt.Fprintln(con.out, "\nnothing was done; --yes continues without asking")
 	}
 	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
 }

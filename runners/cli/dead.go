@@ -129,7 +129,7 @@ func (c *deadShowCommand) Run(ctx context.Context, con *console) error {
 		}
 	}
 	return fail.Job("dead.no_letter", "run %s has no dead letter %s", info.ID,
-		c.Letter).WithFix("see which there are: reprise dead list %s%s", info.ID, c.flags())
+		c.Letter).WithFix("list them: reprise dead list %s%s", info.ID, c.flags())
 }
 
 type deadStatsCommand struct {

@@ -33,8 +33,9 @@ func init() {
 }
 
 // compileShelf is called once for each worker. What it finds wrong is told before anything is read.
-func compileShelf(config json.RawMessage, in *record.Schema, o transforms.Options) (transforms.Step, *record.Schema,
-	error) {
+func compileShelf(
+	config json.RawMessage, in *record.Schema, o transforms.Options,
+) (transforms.Step, *record.Schema, error) {
 	var c shelfConfig
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err

@@ -116,10 +116,10 @@ func printHistory(w io.Writer, key string, all []handling, others int) {
 		printNow(w, h.Now)
 	}
 	if len(all) == 0 {
-		fmt.Fprintf(w, "\nno run of this journal has come by it\n")
+		fmt.Fprintf(w, "\nno run in this journal has reached it\n")
 	}
 	if others > 0 {
-		fmt.Fprintf(w, "\n%s of this journal did not come by it\n", counted(others, "other run"))
+		fmt.Fprintf(w, "\n%s in this journal did not reach it\n", counted(others, "other run"))
 	}
 	fmt.Fprint(w, `
 The journal knows rows by intervals: a finished one means that what stood there when the run read it was handled, as written, unchanged,

@@ -57,7 +57,7 @@ func TestHistory(t *testing.T) {
 		t.Errorf("a row of no bucket: %+v", all)
 	}
 	if text := s.want(fail.ExitDone, "history", "no key").out; !strings.Contains(text,
-		"no run of this journal has come by it") {
+		"no run in this journal has reached it") {
 		t.Error(text)
 	}
 }

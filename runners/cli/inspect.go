@@ -41,7 +41,7 @@ func (c *validateCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if !c.Connect {
-		fmt.Fprintf(con.out, "%s is a good job file; --connect also asks its systems\n", c.Job)
+		fmt.Fprintf(con.out, "%s is valid; --connect also checks it against its systems\n", c.Job)
 		return nil
 	}
 	p, err := launch.Prepare(ctx, j)
@@ -52,7 +52,7 @@ func (c *validateCommand) Run(ctx context.Context, con *console) error {
 	if err := p.Targets(ctx, true); err != nil {
 		return err
 	}
-	fmt.Fprintf(con.out, "%s is a good job file, and its systems take it\n", c.Job)
+	fmt.Fprintf(con.out, "%s is valid, and its systems accept it\n", c.Job)
 	return nil
 }
 
@@ -118,7 +118,7 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 		fmt.Fprintf(con.out, "reading alone takes about %s at %s rows/s\n",
 			(time.Duration(sum.Rows/speed) * time.Second).Round(time.Second), grouped(speed))
 	}
-	fmt.Fprintln(con.out, "steps that group records: none; dead letters and counts alone are grouped")
+	fmt.Fprintln(con.out, "steps that group records: none; only dead letters and counts are grouped")
 	return targets
 }
 
@@ -217,7 +217,7 @@ func (c *transformsCommand) Run(con *console) error {
 		for _, r := range rows {
 			fmt.Fprintf(con.out, "%-14s %s\n", r[0], r[1])
 		}
-		fmt.Fprintln(con.out, "\nreprise transforms NAME tells more")
+		fmt.Fprintln(con.out, "\nfor more: reprise transforms NAME")
 		return nil
 	}
 	for _, t := range all {

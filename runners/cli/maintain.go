@@ -29,7 +29,7 @@ func (l lake) load(con *console) (*job.Job, func(string), error) {
 // hint tells how to do it.
 func (l lake) hint(con *console) {
 	if !l.Yes {
-		fmt.Fprintln(con.err, "nothing is changed; --yes does it")
+		fmt.Fprintln(con.err, "nothing was changed; --yes does it")
 	}
 }
 
@@ -72,7 +72,7 @@ func (c *expireCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if e.Orphans > 0 && e.Orphans < safeAge {
-		return fail.Job("cli.age", "--orphans %s: files may be of runs that go on",
+		return fail.Job("cli.age", "--orphans %s: files may belong to runs in progress",
 			c.Orphans).WithFix("give at least 1d, or 0 to keep them")
 	}
 	e.Keep = c.Keep
@@ -93,7 +93,7 @@ func age(flag, text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(hours)
 	if err != nil || d < 0 {
-		return 0, fail.Job("cli.age", "%s %s is no time such as 7d or 36h", flag, text)
+		return 0, fail.Job("cli.age", "%s %s is not a duration such as 7d or 36h", flag, text)
 	}
 	return d, nil
 }

@@ -50,7 +50,7 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	for _, run := range chosen.Unfinished {
-		fmt.Fprintf(con.err, "reprise: redrive %s of this run has not come to its end; to go on where it stood: "+
+		fmt.Fprintf(con.err, "reprise: redrive %s of this run is unfinished; to continue it: "+
 			"reprise resume %s%s\n", run, run, c.flags())
 	}
 	if chosen.Skipped > 0 {

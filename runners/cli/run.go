@@ -63,14 +63,14 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	return conclude(con, p.Job, report, time.Since(began), c.Report)
 }
 
-// offer tells of a run of the same job that has not come to its end.
+// offer tells of a run of the same job that is unfinished.
 func offer(ctx context.Context, con *console, p *launch.Prepared) error {
 	left, err := p.Unfinished(ctx)
 	if err != nil || left == "" {
 		return err
 	}
-	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one "+
-		"and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
+	fmt.Fprintf(con.err, "reprise: run %s of this job is unfinished; "+
+		"to continue it, stop this one and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
 	return nil
 }
 
@@ -100,7 +100,7 @@ func verdict(j *job.Job, r *flow.Report) error {
 		return ended(fail.ExitStopped, "run.stopped", "run %s was stopped before its end", r.Run).WithFix("%s", goOn)
 	case journal.Paused:
 		return ended(fail.ExitDead, "run.paused", "run %s has paused: %s", r.Run, r.Reason).
-			WithFix("see what is wrong with reprise dead stats %s, mend it, then %s", run, goOn)
+			WithFix("see what is wrong with reprise dead stats %s, fix it, then %s", run, goOn)
 	case journal.Incomplete:
 		var down []string
 		for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
@@ -114,7 +114,7 @@ func verdict(j *job.Job, r *flow.Report) error {
 		}
 		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run,
 			strings.Join(down, "\n  ")).
-			WithFix("once the sink is well, %s", goOn)
+			WithFix("once the sink works again,  %s", goOn)
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {
 		return ended(fail.ExitDead, "run.dead_letters",

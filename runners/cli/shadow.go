@@ -44,7 +44,7 @@ func (c *shadowCommand) Run(ctx context.Context, con *console) error {
 	if report.Equal() {
 		return nil
 	}
-	different := fail.New(fail.Fatal, "shadow.different", "the two jobs do not make the same of these records")
+	different := fail.New(fail.Fatal, "shadow.different", "the two jobs make different records of these")
 	different.Exit = fail.ExitMismatch
 	return different
 }

@@ -244,6 +244,6 @@ func printStatus(w io.Writer, s *status, flags string) {
 		fmt.Fprintf(w, "dead letters: %s; see: reprise dead stats %s%s\n", grouped(s.DeadLetters), s.Run, flags)
 	}
 	if s.State != journal.Running && s.State != journal.Complete {
-		fmt.Fprintf(w, "go on with: reprise resume %s%s\n", s.Run, flags)
+		fmt.Fprintf(w, "continue with: reprise resume %s%s\n", s.Run, flags)
 	}
 }

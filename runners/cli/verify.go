@@ -52,7 +52,7 @@ func (c *verifyCommand) Run(ctx context.Context, con *console) error {
 	e := &fail.Error{Class: fail.Fatal, Code: "verify.not_clean", Exit: fail.ExitMismatch,
 		Message: "the targets do not hold what the job would write"}
 	if report.Repair != "" {
-		e.Fix = "to write again what is wrong: reprise run " + report.Repair
+		e.Fix = "to repair it: reprise run " + report.Repair
 	}
 	return e
 }

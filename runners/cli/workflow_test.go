@@ -37,8 +37,9 @@ pace: {outage: 2s, $PACE}
 const polledSettings = `completion: {poll: {every: 50ms}, state: workflow.state, done: [succeeded], failed: [failed], reason: error}`
 
 // newWorkflows has a job for a service, its settings as lines of the sink.
-func newWorkflows(t *testing.T, o services.WorkflowOptions, rows int, settings, pace string) (*scene,
-	*services.Workflows) {
+func newWorkflows(
+	t *testing.T, o services.WorkflowOptions, rows int, settings, pace string,
+) (*scene, *services.Workflows) {
 	service := services.NewWorkflows(t, o)
 	s := newScene(t, map[string]string{"URL": service.URL, "ROWS": fmt.Sprint(rows), "SETTINGS": settings,
 		"PACE": pace})

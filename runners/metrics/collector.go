@@ -47,11 +47,11 @@ func counter(name, help string, labels ...string) metric {
 
 var (
 	runState = gauge("reprise_run_state", "1 for the state that the run is in, 0 for the others. Interrupted: "+
-		"nothing ended it, but no worker shows itself.", "state")
+		"nothing ended it, but no worker has a recent heartbeat.", "state")
 	runStart   = gauge("reprise_run_start_time_seconds", "When the run began, in seconds since 1970.")
 	runAttempt = gauge("reprise_run_attempts", "Attempts at the run so far, resumes included.")
 
-	workersAlive   = gauge("reprise_workers", "Workers that have shown themselves lately.")
+	workersAlive   = gauge("reprise_workers", "Workers with a recent heartbeat.")
 	workersWaiting = gauge("reprise_workers_waiting", "Workers that wait, or go slower than they could, by cause.",
 		"cause")
 	memoryUsed = gauge("reprise_memory_bytes",
@@ -72,9 +72,9 @@ var (
 		"or are parked. Beyond 50 pairs of step and code: other.", "step", "code", "state")
 
 	systemRecords = counter("reprise_system_records_total",
-		"Records that passed to or from a system, those tried again included.", "system")
+		"Records that passed to or from a system, retries included.", "system")
 	systemBytes = counter("reprise_system_bytes_total",
-		"Bytes that passed to or from a system, those tried again included.", "system")
+		"Bytes that passed to or from a system, retries included.", "system")
 	requests      = counter("reprise_requests_total", "Requests to a system.", "system")
 	requestErrors = counter("reprise_request_errors_total",
 		"Requests that failed, by class. Those of class transient and throttled are tried again.", "system", "class")

@@ -212,8 +212,9 @@ func (s sink) Prepare(_ context.Context, _ connector.Run, _ *record.Schema, dry 
 }
 
 // Open implements connector.Sink. The batcher settles each record once, tries again what may pass and obeys the gate.
-func (s sink) Open(ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer,
-	error) {
+func (s sink) Open(
+	ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle,
+) (connector.Writer, error) {
 	limits := connector.BatchLimits{Rows: 50, Bytes: 1 << 20, InFlight: 2}
 	if s.c.Batch.Rows > 0 {
 		limits.Rows = s.c.Batch.Rows

@@ -11,7 +11,7 @@ import (
 // Class decides what happens after an error.
 type Class uint8
 
-// The classes (design rule 7).
+// The classes, with what happens to a record or a run.
 const (
 	Transient Class = iota + 1 // may pass: tried again with back-off and jitter
 	Throttled                  // the system asks for less: tried again, slower

@@ -9,7 +9,7 @@ import (
 // Outcome is how a record ended.
 type Outcome uint8
 
-// The outcomes of design rule 5: read = Written + Unchanged + Superseded + Filtered + Dead, for each sink.
+// The outcomes. For each sink they add up to what was read: Written + Unchanged + Superseded + Filtered + Dead.
 const (
 	Written Outcome = iota
 	Unchanged
