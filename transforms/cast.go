@@ -21,7 +21,7 @@ func (CastConfig) JSONSchema() *jsonschema.Schema {
 		Description: "The new type, as CQL writes it: bigint, date, set<text>."})
 }
 
-var cast = Transform{
+var cast = builtin(Transform{
 	Name: "cast",
 	Summary: "Changes the types of fields. A value that does not fit the new type is a dead letter: nothing is cut " +
 		"or guessed. Text is read in the forms that JSON output has, times also as 2024-05-01, 2024-05-01 12:30 or " +
@@ -35,7 +35,7 @@ var cast = Transform{
 		Records: []string{`{"id": "a", "size": "2048", "created": "2024-05-01T12:00:00.000Z", "tags": "[\"hero\",\"web\"]"}`, `{"id": "b", "size": "2 KB"}`},
 	},
 	Compile: compileCast,
-}
+})
 
 type castStep struct {
 	places      []int

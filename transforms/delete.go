@@ -44,7 +44,7 @@ func (DeleteConfig) JSONSchema() *jsonschema.Schema {
 		}}
 }
 
-var deletes = Transform{
+var deletes = builtin(Transform{
 	Name: "delete",
 	Summary: "Makes deletes of the records for which a CEL condition is true; others pass as they are, and filter: " +
 		"_op == \"delete\" leaves them out. Sinks keep what is newer than the delete's version.",
@@ -79,7 +79,7 @@ var deletes = Transform{
 		}
 		return Each(step.apply), in, f.err()
 	}),
-}
+})
 
 type deleteStep struct {
 	when    *expression

@@ -44,7 +44,7 @@ func (Derivation) JSONSchema() *jsonschema.Schema {
 	}}
 }
 
-var derive = Transform{
+var derive = builtin(Transform{
 	Name: "derive",
 	Summary: "Sets fields, new or existing ones, to the results of CEL expressions. All expressions see the record " +
 		"as it enters. Of a delete, only fields of the key are set.",
@@ -56,7 +56,7 @@ var derive = Transform{
 		Records: []string{`{"id": "a", "title": " Sunset ", "created": "2024-05-01T12:00:00.000Z"}`},
 	},
 	Compile: compileDerive,
-}
+})
 
 type deriveStep struct {
 	expressions []*expression

@@ -18,7 +18,7 @@ type ExplodeConfig struct {
 	KeepEmpty bool     `json:"keep_empty,omitempty" jsonschema_description:"Keep a record without elements, with null in their place and position 0. Default: it is filtered."`
 }
 
-var explode = Transform{
+var explode = builtin(Transform{
 	Name: "explode",
 	Summary: "Makes one record of each element of a list, set, vector or map. Each has a key of its own. " +
 		"A delete is a dead letter: the elements that it had are not known.",
@@ -29,7 +29,7 @@ var explode = Transform{
 		Records: []string{`{"id": "a", "title": "Sunset", "tags": ["hero", "web"]}`, `{"id": "b", "title": "Dawn"}`},
 	},
 	Compile: compileWith(compileExplode),
-}
+})
 
 type explodeStep struct {
 	field, key, index int // places; key and index -1: none

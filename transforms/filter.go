@@ -14,7 +14,7 @@ func (FilterConfig) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{Type: "string", Description: "CEL condition; records for which it is false are filtered."}
 }
 
-var filter = Transform{
+var filter = builtin(Transform{
 	Name: "filter",
 	Summary: "Keeps the records for which a CEL condition is true. A delete stays unless the condition reads nothing " +
 		"but the key, or reads _op: whether the record that it deletes was kept cannot be known.",
@@ -34,7 +34,7 @@ var filter = Transform{
 		step := filterStep{s.condition(&f, "", string(condition))}
 		return step, in, f.err()
 	}),
-}
+})
 
 type filterStep struct{ keep *expression }
 

@@ -14,7 +14,7 @@ type FlattenConfig struct {
 	Prefix *string  `json:"prefix,omitempty" jsonschema_description:"What stands before a part's name. Default: FIELD_."`
 }
 
-var flatten = Transform{
+var flatten = builtin(Transform{
 	Name: "flatten",
 	Summary: "Makes top-level fields of the parts of a UDT, which they replace, or of keys of a map, which keeps the " +
 		"others.",
@@ -25,7 +25,7 @@ var flatten = Transform{
 		Records: []string{`{"id": "a", "meta": {"width": 640, "height": 480}}`},
 	},
 	Compile: compileWith(compileFlatten),
-}
+})
 
 func compileFlatten(c FlattenConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults

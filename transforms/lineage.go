@@ -62,6 +62,9 @@ func (s CompiledStep) keeps(name string) (string, bool) {
 			slices.Contains(settings.Fields, name) {
 			return "", false
 		}
+	case stepWhen, filter.Name, deletes.Name, project.Name, nest.Name: // what they keep stays as it is
+	default:
+		return "", false
 	}
 	return name, s.Out.Index(name) >= 0
 }

@@ -16,7 +16,7 @@ type NestConfig struct {
 	As     string   `json:"as,omitempty" jsonschema:"enum=udt,enum=map" jsonschema_description:"udt, or map (text to the one type that all the fields have, those without a value left out). Default: udt."`
 }
 
-var nest = Transform{
+var nest = builtin(Transform{
 	Name:    "nest",
 	Summary: "Puts fields together into one UDT or map; the reverse of flatten.",
 	Config:  new(NestConfig),
@@ -26,7 +26,7 @@ var nest = Transform{
 		Records: []string{`{"id": "a", "meta_width": 640, "meta_height": 480}`},
 	},
 	Compile: compileWith(compileNest),
-}
+})
 
 type nestStep struct {
 	places []int // of the parts

@@ -15,7 +15,7 @@ type ProjectConfig struct {
 	Key  []string `json:"key,omitempty" jsonschema_description:"The fields of a new key, in order. Two records with the same key are one to every sink: the one with the higher version wins. Default: the key stays."`
 }
 
-var project = Transform{
+var project = builtin(Transform{
 	Name:    "project",
 	Summary: "Keeps or drops fields, and can choose a new key. Fields of the key cannot be dropped.",
 	Config:  new(ProjectConfig),
@@ -25,7 +25,7 @@ var project = Transform{
 		Records: []string{`{"id": "a", "title": "Sunset", "internal_notes": "ask legal"}`},
 	},
 	Compile: compileWith(compileProject),
-}
+})
 
 func compileProject(c ProjectConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults

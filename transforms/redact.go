@@ -22,7 +22,7 @@ type RedactConfig struct {
 	Secret   secret.Secret `json:"secret,omitempty" jsonschema_description:"hash: the secret, env:NAME or file:PATH. The same secret gives the same hashes in every run."`
 }
 
-var redact = Transform{
+var redact = builtin(Transform{
 	Name:    "redact",
 	Summary: "Removes, masks or hashes the content of fields. Hashed fields may be part of the key.",
 	Config:  new(RedactConfig),
@@ -32,7 +32,7 @@ var redact = Transform{
 		Records: []string{`{"id": "a", "owner_email": "ada@example.org"}`},
 	},
 	Compile: compileWith(compileRedact),
-}
+})
 
 func compileRedact(c RedactConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults

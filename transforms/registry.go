@@ -32,13 +32,11 @@ func Register(t Transform) {
 	registry[t.Name] = t
 }
 
-func init() {
-	for _, t := range []Transform{
-		filter, deletes, project, rename, cast, derive, setDefaults, explode, flatten, nest, redact, truncate, route,
-	} {
-		t.builtin = true
-		Register(t)
-	}
+// builtin registers a transform of this package.
+func builtin(t Transform) Transform {
+	t.builtin = true
+	Register(t)
+	return t
 }
 
 // All are the transforms that this binary knows, by name.

@@ -20,7 +20,7 @@ type RouteCase struct {
 	Value string `json:"value" jsonschema:"required" jsonschema_description:"What the field becomes."`
 }
 
-var route = Transform{
+var route = builtin(Transform{
 	Name: "route",
 	Summary: "Writes a text field by the first condition that holds. A delete is routed as well, as far as " +
 		"conditions read nothing but the key, or _op.",
@@ -32,7 +32,7 @@ var route = Transform{
 		Records: []string{`{"id": "a", "size": 5000}`, `{"id": "b", "size": 1}`},
 	},
 	Compile: compileWith(compileRoute),
-}
+})
 
 type routeStep struct {
 	conditions []*expression

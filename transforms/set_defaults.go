@@ -18,7 +18,7 @@ func (SetDefaultsConfig) JSONSchema() *jsonschema.Schema {
 	return fieldMap(&jsonschema.Schema{Description: "The value, as JSON output shows values of the field's type."})
 }
 
-var setDefaults = Transform{
+var setDefaults = builtin(Transform{
 	Name:    "set_defaults",
 	Summary: "Gives fields that are null or unset a fixed value. Deletes pass as they are.",
 	Config:  new(SetDefaultsConfig),
@@ -28,7 +28,7 @@ var setDefaults = Transform{
 		Records: []string{`{"id": "a", "licence": null}`, `{"id": "b", "licence": "CC-BY", "tags": ["web"]}`},
 	},
 	Compile: compileSetDefaults,
-}
+})
 
 func compileSetDefaults(config json.RawMessage, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	list, err := entries(config)
