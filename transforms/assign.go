@@ -179,7 +179,7 @@ func integerTo(n int64, t record.Type) (record.Value, error) {
 	case t.Kind == record.Double || t.Kind == record.Float:
 		return exactFloat(big.NewInt(n), t.Kind)
 	}
-	return record.Value{}, fmt.Errorf("%d is no %s", n, t)
+	return record.Value{}, fmt.Errorf("%d is not a valid %s", n, t)
 }
 
 // integer is a number of an integer kind, if it is wide enough.
@@ -213,7 +213,7 @@ func doubleTo(f float64, t record.Type) (record.Value, error) {
 		}
 		return record.Value{}, fmt.Errorf("%g is out of the range of a float", f)
 	}
-	return record.Value{}, fmt.Errorf("%g is no %s", f, t)
+	return record.Value{}, fmt.Errorf("%g is not a valid %s", f, t)
 }
 
 // dayOf is the day of a time in milliseconds.
@@ -277,7 +277,7 @@ func mapTo(m traits.Mapper, t record.Type) (record.Value, error) {
 	case record.UDT:
 		return udtTo(m, t)
 	}
-	return record.Value{}, fmt.Errorf("a map is no %s", t)
+	return record.Value{}, fmt.Errorf("a map is not a valid %s", t)
 }
 
 // entriesTo sorts by key, since CEL has no order of its own and the same record must give the same result.

@@ -189,7 +189,8 @@ func plainConverter(from, to record.Kind) conversion {
 			if u := v.Str(); len(u) == 16 && u[6]>>4 == 1 {
 				return record.Bytes(to, u), nil
 			}
-			return record.Value{}, fmt.Errorf("%s is no timeuuid: its version is not 1", v.Text(record.Of(from)))
+			return record.Value{}, fmt.Errorf("%s is not a valid timeuuid: its version is not 1",
+				v.Text(record.Of(from)))
 		}
 	}
 	return nil
@@ -260,7 +261,7 @@ func whole(v record.Value) (*big.Int, error) {
 		return n, nil
 	}
 	if scale > maxScale || scale < -maxScale {
-		return nil, fmt.Errorf("a decimal with scale %d is no integer", scale)
+		return nil, fmt.Errorf("a decimal with scale %d is not an integer", scale)
 	}
 	power := new(big.Int).Exp(big.NewInt(10), big.NewInt(max(scale, -scale)), nil)
 	if scale < 0 {
@@ -282,7 +283,7 @@ func fromFloat(from, to record.Kind) conversion {
 		return func(v record.Value) (record.Value, error) {
 			f := v.Float()
 			if f != math.Trunc(f) || math.IsInf(f, 0) {
-				return record.Value{}, fmt.Errorf("%g is no %s", f, to)
+				return record.Value{}, fmt.Errorf("%g is not a valid %s", f, to)
 			}
 			n, _ := big.NewFloat(f).Int(nil)
 			if to == record.Varint {

@@ -102,7 +102,7 @@ func (s deleteStep) apply(r *record.Record) error {
 		}
 		if version = versionOf(v); version <= 0 {
 			return fail.New(fail.Permanent, "transform.version",
-				"%s: %d is no version: a timestamp or microseconds since 1970 are needed", s.version.text, version)
+				"%s: %d is not a version: a timestamp or microseconds since 1970 are needed", s.version.text, version)
 		}
 	}
 	r.Op, r.Version, r.Expires, r.Cells = record.Delete, version, 0, nil

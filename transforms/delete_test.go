@@ -34,7 +34,7 @@ func TestDelete(t *testing.T) {
 			`{"id":"a","n":6}`,
 			[]string{`delete 1970-01-01T00:00:00.000006Z {"id":"1970-01-01T00:00:00.000006Z"}`}},
 		{"no version", "- delete: {when: n > 5, version: n - 6}", fields, `{"id":"a","n":6}`,
-			[]string{`dead in transforms.0.delete: n - 6: 0 is no version: a timestamp or microseconds since 1970 ` +
+			[]string{`dead in transforms.0.delete: n - 6: 0 is not a version: a timestamp or microseconds since 1970 ` +
 				`are needed [transform.version]`}},
 	})
 }

@@ -57,7 +57,7 @@ func TestDerive(t *testing.T) {
 	})
 	runTests(t, []test{
 		dead(`{value: n * 100, type: tinyint}`, `y: n * 100: 300 is out of the range of a tinyint [transform.type]`),
-		dead(`{value: '"x"', type: uuid}`, `y: "x": "x" is no uuid [transform.type]`),
+		dead(`{value: '"x"', type: uuid}`, `y: "x": "x" is not a valid uuid [transform.type]`),
 		dead(`{value: '[1.0]', type: 'vector<float, 2>'}`,
 			`y: [1.0]: a list of 1 does not fit a vector<float, 2> [transform.type]`),
 		dead(`{value: '{"c": 1}', type: 'udt<a:int>'}`,

@@ -38,7 +38,7 @@ func compileSlugify(
 	}
 	i := in.Index(c.Field)
 	if i < 0 || in.Fields[i].Type.Kind != record.Text {
-		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is no text field", c.Field)}
+		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is not a text field", c.Field)}
 	}
 	return transforms.Each(func(r *record.Record) error {
 		if v := r.Values[i]; !v.IsNull() {

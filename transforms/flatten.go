@@ -119,7 +119,7 @@ func flattenMap(f *faults, in *record.Schema, place int, keys []string, prefix s
 	return Each(func(r *record.Record) error {
 		whole := r.Values[place]
 		if len(whole.Elems())%2 != 0 {
-			return fail.New(fail.Permanent, "transform.type", "%s is no whole map", in.Fields[place].Name)
+			return fail.New(fail.Permanent, "transform.type", "%s is not a whole map", in.Fields[place].Name)
 		}
 		was := len(r.Values)
 		resize(r, len(out.Fields))

@@ -42,7 +42,8 @@ func functions() []cel.EnvOption {
 			cel.UnaryBinding(func(v ref.Val) ref.Val {
 				at, ok := timeOf(string(v.(types.String)))
 				if !ok {
-					return types.NewErr("%.40q is no timeuuid, UUID of version 7 or ULID", string(v.(types.String)))
+					return types.NewErr("%.40q is not a valid timeuuid, UUID of version 7 or ULID",
+						string(v.(types.String)))
 				}
 				return types.Timestamp{Time: at}
 			}))),
@@ -77,7 +78,7 @@ func textTime(v ref.Val) ref.Val {
 func secondsTime(v ref.Val) ref.Val {
 	const least = 100_000_000 // 1973
 	if n := v.(types.Int); n != 0 && n > -least && n < least {
-		return types.NewErr("timestamp(%d) is no time: numbers are seconds since 1970 here; write "+
+		return types.NewErr("timestamp(%d) is not a valid time: numbers are seconds since 1970 here; write "+
 			"timestamp(\"2024-05-01T00:00:00Z\")", n)
 	}
 	return v.ConvertToType(types.TimestampType)
@@ -123,10 +124,10 @@ func parseJSON(text string) ref.Val {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return types.NewErr("%.40q is no JSON: %v", text, err)
+		return types.NewErr("%.40q is not JSON: %v", text, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return types.NewErr("%.40q is no JSON: something follows the value", text)
+		return types.NewErr("%.40q is not JSON: something follows the value", text)
 	}
 	return types.DefaultTypeAdapter.NativeToValue(numbers(v))
 }

@@ -25,7 +25,7 @@ func Register(t Transform) {
 	case taken:
 		panic(fmt.Sprintf("transforms: %q is registered twice", t.Name))
 	case !nameForm.MatchString(t.Name):
-		panic(fmt.Sprintf("transforms: %q is no lower_snake_case name", t.Name))
+		panic(fmt.Sprintf("transforms: %q is not a lower_snake_case name", t.Name))
 	case t.Compile == nil || t.Config == nil:
 		panic(fmt.Sprintf("transforms: %q needs Compile and Config", t.Name))
 	}

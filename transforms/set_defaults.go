@@ -46,11 +46,11 @@ func compileSetDefaults(config json.RawMessage, in *record.Schema, _ Options) (S
 		v, err := record.FromJSON(in.Fields[i].Type, string(e.value))
 		switch {
 		case in.Fields[i].Type.Kind == record.Timestamp && strings.IndexByte("-0123456789", e.value[0]) >= 0:
-			f.addf(e.name, "a number is no time here; write it as 2024-05-01 or 2024-05-01T12:00:00Z")
+			f.addf(e.name, "a number is not a time here; write it as 2024-05-01 or 2024-05-01T12:00:00Z")
 		case err != nil:
 			f.addf(e.name, "%v", err)
 		case v.IsNull():
-			f.addf(e.name, "null is no default")
+			f.addf(e.name, "null cannot be a default")
 		case slices.Contains(in.Key, i):
 			f.addf(e.name, "it is part of the key, where a default would make different records one")
 		}

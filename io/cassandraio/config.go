@@ -82,7 +82,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 		}
 	}
 	if _, err := c.consistency(); err != nil {
-		add("consistency", "%q is no consistency level; LOCAL_QUORUM is one", c.Consistency)
+		add("consistency", "%q is not a consistency level; LOCAL_QUORUM is one", c.Consistency)
 	}
 	if c.Page < 0 || c.Page > maxPage {
 		add("page", "page is at most %s", connector.Bytes(maxPage))
@@ -145,7 +145,7 @@ type Scalar string
 // UnmarshalJSON takes texts, numbers and booleans.
 func (s *Scalar) UnmarshalJSON(text []byte) error {
 	if len(text) > 0 && strings.IndexByte("{[n", text[0]) >= 0 {
-		return fmt.Errorf("%.40s is no text, number or boolean", text)
+		return fmt.Errorf("%.40s is not a text, number or boolean", text)
 	}
 	if text[0] != '"' {
 		*s = Scalar(text)
@@ -178,7 +178,7 @@ func (m *Match) UnmarshalJSON(text []byte) error {
 	}
 	var b between
 	if err := json.Unmarshal(text, &b); err != nil {
-		return fmt.Errorf("%.60s is no list of values and no {from: ..., to: ...}", text)
+		return fmt.Errorf("%.60s is not a list of values nor {from: ..., to: ...}", text)
 	}
 	*m = Match{From: b.From, To: b.To}
 	return nil
@@ -218,7 +218,7 @@ func (b *Bucket) UnmarshalJSON(text []byte) error {
 	}
 	b.Values = nil
 	if err := json.Unmarshal(text, &b.Named); err != nil {
-		return fmt.Errorf("%.60s is no partition such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]",
+		return fmt.Errorf("%.60s is not a partition such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]",
 			text)
 	}
 	return nil
@@ -254,7 +254,7 @@ func parsePeriod(s string) (time.Time, error) {
 	}
 	at, err := record.ParseTime(s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no time such as 2024, 2024-01, 2024-01-31 or 2024-01-31T15", s)
+		return time.Time{}, fmt.Errorf("%q is not a time such as 2024, 2024-01, 2024-01-31 or 2024-01-31T15", s)
 	}
 	return at, nil
 }

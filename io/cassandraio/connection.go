@@ -36,7 +36,7 @@ func (c Connection) Validate() []connector.Fault {
 	}
 	for _, h := range c.Hosts {
 		if h == "" || strings.ContainsAny(h, "/ ,") {
-			add("hosts", "%q is no address or name of a node, such as 10.0.0.1 or 10.0.0.1:9042", h)
+			add("hosts", "%q is not an address or name of a node, such as 10.0.0.1 or 10.0.0.1:9042", h)
 		}
 	}
 	if _, err := prefixes(c.OnlyHosts); err != nil {
@@ -76,7 +76,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 		}
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no address such as 10.0.0.1 and no range such as 10.0.8.0/24", text)
+			return nil, fmt.Errorf("%q is not an address such as 10.0.0.1 nor a range such as 10.0.8.0/24", text)
 		}
 		all[i] = p
 	}

@@ -53,7 +53,7 @@ func (c SinkConfig) Validate() []connector.Fault {
 	}
 	level, err := c.consistency()
 	if err != nil {
-		add("consistency", "%q is no consistency level of a write; LOCAL_QUORUM is one", c.Consistency)
+		add("consistency", "%q is not a consistency level of a write; LOCAL_QUORUM is one", c.Consistency)
 	}
 	if c.Write != "" && c.Write != writeAll && c.Write != writeChanges {
 		add("write", "write is all or changes, not %q", c.Write)

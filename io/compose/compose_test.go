@@ -316,7 +316,7 @@ func TestJoinDoesNotFit(t *testing.T) {
 	j := NewJoin(memory(0, 1, iotest.Base).Source(),
 		Side{Name: "licences", Of: side.Source(), On: map[string]string{"title": "until"},
 			Fields: map[string]string{"size": "until", "x": "none"}})
-	refused(t, j, "join.fields", `licences: "until" is no field of the table's key, which is licence`,
+	refused(t, j, "join.fields", `licences: "until" is not a field of the table's key, which is licence`,
 		`on does not name the field "licence"`, `no field "none"`, `there is a field "size" already`)
 }
 

@@ -127,7 +127,7 @@ func (x *side) fit(of *record.Schema) (fields []record.Field, faults []string) {
 	for _, field := range slices.Sorted(maps.Keys(x.On)) {
 		key := x.On[field]
 		if !slices.Contains(x.schema.KeyNames(), key) {
-			faults = append(faults, fmt.Sprintf("%q is no field of the table's key, which is %s", key,
+			faults = append(faults, fmt.Sprintf("%q is not a field of the table's key, which is %s", key,
 				strings.Join(x.schema.KeyNames(), ", ")))
 		}
 		by[key] = field

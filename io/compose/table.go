@@ -171,7 +171,7 @@ func (w *whole) load(ctx context.Context, places []int) (map[string]*row, error)
 			for _, l := range p.Dead {
 				return fail.New(fail.Fatal, "join.unreadable", "a row of the table %s cannot be read: %s [%s]", w.name,
 					l.Message, l.Code).
-					WithFix("mend or delete the row; a table whose rows are looked up by key costs only the rows " +
+					WithFix("fix or delete the row; a table whose rows are looked up by key costs only the rows " +
 						"that need it")
 			}
 			for _, r := range p.Records {

@@ -267,7 +267,7 @@ func (s *Union) Read(ctx context.Context, split connector.Split, page func(conne
 	number, partition, _ := strings.Cut(split.Partition, "/")
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 || n > len(s.parts) {
-		return fail.New(fail.Fatal, "union.split", "%s is no part of the union", split).WithFix("plan the run anew")
+		return fail.New(fail.Fatal, "union.split", "%s is not part of the union", split).WithFix("plan the run anew")
 	}
 	part := n - 1
 	inner.Partition = partition

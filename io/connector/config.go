@@ -138,7 +138,7 @@ func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 func (b *Bytes) UnmarshalText(text []byte) error {
 	m := bytesForm.FindStringSubmatch(string(text))
 	if m == nil {
-		return fmt.Errorf("%q is no number of bytes such as 64MiB", text)
+		return fmt.Errorf("%q is not a number of bytes such as 64MiB", text)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	unit := byteUnits[m[2]]

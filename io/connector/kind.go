@@ -240,7 +240,7 @@ func (s SinkSpec) Validate() []Fault {
 
 func onlyOne(what string, names []string) []Fault {
 	slices.Sort(names)
-	return []Fault{Faultf("", "only one %s may stand here, not %s", what, strings.Join(names, " and "))}
+	return []Fault{Faultf("", "only one %s is allowed here, not %s", what, strings.Join(names, " and "))}
 }
 
 func needed(fits func(Kind) bool) []Fault {

@@ -26,7 +26,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 		faults = append(faults, connector.Faultf("layout", "layout is skewed or even, not %q", c.Layout))
 	}
 	if _, err := c.expires(); err != nil {
-		faults = append(faults, connector.Faultf("expires", "%q is no day such as %s", c.Expires, defaultExpires))
+		faults = append(faults, connector.Faultf("expires", "%q is not a day such as %s", c.Expires, defaultExpires))
 	}
 	return faults
 }

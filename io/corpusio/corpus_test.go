@@ -95,7 +95,7 @@ func TestContent(t *testing.T) {
 			kinds[v.Kind()] = true
 		}
 		if text = r.AppendJSON(text[:0]); !utf8.Valid(text) || !json.Valid(text) {
-			t.Fatalf("%q is no JSON", text)
+			t.Fatalf("%q is not JSON", text)
 		}
 		if l := r.Values[rights]; !l.IsNull() {
 			licensed++

@@ -189,7 +189,7 @@ func (s *Source) bounds(split connector.Split) (b *Bucket, from, end int64, err 
 			return b, from, end, nil
 		}
 	}
-	return nil, 0, 0, fail.New(fail.Fatal, "corpus.split", "%s is no part of the corpus",
+	return nil, 0, 0, fail.New(fail.Fatal, "corpus.split", "%s is not part of the corpus",
 		split).WithFix("plan the run anew")
 }
 

@@ -82,13 +82,13 @@ func (c SinkConfig) Validate() []connector.Fault {
 	case c.Index == "":
 		fault("index", "the name of an index or alias is needed")
 	case err == nil && index.Fixed() && !isIndexName(c.Index):
-		fault("index", `%q is no index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
+		fault("index", `%q is not a valid index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
 	case err == nil && !index.Fixed() && c.Alias != "":
 		fault("alias", "an alias is moved to one index; %s is many", index.Pattern("*"))
 	case c.Alias == "" && c.Replaces != nil:
 		fault("alias", "what is replaced needs an alias: the name that searches use on the new cluster")
 	case c.Alias != "" && (!isIndexName(c.Alias) || c.Alias == c.Index):
-		fault("alias", "%q is no name for an alias of %s", c.Alias, c.Index)
+		fault("alias", "%q is not a valid name for an alias of %s", c.Alias, c.Index)
 	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
 		fault("load.existing", "load.existing needs one fixed index, not %s: the run only changes indices that it has "+
 			"made",
@@ -100,7 +100,7 @@ func (c SinkConfig) Validate() []connector.Fault {
 			faults = append(faults, f)
 		}
 		if name := c.Replaces.Index; name != "" && !isIndexName(name) {
-			fault("replaces.index", "%q is no name of an index or alias", name)
+			fault("replaces.index", "%q is not a valid name of an index or alias", name)
 		}
 	}
 	if c.Load != nil && len(c.Load.settings()) == 0 {
@@ -233,7 +233,7 @@ func (c *Create) inline() error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&body); err != nil {
-		return fmt.Errorf("%s is no JSON with mappings and settings: %w", c.File, err)
+		return fmt.Errorf("%s is not JSON with mappings and settings: %w", c.File, err)
 	}
 	c.Mappings, c.Settings, c.File = body.Mappings, body.Settings, ""
 	return nil

@@ -78,7 +78,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 		fault("index", "the name of an index, an alias or a pattern is needed")
 	case err == nil && (strings.ContainsAny(pattern, `\/?"<>| ,#:`) || strings.ContainsAny(pattern[:1], "-_+") ||
 		pattern != strings.ToLower(pattern)):
-		fault("index", `%q is no name or pattern: lower case, without \ / ? " < > | , # : and blanks, and not beginning with - _ +`, pattern)
+		fault("index", `%q is not a valid name or pattern: lower case, without \ / ? " < > | , # : and blanks, and not beginning with - _ +`, pattern)
 	}
 	if len(c.Key) == 0 {
 		fault("key", "name the fields that make up a record's key")

@@ -76,7 +76,7 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 func (c SourceConfig) Validate() (faults []connector.Fault) {
 	if _, err := filepath.Match(c.Path, ""); err != nil || c.Path == "" {
 		faults = append(faults, connector.Faultf("path",
-			"%q is no pattern of file names such as /data/assets-*.jsonl", c.Path))
+			"%q is not a pattern of file names such as /data/assets-*.jsonl", c.Path))
 	}
 	if len(c.Key) == 0 {
 		faults = append(faults, connector.Faultf("key", "name the fields that make up a record's key"))

@@ -121,14 +121,14 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 	faults = append(faults, c.Login.validate()...)
 	if !httpguts.ValidHeaderFieldName(c.idempotencyHeader()) {
 		faults = append(faults, connector.Faultf("idempotency_header",
-			"%q is no name of a header", c.IdempotencyHeader))
+			"%q is not a valid header name", c.IdempotencyHeader))
 	}
 	if len(c.Fields) > 0 && len(c.Exclude) > 0 {
 		faults = append(faults, connector.Faultf("exclude", "either fields or exclude"))
 	}
 	for _, status := range slices.Sorted(maps.Keys(c.Answers)) {
 		if n, err := strconv.Atoi(status); err != nil || n < 200 || n > 599 || n/100 == 3 {
-			faults = append(faults, connector.Faultf("answers."+status, "%q is no status such as 409", status))
+			faults = append(faults, connector.Faultf("answers."+status, "%q is not a status such as 409", status))
 		}
 		if !slices.Contains([]Answer{answerWritten, answerUnchanged, answerRetry, answerDead}, c.Answers[status]) {
 			faults = append(faults, connector.Faultf("answers."+status,
@@ -249,7 +249,7 @@ func validateHeaders(headers map[string]string) (faults []connector.Fault) {
 		case err != nil:
 			faults = append(faults, connector.Faultf(path, "%v", err))
 		case !httpguts.ValidHeaderFieldName(name):
-			faults = append(faults, connector.Faultf(path, "%q is no name of a header", name))
+			faults = append(faults, connector.Faultf(path, "%q is not a valid header name", name))
 		case http.CanonicalHeaderKey(name) == "Authorization":
 			faults = append(faults, secretly(path,
 				"secrets never stand in a job file: use login, with user and password, token, or headers"))
@@ -277,7 +277,7 @@ func (l *Login) validate() (faults []connector.Fault) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Headers)) {
 		if !httpguts.ValidHeaderFieldName(name) {
-			faults = append(faults, connector.Faultf("login.headers."+name, "%q is no name of a header", name))
+			faults = append(faults, connector.Faultf("login.headers."+name, "%q is not a valid header name", name))
 		}
 	}
 	return faults

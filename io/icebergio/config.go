@@ -167,7 +167,7 @@ func (c CatalogConfig) validate() []connector.Fault {
 		}
 	default:
 		if u, err := url.Parse(c.REST); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			add("rest", "%q is no URL such as https://catalog.example.com", c.REST)
+			add("rest", "%q is not a URL such as https://catalog.example.com", c.REST)
 		} else if u.User != nil {
 			add("rest", "a login does not belong into the URL: use token or credential")
 		}

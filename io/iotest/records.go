@@ -171,7 +171,7 @@ func Canonical(schema *record.Schema, text string) (string, error) {
 	d.UseNumber()
 	var fields map[string]any
 	if err := d.Decode(&fields); err != nil {
-		return "", fmt.Errorf("%.200q is no JSON object: %w", text, err)
+		return "", fmt.Errorf("%.200q is not a JSON object: %w", text, err)
 	}
 	for name, v := range fields {
 		var t record.Type

@@ -658,7 +658,7 @@ func (j *sqliteJournal) classify(err error) error {
 		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).
 			WithFix("name a file that can be written as journal.sqlite in the job file")
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
-		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).
+		return fail.Job("journal.damaged", "%s is not a journal, or a damaged one: %w", j.path, err).
 			WithFix("put it aside, or name another file as journal.sqlite in the job file")
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fail.New(fail.Transient, "journal.busy", "the journal %s is in use: %w", j.path, err)

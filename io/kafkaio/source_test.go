@@ -724,7 +724,7 @@ func TestAvroOfOthers(t *testing.T) {
 	}{
 		{`"string"`, "x", "text", `"x"`},
 		{`"string"`, "1.50", "decimal", `"1.50"`},
-		{`"string"`, "x", "int", `no int`},
+		{`"string"`, "x", "int", `not a valid int`},
 		{`"int"`, int32(5), "bigint", `5`},
 		{`"long"`, int64(300), "tinyint", `300 is no tinyint`},
 		{`"long"`, int64(5), "double", `5`},

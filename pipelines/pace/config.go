@@ -64,7 +64,7 @@ func (d *Days) UnmarshalJSON(text []byte) error {
 		}
 		first, last := slices.Index(weekdays, from), slices.Index(weekdays, to)
 		if first < 0 || last < 0 {
-			return fmt.Errorf("%q is no day (%s) and no range such as mon-fri", s, strings.Join(weekdays, ", "))
+			return fmt.Errorf("%q is not a day (%s) nor a range such as mon-fri", s, strings.Join(weekdays, ", "))
 		}
 		for day := first; ; day = (day + 1) % len(weekdays) {
 			*d = append(*d, time.Weekday(day))
@@ -207,7 +207,7 @@ func (c Config) Validate() (faults []connector.Fault) {
 		faults = append(faults, c.Probe.validate()...)
 	}
 	if c.Retries != "" && !retriesForm.MatchString(c.Retries) {
-		faults = append(faults, connector.Faultf("retries", "%q is no percentage such as 20%%", c.Retries))
+		faults = append(faults, connector.Faultf("retries", "%q is not a percentage such as 20%%", c.Retries))
 	}
 	return faults
 }
@@ -224,7 +224,7 @@ func (p Probe) validate() (faults []connector.Fault) {
 		}
 	}
 	if u, err := url.Parse(p.url()); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		faults = append(faults, connector.Faultf("probe."+kind+".url", "%q is no address such as http://host:9090",
+		faults = append(faults, connector.Faultf("probe."+kind+".url", "%q is not an address such as http://host:9090",
 			p.url()))
 	} else if u.User != nil {
 		faults = append(faults, connector.Faultf("probe."+kind+".url",

@@ -196,7 +196,7 @@ func (a *asker) query(ctx context.Context, c Probe) (float64, error) {
 	}
 	text, ok := value[1].(string)
 	if err != nil || !ok {
-		return 0, fmt.Errorf("Prometheus gives what is no sample: %.200s", answer.Data.Result)
+		return 0, fmt.Errorf("Prometheus gives something other than a sample: %.200s", answer.Data.Result)
 	}
 	return strconv.ParseFloat(text, 64)
 }

@@ -193,7 +193,7 @@ func TestPrometheusAnswers(t *testing.T) {
 		{`{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]}]}}`, 200, 0,
 			"2 samples"},
 		{`{"status":"success","data":{"resultType":"matrix","result":[]}}`, 200, 0, "a matrix"},
-		{`{"status":"success","data":{"resultType":"scalar","result":["1"]}}`, 200, 0, "no sample"},
+		{`{"status":"success","data":{"resultType":"scalar","result":["1"]}}`, 200, 0, "other than a sample"},
 		{`{"status":"error","errorType":"bad_data","error":"parse error"}`, 400, 0, "parse error"},
 		{`<html>not found</html>`, 404, 0, "status 404: <html>"},
 	} {

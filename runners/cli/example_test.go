@@ -42,7 +42,7 @@ func compileShelf(
 	}
 	from := in.Index(c.Field)
 	if from < 0 || in.Fields[from].Type.Kind != record.Text {
-		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is no text field", c.Field)}
+		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is not a text field", c.Field)}
 	}
 	out, err := record.NewSchema(append(slices.Clone(in.Fields),
 		record.Field{Name: "shelf", Type: record.Of(record.Text)}), in.KeyNames()...)

@@ -131,7 +131,7 @@ const last = "last"
 
 func noRun(name string) error {
 	return fail.Job("journal.no_run", "there is no run %s in the journal", name).
-		WithFix("see which there are: reprise status")
+		WithFix("list them: reprise status")
 }
 
 func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo, error) {

@@ -120,7 +120,7 @@ func TestUnload(t *testing.T) {
 	if got := s.indexSettings(); got != "7s 1" {
 		t.Errorf("after reprise unload the index has %q", got)
 	}
-	if r := s.want(fail.ExitDone, "unload", "job.yaml"); !strings.Contains(r.out, "nothing") {
+	if r := s.want(fail.ExitDone, "unload", "job.yaml"); !strings.Contains(r.out, "no settings") {
 		t.Error(r.out)
 	}
 

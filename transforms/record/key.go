@@ -21,7 +21,7 @@ func (s *Schema) ParseKey(text string) ([]Value, error) {
 			i++
 			part.WriteByte(text[i])
 		default:
-			return nil, fmt.Errorf(`%.100q is no key: a \ is followed by \ or |`, text)
+			return nil, fmt.Errorf(`%.100q is not a key: a \ is followed by \ or |`, text)
 		}
 	}
 	parts = append(parts, part.String())
