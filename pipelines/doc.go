@@ -17,8 +17,8 @@
 //
 // # Features
 //
-// What is more than a run has a package of its own, with its sources and sinks, the jobs that it makes of a job, and its
-// runs. Its command in runners/cli is a thin file.
+// What is more than a run has a package of its own, with its sources and sinks, the jobs that it makes of a job, and
+// its runs. Its command in runners/cli is a thin file.
 //
 //	verify     proves that targets hold what a job would write, and writes a job that repairs what is wrong
 //	redrive    sends dead letters again

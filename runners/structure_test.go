@@ -3,6 +3,7 @@ package runners_test
 
 import (
 	"go/parser"
+	"go/scanner"
 	"go/token"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const root = ".."
@@ -22,7 +24,8 @@ func TestTopLevel(t *testing.T) {
 	if err != nil {
 		t.Fatalf("git ls-files: %v", err)
 	}
-	allowed := []string{"pipelines", "transforms", "io", "runners", "testdata", "go.mod", "go.sum", "Makefile", "README.md"}
+	allowed := []string{"pipelines", "transforms", "io", "runners", "testdata", "go.mod", "go.sum", "Makefile",
+		"README.md"}
 	for _, file := range strings.Fields(string(out)) {
 		top, _, _ := strings.Cut(file, "/")
 		if !strings.HasPrefix(top, ".") && !slices.Contains(allowed, top) {
@@ -43,6 +46,8 @@ var layers = []struct {
 	{"transforms", []string{"transforms"}, nil},
 	{"io", []string{"io", "transforms/record", "transforms/fail", "transforms/secret"},
 		[]string{"runners/services", "runners/faults", "transforms/golden"}},
+	{"pipelines/usecases", nil, []string{"pipelines/job", "io", "runners/cli", "runners/corpus", "runners/launch",
+		"runners/services", "runners/systems"}},
 	{"pipelines", []string{"pipelines", "io", "transforms"},
 		[]string{"runners/services", "runners/faults", "runners/systems"}},
 	{"runners", []string{"runners", "pipelines", "io", "transforms"}, nil},
@@ -88,11 +93,12 @@ var homes = []struct {
 // heavy are packages that would bring in what the project leaves out on purpose.
 var heavy = map[string]string{
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx": "it links Dataflow and Spark; import the runners one by one",
-	"github.com/elastic/go-elasticsearch/v8":             "the typed API triples the packages; import esapi and elastictransport",
-	"github.com/elastic/go-elasticsearch/v8/esutil":      "its bulk indexer does not retry items",
-	"github.com/stretchr/testify/assert":                 "tests use the standard library and go-cmp",
-	"github.com/stretchr/testify/require":                "tests use the standard library and go-cmp",
-	"gopkg.in/yaml.v3":                                   "it is archived; YAML is read with goccy/go-yaml",
+	"github.com/elastic/go-elasticsearch/v8": "the typed API triples the packages; import esapi and " +
+		"elastictransport",
+	"github.com/elastic/go-elasticsearch/v8/esutil": "its bulk indexer does not retry items",
+	"github.com/stretchr/testify/assert":            "tests use the standard library and go-cmp",
+	"github.com/stretchr/testify/require":           "tests use the standard library and go-cmp",
+	"gopkg.in/yaml.v3":                              "it is archived; YAML is read with goccy/go-yaml",
 }
 
 // TestHomes keeps each library behind its one package. Tests, which also need clients that are not our own code, and
@@ -142,10 +148,91 @@ func TestSystemsAreListedOnce(t *testing.T) {
 	}
 }
 
+// notFitted are the folders whose lines are still to be broken: take one out once they are.
+var notFitted = []string{"io/kafkaio", "pipelines/advise", "pipelines/cutover", "pipelines/flow", "pipelines/shadow",
+	"pipelines/verify", "runners/launch"}
+
+const columns = 120
+
+// TestLinesFit keeps lines of Go files and of prose in Markdown within 120 columns, a tab taking four. What another
+// program reads may be longer, since a break could change it: raw strings with struct tags, JSON, CQL or YAML in Go;
+// commands and tables in Markdown; URLs.
+func TestLinesFit(t *testing.T) {
+	eachFile(t, ".go", func(file, dir string, src []byte) {
+		if slices.ContainsFunc(notFitted, func(folder string) bool { return within(dir, folder) }) {
+			return
+		}
+		raw := rawLines(src)
+		eachLine(src, func(n int, line string) {
+			if !raw[n] && !strings.Contains(line, "://") && !fits(line) {
+				t.Errorf("%s:%d is longer than %d columns", file, n, columns)
+			}
+		})
+	})
+	eachFile(t, ".md", func(file, _ string, src []byte) {
+		fenced := false
+		eachLine(src, func(n int, line string) {
+			fence := strings.HasPrefix(line, "```")
+			fenced = fenced != fence
+			free := fence || fenced || strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "|")
+			if !free && !strings.Contains(line, "://") && !fits(line) {
+				t.Errorf("%s:%d is longer than %d columns", file, n, columns)
+			}
+		})
+	})
+}
+
+// rawLines are the lines of Go source that hold a part of a raw string.
+func rawLines(src []byte) map[int]bool {
+	var s scanner.Scanner
+	files := token.NewFileSet()
+	of := files.AddFile("", -1, len(src))
+	s.Init(of, src, nil, 0)
+	lines := map[int]bool{}
+	for {
+		switch pos, tok, text := s.Scan(); {
+		case tok == token.EOF:
+			return lines
+		case tok == token.STRING && text[0] == '`':
+			for n := range strings.Count(text, "\n") + 1 {
+				lines[of.Line(pos)+n] = true
+			}
+		}
+	}
+}
+
+// eachLine calls f with each line and its number, which begins with 1.
+func eachLine(src []byte, f func(n int, line string)) {
+	n := 0
+	for line := range strings.Lines(string(src)) {
+		n++
+		f(n, strings.TrimSuffix(line, "\n"))
+	}
+}
+
+func fits(line string) bool {
+	return utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    ")) <= columns
+}
+
 func within(path, part string) bool { return path == part || strings.HasPrefix(path, part+"/") }
 
 // eachImport calls f for every import of every Go file.
 func eachImport(t *testing.T, f func(file, dir, path string, test bool)) {
+	t.Helper()
+	eachFile(t, ".go", func(file, dir string, src []byte) {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, src, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range parsed.Imports {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			f(file, dir, path, strings.HasSuffix(file, "_test.go"))
+		}
+	})
+}
+
+// eachFile calls f for every file whose name ends so.
+func eachFile(t *testing.T, ext string, f func(file, dir string, src []byte)) {
 	t.Helper()
 	files := 0
 	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -155,29 +242,22 @@ func eachImport(t *testing.T, f func(file, dir, path string, test bool)) {
 		if d.IsDir() && file != root && strings.HasPrefix(d.Name(), ".") {
 			return filepath.SkipDir
 		}
-		if d.IsDir() || !strings.HasSuffix(file, ".go") {
+		if d.IsDir() || !strings.HasSuffix(file, ext) {
 			return nil
 		}
 		src, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, src, parser.ImportsOnly)
-		if err != nil {
-			return err
-		}
 		files++
 		dir, _ := filepath.Rel(root, filepath.Dir(file))
-		for _, spec := range parsed.Imports {
-			path, _ := strconv.Unquote(spec.Path.Value)
-			f(file, filepath.ToSlash(dir), path, strings.HasSuffix(file, "_test.go"))
-		}
+		f(file, filepath.ToSlash(dir), src)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if files < 10 {
-		t.Fatalf("only %d Go files found under %s", files, root)
+		t.Fatalf("only %d files named *%s found under %s", files, ext, root)
 	}
 }

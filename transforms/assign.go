@@ -62,7 +62,8 @@ func required(t *cel.Type) *cel.Type {
 // textForm tells whether expressions see a kind as its text.
 func textForm(k record.Kind) bool {
 	switch k {
-	case record.Text, record.UUID, record.TimeUUID, record.Inet, record.Varint, record.Decimal, record.Time, record.Duration:
+	case record.Text, record.UUID, record.TimeUUID, record.Inet, record.Varint, record.Decimal, record.Time,
+		record.Duration:
 		return true
 	}
 	return false
@@ -77,7 +78,8 @@ func assignable(from *cel.Type, to record.Type) bool {
 	case types.BoolKind:
 		return to.Kind == record.Boolean
 	case types.IntKind, types.UintKind:
-		return to.Kind.Integer() || to.Kind == record.Varint || to.Kind == record.Decimal || to.Kind == record.Float || to.Kind == record.Double
+		return to.Kind.Integer() || to.Kind == record.Varint || to.Kind == record.Decimal || to.Kind == record.Float ||
+			to.Kind == record.Double
 	case types.DoubleKind:
 		return to.Kind == record.Float || to.Kind == record.Double
 	case types.StringKind:
@@ -103,8 +105,8 @@ func assignable(from *cel.Type, to record.Type) bool {
 	return false
 }
 
-// fromCEL is the result of an expression as a value of type t. What does not fit is an error; a double becomes the nearest float, a
-// time the millisecond or the day (UTC) that it is in; a set keeps each value once.
+// fromCEL is the result of an expression as a value of type t. What does not fit is an error; a double becomes the
+// nearest float, a time the millisecond or the day (UTC) that it is in; a set keeps each value once.
 func fromCEL(v ref.Val, t record.Type) (record.Value, error) {
 	switch v := v.(type) {
 	case types.Null:
@@ -177,7 +179,7 @@ func integerTo(n int64, t record.Type) (record.Value, error) {
 	case t.Kind == record.Double || t.Kind == record.Float:
 		return exactFloat(big.NewInt(n), t.Kind)
 	}
-	return record.Value{}, fmt.Errorf("%d is no %s", n, t)
+	return record.Value{}, fmt.Errorf("%d is not a valid %s", n, t)
 }
 
 // integer is a number of an integer kind, if it is wide enough.
@@ -211,7 +213,7 @@ func doubleTo(f float64, t record.Type) (record.Value, error) {
 		}
 		return record.Value{}, fmt.Errorf("%g is out of the range of a float", f)
 	}
-	return record.Value{}, fmt.Errorf("%g is no %s", f, t)
+	return record.Value{}, fmt.Errorf("%g is not a valid %s", f, t)
 }
 
 // dayOf is the day of a time in milliseconds.
@@ -275,7 +277,7 @@ func mapTo(m traits.Mapper, t record.Type) (record.Value, error) {
 	case record.UDT:
 		return udtTo(m, t)
 	}
-	return record.Value{}, fmt.Errorf("a map is no %s", t)
+	return record.Value{}, fmt.Errorf("a map is not a valid %s", t)
 }
 
 // entriesTo sorts by key, since CEL has no order of its own and the same record must give the same result.

@@ -17,15 +17,16 @@ type CastConfig map[string]string
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (CastConfig) JSONSchema() *jsonschema.Schema {
-	return fieldMap(&jsonschema.Schema{Type: "string", Description: "The new type, as CQL writes it: bigint, date, set<text>."})
+	return fieldMap(&jsonschema.Schema{Type: "string",
+		Description: "The new type, as CQL writes it: bigint, date, set<text>."})
 }
 
-var cast = Transform{
+var cast = builtin(Transform{
 	Name: "cast",
-	Summary: "Changes the types of fields. A value that does not fit the new type is a dead letter: nothing is cut or guessed. " +
-		"Text is read in the forms that JSON output has, times also as 2024-05-01, 2024-05-01 12:30 or with a zone; " +
-		"digits alone are no time. A number becomes a timestamp as milliseconds, and is a dead letter where it looks " +
-		"like a year, a day, seconds or microseconds. " +
+	Summary: "Changes the types of fields. A value that does not fit the new type is a dead letter: nothing is cut " +
+		"or guessed. Text is read in the forms that JSON output has, times also as 2024-05-01, 2024-05-01 12:30 or " +
+		"with a zone; digits alone are no time. A number becomes a timestamp as milliseconds, and is a dead letter " +
+		"where it looks like a year, a day, seconds or microseconds. " +
 		"A nested type is read from JSON text.",
 	Config: new(CastConfig),
 	Example: Example{
@@ -34,7 +35,7 @@ var cast = Transform{
 		Records: []string{`{"id": "a", "size": "2048", "created": "2024-05-01T12:00:00.000Z", "tags": "[\"hero\",\"web\"]"}`, `{"id": "b", "size": "2 KB"}`},
 	},
 	Compile: compileCast,
-}
+})
 
 type castStep struct {
 	places      []int
@@ -95,7 +96,8 @@ var typeNames = func() []string {
 	for k := record.Boolean; k <= record.Duration; k++ {
 		names = append(names, k.String())
 	}
-	return append(names, "list<...>", "set<...>", "map<..., ...>", "tuple<...>", "udt<name:type, ...>", "vector<..., n>")
+	return append(names, "list<...>", "set<...>", "map<..., ...>", "tuple<...>", "udt<name:type, ...>",
+		"vector<..., n>")
 }()
 
 func (s *castStep) apply(r *record.Record) error {

@@ -55,8 +55,8 @@ func (s CompiledStep) Apply(r *record.Record, emit func(*record.Record)) error {
 	return err
 }
 
-// Compile compiles the transforms of a job for records of schema in. Its error joins a *FaultError for each fault, up to the
-// first transform that has any: what follows depends on it. Unknown names are told of all.
+// Compile compiles the transforms of a job for records of schema in. Its error joins a *FaultError for each fault, up
+// to the first transform that has any: what follows depends on it. Unknown names are told of all.
 func Compile(specs []Spec, in *record.Schema, o Options) (*Chain, error) {
 	return CompileWhen("", specs, in, o)
 }
@@ -76,7 +76,8 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 		if err != nil {
 			found = append(found, placed(err, -1, stepWhen)...)
 		} else {
-			c.Steps = append(c.Steps, CompiledStep{Name: stepWhen, Index: -1, Step: step, In: in, Out: out, run: newRunner(step, out, true)})
+			c.Steps = append(c.Steps, CompiledStep{Name: stepWhen, Index: -1, Step: step, In: in, Out: out,
+				run: newRunner(step, out, true)})
 		}
 	}
 	ofWhen := len(found) // they leave the schema as it is
@@ -87,7 +88,8 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 			for _, t := range All() {
 				known = append(known, t.Name)
 			}
-			found.add(&FaultError{Index: i, Path: spec.Name, Message: "there is no such transform; " + fail.Suggest(spec.Name, known)})
+			found.add(&FaultError{Index: i, Path: spec.Name,
+				Message: "there is no such transform; " + fail.Suggest(spec.Name, known)})
 			continue
 		}
 		if len(found) > ofWhen {
@@ -98,7 +100,8 @@ func CompileWhen(when string, specs []Spec, in *record.Schema, o Options) (*Chai
 			found = append(found, placed(err, i, spec.Name)...)
 			continue
 		}
-		c.Steps = append(c.Steps, CompiledStep{Name: spec.Name, Index: i, Step: step, In: c.Out, Out: out, config: spec.Config, run: newRunner(step, out, t.builtin)})
+		c.Steps = append(c.Steps, CompiledStep{Name: spec.Name, Index: i, Step: step, In: c.Out, Out: out,
+			config: spec.Config, run: newRunner(step, out, t.builtin)})
 		c.Out = out
 	}
 	for i := range c.Steps {
@@ -126,13 +129,16 @@ func placed(err error, index int, name string) []error {
 	return []error{&FaultError{Index: index, Path: path, Message: message}}
 }
 
-// Apply runs r through all steps. emit gets what comes out; dead gets a record as it entered the step that failed, that step's label and the
-// error; filtered is the number of records that a step dropped. Each record ends in exactly one of the three. An error of
-// class Fatal concerns every record: the caller ends the run. A panic of emit or dead is passed on, one of a step is an error "transform.panic".
-func (c *Chain) Apply(r *record.Record, emit func(*record.Record), dead func(r *record.Record, step string, err error)) (filtered int) {
+// Apply runs r through all steps. emit gets what comes out; dead gets a record as it entered the step that failed, that
+// step's label and the error; filtered is the number of records that a step dropped. Each record ends in exactly one of
+// the three. An error of class Fatal concerns every record: the caller ends the run. A panic of emit or dead is passed
+// on, one of a step is an error "transform.panic".
+func (c *Chain) Apply(r *record.Record, emit func(*record.Record),
+	dead func(r *record.Record, step string, err error)) (filtered int) {
 	if r.Schema != c.In {
 		if r.Schema != c.known && !r.Schema.Same(c.In) {
-			dead(r, "transforms", fail.New(fail.Fatal, "transform.schema", "a record has other fields than the transforms were compiled for"))
+			dead(r, "transforms", fail.New(fail.Fatal, "transform.schema",
+				"a record has other fields than the transforms were compiled for"))
 			return 0
 		}
 		c.known, r.Schema = r.Schema, c.In
@@ -178,7 +184,8 @@ func newRunner(step Step, out *record.Schema, builtin bool) *runner {
 	g.forward = func(r *record.Record) {
 		if r.Schema != out {
 			if !r.Schema.Same(out) || len(r.Values) != len(out.Fields) {
-				g.wrong = fail.New(fail.Permanent, "transform.schema", "the step emitted a record that is not of the schema that its Compile gave")
+				g.wrong = fail.New(fail.Permanent, "transform.schema",
+					"the step emitted a record that is not of the schema that its Compile gave")
 				return
 			}
 			r.Schema = out

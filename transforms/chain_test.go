@@ -26,7 +26,8 @@ type misbehaveConfig struct {
 func init() {
 	transforms.Register(transforms.Transform{
 		Name: "misbehave", Summary: "For tests.", Config: new(misbehaveConfig),
-		Compile: func(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema, error) {
+		Compile: func(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema,
+			error) {
 			var c misbehaveConfig
 			if err := json.Unmarshal(config, &c); err != nil {
 				return nil, nil, err
@@ -78,11 +79,14 @@ func TestMisbehaviour(t *testing.T) {
 		do   string
 		want []string
 	}{
-		{"panic", []string{`dead in transforms.0.misbehave: at the disco, in reprise/transforms_test.misbehave.Apply (chain_test.go:`}},
-		{"nil", []string{`dead in transforms.0.misbehave: runtime error: invalid memory address or nil pointer dereference, in`}},
+		{"panic", []string{`dead in transforms.0.misbehave: at the disco, in reprise/transforms_test.misbehave.Apply ` +
+			`(chain_test.go:`}},
+		{"nil", []string{`dead in transforms.0.misbehave: runtime error: invalid memory address or nil pointer ` +
+			`dereference, in`}},
 		{"fail", []string{`dead in transforms.0.misbehave: unexpected EOF [transform.failed]`}},
 		{"class", []string{`dead in transforms.0.misbehave: nothing works [team.broken]`}},
-		{"shape", []string{`dead in transforms.0.misbehave: the step emitted a record that is not of the schema that its Compile gave [transform.schema]`}},
+		{"shape", []string{`dead in transforms.0.misbehave: the step emitted a record that is not of the schema that ` +
+			`its Compile gave [transform.schema]`}},
 		{"emit and fail", []string{`k {"id":"k","n":1}`, `dead in transforms.0.misbehave: EOF [transform.failed]`}},
 		{"two", []string{`k {"id":"k","n":1}`, `k {"id":"k","n":1}`}},
 		{"nothing", []string{`filtered`}},
@@ -112,11 +116,12 @@ func TestMisbehaviour(t *testing.T) {
 func TestPermanentUnlessClassed(t *testing.T) {
 	in := schema(t, "id text", "n int")
 	for do, want := range map[string]fail.Class{"panic": fail.Permanent, "fail": fail.Permanent, "class": fail.Fatal} {
-		compile(t, in, "- misbehave: {do: "+do+"}").Apply(fromJSON(t, in, `{"id":"k"}`), nil, func(_ *record.Record, _ string, err error) {
-			if got := fail.ClassOf(err); got != want {
-				t.Errorf("%s: class %s, want %s", do, got, want)
-			}
-		})
+		compile(t, in, "- misbehave: {do: "+do+"}").Apply(fromJSON(t, in, `{"id":"k"}`), nil,
+			func(_ *record.Record, _ string, err error) {
+				if got := fail.ClassOf(err); got != want {
+					t.Errorf("%s: class %s, want %s", do, got, want)
+				}
+			})
 	}
 }
 
@@ -131,7 +136,8 @@ func TestCallersPanicCrosses(t *testing.T) {
 			}
 			// The chain works on.
 			n := 0
-			chain.Apply(fromJSON(t, in, `{"id":"k","tags":["a","b"]}`), func(*record.Record) { n++ }, func(*record.Record, string, error) { n++ })
+			chain.Apply(fromJSON(t, in, `{"id":"k","tags":["a","b"]}`), func(*record.Record) { n++ },
+				func(*record.Record, string, error) { n++ })
 			if n == 0 {
 				t.Errorf("%s: after that nothing comes out", config)
 			}
@@ -140,7 +146,8 @@ func TestCallersPanicCrosses(t *testing.T) {
 		t.Errorf("%s: no panic", config)
 	}
 	crosses("- explode: {field: tags}\n- filter: id != \"\"\n- misbehave: {do: two}",
-		func(*record.Record) { panic("caller") }, func(_ *record.Record, _ string, err error) { t.Errorf("dead: %v", err) })
+		func(*record.Record) { panic("caller") },
+		func(_ *record.Record, _ string, err error) { t.Errorf("dead: %v", err) })
 	calls := 0
 	crosses("- explode: {field: tags}\n- misbehave: {do: fail}",
 		nil, func(*record.Record, string, error) {
@@ -154,7 +161,8 @@ func TestCallersPanicCrosses(t *testing.T) {
 // Workers compile and run chains of their own at the same time; run with -race.
 func TestChainsSideBySide(t *testing.T) {
 	in := schema(t, everything.fields...)
-	list := specs(t, "- filter: size > 5 && title.lower() != \"\"\n- derive: {x: 'tags.map(t, t + title)'}\n- cast: {size: text}")
+	list := specs(t, "- filter: size > 5 && title.lower() != \"\"\n- derive: {x: 'tags.map(t, t + title)'}\n- cast: "+
+		"{size: text}")
 	var group sync.WaitGroup
 	for range 8 {
 		r := fromJSON(t, in, everything.json)
@@ -165,7 +173,8 @@ func TestChainsSideBySide(t *testing.T) {
 				return
 			}
 			for range 50 {
-				chain.Apply(r.Clone(), func(*record.Record) {}, func(_ *record.Record, _ string, err error) { t.Error(err) })
+				chain.Apply(r.Clone(), func(*record.Record) {},
+					func(_ *record.Record, _ string, err error) { t.Error(err) })
 			}
 		})
 	}
@@ -175,7 +184,8 @@ func TestChainsSideBySide(t *testing.T) {
 func TestNoSteps(t *testing.T) {
 	in := schema(t, "id text")
 	chain := compile(t, in, "[]")
-	if got := outcomes(t, chain, fromJSON(t, in, `{"id":"k"}`)); len(got) != 1 || got[0] != `k {"id":"k"}` || chain.Out != in {
+	if got := outcomes(t, chain, fromJSON(t, in, `{"id":"k"}`)); len(got) != 1 || got[0] != `k {"id":"k"}` ||
+		chain.Out != in {
 		t.Errorf("got %v", got)
 	}
 }
@@ -185,29 +195,36 @@ func TestSchemaOfRecords(t *testing.T) {
 	in := schema(t, "id text", "n int")
 	chain := compile(t, in, "- filter: n > 0")
 	for range 2 {
-		if got := outcomes(t, chain, fromJSON(t, schema(t, "id text", "n int"), `{"id":"k","n":1}`)); got[0] != `k {"id":"k","n":1}` {
+		if got := outcomes(t, chain,
+			fromJSON(t, schema(t, "id text", "n int"), `{"id":"k","n":1}`)); got[0] != `k {"id":"k","n":1}` {
 			t.Errorf("got %v", got)
 		}
 	}
-	chain.Apply(fromJSON(t, schema(t, "id text", "n text"), `{"id":"k","n":"1"}`), func(*record.Record) { t.Error("emitted") }, func(_ *record.Record, _ string, err error) {
-		if fail.ClassOf(err) != fail.Fatal || fail.CodeOf(err) != "transform.schema" {
-			t.Errorf("got %v", err)
-		}
-	})
+	chain.Apply(fromJSON(t, schema(t, "id text", "n text"), `{"id":"k","n":"1"}`),
+		func(*record.Record) { t.Error("emitted") }, func(_ *record.Record, _ string, err error) {
+			if fail.ClassOf(err) != fail.Fatal || fail.CodeOf(err) != "transform.schema" {
+				t.Errorf("got %v", err)
+			}
+		})
 }
 
 func TestCells(t *testing.T) {
 	in := schema(t, "id text", "a int", "b int", "u udt<x:int, y:int>", "l list<int>")
 	cell := func(n int64) record.Cell { return record.Cell{Version: n, Expires: 10 * n} }
 	for config, want := range map[string][]record.Cell{
-		`- rename: {a: b, b: a}`:                                 {cell(1), cell(2), cell(3), cell(4), cell(5)},
-		`- project: {keep: [id, u]}`:                             {cell(1), cell(4)},
-		`- cast: {a: text}`:                                      {cell(1), cell(2), cell(3), cell(4), cell(5)},
-		`- derive: {a: b, z: a}`:                                 {cell(1), cell(9), cell(3), cell(4), cell(5), cell(9)},
-		`- nest: {into: n, fields: [b, a]}`:                      {cell(1), {Version: 3, Expires: 20}, cell(4), cell(5)},
-		`- flatten: {field: u}`:                                  {cell(1), cell(2), cell(3), cell(4), cell(4), cell(5)},
-		`- explode: {field: l}`:                                  {cell(1), cell(2), cell(3), cell(4), cell(5), cell(5)},
-		`- route: {field: r, cases: [{when: "true", value: x}]}`: {cell(1), cell(2), cell(3), cell(4), cell(5), cell(9)},
+		`- rename: {a: b, b: a}`:     {cell(1), cell(2), cell(3), cell(4), cell(5)},
+		`- project: {keep: [id, u]}`: {cell(1), cell(4)},
+		`- cast: {a: text}`:          {cell(1), cell(2), cell(3), cell(4), cell(5)},
+		`- derive: {a: b, z: a}`: {cell(1), cell(9), cell(3), cell(4), cell(5),
+			cell(9)},
+		`- nest: {into: n, fields: [b, a]}`: {cell(1), {Version: 3, Expires: 20}, cell(4),
+			cell(5)},
+		`- flatten: {field: u}`: {cell(1), cell(2), cell(3), cell(4), cell(4),
+			cell(5)},
+		`- explode: {field: l}`: {cell(1), cell(2), cell(3), cell(4), cell(5),
+			cell(5)},
+		`- route: {field: r, cases: [{when: "true", value: x}]}`: {cell(1), cell(2), cell(3), cell(4), cell(5),
+			cell(9)},
 	} {
 		r := fromJSON(t, in, `{"id":"k","a":1,"b":2,"u":{"x":1,"y":2},"l":[7]}`)
 		r.Version, r.Expires = 9, 90
@@ -272,14 +289,17 @@ func TestFaultsOfOwnTransforms(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
-	a := fromJSON(t, schema(t, "id text", "gone int", "same int", "was int", "wide int", "new text"), `{"id":"k","gone":1,"same":2,"was":3,"wide":4}`)
-	b := fromJSON(t, schema(t, "id text", "same int", "was int", "wide bigint", "new text", "more int"), `{"id":"l","same":2,"was":null,"wide":4,"new":"x","more":5,"_op":"delete"}`)
+	a := fromJSON(t, schema(t, "id text", "gone int", "same int", "was int", "wide int", "new text"),
+		`{"id":"k","gone":1,"same":2,"was":3,"wide":4}`)
+	b := fromJSON(t, schema(t, "id text", "same int", "was int", "wide bigint", "new text", "more int"),
+		`{"id":"l","same":2,"was":null,"wide":4,"new":"x","more":5,"_op":"delete"}`)
 	b.Version++
 	var got []string
 	for _, c := range transforms.Diff(a, b) {
 		got = append(got, c.String())
 	}
-	want := []string{`id: "k" → "l"`, `- gone: 1`, `was: 3 → null`, `wide: 4 (int) → 4 (bigint)`, `+ new: "x"`, `+ more: 5`, `_key: "k" → "l"`,
+	want := []string{`id: "k" → "l"`, `- gone: 1`, `was: 3 → null`, `wide: 4 (int) → 4 (bigint)`, `+ new: "x"`,
+		`+ more: 5`, `_key: "k" → "l"`,
 		`_version: 1714557600000000 → 1714557600000001`, `_op: upsert → delete`}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
@@ -316,7 +336,8 @@ func TestDescribeBadExample(t *testing.T) {
 }
 
 func TestCompileWhen(t *testing.T) {
-	in := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "size", Type: record.Of(record.BigInt)}}, "id")
+	in := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "size", Type: record.Of(record.BigInt)}}, "id")
 	specs := []transforms.Spec{{Name: "derive", Config: []byte(`{"kb": "size / 1024"}`)}}
 	chain, err := transforms.CompileWhen("size > 1", specs, in, transforms.Options{})
 	if err != nil {
@@ -328,10 +349,12 @@ func TestCompileWhen(t *testing.T) {
 		}
 	}
 	r := &record.Record{Schema: in, Values: []record.Value{record.String("a"), record.Number(record.BigInt, 1)}}
-	if filtered := chain.Apply(r, func(*record.Record) { t.Error("a record got past the condition") }, nil); filtered != 1 {
+	if filtered := chain.Apply(r, func(*record.Record) { t.Error("a record got past the condition") },
+		nil); filtered != 1 {
 		t.Errorf("%d filtered, want 1", filtered)
 	}
-	if _, err = transforms.CompileWhen("sise > 1", nil, in, transforms.Options{}); err == nil || !strings.HasPrefix(err.Error(), "when: ") {
+	if _, err = transforms.CompileWhen("sise > 1", nil, in, transforms.Options{}); err == nil ||
+		!strings.HasPrefix(err.Error(), "when: ") {
 		t.Errorf("a wrong condition: %v", err)
 	}
 }

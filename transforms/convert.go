@@ -12,8 +12,9 @@ import (
 // conversion makes a value of another type of one that is not null.
 type conversion func(record.Value) (record.Value, error)
 
-// converter is the conversion from one type to another, or an error where there is none. Nothing is lost but what the target cannot
-// tell by its nature: digits beyond those of a float or double, the time of day of a date, the order and repeats of a set.
+// converter is the conversion from one type to another, or an error where there is none. Nothing is lost but what the
+// target cannot tell by its nature: digits beyond those of a float or double, the time of day of a date, the order and
+// repeats of a set.
 func converter(from, to record.Type) (conversion, error) {
 	switch {
 	case from.Same(to):
@@ -188,7 +189,8 @@ func plainConverter(from, to record.Kind) conversion {
 			if u := v.Str(); len(u) == 16 && u[6]>>4 == 1 {
 				return record.Bytes(to, u), nil
 			}
-			return record.Value{}, fmt.Errorf("%s is no timeuuid: its version is not 1", v.Text(record.Of(from)))
+			return record.Value{}, fmt.Errorf("%s is not a valid timeuuid: its version is not 1",
+				v.Text(record.Of(from)))
 		}
 	}
 	return nil
@@ -259,7 +261,7 @@ func whole(v record.Value) (*big.Int, error) {
 		return n, nil
 	}
 	if scale > maxScale || scale < -maxScale {
-		return nil, fmt.Errorf("a decimal with scale %d is no integer", scale)
+		return nil, fmt.Errorf("a decimal with scale %d is not an integer", scale)
 	}
 	power := new(big.Int).Exp(big.NewInt(10), big.NewInt(max(scale, -scale)), nil)
 	if scale < 0 {
@@ -281,7 +283,7 @@ func fromFloat(from, to record.Kind) conversion {
 		return func(v record.Value) (record.Value, error) {
 			f := v.Float()
 			if f != math.Trunc(f) || math.IsInf(f, 0) {
-				return record.Value{}, fmt.Errorf("%g is no %s", f, to)
+				return record.Value{}, fmt.Errorf("%g is not a valid %s", f, to)
 			}
 			n, _ := big.NewFloat(f).Int(nil)
 			if to == record.Varint {

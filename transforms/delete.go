@@ -33,23 +33,27 @@ func (c *DeleteConfig) UnmarshalJSON(text []byte) error {
 func (DeleteConfig) JSONSchema() *jsonschema.Schema {
 	properties := jsonschema.NewProperties()
 	properties.Set("when", &jsonschema.Schema{Type: "string", Description: "CEL condition."})
-	properties.Set("version", &jsonschema.Schema{Type: "string", Description: "CEL expression of the delete's version, a timestamp or microseconds since 1970: what was written after it stays. Default: that of the record. " +
-		"Rows of Cassandra that have a key alone tell no write time, and so need one, such as now."})
-	return &jsonschema.Schema{Description: "The condition, or with the version of the delete:", OneOf: []*jsonschema.Schema{
-		{Type: "string", Description: "CEL condition."},
-		{Type: "object", Properties: properties, Required: []string{"when"}, AdditionalProperties: jsonschema.FalseSchema},
-	}}
+	properties.Set("version", &jsonschema.Schema{Type: "string", Description: "CEL expression of the delete's " +
+		"version, a timestamp or microseconds since 1970: what was written after it stays. Default: that of the " +
+		"record. Cassandra rows that consist of a key alone have no write time, so they need one, such as now."})
+	return &jsonschema.Schema{Description: "The condition, or with the version of the delete:",
+		OneOf: []*jsonschema.Schema{
+			{Type: "string", Description: "CEL condition."},
+			{Type: "object", Properties: properties, Required: []string{"when"},
+				AdditionalProperties: jsonschema.FalseSchema},
+		}}
 }
 
-var deletes = Transform{
+var deletes = builtin(Transform{
 	Name: "delete",
-	Summary: "Makes deletes of the records for which a CEL condition is true; others pass as they are, and filter: _op == \"delete\" leaves them out. " +
-		"Sinks keep what is newer than the delete's version.",
+	Summary: "Makes deletes of the records for which a CEL condition is true; others pass as they are, and filter: " +
+		"_op == \"delete\" leaves them out. Sinks keep what is newer than the delete's version.",
 	Config: new(DeleteConfig),
 	Example: Example{
-		Config:  `delete: licence_expires != null && licence_expires < now`,
-		Fields:  []string{"id text", "title text", "licence_expires timestamp"},
-		Records: []string{`{"id": "a", "title": "Sunset", "licence_expires": "2024-05-01T12:00:00.000Z"}`, `{"id": "b", "title": "Harbour", "licence_expires": null}`},
+		Config: `delete: licence_expires != null && licence_expires < now`,
+		Fields: []string{"id text", "title text", "licence_expires timestamp"},
+		Records: []string{`{"id": "a", "title": "Sunset", "licence_expires": "2024-05-01T12:00:00.000Z"}`,
+			`{"id": "b", "title": "Harbour", "licence_expires": null}`},
 	},
 	Compile: compileWith(func(c DeleteConfig, in *record.Schema, o Options) (Step, *record.Schema, error) {
 		s, err := newScope(in, o)
@@ -69,12 +73,13 @@ var deletes = Transform{
 			switch required(x.out).Kind() {
 			case types.TimestampKind, types.IntKind, types.DynKind:
 			default:
-				f.addf("version", "a timestamp or microseconds since 1970 are needed, but this gives %s: %s", typeName(x.out), c.Version)
+				f.addf("version", "a timestamp or microseconds since 1970 are needed, but this gives %s: %s",
+					typeName(x.out), c.Version)
 			}
 		}
 		return Each(step.apply), in, f.err()
 	}),
-}
+})
 
 type deleteStep struct {
 	when    *expression
@@ -96,7 +101,8 @@ func (s deleteStep) apply(r *record.Record) error {
 			return err
 		}
 		if version = versionOf(v); version <= 0 {
-			return fail.New(fail.Permanent, "transform.version", "%s: %d is no version: a timestamp or microseconds since 1970 are needed", s.version.text, version)
+			return fail.New(fail.Permanent, "transform.version",
+				"%s: %d is not a version: a timestamp or microseconds since 1970 are needed", s.version.text, version)
 		}
 	}
 	r.Op, r.Version, r.Expires, r.Cells = record.Delete, version, 0, nil

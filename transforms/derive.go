@@ -34,25 +34,29 @@ func (d *Derivation) UnmarshalJSON(text []byte) error {
 func (Derivation) JSONSchema() *jsonschema.Schema {
 	properties := jsonschema.NewProperties()
 	properties.Set("value", &jsonschema.Schema{Type: "string", Description: "CEL expression."})
-	properties.Set("type", &jsonschema.Schema{Type: "string", Description: "CQL type of a new field, such as date or set<text>. Default: what the expression gives (int: bigint, string: text)."})
+	properties.Set("type", &jsonschema.Schema{Type: "string",
+		Description: "CQL type of a new field, such as date or set<text>. " +
+			"Default: what the expression gives (int: bigint, string: text)."})
 	return &jsonschema.Schema{Description: "The expression, or with the type:", OneOf: []*jsonschema.Schema{
 		{Type: "string", Description: "CEL expression."},
-		{Type: "object", Properties: properties, Required: []string{"value"}, AdditionalProperties: jsonschema.FalseSchema},
+		{Type: "object", Properties: properties, Required: []string{"value"},
+			AdditionalProperties: jsonschema.FalseSchema},
 	}}
 }
 
-var derive = Transform{
+var derive = builtin(Transform{
 	Name: "derive",
-	Summary: "Sets fields, new or existing ones, to the results of CEL expressions. All expressions see the record as it enters. " +
-		"Of a delete, only fields of the key are set.",
+	Summary: "Sets fields, new or existing ones, to the results of CEL expressions. All expressions see the record " +
+		"as it enters. Of a delete, only fields of the key are set.",
 	Config: new(DeriveConfig),
 	Example: Example{
-		Config:  "derive:\n  month: string(created).substring(0, 7)\n  title: title.trim()\n  day: {value: created, type: date}",
+		Config: "derive:\n  month: string(created).substring(0, 7)\n  title: title.trim()\n  day: {value: created, " +
+			"type: date}",
 		Fields:  []string{"id text", "title text", "created timestamp"},
 		Records: []string{`{"id": "a", "title": " Sunset ", "created": "2024-05-01T12:00:00.000Z"}`},
 	},
 	Compile: compileDerive,
-}
+})
 
 type deriveStep struct {
 	expressions []*expression
@@ -94,7 +98,8 @@ func compileDerive(config json.RawMessage, in *record.Schema, o Options) (Step, 
 			fields = append(fields, record.Field{Name: e.name})
 		}
 		fields[i].Type = t
-		step.expressions, step.places, step.inKey = append(step.expressions, x), append(step.places, i), append(step.inKey, slices.Contains(in.Key, i))
+		step.expressions, step.places, step.inKey = append(step.expressions, x), append(step.places, i),
+			append(step.inKey, slices.Contains(in.Key, i))
 	}
 	if f.err() != nil {
 		return nil, nil, f.err()
@@ -122,7 +127,8 @@ func derivedType(f *faults, in *record.Schema, name string, d Derivation, x *exp
 		}
 	}
 	if !assignable(x.out, t) {
-		f.addf(name, "the expression gives %s, which does not fit %s; convert it, as in string(x), int(x), double(x) or timestamp(x), or name another type", typeName(x.out), t)
+		f.addf(name, "the expression gives %s, which does not fit %s; convert it, as in string(x), int(x), double(x) "+
+			"or timestamp(x), or name another type", typeName(x.out), t)
 		return t, false
 	}
 	return t, true
@@ -142,7 +148,8 @@ func (s *deriveStep) apply(r *record.Record) error {
 			return fail.New(fail.Permanent, "transform.type", "%s: %s: %w", s.out.Fields[s.places[i]].Name, x.text, err)
 		}
 		if s.inKey[i] && s.values[i].IsNull() {
-			return fail.New(fail.Permanent, "transform.null_key", "%s, part of the key, would be null: %s", s.out.Fields[s.places[i]].Name, x.text)
+			return fail.New(fail.Permanent, "transform.null_key", "%s, part of the key, would be null: %s",
+				s.out.Fields[s.places[i]].Name, x.text)
 		}
 	}
 	resize(r, len(s.out.Fields))

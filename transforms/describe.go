@@ -39,7 +39,8 @@ func describeSettings(b *strings.Builder, indent string, s *jsonschema.Schema) {
 		describeSettings(b, indent, either)
 	}
 	if s.AdditionalProperties != nil && s.AdditionalProperties != jsonschema.FalseSchema && s.Properties.Len() == 0 {
-		fmt.Fprintf(b, "%sFIELD (%s): %s\n", indent, describedType(s.AdditionalProperties), s.AdditionalProperties.Description)
+		fmt.Fprintf(b, "%sFIELD (%s): %s\n", indent, describedType(s.AdditionalProperties),
+			s.AdditionalProperties.Description)
 		describeSettings(b, indent+"  ", s.AdditionalProperties)
 	}
 	for p := s.Properties.Oldest(); p != nil; p = p.Next() {

@@ -6,8 +6,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Change is what happened to one field. Before and After are JSON, with the type where that alone changed; "" where there is no such field
-// or it is unset.
+// Change is what happened to one field. Before and After are JSON, with the type where that alone changed; "" where
+// there is no such field or it is unset.
 type Change struct {
 	Field         string
 	Before, After string

@@ -1,13 +1,15 @@
 // Package transforms is what happens to records between source and sink: a Chain of steps, compiled from the entries of
-// `transforms` in a job file against the schema of the records. Each transform is one file here; a team adds its own with Register.
+// `transforms` in a job file against the schema of the records. Each transform is one file here; a team adds its own
+// with Register.
 //
-// A step changes a record in place or makes several of one. What cannot be done is an error and becomes a dead letter, with the
-// record as it entered the step. A delete has only its key: transforms leave its other fields unset, but for the one that
-// route writes, since sinks find the record's place by it.
+// A step changes a record in place or makes several of one. What cannot be done is an error and becomes a dead letter,
+// with the record as it entered the step. A delete has only its key: transforms leave its other fields unset, but for
+// the one that route writes, since sinks find the record's place by it.
 //
 // # Expressions
 //
-// filter, delete, derive and route take CEL (cel.dev), checked against the schema when the job is compiled. Fields are variables:
+// filter, delete, derive and route take CEL (cel.dev), checked against the schema when the job is compiled. Fields are
+// variables:
 //
 //	boolean                                bool
 //	tinyint, smallint, int, bigint         int
@@ -18,9 +20,10 @@
 //	map, UDT                               map
 //	text and all others                    string, in the form that JSON output has: double(price), time_of(id)
 //
-// A plain field may be null: test `size != null` first, since an operation on null is an error and so a dead letter. A list, set,
-// map or UDT that is null is empty; a key that may be missing is attrs[?"camera"], which derive sets as null, or
-// attrs[?"camera"].orValue(""). A field whose name is no identifier is fields["its name"]; so are fields named like these variables:
+// A plain field may be null: test `size != null` first, since an operation on null is an error and so a dead letter. A
+// list, set, map or UDT that is null is empty; a key that may be missing is attrs[?"camera"], which derive sets as
+// null, or attrs[?"camera"].orValue(""). A field whose name is no identifier is fields["its name"]; so are fields named
+// like these variables:
 //
 //	_version   timestamp at which the record was written at its source
 //	_key       its key as text, parts joined by "|"

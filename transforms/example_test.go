@@ -29,14 +29,16 @@ func init() {
 	})
 }
 
-func compileSlugify(config json.RawMessage, in *record.Schema, _ transforms.Options) (transforms.Step, *record.Schema, error) {
+func compileSlugify(
+	config json.RawMessage, in *record.Schema, _ transforms.Options,
+) (transforms.Step, *record.Schema, error) {
 	var c slugifyConfig
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err
 	}
 	i := in.Index(c.Field)
 	if i < 0 || in.Fields[i].Type.Kind != record.Text {
-		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is no text field", c.Field)}
+		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is not a text field", c.Field)}
 	}
 	return transforms.Each(func(r *record.Record) error {
 		if v := r.Values[i]; !v.IsNull() {
@@ -74,7 +76,8 @@ func ExampleCompile() {
 		{Name: "size", Type: record.Of(record.BigInt)},
 	}, "id")
 	var specs []transforms.Spec
-	if err := json.Unmarshal([]byte(`[{"filter": "size > 10"}, {"derive": {"kb": "size / 1024"}}]`), &specs); err != nil {
+	if err := json.Unmarshal([]byte(`[{"filter": "size > 10"}, {"derive": {"kb": "size / 1024"}}]`),
+		&specs); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -83,11 +86,12 @@ func ExampleCompile() {
 		fmt.Println(err)
 		return
 	}
-	for _, size := range []record.Value{record.Number(record.BigInt, 4096), record.Number(record.BigInt, 1), record.NullValue} {
+	for _, size := range []record.Value{record.Number(record.BigInt, 4096), record.Number(record.BigInt, 1),
+		record.NullValue} {
 		r := &record.Record{Schema: in, Values: []record.Value{record.String("a"), size}}
 		filtered := chain.Apply(r,
 			func(out *record.Record) { fmt.Printf("%s\n", out.AppendJSON(nil)) },
-			func(_ *record.Record, step string, err error) { fmt.Printf("dead letter in %s: %v\n", step, err) })
+			func(_ *record.Record, step string, err error) { fmt.Printf("dead letter in %s:\n%v\n", step, err) })
 		if filtered > 0 {
 			fmt.Println("filtered")
 		}
@@ -95,5 +99,6 @@ func ExampleCompile() {
 	// Output:
 	// {"id":"a","size":4096,"kb":4}
 	// filtered
-	// dead letter in transforms.0.filter: size > 10: no such overload: >; size is null [transform.expression]; test for it: size != null && ...
+	// dead letter in transforms.0.filter:
+	// size > 10: no such overload: >; size is null [transform.expression]; test for it: size != null && ...
 }

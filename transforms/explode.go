@@ -18,7 +18,7 @@ type ExplodeConfig struct {
 	KeepEmpty bool     `json:"keep_empty,omitempty" jsonschema_description:"Keep a record without elements, with null in their place and position 0. Default: it is filtered."`
 }
 
-var explode = Transform{
+var explode = builtin(Transform{
 	Name: "explode",
 	Summary: "Makes one record of each element of a list, set, vector or map. Each has a key of its own. " +
 		"A delete is a dead letter: the elements that it had are not known.",
@@ -29,7 +29,7 @@ var explode = Transform{
 		Records: []string{`{"id": "a", "title": "Sunset", "tags": ["hero", "web"]}`, `{"id": "b", "title": "Dawn"}`},
 	},
 	Compile: compileWith(compileExplode),
-}
+})
 
 type explodeStep struct {
 	field, key, index int // places; key and index -1: none
@@ -92,11 +92,13 @@ func compileExplode(c ExplodeConfig, in *record.Schema, _ Options) (Step, *recor
 		return nil, nil, f.err()
 	}
 	if !slices.Contains(key, unique) && (c.IndexAs == "" || !slices.Contains(key, c.IndexAs)) {
-		f.addf("key", "%q is needed in the key (%s): else the records made of one would overwrite each other", unique, strings.Join(key, ", "))
+		f.addf("key", "%q is needed in the key (%s): else the records made of one would overwrite each other", unique,
+			strings.Join(key, ", "))
 	}
 	for _, k := range s.out.Key {
 		if c.KeepEmpty && (k == s.field || k == s.key) {
-			f.addf("keep_empty", "%q would be null, but is part of the key (%s); name a position with index_as and use that in key", s.out.Fields[k].Name, strings.Join(key, ", "))
+			f.addf("keep_empty", "%q would be null, but is part of the key (%s); name a position with index_as and "+
+				"use that in key", s.out.Fields[k].Name, strings.Join(key, ", "))
 		}
 		if !slices.Contains(in.Key, k) || k == s.field {
 			s.inKey = append(s.inKey, k)
@@ -108,7 +110,8 @@ func compileExplode(c ExplodeConfig, in *record.Schema, _ Options) (Step, *recor
 // Apply implements Step.
 func (s *explodeStep) Apply(r *record.Record, emit func(*record.Record)) error {
 	if r.Op == record.Delete {
-		return fail.New(fail.Permanent, "transform.explode_delete", "a delete of the whole record cannot be exploded: its elements are not known").
+		return fail.New(fail.Permanent, "transform.explode_delete",
+			"a delete of the whole record cannot be exploded: its elements are not known").
 			WithFix("delete at the target by the old key")
 	}
 	elems := r.Values[s.field].Elems()
@@ -150,7 +153,8 @@ func (s *explodeStep) checkKey(r *record.Record, elems []record.Value) error {
 			null = r.Values[k].IsNull()
 		}
 		if null {
-			return fail.New(fail.Permanent, "transform.null_key", "%q, part of the new key, would be null", s.out.Fields[k].Name)
+			return fail.New(fail.Permanent, "transform.null_key", "%q, part of the new key, would be null",
+				s.out.Fields[k].Name)
 		}
 	}
 	return nil

@@ -27,8 +27,8 @@ import (
 // costLimit bounds the work of one expression on one record, in CEL's units: about 0.3 s.
 const costLimit = 1_000_000
 
-// language is CEL with its libraries and our functions, without variables. Nothing in it can grow a value but by the size
-// of the expression: no bindings, no ranges of numbers beyond this bound.
+// language is CEL with its libraries and our functions, without variables. Nothing in it can grow a value but by the
+// size of the expression: no bindings, no ranges of numbers beyond this bound.
 var language = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewCustomEnv(append(functions(),
 		cel.StdLib(cel.StdLibSubset(&env.LibrarySubset{
@@ -40,7 +40,8 @@ var language = sync.OnceValues(func() (*cel.Env, error) {
 	)...)
 })
 
-// The variables that every expression has beside the fields. They hide fields of the same name, which fields["now"] still gives.
+// The variables that every expression has beside the fields. They hide fields of the same name, which fields["now"]
+// still gives.
 const (
 	varVersion = "_version"
 	varKey     = "_key"
@@ -63,7 +64,8 @@ func newScope(in *record.Schema, o Options) (*scope, error) {
 		return nil, err
 	}
 	variables := []cel.EnvOption{
-		cel.Variable(varVersion, cel.TimestampType), cel.Variable(varKey, cel.StringType), cel.Variable(varOp, cel.StringType),
+		cel.Variable(varVersion, cel.TimestampType), cel.Variable(varKey, cel.StringType),
+		cel.Variable(varOp, cel.StringType),
 		cel.Variable(varNow, cel.TimestampType), cel.Variable(varFields, cel.MapType(cel.StringType, cel.DynType)),
 	}
 	for _, f := range in.Fields {
@@ -72,13 +74,16 @@ func newScope(in *record.Schema, o Options) (*scope, error) {
 		}
 	}
 	env, err := base.Extend(variables...)
-	return &scope{env: env, in: in, all: record.UDTOf(varFields, in.Fields...), now: types.Timestamp{Time: o.Now.UTC()}}, err
+	return &scope{env: env, in: in, all: record.UDTOf(varFields, in.Fields...),
+		now: types.Timestamp{Time: o.Now.UTC()}}, err
 }
 
 var (
 	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	reserved   = []string{"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
-		"namespace", "null", "package", "return", "true", "var", "void", "while", varVersion, varKey, varOp, varNow, varFields}
+	reserved   = []string{"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in",
+		"let", "loop",
+		"namespace", "null", "package", "return", "true", "var", "void", "while", varVersion, varKey, varOp, varNow,
+		varFields}
 )
 
 // isVariable tells whether an expression can name a field directly.
@@ -138,7 +143,8 @@ func (s *scope) compile(f *faults, path, text string) *expression {
 	x.typ, _ = s.pathType(tree.Expr())
 	x.keyOnly = s.keyOnly(x.vars)
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if limited { // without loops the work is bounded by the sizes of expression and record, and counting would double its time
+	// without loops the work is bounded by the sizes of expression and record, and counting would double its time
+	if limited {
 		options = append(options, cel.CostLimit(costLimit))
 	}
 	var err error
@@ -160,7 +166,8 @@ func (s *scope) condition(f *faults, path, text string) *expression {
 // reads notes a variable of the scope that the expression reads; those of loops are not.
 func (x *expression) reads(tree *ast.AST, e ast.Expr) {
 	reference, ok := tree.ReferenceMap()[e.ID()]
-	if !ok || reference.Name == "" || slices.ContainsFunc(x.vars, func(v variable) bool { return v.name == reference.Name }) {
+	if !ok || reference.Name == "" ||
+		slices.ContainsFunc(x.vars, func(v variable) bool { return v.name == reference.Name }) {
 		return
 	}
 	switch name := reference.Name; name {
@@ -215,7 +222,8 @@ func partOf(e ast.Expr) (whole ast.Expr, part string, ok bool) {
 	if e.Kind() == ast.SelectKind {
 		return e.AsSelect().Operand(), e.AsSelect().FieldName(), !e.AsSelect().IsTestOnly()
 	}
-	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != operators.Index || e.AsCall().Args()[1].Kind() != ast.LiteralKind {
+	if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != operators.Index ||
+		e.AsCall().Args()[1].Kind() != ast.LiteralKind {
 		return nil, "", false
 	}
 	text, ok := e.AsCall().Args()[1].AsLiteral().(types.String)
@@ -231,7 +239,8 @@ func (s *scope) checkPart(f *faults, path, text string, tree *ast.AST, e ast.Exp
 	t, ok := s.pathType(whole)
 	if ok && t.Kind == record.UDT && !slices.Contains(t.Names, part) {
 		at := tree.SourceInfo().GetStartLocation(e.ID())
-		f.addf(path, "%s", s.explain(text, at.Line(), at.Column(), fmt.Sprintf("there is no %q; %s", part, fail.Suggest(part, t.Names))))
+		f.addf(path, "%s", s.explain(text, at.Line(), at.Column(),
+			fmt.Sprintf("there is no %q; %s", part, fail.Suggest(part, t.Names))))
 	}
 }
 
@@ -260,7 +269,8 @@ func (s *scope) explain(text string, line, column int, message string) string {
 		hint = "write double(x) or int(x) to make both the same"
 	case strings.Contains(message, "'(string, int)'") || strings.Contains(message, "'(string, double)'"):
 		hint = "write int(x) or double(x) for the number in a text; decimals and varints are texts here"
-	case strings.Contains(message, "token recognition error at: '='"), strings.Contains(message, "token recognition error at: '= '"):
+	case strings.Contains(message, "token recognition error at: '='"),
+		strings.Contains(message, "token recognition error at: '= '"):
 		hint = "write == to compare"
 	case message == "invalid timestamp argument":
 		hint = `write timestamp("2024-05-01") or timestamp("2024-05-01T12:00:00Z"); numbers are seconds since 1970`
@@ -327,7 +337,8 @@ func (x *expression) holds(r *record.Record) (bool, error) {
 
 // failed is the error of an expression; it names the fields that are null, the usual reason.
 func (x *expression) failed(r *record.Record, err error) error {
-	if cancelled, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && cancelled.Cause == interpreter.CostLimitExceeded {
+	if cancelled, ok := errors.AsType[interpreter.EvalCancelledError](err); ok &&
+		cancelled.Cause == interpreter.CostLimitExceeded {
 		return fail.New(fail.Permanent, "transform.cost", "%s: more work than one record may take", x.text)
 	}
 	failure := fail.New(fail.Permanent, "transform.expression", "%s: %s", x.text, readable(err.Error()))

@@ -9,7 +9,8 @@ import (
 	"reprise/transforms/golden"
 )
 
-var faultFields = []string{"id text", "title text", "size bigint", "price decimal", "score double", "created timestamp", "tags set<text>", "attrs map<text, text>",
+var faultFields = []string{"id text", "title text", "size bigint", "price decimal", "score double", "created timestamp",
+	"tags set<text>", "attrs map<text, text>",
 	"meta udt<width:int, height:int>", "raw blob", "owner uuid", "id2 timeuuid", "in text", "odd-name text"}
 
 // TestFaults keeps what people read when a job's transforms are wrong.

@@ -14,17 +14,18 @@ type FlattenConfig struct {
 	Prefix *string  `json:"prefix,omitempty" jsonschema_description:"What stands before a part's name. Default: FIELD_."`
 }
 
-var flatten = Transform{
-	Name:    "flatten",
-	Summary: "Makes top-level fields of the parts of a UDT, which they replace, or of keys of a map, which keeps the others.",
-	Config:  new(FlattenConfig),
+var flatten = builtin(Transform{
+	Name: "flatten",
+	Summary: "Makes top-level fields of the parts of a UDT, which they replace, or of keys of a map, which keeps the " +
+		"others.",
+	Config: new(FlattenConfig),
 	Example: Example{
 		Config:  "flatten: {field: meta}",
 		Fields:  []string{"id text", "meta udt<width:int, height:int>"},
 		Records: []string{`{"id": "a", "meta": {"width": 640, "height": 480}}`},
 	},
 	Compile: compileWith(compileFlatten),
-}
+})
 
 func compileFlatten(c FlattenConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults
@@ -118,7 +119,7 @@ func flattenMap(f *faults, in *record.Schema, place int, keys []string, prefix s
 	return Each(func(r *record.Record) error {
 		whole := r.Values[place]
 		if len(whole.Elems())%2 != 0 {
-			return fail.New(fail.Permanent, "transform.type", "%s is no whole map", in.Fields[place].Name)
+			return fail.New(fail.Permanent, "transform.type", "%s is not a whole map", in.Fields[place].Name)
 		}
 		was := len(r.Values)
 		resize(r, len(out.Fields))

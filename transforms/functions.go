@@ -31,14 +31,19 @@ func functions() []cel.EnvOption {
 			cel.Overload(overloads.IntToTimestamp, []*cel.Type{cel.IntType}, cel.TimestampType,
 				cel.UnaryBinding(secondsTime))),
 		cel.Function("lower", cel.MemberOverload("string_lower", []*cel.Type{cel.StringType}, cel.StringType,
-			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToLower(string(v.(types.String)))) }))),
+			cel.UnaryBinding(func(v ref.Val) ref.Val {
+				return types.String(strings.ToLower(string(v.(types.String))))
+			}))),
 		cel.Function("upper", cel.MemberOverload("string_upper", []*cel.Type{cel.StringType}, cel.StringType,
-			cel.UnaryBinding(func(v ref.Val) ref.Val { return types.String(strings.ToUpper(string(v.(types.String)))) }))),
+			cel.UnaryBinding(func(v ref.Val) ref.Val {
+				return types.String(strings.ToUpper(string(v.(types.String))))
+			}))),
 		cel.Function("time_of", cel.Overload("time_of_string", []*cel.Type{cel.StringType}, cel.TimestampType,
 			cel.UnaryBinding(func(v ref.Val) ref.Val {
 				at, ok := timeOf(string(v.(types.String)))
 				if !ok {
-					return types.NewErr("%.40q is no timeuuid, UUID of version 7 or ULID", string(v.(types.String)))
+					return types.NewErr("%.40q is not a valid timeuuid, UUID of version 7 or ULID",
+						string(v.(types.String)))
 				}
 				return types.Timestamp{Time: at}
 			}))),
@@ -51,7 +56,8 @@ func functions() []cel.EnvOption {
 				cel.UnaryBinding(func(v ref.Val) ref.Val { return stableHash(string(v.(types.Bytes))) }))),
 		cel.Function("merge", cel.Overload("merge_maps", []*cel.Type{anyMap, anyMap}, anyMap,
 			cel.BinaryBinding(func(m, n ref.Val) ref.Val { return merge(m, n, nil) }))),
-		cel.Function("without", cel.Overload("without_keys", []*cel.Type{anyMap, cel.ListType(cel.TypeParamType("K"))}, anyMap,
+		cel.Function("without", cel.Overload("without_keys", []*cel.Type{anyMap, cel.ListType(cel.TypeParamType("K"))},
+			anyMap,
 			cel.BinaryBinding(func(m, keys ref.Val) ref.Val { return merge(m, nil, keys) }))),
 	}
 }
@@ -72,7 +78,7 @@ func textTime(v ref.Val) ref.Val {
 func secondsTime(v ref.Val) ref.Val {
 	const least = 100_000_000 // 1973
 	if n := v.(types.Int); n != 0 && n > -least && n < least {
-		return types.NewErr("timestamp(%d) is no time: numbers are seconds since 1970 here; write "+
+		return types.NewErr("timestamp(%d) is not a valid time: numbers are seconds since 1970 here; write "+
 			"timestamp(\"2024-05-01T00:00:00Z\")", n)
 	}
 	return v.ConvertToType(types.TimestampType)
@@ -89,7 +95,8 @@ func merge(m, n, without ref.Val) ref.Val {
 			case types.String, types.Int, types.Uint, types.Double, types.Bool:
 				f(key)
 			default:
-				return types.NewErr("keys of type %s cannot be merged: texts, numbers, true and false can", key.Type().TypeName())
+				return types.NewErr("keys of type %s cannot be merged: texts, numbers, true and false can",
+					key.Type().TypeName())
 			}
 		}
 		return nil
@@ -117,10 +124,10 @@ func parseJSON(text string) ref.Val {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return types.NewErr("%.40q is no JSON: %v", text, err)
+		return types.NewErr("%.40q is not JSON: %v", text, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return types.NewErr("%.40q is no JSON: something follows the value", text)
+		return types.NewErr("%.40q is not JSON: something follows the value", text)
 	}
 	return types.DefaultTypeAdapter.NativeToValue(numbers(v))
 }

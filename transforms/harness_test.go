@@ -77,7 +77,8 @@ func compile(t testing.TB, in *record.Schema, config string) *transforms.Chain {
 	return c
 }
 
-// test is what a transform should make of a record: for each record that comes out its key and its fields; "filtered"; or "dead" with the error.
+// test is what a transform should make of a record: for each record that comes out its key and its fields; "filtered";
+// or "dead" with the error.
 type test struct {
 	name   string
 	config string // "- cast: {size: int}"

@@ -7,9 +7,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// KeptKey follows the fields of a source's key through chains, one after the other. It gives the names that they have at
-// the end, or the label of the first step that drops one, may change its value, or is a team's own, of which nothing is
-// known. So long as a sink tells its rows apart by these fields, each of its rows is made of one row of the source.
+// KeptKey follows the fields of a source's key through chains, one after the other. It gives the names that they have
+// at the end, or the label of the first step that drops one, may change its value, or is a team's own, of which nothing
+// is known. So long as a sink tells its rows apart by these fields, each of its rows is made of one row of the source.
 func KeptKey(source *record.Schema, chains ...*Chain) (names []string, lost string) {
 	names = source.KeyNames()
 	for _, c := range chains {
@@ -58,9 +58,13 @@ func (s CompiledStep) keeps(name string) (string, bool) {
 			return "", false
 		}
 	case route.Name, explode.Name, flatten.Name, redact.Name, truncate.Name:
-		if json.Unmarshal(s.config, &settings) != nil || settings.Field == name || slices.Contains(settings.Fields, name) {
+		if json.Unmarshal(s.config, &settings) != nil || settings.Field == name ||
+			slices.Contains(settings.Fields, name) {
 			return "", false
 		}
+	case stepWhen, filter.Name, deletes.Name, project.Name, nest.Name: // what they keep stays as it is
+	default:
+		return "", false
 	}
 	return name, s.Out.Index(name) >= 0
 }

@@ -16,7 +16,7 @@ type NestConfig struct {
 	As     string   `json:"as,omitempty" jsonschema:"enum=udt,enum=map" jsonschema_description:"udt, or map (text to the one type that all the fields have, those without a value left out). Default: udt."`
 }
 
-var nest = Transform{
+var nest = builtin(Transform{
 	Name:    "nest",
 	Summary: "Puts fields together into one UDT or map; the reverse of flatten.",
 	Config:  new(NestConfig),
@@ -26,7 +26,7 @@ var nest = Transform{
 		Records: []string{`{"id": "a", "meta_width": 640, "meta_height": 480}`},
 	},
 	Compile: compileWith(compileNest),
-}
+})
 
 type nestStep struct {
 	places []int // of the parts
@@ -67,7 +67,8 @@ func compileNest(c NestConfig, in *record.Schema, _ Options) (Step, *record.Sche
 			f.addf("fields", "%q is part of the key and must stay", in.Fields[p].Name)
 		}
 		part := record.Field{Name: strings.TrimPrefix(in.Fields[p].Name, prefix), Type: in.Fields[p].Type}
-		if slices.ContainsFunc(parts, func(other record.Field) bool { return other.Name == part.Name }) || part.Name == "" {
+		if slices.ContainsFunc(parts, func(other record.Field) bool { return other.Name == part.Name }) ||
+			part.Name == "" {
 			f.addf("fields", "%q gives no part of its own", in.Fields[p].Name)
 		}
 		parts = append(parts, part)
@@ -81,7 +82,8 @@ func compileNest(c NestConfig, in *record.Schema, _ Options) (Step, *record.Sche
 		s.kind, t = record.Map, record.MapOf(record.Of(record.Text), parts[0].Type)
 		for _, p := range parts {
 			if !p.Type.Same(parts[0].Type) {
-				f.addf("as", "a map has values of one type, but %s; cast them, or nest as udt", fmt.Sprintf("%q is a %s and %q a %s", parts[0].Name, parts[0].Type, p.Name, p.Type))
+				f.addf("as", "a map has values of one type, but %s; cast them, or nest as udt",
+					fmt.Sprintf("%q is a %s and %q a %s", parts[0].Name, parts[0].Type, p.Name, p.Type))
 				break
 			}
 		}

@@ -21,10 +21,14 @@ func TestNest(t *testing.T) {
 	fields := []string{"id text", "a int", "meta_w int", "b int", "meta_h int", "c int"}
 	have := `{"id":"k","a":1,"meta_w":2,"b":3,"meta_h":4,"c":5}`
 	runTests(t, []test{
-		{"by prefix", `- nest: {into: meta}`, fields, have, []string{`k {"id":"k","a":1,"meta":{"w":2,"h":4},"b":3,"c":5}`}},
-		{"by name", `- nest: {into: x, fields: [c, a]}`, fields, have, []string{`k {"id":"k","x":{"c":5,"a":1},"meta_w":2,"b":3,"meta_h":4}`}},
-		{"into one of its parts", `- nest: {into: a, fields: [a, b]}`, fields, have, []string{`k {"id":"k","a":{"a":1,"b":3},"meta_w":2,"meta_h":4,"c":5}`}},
-		{"map", `- nest: {into: meta, as: map}`, fields, `{"id":"k","meta_w":2,"meta_h":null}`, []string{`k {"id":"k","meta":{"w":2}}`}},
+		{"by prefix", `- nest: {into: meta}`, fields, have,
+			[]string{`k {"id":"k","a":1,"meta":{"w":2,"h":4},"b":3,"c":5}`}},
+		{"by name", `- nest: {into: x, fields: [c, a]}`, fields, have,
+			[]string{`k {"id":"k","x":{"c":5,"a":1},"meta_w":2,"b":3,"meta_h":4}`}},
+		{"into one of its parts", `- nest: {into: a, fields: [a, b]}`, fields, have,
+			[]string{`k {"id":"k","a":{"a":1,"b":3},"meta_w":2,"meta_h":4,"c":5}`}},
+		{"map", `- nest: {into: meta, as: map}`, fields, `{"id":"k","meta_w":2,"meta_h":null}`,
+			[]string{`k {"id":"k","meta":{"w":2}}`}},
 		{"null", `- nest: {into: meta}`, fields, `{"id":"k","meta_w":null}`, []string{`k {"id":"k","meta":null}`}},
 		{"delete", `- nest: {into: meta}`, fields, `{"id":"k","_op":"delete"}`, []string{`delete k {"id":"k"}`}},
 	})

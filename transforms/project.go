@@ -15,7 +15,7 @@ type ProjectConfig struct {
 	Key  []string `json:"key,omitempty" jsonschema_description:"The fields of a new key, in order. Two records with the same key are one to every sink: the one with the higher version wins. Default: the key stays."`
 }
 
-var project = Transform{
+var project = builtin(Transform{
 	Name:    "project",
 	Summary: "Keeps or drops fields, and can choose a new key. Fields of the key cannot be dropped.",
 	Config:  new(ProjectConfig),
@@ -25,7 +25,7 @@ var project = Transform{
 		Records: []string{`{"id": "a", "title": "Sunset", "internal_notes": "ask legal"}`},
 	},
 	Compile: compileWith(compileProject),
-}
+})
 
 func compileProject(c ProjectConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults
@@ -54,7 +54,8 @@ func compileProject(c ProjectConfig, in *record.Schema, _ Options) (Step, *recor
 		if stays {
 			places, fields = append(places, i), append(fields, field)
 		} else if slices.Contains(key, field.Name) {
-			f.addf("", "%q is part of the key (%s) and must stay, or a new key is needed", field.Name, strings.Join(key, ", "))
+			f.addf("", "%q is part of the key (%s) and must stay, or a new key is needed", field.Name,
+				strings.Join(key, ", "))
 		}
 	}
 	if f.err() != nil {
@@ -86,7 +87,8 @@ func compileProject(c ProjectConfig, in *record.Schema, _ Options) (Step, *recor
 func wholeKey(r *record.Record, key []int) error {
 	for _, k := range key {
 		if r.Values[k].IsNull() {
-			return fail.New(fail.Permanent, "transform.null_key", "%q is null, but part of the new key of this %s", r.Schema.Fields[k].Name, r.Op)
+			return fail.New(fail.Permanent, "transform.null_key", "%q is null, but part of the new key of this %s",
+				r.Schema.Fields[k].Name, r.Op)
 		}
 	}
 	return nil

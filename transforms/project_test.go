@@ -20,9 +20,11 @@ func TestProject(t *testing.T) {
 		{"new key", `- project: {keep: [c, a], key: [c, a]}`, fields, have, []string{`3|1 {"a":1,"c":3}`}},
 		{"new key alone", `- project: {key: [a]}`, fields, have, []string{`1 {"id":"k","a":1,"b":2,"c":3}`}},
 		{"null in the new key", `- project: {key: [a]}`, fields, `{"id":"k","a":null}`,
-			[]string{`dead in transforms.0.project: "a" is null, but part of the new key of this upsert [transform.null_key]`}},
+			[]string{`dead in transforms.0.project: "a" is null, but part of the new key of this upsert ` +
+				`[transform.null_key]`}},
 		{"delete", `- project: {drop: [a]}`, fields, `{"id":"k","_op":"delete"}`, []string{`delete k {"id":"k"}`}},
 		{"delete without the new key", `- project: {key: [a]}`, fields, `{"id":"k","_op":"delete"}`,
-			[]string{`dead in transforms.0.project: "a" is null, but part of the new key of this delete [transform.null_key]`}},
+			[]string{`dead in transforms.0.project: "a" is null, but part of the new key of this delete ` +
+				`[transform.null_key]`}},
 	})
 }

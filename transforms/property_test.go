@@ -45,7 +45,8 @@ var propertyConfigs = []string{
 	`- route: {field: title, cases: [{when: id == "a", value: a}]}`,
 }
 
-var propertyFields = []string{"id text", "title text", "more text", "size bigint", "score double", "price decimal", "created timestamp", "owner uuid", "raw blob",
+var propertyFields = []string{"id text", "title text", "more text", "size bigint", "score double", "price decimal",
+	"created timestamp", "owner uuid", "raw blob",
 	"tags set<text>", "attrs map<text, text>", "meta udt<width:int, height:int>"}
 
 // genRecord draws a record whose values are mostly near what the expressions above look at.
@@ -74,7 +75,8 @@ func genRecord(t *rapid.T, in *record.Schema) *record.Record {
 		case record.Int:
 			return record.Number(k, rapid.Int64Range(-2, 300).Draw(t, label))
 		case record.Double:
-			return record.Float64(rapid.SampledFrom([]float64{0, 1, -1.5, 1e300, math.NaN(), math.Inf(1)}).Draw(t, label))
+			return record.Float64(rapid.SampledFrom([]float64{0, 1, -1.5, 1e300, math.NaN(), math.Inf(1)}).Draw(t,
+				label))
 		case record.Decimal:
 			return record.Dec("\x05", rapid.Int32Range(-1, 1).Draw(t, label))
 		case record.UUID:
@@ -122,8 +124,9 @@ func genRecord(t *rapid.T, in *record.Schema) *record.Record {
 	return r
 }
 
-// TestEveryTransform checks what holds for each: a record that fails is as it entered; each record ends in exactly one way; what comes
-// out fits its schema; deletes have nothing but their key; the same record gives the same result, from a second chain as well.
+// TestEveryTransform checks what holds for each: a record that fails is as it entered; each record ends in exactly one
+// way; what comes out fits its schema; deletes have nothing but their key; the same record gives the same result, from
+// a second chain as well.
 func TestEveryTransform(t *testing.T) {
 	t.Setenv("REDACT_TEST_KEY", "sesame")
 	in := schema(t, propertyFields...)
@@ -163,14 +166,16 @@ type ends struct {
 
 func applied(t *rapid.T, chain *transforms.Chain, r *record.Record) (e ends) {
 	before := r.Clone()
-	e.Filtered = chain.Apply(r, func(out *record.Record) { e.Out = append(e.Out, out) }, func(in *record.Record, _ string, err error) {
-		e.Dead++
-		e.Error = err.Error()
-		if diff := cmp.Diff(before, in, sameRecord); diff != "" {
-			t.Fatalf("%v: the record is not as it entered:\n%s", err, diff)
-		}
-	})
-	if several := len(e.Out) > 1 && chain.Steps[0].Name == "explode" && e.Dead+e.Filtered == 0; !several && len(e.Out)+e.Dead+e.Filtered != 1 {
+	e.Filtered = chain.Apply(r, func(out *record.Record) { e.Out = append(e.Out, out) },
+		func(in *record.Record, _ string, err error) {
+			e.Dead++
+			e.Error = err.Error()
+			if diff := cmp.Diff(before, in, sameRecord); diff != "" {
+				t.Fatalf("%v: the record is not as it entered:\n%s", err, diff)
+			}
+		})
+	if several := len(e.Out) > 1 && chain.Steps[0].Name == "explode" && e.Dead+e.Filtered == 0; !several &&
+		len(e.Out)+e.Dead+e.Filtered != 1 {
 		t.Fatalf("%d records came out, %d were filtered, %d are dead", len(e.Out), e.Filtered, e.Dead)
 	}
 	keys := map[string]bool{}
@@ -180,7 +185,8 @@ func applied(t *rapid.T, chain *transforms.Chain, r *record.Record) (e ends) {
 			t.Fatalf("two records with the key %s", out.KeyText())
 		}
 		keys[out.KeyText()] = true
-		if deleted := chain.Steps[0].Name == "delete" && out.Op == record.Delete && before.Op == record.Upsert; deleted && out.Version > 0 {
+		if deleted := chain.Steps[0].Name == "delete" && out.Op == record.Delete &&
+			before.Op == record.Upsert; deleted && out.Version > 0 {
 			continue
 		}
 		if out.Version != before.Version || out.Op != before.Op || out.Expires != before.Expires {

@@ -22,7 +22,7 @@ type RedactConfig struct {
 	Secret   secret.Secret `json:"secret,omitempty" jsonschema_description:"hash: the secret, env:NAME or file:PATH. The same secret gives the same hashes in every run."`
 }
 
-var redact = Transform{
+var redact = builtin(Transform{
 	Name:    "redact",
 	Summary: "Removes, masks or hashes the content of fields. Hashed fields may be part of the key.",
 	Config:  new(RedactConfig),
@@ -32,7 +32,7 @@ var redact = Transform{
 		Records: []string{`{"id": "a", "owner_email": "ada@example.org"}`},
 	},
 	Compile: compileWith(compileRedact),
-}
+})
 
 func compileRedact(c RedactConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults
@@ -44,7 +44,8 @@ func compileRedact(c RedactConfig, in *record.Schema, _ Options) (Step, *record.
 		case c.With != "hash" && slices.Contains(in.Key, p):
 			f.addf("fields", "%q is part of the key, where different records would become one; hash it", field.Name)
 		case c.With != "remove" && len(allowed) > 0 && !slices.Contains(allowed, field.Type.Kind):
-			f.addf("fields", "%q is a %s, but %s needs one of %v; cast or flatten it first, or remove it", field.Name, field.Type, c.With, allowed)
+			f.addf("fields", "%q is a %s, but %s needs one of %v; cast or flatten it first, or remove it", field.Name,
+				field.Type, c.With, allowed)
 		}
 	}
 	switch c.With {

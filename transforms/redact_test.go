@@ -27,11 +27,16 @@ func Example_redact() {
 func TestRedact(t *testing.T) {
 	fields := []string{"id text", "s text", "n int", "l list<text>"}
 	runTests(t, []test{
-		{"remove", `- redact: {fields: [s, n, l], with: remove}`, fields, `{"id":"k","s":"x","n":1,"l":["a"]}`, []string{`k {"id":"k","s":null,"n":null,"l":null}`}},
-		{"mask", `- redact: {fields: [s], with: mask}`, fields, `{"id":"k","s":"secret"}`, []string{`k {"id":"k","s":"****"}`}},
-		{"mask keeps the last", `- redact: {fields: [s], with: mask, keep_last: 2}`, fields, `{"id":"k","s":"secräß"}`, []string{`k {"id":"k","s":"****äß"}`}},
-		{"too short to keep any", `- redact: {fields: [s], with: mask, keep_last: 3}`, fields, `{"id":"k","s":"12345678"}`, []string{`k {"id":"k","s":"****"}`}},
-		{"null", `- redact: {fields: [s], with: mask}`, fields, `{"id":"k","s":null}`, []string{`k {"id":"k","s":null}`}},
+		{"remove", `- redact: {fields: [s, n, l], with: remove}`, fields, `{"id":"k","s":"x","n":1,"l":["a"]}`,
+			[]string{`k {"id":"k","s":null,"n":null,"l":null}`}},
+		{"mask", `- redact: {fields: [s], with: mask}`, fields, `{"id":"k","s":"secret"}`,
+			[]string{`k {"id":"k","s":"****"}`}},
+		{"mask keeps the last", `- redact: {fields: [s], with: mask, keep_last: 2}`, fields, `{"id":"k","s":"secräß"}`,
+			[]string{`k {"id":"k","s":"****äß"}`}},
+		{"too short to keep any", `- redact: {fields: [s], with: mask, keep_last: 3}`, fields,
+			`{"id":"k","s":"12345678"}`, []string{`k {"id":"k","s":"****"}`}},
+		{"null", `- redact: {fields: [s], with: mask}`, fields, `{"id":"k","s":null}`,
+			[]string{`k {"id":"k","s":null}`}},
 	})
 }
 
@@ -64,17 +69,20 @@ func TestRedactHash(t *testing.T) {
 	}
 }
 
-// A secret that is not there stops the run, where it is first needed and not where the job is checked. Its name is told, nothing else.
+// A secret that is not there stops the run, where it is first needed and not where the job is checked. Its name is
+// told, nothing else.
 func TestRedactSecretMissing(t *testing.T) {
 	in := schema(t, "id text", "s text")
 	chain := compile(t, in, `- redact: {fields: [s], with: hash, secret: "env:REDACT_TEST_NOT_SET"}`)
 	dead := 0
-	chain.Apply(fromJSON(t, in, `{"id":"k","s":"x"}`), func(*record.Record) { t.Error("the record went on") }, func(r *record.Record, _ string, err error) {
-		dead++
-		if fail.ClassOf(err) != fail.Fatal || fail.CodeOf(err) != "transform.secret" || !strings.Contains(err.Error(), "REDACT_TEST_NOT_SET") {
-			t.Errorf("got %v of class %s", err, fail.ClassOf(err))
-		}
-	})
+	chain.Apply(fromJSON(t, in, `{"id":"k","s":"x"}`), func(*record.Record) { t.Error("the record went on") },
+		func(r *record.Record, _ string, err error) {
+			dead++
+			if fail.ClassOf(err) != fail.Fatal || fail.CodeOf(err) != "transform.secret" ||
+				!strings.Contains(err.Error(), "REDACT_TEST_NOT_SET") {
+				t.Errorf("got %v of class %s", err, fail.ClassOf(err))
+			}
+		})
 	if dead != 1 {
 		t.Errorf("%d errors", dead)
 	}

@@ -18,27 +18,25 @@ var registry = map[string]Transform{}
 
 var nameForm = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
-// Register adds a team's own transform; it is called from an init function of the team's binary. It panics for a name that is taken or
-// badly formed and for a transform without Compile or Config.
+// Register adds a team's own transform; it is called from an init function of the team's binary. It panics for a name
+// that is taken or badly formed and for a transform without Compile or Config.
 func Register(t Transform) {
 	switch _, taken := registry[t.Name]; {
 	case taken:
 		panic(fmt.Sprintf("transforms: %q is registered twice", t.Name))
 	case !nameForm.MatchString(t.Name):
-		panic(fmt.Sprintf("transforms: %q is no lower_snake_case name", t.Name))
+		panic(fmt.Sprintf("transforms: %q is not a lower_snake_case name", t.Name))
 	case t.Compile == nil || t.Config == nil:
 		panic(fmt.Sprintf("transforms: %q needs Compile and Config", t.Name))
 	}
 	registry[t.Name] = t
 }
 
-func init() {
-	for _, t := range []Transform{
-		filter, deletes, project, rename, cast, derive, setDefaults, explode, flatten, nest, redact, truncate, route,
-	} {
-		t.builtin = true
-		Register(t)
-	}
+// builtin registers a transform of this package.
+func builtin(t Transform) Transform {
+	t.builtin = true
+	Register(t)
+	return t
 }
 
 // All are the transforms that this binary knows, by name.
@@ -47,7 +45,9 @@ func All() []Transform {
 }
 
 // compileWith makes a Transform's Compile of a function that takes the settings decoded.
-func compileWith[C any](compile func(c C, in *record.Schema, o Options) (Step, *record.Schema, error)) func(json.RawMessage, *record.Schema, Options) (Step, *record.Schema, error) {
+func compileWith[C any](
+	compile func(c C, in *record.Schema, o Options) (Step, *record.Schema, error),
+) func(json.RawMessage, *record.Schema, Options) (Step, *record.Schema, error) {
 	return func(config json.RawMessage, in *record.Schema, o Options) (Step, *record.Schema, error) {
 		c, err := decode[C](config)
 		if err != nil {

@@ -17,7 +17,7 @@ func (RenameConfig) JSONSchema() *jsonschema.Schema {
 	return fieldMap(&jsonschema.Schema{Type: "string", Description: "The new name."})
 }
 
-var rename = Transform{
+var rename = builtin(Transform{
 	Name:    "rename",
 	Summary: "Gives fields new names, all at once, so that two can swap theirs. Fields of the key stay in it.",
 	Config:  new(RenameConfig),
@@ -57,4 +57,4 @@ var rename = Transform{
 			return nil
 		}), out, f.err()
 	},
-}
+})

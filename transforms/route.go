@@ -20,17 +20,19 @@ type RouteCase struct {
 	Value string `json:"value" jsonschema:"required" jsonschema_description:"What the field becomes."`
 }
 
-var route = Transform{
-	Name:    "route",
-	Summary: "Writes a text field by the first condition that holds. A delete is routed as well, as far as conditions read nothing but the key, or _op.",
-	Config:  new(RouteConfig),
+var route = builtin(Transform{
+	Name: "route",
+	Summary: "Writes a text field by the first condition that holds. A delete is routed as well, as far as " +
+		"conditions read nothing but the key, or _op.",
+	Config: new(RouteConfig),
 	Example: Example{
-		Config:  "route:\n  field: tier\n  cases:\n    - {when: size > 1000000, value: large}\n    - {when: size > 1000, value: medium}\n  default: small",
+		Config: "route:\n  field: tier\n  cases:\n    - {when: size > 1000000, value: large}\n    - {when: size > " +
+			"1000, value: medium}\n  default: small",
 		Fields:  []string{"id text", "size bigint"},
 		Records: []string{`{"id": "a", "size": 5000}`, `{"id": "b", "size": 1}`},
 	},
 	Compile: compileWith(compileRoute),
-}
+})
 
 type routeStep struct {
 	conditions []*expression

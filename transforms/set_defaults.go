@@ -18,7 +18,7 @@ func (SetDefaultsConfig) JSONSchema() *jsonschema.Schema {
 	return fieldMap(&jsonschema.Schema{Description: "The value, as JSON output shows values of the field's type."})
 }
 
-var setDefaults = Transform{
+var setDefaults = builtin(Transform{
 	Name:    "set_defaults",
 	Summary: "Gives fields that are null or unset a fixed value. Deletes pass as they are.",
 	Config:  new(SetDefaultsConfig),
@@ -28,7 +28,7 @@ var setDefaults = Transform{
 		Records: []string{`{"id": "a", "licence": null}`, `{"id": "b", "licence": "CC-BY", "tags": ["web"]}`},
 	},
 	Compile: compileSetDefaults,
-}
+})
 
 func compileSetDefaults(config json.RawMessage, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	list, err := entries(config)
@@ -46,11 +46,11 @@ func compileSetDefaults(config json.RawMessage, in *record.Schema, _ Options) (S
 		v, err := record.FromJSON(in.Fields[i].Type, string(e.value))
 		switch {
 		case in.Fields[i].Type.Kind == record.Timestamp && strings.IndexByte("-0123456789", e.value[0]) >= 0:
-			f.addf(e.name, "a number is no time here; write it as 2024-05-01 or 2024-05-01T12:00:00Z")
+			f.addf(e.name, "a number is not a time here; write it as 2024-05-01 or 2024-05-01T12:00:00Z")
 		case err != nil:
 			f.addf(e.name, "%v", err)
 		case v.IsNull():
-			f.addf(e.name, "null is no default")
+			f.addf(e.name, "null cannot be a default")
 		case slices.Contains(in.Key, i):
 			f.addf(e.name, "it is part of the key, where a default would make different records one")
 		}

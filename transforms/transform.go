@@ -16,9 +16,9 @@ import (
 
 // Step is a compiled transform, used by one goroutine at a time.
 type Step interface {
-	// Apply transforms r and hands what comes out to emit: nothing (the record is filtered), one record or several. It may change r
-	// in place, but only after everything that can fail has succeeded: on an error the record is as it was and nothing
-	// was emitted. It must not keep r. Errors are of package fail; one without a class counts as Permanent.
+	// Apply transforms r and hands what comes out to emit: nothing (the record is filtered), one record or several. It
+	// may change r in place, but only after everything that can fail has succeeded: on an error the record is as it was
+	// and nothing was emitted. It must not keep r. Errors are of package fail; one without a class counts as Permanent.
 	Apply(r *record.Record, emit func(*record.Record)) error
 }
 
@@ -41,8 +41,8 @@ type Transform struct {
 	Config  any     // pointer to a zero value of the type of the settings, with json and jsonschema tags
 	Example Example // may be empty
 
-	// Compile checks the settings against the schema of the records that enter and gives the step with the schema of those
-	// that leave. Its error says what is wrong and what would be right; it may be a *FaultError, whose Path is
+	// Compile checks the settings against the schema of the records that enter and gives the step with the schema of
+	// those that leave. Its error says what is wrong and what would be right; it may be a *FaultError, whose Path is
 	// within the settings, or several errors joined.
 	Compile func(config json.RawMessage, in *record.Schema, o Options) (Step, *record.Schema, error)
 

@@ -14,7 +14,7 @@ type TruncateConfig struct {
 	Bytes  int      `json:"bytes,omitempty" jsonschema:"minimum=0" jsonschema_description:"At most this many bytes; a text is cut between characters. Elasticsearch takes 32766 in a keyword. Default: any number."`
 }
 
-var truncate = Transform{
+var truncate = builtin(Transform{
 	Name:    "truncate",
 	Summary: "Cuts texts and blobs that are too long, texts between characters.",
 	Config:  new(TruncateConfig),
@@ -24,7 +24,7 @@ var truncate = Transform{
 		Records: []string{`{"id": "a", "title": "Sunset over Oslo"}`, `{"id": "b", "title": "Dawn"}`},
 	},
 	Compile: compileWith(compileTruncate),
-}
+})
 
 func compileTruncate(c TruncateConfig, in *record.Schema, _ Options) (Step, *record.Schema, error) {
 	var f faults

@@ -46,7 +46,8 @@ func celType(t record.Type) *cel.Type {
 	return cel.StringType
 }
 
-// toCEL is a value as expressions see it. Nested values are converted when their parts are asked for; one that is null is empty.
+// toCEL is a value as expressions see it. Nested values are converted when their parts are asked for; one that is null
+// is empty.
 func toCEL(v record.Value, t *record.Type) ref.Val {
 	switch t.Kind {
 	case record.List, record.Set, record.Vector, record.Tuple:

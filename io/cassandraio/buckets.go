@@ -180,7 +180,7 @@ func (o *tableSource) takeBuckets(iter *gocql.Iter, take func([]record.Value) er
 			if err != nil {
 				iter.Close()
 				return fail.Job("cassandra.buckets_query",
-					"the query for the partitions gives a column %q that is no %s: %w", c.name, c.typ, err).
+					"the query for the partitions gives a column %q that is not a valid %s: %w", c.name, c.typ, err).
 					WithFix("check buckets")
 			}
 			values[i] = v
@@ -215,7 +215,7 @@ func (t *table) bucketValues(b Bucket) ([]record.Value, error) {
 	}
 	for name := range b.Named {
 		if !slices.ContainsFunc(t.partition, func(c column) bool { return c.name == name }) {
-			return nil, fmt.Errorf("%q is no column of the partition key", name)
+			return nil, fmt.Errorf("%q is not a column of the partition key", name)
 		}
 	}
 	return values, nil
@@ -249,7 +249,7 @@ func (t *table) rangeChoices(r Range, need connector.Need) (choices [][]record.V
 	period = slices.IndexFunc(t.partition, func(c column) bool { return c.name == r.Column })
 	if period < 0 {
 		return nil, 0, need.Misplaced("cassandra.bucket", "buckets.range.column",
-			"%q is no column of the partition key, %s", r.Column, quotedList(t.partition))
+			"%q is not a column of the partition key, %s", r.Column, quotedList(t.partition))
 	}
 	choices = make([][]record.Value, len(t.partition))
 	for i, c := range t.partition {
@@ -321,7 +321,7 @@ func (t *table) matches(settings map[string]Match, need connector.Need) ([]match
 		m, path := settings[name], "partitions."+name
 		i := slices.IndexFunc(t.partition, func(c column) bool { return c.name == name })
 		if i < 0 {
-			return nil, need.Misplaced("cassandra.no_column", path, "%q is no column of the partition key, %s", name,
+			return nil, need.Misplaced("cassandra.no_column", path, "%q is not a column of the partition key, %s", name,
 				quotedList(t.partition))
 		}
 		typ := t.partition[i].typ

@@ -154,7 +154,7 @@ func (w *writer) current(ctx context.Context, b *binder, batch []*record.Record,
 		err := d.decode(r, now)
 		if err != nil {
 			err = fail.New(fail.Permanent, "cassandra.bad_value", "the row in the table cannot be read: %w", err).
-				WithFix("drop the field by a transform, or mend the row")
+				WithFix("drop the field by a transform, or fix the row")
 		}
 		key, wrong := g.key(nil, b.target, func(i int) record.Value { return r.Values[g.columns[g.clustering[i]]] })
 		if wrong != nil {

@@ -18,23 +18,23 @@ import (
 type SourceConfig struct {
 	Connection  Connection       `json:"connection" reprise:"tuning" jsonschema:"required" jsonschema_description:"How to reach the cluster."`
 	Keyspace    string           `json:"keyspace" jsonschema:"required" jsonschema_description:"Keyspace of the table, written as Cassandra shows it."`
-	Table       string           `json:"table" jsonschema:"required" jsonschema_description:"Table to read. One with counters cannot be reprocessed."`
+	Table       string           `json:"table" jsonschema:"required" jsonschema_description:"Table to read. Tables with counters cannot be reprocessed."`
 	Columns     []string         `json:"columns,omitempty" jsonschema_description:"Columns to read; those of the key are always read. Default: all."`
-	Buckets     *Buckets         `json:"buckets,omitempty" jsonschema_description:"Read partition by partition, each in the order of its clustering columns, wide ones cut by key: for tables whose partitions are wide. Exactly one way to find the partitions. Default: the whole table by token ranges, which suits many small partitions, never cuts a partition in the plan, and needs no list of them."`
+	Buckets     *Buckets         `json:"buckets,omitempty" jsonschema_description:"Read partition by partition, each in the order of its clustering columns, wide ones cut by key: for tables whose partitions are wide. Name exactly one way to find the partitions. Default: the whole table by token ranges, which suits many small partitions, never cuts a partition in the plan, and needs no list of them."`
 	Partitions  map[string]Match `json:"partitions,omitempty" jsonschema_description:"Read only partitions with one of these values in a column of the partition key, such as {asset_type: [image, video]}, or between two, as in {bucket: {from: 2024-01, to: 2024-12}}; both ends included. Needs buckets."`
 	IDs         *Interval        `json:"ids,omitempty" jsonschema_description:"Read only rows whose first clustering column lies in an interval; needs buckets."`
 	Version     string           `json:"version,omitempty" jsonschema_description:"Column with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the latest write time of the columns that are read; on Cassandra 4 without those of collections that are not frozen."`
 	Expiry      bool             `json:"expiry,omitempty" jsonschema_description:"Read when each record expires, by the TTL of its columns. Default: only where a sink keeps it (Cassandra) or the table has a default_time_to_live, since it costs about a fifth of the reading speed."`
-	Consistency string           `json:"consistency,omitempty" reprise:"tuning" jsonschema:"enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must agree on what is read. Default: LOCAL_QUORUM, which finds every row that was written with it; LOCAL_ONE takes less of the cluster and misses what the replica asked has missed."`
-	Page        connector.Bytes  `json:"page,omitempty" reprise:"tuning" jsonschema_description:"Bytes of a request's answer, about; fewer after timeouts. Default: 1MiB."`
-	MaxRow      connector.Bytes  `json:"max_row,omitempty" jsonschema_description:"A larger row is a dead letter with its key alone. Default: 64MiB."`
+	Consistency string           `json:"consistency,omitempty" reprise:"tuning" jsonschema:"enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must agree on what is read. Default: LOCAL_QUORUM, which finds every row that was written with it; LOCAL_ONE costs the cluster less, but misses what the replica that answers has missed."`
+	Page        connector.Bytes  `json:"page,omitempty" reprise:"tuning" jsonschema_description:"Approximate bytes of a response; fewer after timeouts. Default: 1MiB."`
+	MaxRow      connector.Bytes  `json:"max_row,omitempty" jsonschema_description:"A larger row becomes a dead letter with only its key. Default: 64MiB."`
 }
 
 // Buckets is one way to find the partitions.
 type Buckets struct {
 	Discover bool     `json:"discover,omitempty" jsonschema_description:"Ask the table itself (SELECT DISTINCT): reads the key of every partition."`
-	Table    string   `json:"table,omitempty" jsonschema_description:"Another table, as KEYSPACE.NAME or in the same keyspace, that lists the partitions in columns called like those of the partition key."`
-	Query    string   `json:"query,omitempty" jsonschema_description:"A CQL query whose columns are called like those of the partition key, such as SELECT asset_type, bucket FROM media.buckets."`
+	Table    string   `json:"table,omitempty" jsonschema_description:"Another table, as KEYSPACE.NAME or in the same keyspace, that lists the partitions in columns named like those of the partition key."`
+	Query    string   `json:"query,omitempty" jsonschema_description:"A CQL query whose columns are named like those of the partition key, such as SELECT asset_type, bucket FROM media.buckets."`
 	List     []Bucket `json:"list,omitempty" jsonschema_description:"The partitions themselves, such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]."`
 	Range    *Range   `json:"range,omitempty" jsonschema_description:"Calendar buckets."`
 }
@@ -82,7 +82,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 		}
 	}
 	if _, err := c.consistency(); err != nil {
-		add("consistency", "%q is no consistency level; LOCAL_QUORUM is one", c.Consistency)
+		add("consistency", "%q is not a consistency level; LOCAL_QUORUM is one", c.Consistency)
 	}
 	if c.Page < 0 || c.Page > maxPage {
 		add("page", "page is at most %s", connector.Bytes(maxPage))
@@ -145,7 +145,7 @@ type Scalar string
 // UnmarshalJSON takes texts, numbers and booleans.
 func (s *Scalar) UnmarshalJSON(text []byte) error {
 	if len(text) > 0 && strings.IndexByte("{[n", text[0]) >= 0 {
-		return fmt.Errorf("%.40s is no text, number or boolean", text)
+		return fmt.Errorf("%.40s is not a text, number or boolean", text)
 	}
 	if text[0] != '"' {
 		*s = Scalar(text)
@@ -178,7 +178,7 @@ func (m *Match) UnmarshalJSON(text []byte) error {
 	}
 	var b between
 	if err := json.Unmarshal(text, &b); err != nil {
-		return fmt.Errorf("%.60s is no list of values and no {from: ..., to: ...}", text)
+		return fmt.Errorf("%.60s is not a list of values nor {from: ..., to: ...}", text)
 	}
 	*m = Match{From: b.From, To: b.To}
 	return nil
@@ -218,7 +218,7 @@ func (b *Bucket) UnmarshalJSON(text []byte) error {
 	}
 	b.Values = nil
 	if err := json.Unmarshal(text, &b.Named); err != nil {
-		return fmt.Errorf("%.60s is no partition such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]",
+		return fmt.Errorf("%.60s is not a partition such as {asset_type: image, bucket: 2024-05} or [image, 2024-05]",
 			text)
 	}
 	return nil
@@ -254,7 +254,7 @@ func parsePeriod(s string) (time.Time, error) {
 	}
 	at, err := record.ParseTime(s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no time such as 2024, 2024-01, 2024-01-31 or 2024-01-31T15", s)
+		return time.Time{}, fmt.Errorf("%q is not a time such as 2024, 2024-01, 2024-01-31 or 2024-01-31T15", s)
 	}
 	return at, nil
 }

@@ -10,7 +10,7 @@ import (
 
 // Deletes bound what a run deletes.
 type Deletes struct {
-	PerPartition int `json:"per_partition,omitempty" jsonschema:"minimum=1,maximum=1000000000" jsonschema_description:"Most rows of one partition that a run deletes. Each delete leaves a tombstone, which reads of the partition have to pass until it is compacted away (gc_grace_seconds at the earliest). Further deletes become dead letters (cassandra.tombstones), to be sent again later: reprise redrive RUN. It holds for each worker and each attempt: a run that is resumed, or that several workers share, may delete as many times more."`
+	PerPartition int `json:"per_partition,omitempty" jsonschema:"minimum=1,maximum=1000000000" jsonschema_description:"The most rows of one partition that a run deletes. Each delete leaves a tombstone, which reads of the partition have to pass until it is compacted away (gc_grace_seconds at the earliest). Further deletes become dead letters (cassandra.tombstones), to be sent again later: reprise redrive RUN. It holds for each worker and each attempt: so a resumed run, or one with several workers, may delete several times as many."`
 }
 
 // tombstones counts the rows that are deleted in each partition. It takes the same memory for any number of partitions:

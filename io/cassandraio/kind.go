@@ -12,9 +12,9 @@ func init() {
 	connector.Register(connector.Kind{
 		Name:      "cassandra",
 		Source:    func() connector.SourceConfig { return new(SourceConfig) },
-		SourceDoc: "A table of Cassandra, by buckets or token ranges.",
+		SourceDoc: "A Cassandra table, by buckets or token ranges.",
 		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
-		SinkDoc:   "A table of Cassandra.",
+		SinkDoc:   "A Cassandra table.",
 	})
 }
 
@@ -35,7 +35,8 @@ func (c SourceConfig) WriteTimes() bool { return c.Version == "" }
 // Repeats implements connector.Unique.
 func (SourceConfig) Repeats() string { return "" }
 
-// Narrow implements connector.Narrower. A key field with a time in it stands for the version, so no write times are read.
+// Narrow implements connector.Narrower. A key field with a time in it stands for the version, so no write times are
+// read.
 func (c SourceConfig) Narrow(schema *record.Schema, also []string) connector.SourceConfig {
 	c.Columns = slices.Concat(schema.KeyNames(), also)
 	for _, k := range schema.Key {

@@ -42,7 +42,7 @@ func TestNearIsAPosition(t *testing.T) {
 				t.Fatalf("%s: %x: %v", p.Kind, values[i], err)
 			}
 			if p.Kind == record.TimeUUID && values[i][6]>>4 != 1 {
-				t.Fatalf("%s is no timeuuid", v.Text(record.Of(p.Kind)))
+				t.Fatalf("%s is not a valid timeuuid", v.Text(record.Of(p.Kind)))
 			}
 		}
 	})

@@ -236,7 +236,7 @@ func (d *rowDecoder) add(page *connector.Page, now int64) {
 	}
 	if name := d.emptyKey(); name != "" {
 		page.Dead = append(page.Dead, d.dead(fail.New(fail.Permanent, "cassandra.empty_key",
-			"column %q of the key holds an empty value, which is no %s and cannot be written elsewhere",
+			"column %q of the key holds an empty value, which is not a valid %s and cannot be written elsewhere",
 			name, d.table.typeOf(name)).
 			WithFix("write the row under a proper key, and delete this one")))
 		return
@@ -250,7 +250,7 @@ func (d *rowDecoder) add(page *connector.Page, now int64) {
 	}
 	if err != nil {
 		page.Dead = append(page.Dead, d.dead(fail.New(fail.Permanent, "cassandra.bad_value", "%w", err).
-			WithFix("read the table without this column, or mend the row")))
+			WithFix("read the table without this column, or fix the row")))
 		return
 	}
 	page.Records = append(page.Records, r)

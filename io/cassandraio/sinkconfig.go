@@ -15,16 +15,16 @@ type SinkConfig struct {
 	Connection   Connection        `json:"connection" reprise:"tuning" jsonschema:"required" jsonschema_description:"How to reach the cluster."`
 	Keyspace     string            `json:"keyspace" jsonschema:"required" jsonschema_description:"Keyspace of the table, written as Cassandra shows it. It must exist."`
 	Table        string            `json:"table" jsonschema:"required" jsonschema_description:"Table to write to. Its lists must be frozen: Cassandra would append to them when a write is repeated."`
-	Columns      map[string]string `json:"columns,omitempty" jsonschema_description:"Column of a field, for fields that are not called like their column. Default: the field's name."`
+	Columns      map[string]string `json:"columns,omitempty" jsonschema_description:"Column of a field, for fields that have another name than their column. Default: the field's name."`
 	Create       bool              `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Create the table, and the user-defined types that it needs, from the records' fields where it is not there. Default: false."`
-	PartitionKey []string          `json:"partition_key,omitempty" jsonschema_description:"Columns of the partition key, in order; needed by create alone."`
-	Clustering   []string          `json:"clustering,omitempty" jsonschema_description:"Clustering columns, in order; used by create alone. Default: none."`
+	PartitionKey []string          `json:"partition_key,omitempty" jsonschema_description:"Columns of the partition key, in order; needed only with create."`
+	Clustering   []string          `json:"clustering,omitempty" jsonschema_description:"Clustering columns, in order; used only with create. Default: none."`
 	TTL          string            `json:"ttl,omitempty" jsonschema:"enum=keep,enum=drop" jsonschema_description:"keep: what expires at its source expires at the same time here, and what does not never does. drop: the table's own default_time_to_live applies. Default: keep."`
-	Write        string            `json:"write,omitempty" jsonschema:"enum=all,enum=changes" jsonschema_description:"all: every column of a record is written, at its own write time, and nothing is read before. changes: for repairs in the table that the job reads, and for columns added to one. Rows are read by their keys first, and only columns that differ are written, each a microsecond after what stands there; a row that differs in nothing is unchanged, and one that is not there is not made. Rows that were changed after the job had read them become dead letters (cassandra.row_changed), which reprise redrive makes anew; so keep the fields that others are made of. Default: all."`
+	Write        string            `json:"write,omitempty" jsonschema:"enum=all,enum=changes" jsonschema_description:"all: every column of a record is written, at its own write time, and nothing is read before. changes: for repairs in the table that the job reads, and for columns added to one. Rows are read by their keys first, and only columns that differ are written, each a microsecond after what stands there; a row that differs in nothing is unchanged, and one that is not there is not made. Rows that were changed after the job had read them become dead letters (cassandra.row_changed), which reprise redrive computes again; so keep the fields from which others are computed. Default: all."`
 	Deletes      *Deletes          `json:"deletes,omitempty" jsonschema_description:"How much a run may delete. A delete always removes a whole row, by one tombstone with the record's version: nothing newer. Default: no bound."`
 	Consistency  string            `json:"consistency,omitempty" reprise:"tuning" jsonschema:"enum=ANY,enum=ONE,enum=TWO,enum=THREE,enum=QUORUM,enum=ALL,enum=LOCAL_QUORUM,enum=EACH_QUORUM,enum=LOCAL_ONE" jsonschema_description:"How many replicas must have a write before it counts as written. Default: LOCAL_QUORUM."`
-	BatchRows    int               `json:"batch_rows,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"Most rows of one partition that are written by one request. Default: 100."`
-	BatchBytes   connector.Bytes   `json:"batch_bytes,omitempty" reprise:"tuning" jsonschema_description:"Most bytes of one such request; a larger row is written alone. Default: 40KiB, which is below the server's default batch_size_fail_threshold."`
+	BatchRows    int               `json:"batch_rows,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1000" jsonschema_description:"The most rows of one partition in one request. Default: 100."`
+	BatchBytes   connector.Bytes   `json:"batch_bytes,omitempty" reprise:"tuning" jsonschema_description:"The most bytes of such a request; a larger row is written alone. Default: 40KiB, which is below the server's default batch_size_fail_threshold."`
 	InFlight     int               `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Requests under way at once in one worker process. Default: 16."`
 }
 
@@ -53,7 +53,7 @@ func (c SinkConfig) Validate() []connector.Fault {
 	}
 	level, err := c.consistency()
 	if err != nil {
-		add("consistency", "%q is no consistency level of a write; LOCAL_QUORUM is one", c.Consistency)
+		add("consistency", "%q is not a consistency level of a write; LOCAL_QUORUM is one", c.Consistency)
 	}
 	if c.Write != "" && c.Write != writeAll && c.Write != writeChanges {
 		add("write", "write is all or changes, not %q", c.Write)

@@ -170,7 +170,7 @@ func (o *tableSource) reader(split connector.Split) (*reader, error) {
 	if o.config.Buckets != nil {
 		var err error
 		if values, r.key, err = o.table.parsePartition(split.Partition); err != nil {
-			return nil, fail.Job("cassandra.no_split", "%q is no partition of %s: %w",
+			return nil, fail.Job("cassandra.no_split", "%q is not a partition of %s: %w",
 				split.Partition, o.table.name, err)
 		}
 	}

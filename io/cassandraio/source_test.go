@@ -533,7 +533,7 @@ func TestWrongSettings(t *testing.T) {
 		}, "cassandra.buckets_query", []string{`no column "day"`}},
 		"query's types": {func(c *SourceConfig) {
 			c.Buckets = &Buckets{Query: "SELECT kind, kind AS day FROM " + db.keyspace + ".assets"}
-		}, "cassandra.buckets_query", []string{"no date"}},
+		}, "cassandra.buckets_query", []string{"not a valid date"}},
 		"no CQL": {func(c *SourceConfig) { c.Buckets = &Buckets{Query: "SELECT FROM"} }, "cassandra.buckets_query",
 			[]string{"SELECT FROM"}},
 		"range": {func(c *SourceConfig) {

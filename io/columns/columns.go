@@ -98,8 +98,8 @@ func JSON(schema *record.Schema, columns []arrow.Array, row int) []byte {
 	return b
 }
 
-// Value is a column's value as the type says. A text column holds each type that is not nested as its text, and nested ones as JSON. What would
-// lose something is an error.
+// Value is a column's value as the type says. A text column holds each type that is not nested as its text, and nested
+// ones as JSON. What would lose something is an error.
 func Value(a arrow.Array, i int, t record.Type, how record.Reading) (record.Value, error) {
 	if a.IsNull(i) {
 		return record.NullValue, nil
@@ -215,7 +215,7 @@ func integer(n int64, t record.Type) (record.Value, error) {
 	switch t.Kind {
 	case record.TinyInt, record.SmallInt, record.Int, record.BigInt:
 		if spare := 64 - record.IntBits(t.Kind); n<<spare>>spare != n {
-			return record.Value{}, fmt.Errorf("%d is no %s", n, t)
+			return record.Value{}, fmt.Errorf("%d is not a valid %s", n, t)
 		}
 		return record.Number(t.Kind, n), nil
 	case record.Varint, record.Decimal, record.Double, record.Float:
@@ -260,7 +260,7 @@ func float(f float64, t record.Type) (record.Value, error) {
 	case t.Kind == record.Float && (float64(single) == f || math.IsNaN(f)):
 		return record.Float32(single), nil
 	}
-	return record.Value{}, fmt.Errorf("%g is no %s", f, t)
+	return record.Value{}, fmt.Errorf("%g is not a valid %s", f, t)
 }
 
 // fromTicks reads a number of ticks as kind, which counts in unit; as bigint it stays what it is.

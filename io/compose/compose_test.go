@@ -39,7 +39,8 @@ func all(t interface {
 	t.Helper()
 	err := s.Plan(t.Context(), connector.PlanOptions{Rows: 30}, func(split connector.Split) error {
 		return s.Read(t.Context(), split, func(p connector.Page) error {
-			sum.Records, sum.Dead, sum.Filtered = append(sum.Records, p.Records...), append(sum.Dead, p.Dead...), sum.Filtered+p.Filtered
+			sum.Records, sum.Dead, sum.Filtered = append(sum.Records, p.Records...), append(sum.Dead, p.Dead...),
+				sum.Filtered+p.Filtered
 			return nil
 		})
 	})
@@ -93,7 +94,8 @@ func TestUnionSource(t *testing.T) {
 	want := iotest.NewMemory()
 	var tables []*iotest.Memory
 	for i := range 3 {
-		records := append(iotest.Records(iotest.AssetSchema(), 100*i, 100, iotest.Base+int64(i)), iotest.Records(iotest.AssetSchema(), 100*((i+1)%3), 100, iotest.Base+int64(i))...)
+		records := append(iotest.Records(iotest.AssetSchema(), 100*i, 100, iotest.Base+int64(i)),
+			iotest.Records(iotest.AssetSchema(), 100*((i+1)%3), 100, iotest.Base+int64(i))...)
 		m := iotest.NewMemory()
 		m.Load(records...)
 		want.Load(records...)
@@ -115,8 +117,11 @@ func TestJoinSource(t *testing.T) {
 		name := map[bool]string{false: "keyed", true: "broadcast"}[broadcast]
 		t.Run(name, func(t *testing.T) {
 			join := func() connector.Source {
-				return NewJoin(assets.Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until", "licensed": "licence"},
-					Missing: MissingEmpty, Broadcast: broadcast, Memory: 1 << 20, Cache: 10_000, CacheFor: time.Minute})
+				return NewJoin(assets.Source(),
+					Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"},
+						Fields:  map[string]string{"expires": "until", "licensed": "licence"},
+						Missing: MissingEmpty, Broadcast: broadcast, Memory: 1 << 20, Cache: 10_000,
+						CacheFor: time.Minute})
 			}
 			want := map[string]string{}
 			sum := all(t, join())
@@ -131,27 +136,34 @@ func TestJoinSource(t *testing.T) {
 	}
 }
 
-var licences = record.MustSchema([]record.Field{{Name: "licence", Type: record.Of(record.Text)}, {Name: "until", Type: record.Of(record.BigInt)}}, "licence")
+var licences = record.MustSchema([]record.Field{{Name: "licence", Type: record.Of(record.Text)},
+	{Name: "until", Type: record.Of(record.BigInt)}}, "licence")
 
 func licence(id string, until int64) *record.Record {
-	return &record.Record{Schema: licences, Version: iotest.Base + until, Values: []record.Value{record.String(id), record.Number(record.BigInt, until)}}
+	return &record.Record{Schema: licences, Version: iotest.Base + until,
+		Values: []record.Value{record.String(id), record.Number(record.BigInt, until)}}
 }
 
 // A key without a row is told or filtered, what is no key is told, and one that stands twice does no harm.
 func TestKeysWithoutRows(t *testing.T) {
-	number := record.MustSchema([]record.Field{{Name: "n", Type: record.Of(record.Int)}, {Name: "name", Type: record.Of(record.Text)}}, "n")
+	number := record.MustSchema([]record.Field{{Name: "n", Type: record.Of(record.Int)},
+		{Name: "name", Type: record.Of(record.Text)}}, "n")
 	table := iotest.NewMemory()
 	table.Schema = number
 	for i := range 3 {
-		table.Load(&record.Record{Schema: number, Version: iotest.Base, Values: []record.Value{record.Number(record.Int, int64(i)), record.String("x")}})
+		table.Load(&record.Record{Schema: number, Version: iotest.Base,
+			Values: []record.Value{record.Number(record.Int, int64(i)), record.String("x")}})
 	}
-	texts := record.MustSchema([]record.Field{{Name: "line", Type: record.Of(record.Text)}, {Name: "n", Type: record.Of(record.Text)}}, "line")
+	texts := record.MustSchema([]record.Field{{Name: "line", Type: record.Of(record.Text)},
+		{Name: "n", Type: record.Of(record.Text)}}, "line")
 	list := iotest.NewMemory()
 	list.Schema = texts
 	for line, n := range []string{"0", "1", "0", "seven", "7", "2"} {
-		list.Load(&record.Record{Schema: texts, Version: iotest.Base, Values: []record.Value{record.String(string(rune('a' + line))), record.String(n)}})
+		list.Load(&record.Record{Schema: texts, Version: iotest.Base,
+			Values: []record.Value{record.String(string(rune('a' + line))), record.String(n)}})
 	}
-	list.Load(&record.Record{Schema: texts, Version: iotest.Base, Values: []record.Value{record.String("z"), record.NullValue}})
+	list.Load(&record.Record{Schema: texts, Version: iotest.Base,
+		Values: []record.Value{record.String("z"), record.NullValue}})
 	list.LoadRaw("y", []byte("no line"))
 	for missing, want := range map[string][]string{
 		MissingDead:   {"keys.gone", "keys.no_key", "keys.no_key", "memory.malformed"},
@@ -169,7 +181,8 @@ func TestKeysWithoutRows(t *testing.T) {
 		}
 		for _, l := range sum.Dead {
 			// By its record the row is looked up again.
-			if gone := l.Code == CodeGone; gone != (l.Record != nil) || gone && (l.Record.KeyText() != "7" || l.Record.Origin.Split == "") {
+			if gone := l.Code == CodeGone; gone != (l.Record != nil) || gone &&
+				(l.Record.KeyText() != "7" || l.Record.Origin.Split == "") {
 				t.Errorf("%s: the record is %v", l.Code, l.Record)
 			}
 		}
@@ -182,26 +195,33 @@ func TestKeysDoNotFit(t *testing.T) {
 	list.Schema = record.MustSchema([]record.Field{{Name: "ident", Type: record.Of(record.Text)}}, "ident")
 	refused(t, NewKeys(list.Source(), table, MissingDead, ""), "keys.fields", `no field "id"`, "there are ident")
 	list.Schema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Double)}}, "id")
-	refused(t, NewKeys(list.Source(), table, MissingDead, ""), "keys.fields", `the field "id" is a double, the key field "id" a text`)
+	refused(t, NewKeys(list.Source(), table, MissingDead, ""), "keys.fields",
+		`the field "id" is a double, the key field "id" a text`)
 }
 
 // All that does not fit is told at once.
 func TestUnionDoesNotFit(t *testing.T) {
 	other := iotest.NewMemory()
-	other.Schema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}, {Name: "title", Type: record.Of(record.Blob)}, {Name: "size", Type: record.Of(record.Int)}}, "id", "title")
+	other.Schema = record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)},
+		{Name: "title", Type: record.Of(record.Blob)}, {Name: "size", Type: record.Of(record.Int)}}, "id", "title")
 	u := NewUnion([]connector.Source{memory(0, 1, iotest.Base).Source(), other.Source()}, false, now)
-	refused(t, u, "union.fields", `key of part 2 is id, title, that of part 1 is id`, `"title" is a blob in part 2, a text in part 1`, `"size" is a int in part 2, a bigint in part 1`)
+	refused(t, u, "union.fields", `key of part 2 is id, title, that of part 1 is id`,
+		`"title" is a blob in part 2, a text in part 1`, `"size" is a int in part 2, a bigint in part 1`)
 }
 
 // Fields that a part does not have are unset; the order of a part's fields does not matter.
 func TestUnionOfOtherFields(t *testing.T) {
 	other := iotest.NewMemory()
-	other.Schema = record.MustSchema([]record.Field{{Name: "colour", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Text)}}, "id")
-	other.Load(&record.Record{Schema: other.Schema, Version: iotest.Base, Values: []record.Value{record.String("red"), record.String("new")}, Cells: []record.Cell{{Version: 1}, {Version: 2}}})
+	other.Schema = record.MustSchema([]record.Field{{Name: "colour", Type: record.Of(record.Text)},
+		{Name: "id", Type: record.Of(record.Text)}}, "id")
+	other.Load(&record.Record{Schema: other.Schema, Version: iotest.Base,
+		Values: []record.Value{record.String("red"), record.String("new")},
+		Cells:  []record.Cell{{Version: 1}, {Version: 2}}})
 	sum := all(t, NewUnion([]connector.Source{memory(0, 2, iotest.Base).Source(), other.Source()}, true, now))
 	for _, r := range sum.Records {
 		red := r.KeyText() == "new"
-		if red && (r.Get("colour").Str() != "red" || r.Get("title").Kind() != record.Unset || r.Cells[r.Schema.Index("id")].Version != 2) || !red && r.Get("colour").Kind() != record.Unset {
+		if red && (r.Get("colour").Str() != "red" || r.Get("title").Kind() != record.Unset ||
+			r.Cells[r.Schema.Index("id")].Version != 2) || !red && r.Get("colour").Kind() != record.Unset {
 			t.Errorf("%s %v", iotest.JSON(r), r.Cells)
 		}
 	}
@@ -219,15 +239,21 @@ func TestUnionGivesWay(t *testing.T) {
 		wrap          func(connector.Source) connector.Source
 		want          []int64
 	}{
-		"later":               {iotest.Base, iotest.Base + 1, nil, []int64{iotest.Base + 1}},
-		"earlier":             {iotest.Base + 1, iotest.Base, nil, []int64{iotest.Base + 1}},
-		"equal":               {iotest.Base, iotest.Base, nil, []int64{iotest.Base}},
-		"written since":       {iotest.Base, live, nil, []int64{iotest.Base, live}},
-		"both written since":  {live, live, nil, []int64{live, live}},
-		"no Finder, later":    {iotest.Base, iotest.Base + 1, func(s connector.Source) connector.Source { return plain{s} }, []int64{iotest.Base, iotest.Base + 1}},
-		"no Finder, earlier":  {iotest.Base + 1, iotest.Base, func(s connector.Source) connector.Source { return plain{s} }, []int64{iotest.Base + 1}},
-		"finds more, earlier": {iotest.Base + 1, iotest.Base, func(s connector.Source) connector.Source { return partial{s.(connector.Finder)} }, []int64{iotest.Base + 1}},
-		"finds more, later":   {iotest.Base, iotest.Base + 1, func(s connector.Source) connector.Source { return partial{s.(connector.Finder)} }, []int64{iotest.Base, iotest.Base + 1}},
+		"later":              {iotest.Base, iotest.Base + 1, nil, []int64{iotest.Base + 1}},
+		"earlier":            {iotest.Base + 1, iotest.Base, nil, []int64{iotest.Base + 1}},
+		"equal":              {iotest.Base, iotest.Base, nil, []int64{iotest.Base}},
+		"written since":      {iotest.Base, live, nil, []int64{iotest.Base, live}},
+		"both written since": {live, live, nil, []int64{live, live}},
+		"no Finder, later": {iotest.Base, iotest.Base + 1,
+			func(s connector.Source) connector.Source { return plain{s} }, []int64{iotest.Base, iotest.Base + 1}},
+		"no Finder, earlier": {iotest.Base + 1, iotest.Base,
+			func(s connector.Source) connector.Source { return plain{s} }, []int64{iotest.Base + 1}},
+		"finds more, earlier": {iotest.Base + 1, iotest.Base,
+			func(s connector.Source) connector.Source { return partial{s.(connector.Finder)} },
+			[]int64{iotest.Base + 1}},
+		"finds more, later": {iotest.Base, iotest.Base + 1,
+			func(s connector.Source) connector.Source { return partial{s.(connector.Finder)} },
+			[]int64{iotest.Base, iotest.Base + 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			second := memory(0, 1, c.second).Source()
@@ -265,14 +291,18 @@ func TestJoinMissing(t *testing.T) {
 		MissingDead:   {1, []string{"join.missing", "memory.malformed", "memory.malformed"}, 0},
 		MissingFilter: {1, []string{"memory.malformed", "memory.malformed"}, 1},
 	} {
-		j := NewJoin(assets.Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Missing: missing, Cache: 1 << 20, CacheFor: time.Hour})
+		j := NewJoin(assets.Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"},
+			Fields: map[string]string{"expires": "until"}, Missing: missing, Cache: 1 << 20, CacheFor: time.Hour})
 		for range 2 {
 			sum := all(t, j)
-			if diff := cmp.Diff(want.dead, codes(sum.Dead)); diff != "" || len(sum.Records) != want.records || sum.Filtered != want.filtered {
-				t.Errorf("missing %s: %d records, %d filtered, dead letters %s", missing, len(sum.Records), sum.Filtered, diff)
+			if diff := cmp.Diff(want.dead, codes(sum.Dead)); diff != "" || len(sum.Records) != want.records ||
+				sum.Filtered != want.filtered {
+				t.Errorf("missing %s: %d records, %d filtered, dead letters %s", missing, len(sum.Records),
+					sum.Filtered, diff)
 			}
 			for _, r := range sum.Records {
-				if got := r.Get("expires"); r.Version != iotest.Base || (r.KeyText() == has) != (got.Int() == 5) || got.Kind() == record.Unset {
+				if got := r.Get("expires"); r.Version != iotest.Base || (r.KeyText() == has) != (got.Int() == 5) ||
+					got.Kind() == record.Unset {
 					t.Errorf("missing %s: %s has %v at %d", missing, r.KeyText(), got, r.Version)
 				}
 			}
@@ -283,8 +313,11 @@ func TestJoinMissing(t *testing.T) {
 func TestJoinDoesNotFit(t *testing.T) {
 	side := iotest.NewMemory()
 	side.Schema = licences
-	j := NewJoin(memory(0, 1, iotest.Base).Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"title": "until"}, Fields: map[string]string{"size": "until", "x": "none"}})
-	refused(t, j, "join.fields", `licences: "until" is no field of the table's key, which is licence`, `on does not name the field "licence"`, `no field "none"`, `there is a field "size" already`)
+	j := NewJoin(memory(0, 1, iotest.Base).Source(),
+		Side{Name: "licences", Of: side.Source(), On: map[string]string{"title": "until"},
+			Fields: map[string]string{"size": "until", "x": "none"}})
+	refused(t, j, "join.fields", `licences: "until" is not a field of the table's key, which is licence`,
+		`on does not name the field "licence"`, `no field "none"`, `there is a field "size" already`)
 }
 
 // A table that does not fit into its memory is refused by the plan where it tells its size, else while it is read.
@@ -294,11 +327,16 @@ func TestJoinTooLarge(t *testing.T) {
 	for i := range 100 {
 		side.Load(licence(strings.Repeat("x", i), 1))
 	}
-	j := NewJoin(memory(0, 1, iotest.Base).Source(), Side{Name: "licences", Of: sized{side.Source(), 5000}, On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Broadcast: true, Memory: 4096})
-	if err := j.Plan(t.Context(), connector.PlanOptions{}, func(connector.Split) error { return nil }); fail.CodeOf(err) != "join.too_large" {
+	j := NewJoin(memory(0, 1, iotest.Base).Source(),
+		Side{Name: "licences", Of: sized{side.Source(), 5000}, On: map[string]string{"id": "licence"},
+			Fields: map[string]string{"expires": "until"}, Broadcast: true, Memory: 4096})
+	if err := j.Plan(t.Context(), connector.PlanOptions{},
+		func(connector.Split) error { return nil }); fail.CodeOf(err) != "join.too_large" {
 		t.Errorf("the plan gave %v", err)
 	}
-	j = NewJoin(memory(0, 1, iotest.Base).Source(), Side{Name: "licences", Of: sized{side.Source(), 0}, On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Broadcast: true, Memory: 4096})
+	j = NewJoin(memory(0, 1, iotest.Base).Source(),
+		Side{Name: "licences", Of: sized{side.Source(), 0}, On: map[string]string{"id": "licence"},
+			Fields: map[string]string{"expires": "until"}, Broadcast: true, Memory: 4096})
 	err := j.Plan(t.Context(), connector.PlanOptions{}, func(s connector.Split) error {
 		return j.Read(t.Context(), s, func(connector.Page) error { return nil })
 	})
@@ -325,7 +363,9 @@ func TestJoinOfDeletes(t *testing.T) {
 	side := iotest.NewMemory()
 	side.Schema = licences
 	side.Load(licence(iotest.Record(iotest.AssetSchema(), 0, iotest.Base).KeyText(), 1))
-	j := NewJoin(deletes{memory(0, 3, iotest.Base).Source()}, Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Missing: MissingDead})
+	j := NewJoin(deletes{memory(0, 3, iotest.Base).Source()},
+		Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"},
+			Fields: map[string]string{"expires": "until"}, Missing: MissingDead})
 	sum := all(t, j)
 	for _, r := range sum.Records {
 		if r.Op != record.Delete || r.Get("expires").Kind() != record.Unset || len(r.Values) != len(r.Schema.Fields) {
@@ -387,9 +427,12 @@ func TestRowsCountOnce(t *testing.T) {
 	side := iotest.NewMemory()
 	side.Schema = licences
 	for name, s := range map[string]connector.Source{
-		"keys":  NewKeys(memory(0, 100, iotest.Base).Source(), table.Source().(connector.Finder), MissingDead, ""),
-		"union": NewUnion([]connector.Source{memory(0, 50, iotest.Base).Source(), memory(0, 50, iotest.Base).Source()}, true, now),
-		"join":  NewJoin(table.Source(), Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"}, Fields: map[string]string{"expires": "until"}, Missing: MissingEmpty}),
+		"keys": NewKeys(memory(0, 100, iotest.Base).Source(), table.Source().(connector.Finder), MissingDead, ""),
+		"union": NewUnion([]connector.Source{memory(0, 50, iotest.Base).Source(), memory(0, 50, iotest.Base).Source()},
+			true, now),
+		"join": NewJoin(table.Source(),
+			Side{Name: "licences", Of: side.Source(), On: map[string]string{"id": "licence"},
+				Fields: map[string]string{"expires": "until"}, Missing: MissingEmpty}),
 	} {
 		gate := iotest.NewGate()
 		ctx := connector.WithGate(t.Context(), gate)
@@ -400,7 +443,8 @@ func TestRowsCountOnce(t *testing.T) {
 				return nil
 			})
 		})
-		if passed := gate.Passed(); err != nil || rows != 100 || passed.Records != rows || passed.Left != passed.Entered {
+		if passed := gate.Passed(); err != nil || rows != 100 || passed.Records != rows ||
+			passed.Left != passed.Entered {
 			t.Errorf("%s: %d rows, %+v, %v", name, rows, passed, err)
 		}
 	}

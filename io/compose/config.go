@@ -13,10 +13,10 @@ import (
 func init() {
 	connector.Register(connector.Kind{Name: "keys",
 		Source:    func() connector.SourceConfig { return new(KeysConfig) },
-		SourceDoc: "Rows as they are now, whose keys another source gives."})
+		SourceDoc: "The current rows of keys that another source provides."})
 	connector.Register(connector.Kind{Name: "union",
 		Source:    func() connector.SourceConfig { return new(UnionConfig) },
-		SourceDoc: "Several sources of the same key as one."})
+		SourceDoc: "Several sources with the same key, read as one."})
 	connector.Register(connector.Kind{Name: "join",
 		Source:    func() connector.SourceConfig { return new(JoinConfig) },
 		SourceDoc: "A source with fields of other tables added to each row, which keeps its version."})
@@ -33,8 +33,8 @@ const (
 type KeysConfig struct {
 	From    connector.SourceSpec `json:"from" jsonschema:"required" jsonschema_description:"Where the keys are: a list in files, a query of Elasticsearch, a manifest. It needs a field for each key field of the table, of the same name and type, or a text; others do no harm."`
 	Of      connector.SourceSpec `json:"of" jsonschema:"required" jsonschema_description:"Where the rows are: a source that finds single rows by their keys, such as Cassandra."`
-	Missing string               `json:"missing,omitempty" jsonschema:"enum=dead,enum=filter" jsonschema_description:"What becomes of a key without a row: a dead letter (dead, the default), or filtered (filter)."`
-	Floor   string               `json:"floor,omitempty" jsonschema_description:"Field of the keys (bigint, microseconds since 1970) with the lowest version that the row is given, so that it replaces what a target holds of before: the repair jobs of reprise verify have it. Default: none, only write times decide."`
+	Missing string               `json:"missing,omitempty" jsonschema:"enum=dead,enum=filter" jsonschema_description:"What happens to a key without a row: it becomes a dead letter (dead, the default) or is filtered (filter)."`
+	Floor   string               `json:"floor,omitempty" jsonschema_description:"Field of the keys (bigint, microseconds since 1970) with the lowest version that the row may get, so that it replaces what the target held before; the repair jobs of reprise verify use it. Default: none, only write times decide."`
 }
 
 // UnionConfig are the settings of several sources as one.
@@ -54,11 +54,11 @@ type SideConfig struct {
 	Of        connector.SourceSpec `json:"of" jsonschema:"required" jsonschema_description:"The table: a source that finds single rows by their keys, or with broadcast any."`
 	On        map[string]string    `json:"on" jsonschema:"required" jsonschema_description:"For each field of the table's key the field of the row that has its value, as FIELD OF THE ROW: FIELD OF THE KEY. A row where one has no value has no row in the table."`
 	Fields    map[string]string    `json:"fields" jsonschema:"required" jsonschema_description:"The fields to add, as NEW NAME: FIELD OF THE TABLE. A key field of the table tells whether there was a row."`
-	Missing   string               `json:"missing,omitempty" jsonschema:"enum=empty,enum=dead,enum=filter" jsonschema_description:"What becomes of a row that has none in the table: its new fields are null (empty, the default), it is a dead letter (dead) or filtered (filter)."`
+	Missing   string               `json:"missing,omitempty" jsonschema:"enum=empty,enum=dead,enum=filter" jsonschema_description:"What happens to a row with no match in the table: its new fields are null (empty, the default), it becomes a dead letter (dead), or it is filtered (filter)."`
 	Broadcast bool                 `json:"broadcast,omitempty" reprise:"tuning" jsonschema_description:"Read the whole table once into the memory of each worker. Default: false, its rows are looked up by their keys."`
 	Memory    connector.Bytes      `json:"memory,omitempty" reprise:"tuning" jsonschema_description:"With broadcast, the most that the table may take there; the plan refuses a larger one. Default: 64MiB."`
-	Cache     connector.Bytes      `json:"cache,omitempty" reprise:"tuning" jsonschema_description:"Without broadcast, bytes of rows that each worker keeps after they were looked up. Default: 16MiB."`
-	CacheFor  connector.Duration   `json:"cache_for,omitempty" reprise:"tuning" jsonschema_description:"How long a row that was looked up is used again. Default: 1m."`
+	Cache     connector.Bytes      `json:"cache,omitempty" reprise:"tuning" jsonschema_description:"Without broadcast, how many bytes of looked-up rows each worker caches. Default: 16MiB."`
+	CacheFor  connector.Duration   `json:"cache_for,omitempty" reprise:"tuning" jsonschema_description:"How long a cached row is used. Default: 1m."`
 }
 
 func (k KeysConfig) Open(need connector.Need) (connector.Source, error) {
@@ -107,8 +107,10 @@ func (j JoinConfig) Open(need connector.Need) (connector.Source, error) {
 		if _, ok := table.(connector.Finder); !ok && !s.Broadcast {
 			return nil, fmt.Errorf("join: the table %s cannot find single rows by their keys", name)
 		}
-		sides = append(sides, Side{Name: name, Of: table, On: s.On, Fields: s.Fields, Missing: cmp.Or(s.Missing, MissingEmpty), Broadcast: s.Broadcast,
-			Memory: s.Memory.Or(defaultSideMemory), Cache: s.Cache.Or(defaultSideCache), CacheFor: s.CacheFor.Or(defaultCacheFor)})
+		sides = append(sides, Side{Name: name, Of: table, On: s.On, Fields: s.Fields,
+			Missing: cmp.Or(s.Missing, MissingEmpty), Broadcast: s.Broadcast,
+			Memory: s.Memory.Or(defaultSideMemory), Cache: s.Cache.Or(defaultSideCache),
+			CacheFor: s.CacheFor.Or(defaultCacheFor)})
 	}
 	return NewJoin(of, sides...), nil
 }
@@ -117,7 +119,8 @@ func (j JoinConfig) Open(need connector.Need) (connector.Source, error) {
 func (k KeysConfig) Validate() []connector.Fault {
 	faults := slices.Concat(scanned("from", k.From), connector.Below("of", k.Of.Validate()))
 	if len(faults) == 0 && !k.Of.Finds() {
-		faults = append(faults, connector.Faultf("of", "%s cannot find single rows by their keys; Cassandra can", k.Of.Kind()))
+		faults = append(faults, connector.Faultf("of", "%s cannot find single rows by their keys; Cassandra can",
+			k.Of.Kind()))
 	}
 	return faults
 }
@@ -137,7 +140,8 @@ func (u UnionConfig) Validate() (faults []connector.Fault) {
 			continue
 		}
 		if err := Rival(part); err != nil {
-			faults = append(faults, connector.Faultf(fmt.Sprintf("of.%d", i), "rows of the others cannot be looked up here: %v; put it last, or say deduplicate: false", err))
+			faults = append(faults, connector.Faultf(fmt.Sprintf("of.%d", i),
+				"rows of the others cannot be looked up here: %v; put it last, or say deduplicate: false", err))
 		}
 	}
 	return faults
@@ -156,21 +160,26 @@ func (j JoinConfig) Validate() []connector.Fault {
 			wrong = append(wrong, connector.Below(path+".of", s.Of.Scans())...)
 		}
 		if len(wrong) == 0 && !s.Broadcast && !s.Of.Finds() {
-			wrong = append(wrong, connector.Faultf(path+".of", "%s cannot find single rows by their keys; say broadcast: true, so that the table is read into memory", s.Of.Kind()))
+			wrong = append(wrong, connector.Faultf(path+".of",
+				"%s cannot find single rows by their keys; say broadcast: true, so that the table is read into memory",
+				s.Of.Kind()))
 		}
 		if len(s.On) == 0 {
-			wrong = append(wrong, connector.Faultf(path+".on", "name the field of the row for each field of the table's key"))
+			wrong = append(wrong, connector.Faultf(path+".on",
+				"name the field of the row for each field of the table's key"))
 		}
 		if len(s.Fields) == 0 {
 			wrong = append(wrong, connector.Faultf(path+".fields", "name at least one field to add"))
 		}
 		if s.Broadcast && (s.Cache > 0 || s.CacheFor > 0) || !s.Broadcast && s.Memory > 0 {
-			wrong = append(wrong, connector.Faultf(path, "memory belongs to broadcast, cache and cache_for to tables that are looked up"))
+			wrong = append(wrong, connector.Faultf(path,
+				"memory belongs to broadcast, cache and cache_for to tables that are looked up"))
 		}
 		seen := map[string]string{}
 		for _, field := range slices.Sorted(maps.Keys(s.On)) {
 			if other := seen[s.On[field]]; other != "" {
-				wrong = append(wrong, connector.Faultf(path+".on."+field, "%s has its value from %s already", s.On[field], other))
+				wrong = append(wrong, connector.Faultf(path+".on."+field, "%s has its value from %s already",
+					s.On[field], other))
 			}
 			seen[s.On[field]] = field
 		}
@@ -213,8 +222,8 @@ func (j JoinConfig) Ended() connector.SourceConfig {
 // WriteTimes implements connector.WriteTimer.
 func (k KeysConfig) WriteTimes() bool { return k.Of.WriteTimes() }
 
-// WriteTimes implements connector.WriteTimer. Without deduplicate there are several records of a key, of which write times
-// tell the newest.
+// WriteTimes implements connector.WriteTimer. Without deduplicate there are several records of a key, of which write
+// times tell the newest.
 func (u UnionConfig) WriteTimes() bool {
 	return u.deduplicate() && slices.ContainsFunc(u.Of, connector.SourceSpec.WriteTimes)
 }

@@ -17,7 +17,8 @@ func ExampleNewKeys() {
 	table.Schema = record.MustSchema([]record.Field{{Name: "id", Type: text}, {Name: "title", Type: text}}, "id")
 	list.Schema = record.MustSchema([]record.Field{{Name: "id", Type: text}}, "id")
 	for id, title := range map[string]string{"a": "Sunset", "b": "Harbour", "c": "Alps"} {
-		table.Load(&record.Record{Schema: table.Schema, Version: 1, Values: []record.Value{record.String(id), record.String(title)}})
+		table.Load(&record.Record{Schema: table.Schema, Version: 1,
+			Values: []record.Value{record.String(id), record.String(title)}})
 	}
 	for _, id := range []string{"a", "c", "x"} {
 		list.Load(&record.Record{Schema: list.Schema, Version: 1, Values: []record.Value{record.String(id)}})

@@ -29,11 +29,11 @@ type Side struct {
 	CacheFor  time.Duration     // for how long
 }
 
-// Join is a source with fields of other tables added to each row. Each table is looked up by its key, once for each key of a page,
-// or held in memory. A row whose key field is null has no row in the table. Deletes get no fields.
+// Join is a source with fields of other tables added to each row. Each table is looked up by its key, once for each key
+// of a page, or held in memory. A row whose key field is null has no row in the table. Deletes get no fields.
 //
-// Records keep version and expiry of the row: what is written in the table later makes no newer version, so that a live write of the row
-// still wins at every sink.
+// Records keep version and expiry of the row: what is written in the table later makes no newer version, so that a live
+// write of the row still wins at every sink.
 type Join struct {
 	of    connector.Source
 	sides []*side
@@ -82,7 +82,8 @@ func NewJoin(of connector.Source, sides ...Side) connector.Source {
 	return j
 }
 
-// Schema implements connector.Source: the fields of the source, then those of the tables by the tables' names and their own.
+// Schema implements connector.Source: the fields of the source, then those of the tables by the tables' names and their
+// own.
 func (s *Join) Schema(ctx context.Context) (*record.Schema, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +114,8 @@ func (s *Join) Schema(ctx context.Context) (*record.Schema, error) {
 	}
 	if len(faults) > 0 {
 		return nil, fail.Job("join.fields", "the join does not fit: %s", strings.Join(faults, "; ")).
-			WithFix("on names, for each field of the table's key, the field of the row with its value; fields gives new names to fields of the table")
+			WithFix("on names, for each field of the table's key, the field of the row with its value; fields gives " +
+				"new names to fields of the table")
 	}
 	s.schema, err = record.NewSchema(fields, of.KeyNames()...)
 	return s.schema, err
@@ -125,7 +127,8 @@ func (x *side) fit(of *record.Schema) (fields []record.Field, faults []string) {
 	for _, field := range slices.Sorted(maps.Keys(x.On)) {
 		key := x.On[field]
 		if !slices.Contains(x.schema.KeyNames(), key) {
-			faults = append(faults, fmt.Sprintf("%q is no field of the table's key, which is %s", key, strings.Join(x.schema.KeyNames(), ", ")))
+			faults = append(faults, fmt.Sprintf("%q is not a field of the table's key, which is %s", key,
+				strings.Join(x.schema.KeyNames(), ", ")))
 		}
 		by[key] = field
 	}
@@ -141,7 +144,8 @@ func (x *side) fit(of *record.Schema) (fields []record.Field, faults []string) {
 	for _, name := range slices.Sorted(maps.Keys(x.Fields)) {
 		at := x.schema.Index(x.Fields[name])
 		if at < 0 {
-			faults = append(faults, fmt.Sprintf("the table has no field %q; there are %s", x.Fields[name], strings.Join(x.schema.Names(), ", ")))
+			faults = append(faults, fmt.Sprintf("the table has no field %q; there are %s", x.Fields[name],
+				strings.Join(x.schema.Names(), ", ")))
 			continue
 		}
 		x.places = append(x.places, at)
@@ -179,9 +183,11 @@ func (s *Join) Explain() []string {
 	lines := explain("", s.of)
 	for _, x := range s.sides {
 		if x.whole != nil {
-			lines = append(lines, fmt.Sprintf("with %s: about %s are read into the memory of each worker, at most %s", x.Name, connector.HumanBytes(x.whole.planned.Load()), connector.HumanBytes(x.Memory)))
+			lines = append(lines, fmt.Sprintf("with %s: about %s are read into the memory of each worker, at most %s",
+				x.Name, connector.HumanBytes(x.whole.planned.Load()), connector.HumanBytes(x.Memory)))
 		} else {
-			lines = append(lines, fmt.Sprintf("with %s: rows are looked up by key; %s of them are kept for %s", x.Name, connector.HumanBytes(x.Cache), x.CacheFor))
+			lines = append(lines, fmt.Sprintf("with %s: rows are looked up by key; %s of them are kept for %s", x.Name,
+				connector.HumanBytes(x.Cache), x.CacheFor))
 		}
 	}
 	return lines
@@ -283,10 +289,12 @@ func (s *Join) join(ctx context.Context, schema *record.Schema, pages []*connect
 			row := rows[i]
 			switch {
 			case row.dead != nil:
-				dead[r] = &record.DeadLetter{Record: r, Class: row.dead.Class, Code: row.dead.Code, Message: "the table " + x.Name + ": " + row.dead.Message, Attempts: 1}
+				dead[r] = &record.DeadLetter{Record: r, Class: row.dead.Class, Code: row.dead.Code,
+					Message: "the table " + x.Name + ": " + row.dead.Message, Attempts: 1}
 				continue
 			case row.values == nil && x.Missing == MissingDead:
-				dead[r] = &record.DeadLetter{Record: r, Class: fail.Permanent.String(), Code: "join.missing", Message: "the table " + x.Name + " has no row for it", Attempts: 1}
+				dead[r] = &record.DeadLetter{Record: r, Class: fail.Permanent.String(), Code: "join.missing",
+					Message: "the table " + x.Name + " has no row for it", Attempts: 1}
 				continue
 			case row.values == nil && x.Missing == MissingFilter:
 				filtered[r] = true
@@ -347,7 +355,8 @@ func (x *side) rows(ctx context.Context, records []*record.Record) ([]*row, erro
 		key, err := x.keying.key(r)
 		switch {
 		case err != nil:
-			rows[i] = &row{dead: &record.DeadLetter{Class: fail.Permanent.String(), Code: "join.no_key", Message: err.Error()}}
+			rows[i] = &row{dead: &record.DeadLetter{Class: fail.Permanent.String(), Code: "join.no_key",
+				Message: err.Error()}}
 		case key == nil:
 			rows[i] = &row{}
 		default:

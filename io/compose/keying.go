@@ -28,13 +28,15 @@ func newKeying(from, to *record.Schema, field func(key string) string) (k keying
 		name := field(key.Name)
 		i := from.Index(name)
 		if i < 0 {
-			faults = append(faults, fmt.Sprintf("there is no field %q for the key field %q; there are %s", name, key.Name, connector.Fields(from.Fields).Names()))
+			faults = append(faults, fmt.Sprintf("there is no field %q for the key field %q; there are %s", name,
+				key.Name, connector.Fields(from.Fields).Names()))
 			continue
 		}
 		p := keyPart{from: i, to: at, typeFrom: from.Fields[i].Type, typeTo: key.Type}
 		p.convert = !p.typeFrom.Same(p.typeTo)
 		if p.convert && p.typeFrom.Kind != record.Text && !(p.typeFrom.Kind.Integer() && p.typeTo.Kind.Integer()) {
-			faults = append(faults, fmt.Sprintf("the field %q is a %s, the key field %q a %s", name, p.typeFrom, key.Name, p.typeTo))
+			faults = append(faults, fmt.Sprintf("the field %q is a %s, the key field %q a %s", name, p.typeFrom,
+				key.Name, p.typeTo))
 			continue
 		}
 		k.parts = append(k.parts, p)

@@ -21,7 +21,8 @@ const (
 // CodeGone is the code of dead letters for keys without a row.
 const CodeGone = "keys.gone"
 
-// lookups is how many rows of a page are looked up: all of them are in memory at once, and nobody knows their size before.
+// lookups is how many rows of a page are looked up: all of them are in memory at once, and nobody knows their size
+// before.
 const lookups = 100
 
 // KeysNeed is what the source of the keys is opened with.
@@ -29,9 +30,10 @@ func KeysNeed(need connector.Need) connector.Need {
 	return connector.Need{Run: need.Run, Started: need.Started, PageRows: need.Page(lookups)}
 }
 
-// Keys is, as a source, the rows of one source whose keys another gives, as they are now. Splits and positions are those of the keys. A key that is no key
-// is a dead letter; so is one without a row, or it is filtered; an event that deletes one is then a delete. A key that stands twice in a page is filtered once; in different pages
-// its row is read twice, which changes nothing at sinks, since they take the same version.
+// Keys is, as a source, the rows of one source whose keys another gives, as they are now. Splits and positions are
+// those of the keys. A key that is no key is a dead letter; so is one without a row, or it is filtered; an event that
+// deletes one is then a delete. A key that stands twice in a page is filtered once; in different pages its row is read
+// twice, which changes nothing at sinks, since they take the same version.
 type Keys struct {
 	from    connector.Source
 	of      connector.Finder
@@ -51,8 +53,8 @@ var (
 	_ connector.Locator   = (*Keys)(nil)
 )
 
-// NewKeys gives a source; missing is MissingDead or MissingFilter, floor the field of the keys with the lowest version of the row (see record.Raised),
-// or "". from should have been opened with KeysNeed.
+// NewKeys gives a source; missing is MissingDead or MissingFilter, floor the field of the keys with the lowest version
+// of the row (see record.Raised), or "". from should have been opened with KeysNeed.
 func NewKeys(from connector.Source, of connector.Finder, missing, floor string) *Keys {
 	_, events := connector.FollowerOf(from)
 	return &Keys{from: from, of: of, missing: missing, floor: floor, events: events}
@@ -80,7 +82,8 @@ func (s *Keys) open(ctx context.Context) (*keying, error) {
 	}
 	s.raised = from.Index(s.floor)
 	if s.floor != "" && (s.raised < 0 || from.Fields[s.raised].Type.Kind != record.BigInt) {
-		return nil, fail.Job("keys.floor", "the keys have no field %q of type bigint; there are %s", s.floor, connector.Fields(from.Fields).Names()).
+		return nil, fail.Job("keys.floor", "the keys have no field %q of type bigint; there are %s", s.floor,
+			connector.Fields(from.Fields).Names()).
 			WithFix("name the field with the lowest version in floor, and its type in the fields of the keys")
 	}
 	s.keying = &k
@@ -112,8 +115,10 @@ func (s *Keys) Plan(ctx context.Context, o connector.PlanOptions, split func(con
 
 // Explain implements connector.Explainer.
 func (s *Keys) Explain() []string {
-	return append(explain("keys: ", s.from), append([]string{"keys: each row is looked up by its key; without one it is " + map[string]string{MissingDead: "a dead letter", MissingFilter: "filtered"}[s.missing]},
-		explain("rows: ", s.of)...)...)
+	return append(explain("keys: ", s.from),
+		append([]string{"keys: each row is looked up by its key; without one it is " +
+			map[string]string{MissingDead: "a dead letter", MissingFilter: "filtered"}[s.missing]},
+			explain("rows: ", s.of)...)...)
 }
 
 // explain are the lines of a source within another.
@@ -180,7 +185,8 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 		}
 		if err != nil {
 			raw := r.AppendJSON(nil)
-			all.Dead = append(all.Dead, &record.DeadLetter{Raw: raw, Class: fail.Permanent.String(), Code: "keys.no_key", Message: "this is no key of the table: " + err.Error(), Attempts: 1})
+			all.Dead = append(all.Dead, &record.DeadLetter{Raw: raw, Class: fail.Permanent.String(),
+				Code: "keys.no_key", Message: "this is no key of the table: " + err.Error(), Attempts: 1})
 			all.Bytes += int64(len(raw))
 			continue
 		}
@@ -210,7 +216,8 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 		} else if row.Rows() == 0 && s.missing == MissingFilter {
 			row.Filtered++
 		} else if row.Rows() == 0 {
-			row.Dead = []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone, Message: "there is no row with this key", Attempts: 1}}
+			row.Dead = []*record.DeadLetter{{Class: fail.Permanent.String(), Code: CodeGone,
+				Message: "there is no row with this key", Attempts: 1}}
 		}
 		for _, l := range row.Dead {
 			if l.Record == nil {
@@ -239,7 +246,8 @@ func (s *Keys) floorOf(r *record.Record) int64 {
 }
 
 // find looks rows up that were read already in another form.
-func find(ctx context.Context, in connector.Finder, keys []*record.Record, found func(i int, p connector.Page) error) error {
+func find(ctx context.Context, in connector.Finder, keys []*record.Record,
+	found func(i int, p connector.Page) error) error {
 	if len(keys) == 0 {
 		return nil
 	}

@@ -132,8 +132,10 @@ func newWhole(name string, of connector.Source, most int64) *whole {
 }
 
 func (w *whole) tooLarge(bytes int64, about string) error {
-	return fail.Job("join.too_large", "the table %s is %s%s large, more than the %s that it may take in each worker's memory", w.name, about,
-		connector.HumanBytes(bytes), connector.HumanBytes(w.most)).WithFix("leave broadcast out if its rows can be looked up by key, or raise memory")
+	return fail.Job("join.too_large", "the table %s is %s%s large, more than the %s that it may take in each worker's "+
+		"memory", w.name, about,
+		connector.HumanBytes(bytes), connector.HumanBytes(w.most)).WithFix("leave broadcast out if its rows can be " +
+		"looked up by key, or raise memory")
 }
 
 // check refuses a table that is planned to be too large.
@@ -167,8 +169,10 @@ func (w *whole) load(ctx context.Context, places []int) (map[string]*row, error)
 	err := w.of.Plan(ctx, connector.PlanOptions{}, func(s connector.Split) error {
 		return w.of.Read(ctx, s, func(p connector.Page) error {
 			for _, l := range p.Dead {
-				return fail.New(fail.Fatal, "join.unreadable", "a row of the table %s cannot be read: %s [%s]", w.name, l.Message, l.Code).
-					WithFix("mend or delete the row; a table whose rows are looked up by key costs only the rows that need it")
+				return fail.New(fail.Fatal, "join.unreadable", "a row of the table %s cannot be read: %s [%s]", w.name,
+					l.Message, l.Code).
+					WithFix("fix or delete the row; a table whose rows are looked up by key costs only the rows " +
+						"that need it")
 			}
 			for _, r := range p.Records {
 				key := r.KeyText()

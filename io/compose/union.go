@@ -18,13 +18,15 @@ import (
 // skew is how far the clock of whoever writes rows may be from that of who started the run.
 const skew = time.Minute
 
-// Union is several sources of the same key as one. A partition is that of a part behind its number, from 1: "2/image/2024-05".
+// Union is several sources of the same key as one. A partition is that of a part behind its number, from 1:
+// "2/image/2024-05".
 //
-// Deduplicated, a row gives way to a row of the same key in another part, if that has a later version, or the same and stands earlier in
-// the list: its outcome is filtered. It does so only if that row was there before the run began, by its version: one that was written since
-// may lie where its part has been read already, so that nobody would read it, and then both come. So each key that is there when the
-// run begins, and is not deleted while it goes on, comes at least once in its latest version; mostly it comes once. Where two come, the later wins
-// at the sinks, as always. With equal versions the part that rows are copied from, not the one that they are copied to, should stand first.
+// Deduplicated, a row gives way to a row of the same key in another part, if that has a later version, or the same and
+// stands earlier in the list: its outcome is filtered. It does so only if that row was there before the run began, by
+// its version: one that was written since may lie where its part has been read already, so that nobody would read it,
+// and then both come. So each key that is there when the run begins, and is not deleted while it goes on, comes at
+// least once in its latest version; mostly it comes once. Where two come, the later wins at the sinks, as always. With
+// equal versions the part that rows are copied from, not the one that they are copied to, should stand first.
 type Union struct {
 	parts       []connector.Source
 	deduplicate bool
@@ -53,8 +55,8 @@ var (
 	_ connector.Partial   = (*unionFinder)(nil)
 )
 
-// NewUnion gives a source, which is a Finder if all parts are. Deduplicated, Rival must hold of all parts but the last, whose rows otherwise only give
-// way themselves. started is the start of the run; where it is zero no row gives way.
+// NewUnion gives a source, which is a Finder if all parts are. Deduplicated, Rival must hold of all parts but the last,
+// whose rows otherwise only give way themselves. started is the start of the run; where it is zero no row gives way.
 func NewUnion(parts []connector.Source, deduplicate bool, started time.Time) connector.Source {
 	u := &Union{parts: parts, deduplicate: deduplicate, rivals: make([]connector.Finder, len(parts))}
 	if !started.IsZero() {
@@ -103,7 +105,8 @@ func (s *Union) open(ctx context.Context) (*unionForm, error) {
 		}
 		f.of = append(f.of, schema)
 		if key := schema.KeyNames(); !slices.Equal(key, f.of[0].KeyNames()) {
-			faults = append(faults, fmt.Sprintf("the key of part %d is %s, that of part 1 is %s", i+1, strings.Join(key, ", "), strings.Join(f.of[0].KeyNames(), ", ")))
+			faults = append(faults, fmt.Sprintf("the key of part %d is %s, that of part 1 is %s", i+1,
+				strings.Join(key, ", "), strings.Join(f.of[0].KeyNames(), ", ")))
 		}
 		for _, field := range schema.Fields {
 			at := slices.IndexFunc(fields, func(known record.Field) bool { return known.Name == field.Name })
@@ -111,13 +114,15 @@ func (s *Union) open(ctx context.Context) (*unionForm, error) {
 				at = len(fields)
 				fields, first = append(fields, field), append(first, i)
 			} else if known := fields[at].Type; !known.Same(field.Type) {
-				faults = append(faults, fmt.Sprintf("the field %q is a %s in part %d, a %s in part %d", field.Name, field.Type, i+1, known, first[at]+1))
+				faults = append(faults, fmt.Sprintf("the field %q is a %s in part %d, a %s in part %d", field.Name,
+					field.Type, i+1, known, first[at]+1))
 			}
 			f.places[i] = append(f.places[i], at)
 		}
 	}
 	if len(faults) > 0 {
-		return nil, fail.Job("union.fields", "the parts of the union do not fit together: %s", strings.Join(faults, "; ")).
+		return nil, fail.Job("union.fields", "the parts of the union do not fit together: %s",
+			strings.Join(faults, "; ")).
 			WithFix("read those fields as one type, or leave them out")
 	}
 	var err error
@@ -262,7 +267,7 @@ func (s *Union) Read(ctx context.Context, split connector.Split, page func(conne
 	number, partition, _ := strings.Cut(split.Partition, "/")
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 || n > len(s.parts) {
-		return fail.New(fail.Fatal, "union.split", "%s is no part of the union", split).WithFix("plan the run anew")
+		return fail.New(fail.Fatal, "union.split", "%s is not part of the union", split).WithFix("plan the run anew")
 	}
 	part := n - 1
 	inner.Partition = partition
@@ -290,7 +295,8 @@ func (s *Union) giveWay(ctx context.Context, f *unionForm, part int, p *connecto
 		err := find(ctx, finder, keys, func(i int, other connector.Page) error {
 			for _, r := range other.Records {
 				// A document may be found by an id that does not tell its key.
-				if r.Version < s.before && later(r.Version, rival, p.Records[i].Version, part) && r.KeyText() == keys[i].KeyText() {
+				if r.Version < s.before && later(r.Version, rival, p.Records[i].Version, part) &&
+					r.KeyText() == keys[i].KeyText() {
 					gone[i] = true
 				}
 			}
@@ -324,8 +330,10 @@ func (s *unionFinder) Partial() bool {
 	return slices.ContainsFunc(s.parts, func(part connector.Source) bool { return Rival(part) != nil })
 }
 
-// Find implements connector.Finder: of a row that several parts have it finds the latest version, without deduplication all.
-func (s *unionFinder) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
+// Find implements connector.Finder: of a row that several parts have it finds the latest version, without deduplication
+// all.
+func (s *unionFinder) Find(ctx context.Context, keys []*record.Record,
+	found func(i int, p connector.Page) error) error {
 	f, err := s.open(ctx)
 	if err != nil {
 		return err

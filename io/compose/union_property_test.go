@@ -33,8 +33,8 @@ func (s churn) Find(ctx context.Context, keys []*record.Record, found func(int, 
 	return s.Finder.Find(ctx, keys, found)
 }
 
-// Whatever is written while a union is read: each key that was there at the beginning comes, in a version that is at least the latest of all
-// sources at that moment. Without live writes it comes once.
+// Whatever is written while a union is read: each key that was there at the beginning comes, in a version that is at
+// least the latest of all sources at that moment. Without live writes it comes once.
 func TestUnionLosesNothing(t *testing.T) {
 	started := time.UnixMicro(iotest.Base).Add(time.Hour)
 	rapid.Check(t, func(t *rapid.T) {
@@ -76,7 +76,8 @@ func TestUnionLosesNothing(t *testing.T) {
 		u := NewUnion(parts, true, started)
 		// The splits are read in any order.
 		var splits []connector.Split
-		if err := u.Plan(t.Context(), connector.PlanOptions{Rows: 3}, func(s connector.Split) error { splits = append(splits, s); return nil }); err != nil {
+		if err := u.Plan(t.Context(), connector.PlanOptions{Rows: 3},
+			func(s connector.Split) error { splits = append(splits, s); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		splits = rapid.Permutation(splits).Draw(t, "order")
@@ -97,10 +98,12 @@ func TestUnionLosesNothing(t *testing.T) {
 		}
 		for key, version := range latest {
 			if got[key] < version {
-				t.Errorf("%s came with version %d, but was there with %d", key, got[key]-iotest.Base, version-iotest.Base)
+				t.Errorf("%s came with version %d, but was there with %d", key, got[key]-iotest.Base,
+					version-iotest.Base)
 			}
 			if !live && (got[key] != version || times[key] != 1 && !blind) {
-				t.Errorf("%s came %d times, at last with version %d, not %d", key, times[key], got[key]-iotest.Base, version-iotest.Base)
+				t.Errorf("%s came %d times, at last with version %d, not %d", key, times[key], got[key]-iotest.Base,
+					version-iotest.Base)
 			}
 		}
 		if !live {

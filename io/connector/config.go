@@ -138,7 +138,7 @@ func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 func (b *Bytes) UnmarshalText(text []byte) error {
 	m := bytesForm.FindStringSubmatch(string(text))
 	if m == nil {
-		return fmt.Errorf("%q is no number of bytes such as 64MiB", text)
+		return fmt.Errorf("%q is not a number of bytes such as 64MiB", text)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	unit := byteUnits[m[2]]
@@ -167,7 +167,7 @@ func (Bytes) JSONSchema() *jsonschema.Schema {
 
 // TLS are the settings of an encrypted connection.
 type TLS struct {
-	CA         string `json:"ca,omitempty" jsonschema_description:"File with the certificates (PEM) that the server's is checked against; default: the system's."`
+	CA         string `json:"ca,omitempty" jsonschema_description:"File (PEM) with the certificates to check the server's against; default: the system's."`
 	Cert       string `json:"cert,omitempty" jsonschema_description:"File with the client's certificate (PEM)."`
 	Key        Secret `json:"key,omitempty" jsonschema_description:"The client's private key (PEM): file:PATH or env:NAME."`
 	ServerName string `json:"server_name,omitempty" jsonschema_description:"The name that the server's certificate must have; default: the host's."`

@@ -29,9 +29,9 @@ type Follower interface {
 type Sharer interface {
 	Follower
 
-	// Share takes part until ctx ends. It calls work with each share of the partitions that this process gets, one after
-	// the other: work returns soon after its context ends, and then another process may get a partition. An error of work
-	// ends Share.
+	// Share takes part until ctx ends. It calls work with each share of the partitions that this process gets, one
+	// after the other: work returns soon after its context ends, and then another process may get a partition. An error
+	// of work ends Share.
 	Share(ctx context.Context, work func(ctx context.Context, partitions []string) error) error
 }
 

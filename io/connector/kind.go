@@ -13,9 +13,9 @@ import (
 	"reprise/transforms/record"
 )
 
-// Kind is a kind of system as job files name it: {cassandra: {...}}. A system registers its own in its package; whatever
-// works on job files knows kinds, not systems. What a kind can do beyond reading and writing its settings tell, by the
-// interfaces below.
+// Kind is a kind of system as job files name it: {cassandra: {...}}. A system registers its own in its package;
+// whatever works on job files knows kinds, not systems. What a kind can do beyond reading and writing its settings
+// tell, by the interfaces below.
 type Kind struct {
 	Name      string
 	Source    func() SourceConfig // settings with nothing set; nil: nothing is read so
@@ -56,8 +56,8 @@ type (
 	// nothing is known.
 	Unique interface{ Repeats() string }
 
-	// Narrower is a source that can read less than all fields. Narrow gives one with nothing but the key of its schema and
-	// some other fields.
+	// Narrower is a source that can read less than all fields. Narrow gives one with nothing but the key of its schema
+	// and some other fields.
 	Narrower interface {
 		Narrow(schema *record.Schema, also []string) SourceConfig
 	}
@@ -65,18 +65,19 @@ type (
 	// Lookup is a source that finds rows by their keys and cannot be read from beginning to end.
 	Lookup interface{ OnlyFinds() }
 
-	// Lister is a source of which another one names the rows, so that reading it is the only way to learn which they are.
+	// Lister is a source of which another one names the rows, so that reading it is the only way to learn which they
+	// are.
 	Lister interface{ Listed() bool }
 
-	// Endless is a source that may go on until it is stopped. Ended gives the settings of one that reads the same up to the
-	// end that it has now.
+	// Endless is a source that may go on until it is stopped. Ended gives the settings of one that reads the same up to
+	// the end that it has now.
 	Endless interface {
 		Follows() bool
 		Ended() SourceConfig
 	}
 
-	// Deletable is a source whose rows may be deleted by their versions. KeepWhole finds settings by which a version would
-	// not be that of the whole row.
+	// Deletable is a source whose rows may be deleted by their versions. KeepWhole finds settings by which a version
+	// would not be that of the whole row.
 	Deletable interface{ KeepWhole() []Fault }
 )
 
@@ -87,8 +88,8 @@ type (
 		ReadBack(schema *record.Schema) (SourceConfig, View, error)
 	}
 
-	// Queue is a sink that can hold dead letters, since it takes records of any schema. ReadQueue gives the source of those
-	// that a run has written there; schema is that of dead letters.
+	// Queue is a sink that can hold dead letters, since it takes records of any schema. ReadQueue gives the source of
+	// those that a run has written there; schema is that of dead letters.
 	Queue interface {
 		ReadQueue(run string, schema *record.Schema) SourceConfig
 	}
@@ -102,25 +103,26 @@ type (
 	// Partner is a sink that does not suit every source.
 	Partner interface{ Suits(SourceConfig) []Fault }
 
-	// OnceOnly is a sink to which each key must come once, by a setting, since of several records of a key it may keep any. Key gives
-	// the fields that it tells rows apart by. "": it need not.
+	// OnceOnly is a sink to which each key must come once, by a setting, since of several records of a key it may keep
+	// any. Key gives the fields that it tells rows apart by. "": it need not.
 	OnceOnly interface {
 		Once() (setting string)
 		KeyFields(*record.Schema) ([]string, error)
 	}
 
-	// Bounded is a sink that makes dead letters of what goes beyond a bound, so that many in a row are no sign of a fault.
+	// Bounded is a sink that makes dead letters of what goes beyond a bound, so that many in a row are no sign of a
+	// fault.
 	Bounded interface{ Bounds() bool }
 
-	// Filer is a sink whose settings may name files. Beside finds those in the folder of the job file; Inline takes their
-	// content into the settings, which travel to other machines.
+	// Filer is a sink whose settings may name files. Beside finds those in the folder of the job file; Inline takes
+	// their content into the settings, which travel to other machines.
 	Filer interface {
 		Beside(folder string)
 		Inline()
 	}
 
-	// Trigger is a sink that starts something for each record and holds no rows, so that no run finds what an earlier one
-	// has written.
+	// Trigger is a sink that starts something for each record and holds no rows, so that no run finds what an earlier
+	// one has written.
 	Trigger interface{ Triggers() }
 
 	// Located is a sink whose Place may be that of several targets. Location tells those apart.
@@ -153,8 +155,8 @@ var (
 	sinks   = map[reflect.Type]string{}
 )
 
-// Register makes a kind known, from an init function of its package. A name that is taken is a mistake of the program: it
-// panics.
+// Register makes a kind known, from an init function of its package. A name that is taken is a mistake of the program:
+// it panics.
 func Register(k Kind) {
 	if _, taken := kinds[k.Name]; taken {
 		panic(fmt.Sprintf("connector: the kind %q is registered twice", k.Name))
@@ -229,8 +231,9 @@ func (s SourceSpec) Validate() []Fault {
 // Scans finds a source that cannot be read from beginning to end, where it is to be.
 func (s SourceSpec) Scans() []Fault {
 	if _, lookup := s.SourceConfig.(Lookup); lookup {
-		return []Fault{Faultf(s.Kind(), "a service that finds rows by their keys cannot be read from beginning to end; "+
-			"use it as the table of a join")}
+		return []Fault{Faultf(s.Kind(),
+			"a service that finds rows by their keys cannot be read from beginning to end; "+
+				"use it as the table of a join")}
 	}
 	return nil
 }
@@ -248,7 +251,7 @@ func (s SinkSpec) Validate() []Fault {
 
 func onlyOne(what string, names []string) []Fault {
 	slices.Sort(names)
-	return []Fault{Faultf("", "only one %s may stand here, not %s", what, strings.Join(names, " and "))}
+	return []Fault{Faultf("", "only one %s is allowed here, not %s", what, strings.Join(names, " and "))}
 }
 
 func needed(fits func(Kind) bool) []Fault {

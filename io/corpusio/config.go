@@ -11,7 +11,7 @@ type SourceConfig struct {
 	Rows    int64  `json:"rows" jsonschema:"required,minimum=1" jsonschema_description:"Number of assets."`
 	Seed    uint64 `json:"seed,omitempty" jsonschema_description:"Another seed gives other assets. Default: 0."`
 	Layout  string `json:"layout,omitempty" jsonschema:"enum=skewed,enum=even" jsonschema_description:"skewed: one bucket holds half of the assets, some hold none. even: all hold the same number. Default: skewed."`
-	Expires string `json:"expires,omitempty" jsonschema:"format=date" jsonschema_description:"The day from which on those assets expire that do, such as 2035-01-01, over the year that follows. Default: 2035-01-01."`
+	Expires string `json:"expires,omitempty" jsonschema:"format=date" jsonschema_description:"The first day on which assets expire, such as 2035-01-01; those that expire do so within a year of it. Default: 2035-01-01."`
 }
 
 const defaultExpires = "2035-01-01"
@@ -26,7 +26,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 		faults = append(faults, connector.Faultf("layout", "layout is skewed or even, not %q", c.Layout))
 	}
 	if _, err := c.expires(); err != nil {
-		faults = append(faults, connector.Faultf("expires", "%q is no day such as %s", c.Expires, defaultExpires))
+		faults = append(faults, connector.Faultf("expires", "%q is not a day such as %s", c.Expires, defaultExpires))
 	}
 	return faults
 }

@@ -31,7 +31,8 @@ func TestConformance(t *testing.T) {
 
 // Every row is made from seed and number alone: it is the same in a larger corpus, and other with another seed.
 func TestRowsStandAlone(t *testing.T) {
-	small, large, other := NewModel(SourceConfig{Rows: 2000, Seed: 7}), NewModel(SourceConfig{Rows: 5000, Seed: 7}), NewModel(SourceConfig{Rows: 2000, Seed: 8})
+	small, large, other := NewModel(SourceConfig{Rows: 2000, Seed: 7}), NewModel(SourceConfig{Rows: 5000, Seed: 7}),
+		NewModel(SourceConfig{Rows: 2000, Seed: 8})
 	for key, text := range small.Rows {
 		if large.Rows[key] != text {
 			t.Fatalf("%s is\n%s in the larger corpus, not\n%s", key, large.Rows[key], text)
@@ -65,7 +66,8 @@ func TestContent(t *testing.T) {
 		r := row.Record
 		if row.Deletion != nil {
 			deleted++
-			if row.Deletion.Version <= r.Version || row.Deletion.KeyText() != r.KeyText() || row.Deletion.Op != record.Delete {
+			if row.Deletion.Version <= r.Version || row.Deletion.KeyText() != r.KeyText() ||
+				row.Deletion.Op != record.Delete {
 				t.Fatalf("%s is deleted by %+v", r.KeyText(), row.Deletion)
 			}
 		}
@@ -93,7 +95,7 @@ func TestContent(t *testing.T) {
 			kinds[v.Kind()] = true
 		}
 		if text = r.AppendJSON(text[:0]); !utf8.Valid(text) || !json.Valid(text) {
-			t.Fatalf("%q is no JSON", text)
+			t.Fatalf("%q is not JSON", text)
 		}
 		if l := r.Values[rights]; !l.IsNull() {
 			licensed++
@@ -197,8 +199,9 @@ func TestValidate(t *testing.T) {
 
 var (
 	createType  = regexp.MustCompile(`(?s)CREATE TYPE IF NOT EXISTS media\.(\w+) \((.*?)\n\);`)
-	createTable = regexp.MustCompile(`(?s)CREATE TABLE IF NOT EXISTS media\.(\w+) \((.*?)\n    PRIMARY KEY \((.*?)\)\n\)`)
-	column      = regexp.MustCompile(`(?m)^    (\w+) (.*?),?$`)
+	createTable = regexp.MustCompile(
+		`(?s)CREATE TABLE IF NOT EXISTS media\.(\w+) \((.*?)\n    PRIMARY KEY \((.*?)\)\n\)`)
+	column = regexp.MustCompile(`(?m)^    (\w+) (.*?),?$`)
 )
 
 // testdata/corpus.cql has the columns and types of the schemas.
@@ -257,7 +260,8 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 	rows := 0
 	for b.Loop() {
-		err := s.Read(b.Context(), connector.Split{Partition: hotBucket}, func(p connector.Page) error { rows += len(p.Records); return nil })
+		err := s.Read(b.Context(), connector.Split{Partition: hotBucket},
+			func(p connector.Page) error { rows += len(p.Records); return nil })
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -89,7 +89,8 @@ func (g *generator) nest(v *record.Value, kind record.Kind, n int) []record.Valu
 // Row makes row n, which must lie in the bucket.
 func (g *generator) Row(b *Bucket, n int64) Row {
 	g.random = random(mix(g.seed+1) ^ mix(uint64(n)+0x632be59bd9b4e019))
-	tagCount, attributeCount, renditionCount, relatedCount, regionCount := g.below(5), g.below(4), g.below(3), g.below(2), 1+g.below(3)
+	tagCount, attributeCount, renditionCount, relatedCount, regionCount := g.below(5), g.below(4), g.below(3),
+		g.below(2), 1+g.below(3)
 	all := make([]record.Value, numFields+tagCount+2*attributeCount+5*renditionCount+4*relatedCount+4+regionCount+3+4)
 	g.row, g.parts = all[:numFields:numFields], all[numFields:]
 	g.buf, g.marks = g.buf[:0], g.marks[:0]
@@ -133,7 +134,8 @@ func (g *generator) Row(b *Bucket, n int64) Row {
 	}
 	row := Row{Record: r, Malformed: malformed}
 	if g.oneIn(oneDeleted) {
-		row.Deletion = &record.Record{Schema: g.schema, Op: record.Delete, Values: make([]record.Value, numFields), Version: r.Version + 1 + int64(g.next()%(10*86400e6))}
+		row.Deletion = &record.Record{Schema: g.schema, Op: record.Delete, Values: make([]record.Value, numFields),
+			Version: r.Version + 1 + int64(g.next()%(10*86400e6))}
 		copy(row.Deletion.Values, v[:title])
 	}
 	return row
@@ -247,7 +249,8 @@ func (g *generator) numbers(v []record.Value) {
 	v[views] = record.Number(record.Int, int64(g.below(1_000_000)))
 	v[size] = record.Number(record.BigInt, int64(g.next()>>34))
 	if g.oneIn(oneExtreme) {
-		v[priority], v[views], v[size] = record.Number(record.SmallInt, math.MinInt16), record.Number(record.Int, math.MaxInt32), record.Number(record.BigInt, math.MinInt64)
+		v[priority], v[views], v[size] = record.Number(record.SmallInt, math.MinInt16),
+			record.Number(record.Int, math.MaxInt32), record.Number(record.BigInt, math.MinInt64)
 	}
 	g.integer(&v[checksum], record.Varint, int64(g.next()))
 	g.integer(&v[price], record.Decimal, int64(g.below(100_000))-1000)
@@ -271,7 +274,8 @@ func (g *generator) numbers(v []record.Value) {
 }
 
 // collections makes the nested values.
-func (g *generator) collections(v []record.Value, n int64, tagCount, attributeCount, renditionCount, relatedCount, regionCount int) {
+func (g *generator) collections(v []record.Value, n int64, tagCount, attributeCount, renditionCount, relatedCount,
+	regionCount int) {
 	g.pick(g.nest(&v[tags], record.Set, tagCount), 1, sortedTags[:])
 	pairs := g.nest(&v[attributes], record.Map, 2*attributeCount)
 	g.pick(pairs, 2, sortedAttributes[:])
@@ -304,7 +308,8 @@ func (g *generator) collections(v []record.Value, n int64, tagCount, attributeCo
 	part[2] = record.Number(record.Date, int64(middle-2000+g.below(4000)))
 	g.pick(g.nest(&part[3], record.Set, regionCount), 1, sortedRegions[:])
 	point := g.nest(&v[place], record.Tuple, 3)
-	point[0], point[1] = record.Float64(float64(g.below(180_000))/1000-90), record.Float64(float64(g.below(360_000))/1000-180)
+	point[0], point[1] = record.Float64(float64(g.below(180_000))/1000-90),
+		record.Float64(float64(g.below(360_000))/1000-180)
 	point[2] = record.String(places[g.below(len(places))])
 	vector := g.nest(&v[embeddings], record.Vector, 4)
 	for i := range vector {

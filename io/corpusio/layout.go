@@ -48,7 +48,8 @@ func Buckets(c SourceConfig) []*Bucket {
 	for _, kind := range []string{"audio", "document", "image", "video"} {
 		for month := range months {
 			start := time.Date(2024, time.Month(1+month), 1, 0, 0, 0, 0, time.UTC)
-			b := &Bucket{AssetType: kind, Bucket: start.Format("2006-01"), start: start, ticks: int64(start.AddDate(0, 1, 0).Sub(start) / 100)}
+			b := &Bucket{AssetType: kind, Bucket: start.Format("2006-01"), start: start,
+				ticks: int64(start.AddDate(0, 1, 0).Sub(start) / 100)}
 			all = append(all, b)
 			switch {
 			case b.Name() == hotBucket:

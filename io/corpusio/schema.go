@@ -93,5 +93,6 @@ const (
 // BucketSchema is that of the table asset_buckets in testdata/corpus.cql.
 func BucketSchema() *record.Schema {
 	text := record.Of(record.Text)
-	return record.MustSchema([]record.Field{{Name: "asset_type", Type: text}, {Name: "bucket", Type: text}}, "asset_type", "bucket")
+	return record.MustSchema([]record.Field{{Name: "asset_type", Type: text}, {Name: "bucket", Type: text}},
+		"asset_type", "bucket")
 }

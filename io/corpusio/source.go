@@ -33,7 +33,8 @@ var (
 
 // NewSource gives the corpus.
 func NewSource(c SourceConfig, need connector.Need) *Source {
-	return &Source{config: c, pageRows: need.Page(pageRows), schema: Schema(), buckets: Buckets(c), long: sync.OnceValue(longText)}
+	return &Source{config: c, pageRows: need.Page(pageRows), schema: Schema(), buckets: Buckets(c),
+		long: sync.OnceValue(longText)}
 }
 
 // Schema implements connector.Source.
@@ -167,7 +168,8 @@ func (s *Source) Locate(_ context.Context, key *record.Record) ([]connector.Spli
 	if len(uuid) != 16 {
 		return nil, fail.Job("corpus.key", "%s is no key of the corpus", key.KeyText())
 	}
-	return []connector.Split{{Partition: key.Get("asset_type").Str() + "/" + key.Get("bucket").Str(), End: position(rowNumber(uuid))}}, nil
+	return []connector.Split{{Partition: key.Get("asset_type").Str() + "/" + key.Get("bucket").Str(),
+		End: position(rowNumber(uuid))}}, nil
 }
 
 // bounds are the bucket of a split and its rows by rank, from the first to before the end.
@@ -187,7 +189,8 @@ func (s *Source) bounds(split connector.Split) (b *Bucket, from, end int64, err 
 			return b, from, end, nil
 		}
 	}
-	return nil, 0, 0, fail.New(fail.Fatal, "corpus.split", "%s is no part of the corpus", split).WithFix("plan the run anew")
+	return nil, 0, 0, fail.New(fail.Fatal, "corpus.split", "%s is not part of the corpus",
+		split).WithFix("plan the run anew")
 }
 
 func (s *Source) generator() (*generator, error) {

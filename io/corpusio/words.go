@@ -2,9 +2,11 @@ package corpusio
 
 // What texts are made of. The order of sorted lists is that of Cassandra's sets and maps.
 
-var adjectives = [...]string{"Golden", "Quiet", "Broken", "Weiße", "Вечерний", "静かな", "Último", "Naïve", "\"Quoted\"", "Old & new"}
+var adjectives = [...]string{"Golden", "Quiet", "Broken", "Weiße", "Вечерний", "静かな", "Último", "Naïve", "\"Quoted\"",
+	"Old & new"}
 
-var nouns = [...]string{"harbour", "market", "Brücke", "гора", "富士山", "كتاب", "playa", "🎬 scene", "tab\there", "café au lait"}
+var nouns = [...]string{"harbour", "market", "Brücke", "гора", "富士山", "كتاب", "playa", "🎬 scene", "tab\there",
+	"café au lait"}
 
 var sentences = [...]string{
 	"Taken from the west side, early in the morning. ",
@@ -17,7 +19,8 @@ var sentences = [...]string{
 	"\u200fטקסט מימין לשמאל\u200e. ",
 }
 
-var sortedTags = [...]string{"archive", "b/w", "city", "drone", "event", "food", "night", "portrait", "stock", "travel", "été", "空"}
+var sortedTags = [...]string{"archive", "b/w", "city", "drone", "event", "food", "night", "portrait", "stock", "travel",
+	"été", "空"}
 
 var sortedAttributes = [...]string{"camera", "codec", "colour.space", "lens"}
 

@@ -100,7 +100,7 @@ func FromRecord(r *record.Record) (*record.DeadLetter, error) {
 	get := func(field int) record.Value { return r.Get(schema.Fields[field].Name) }
 	for _, i := range []int{id, run, step, class, code, at} {
 		if f := schema.Fields[i]; get(i).Kind() != f.Type.Kind {
-			return nil, fmt.Errorf("%s is no dead letter: its field %s is a %s, not a %s", r.KeyText(),
+			return nil, fmt.Errorf("%s is not a dead letter: its field %s is a %s, not a %s", r.KeyText(),
 				f.Name, get(i).Kind(), f.Type)
 		}
 	}

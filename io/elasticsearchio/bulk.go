@@ -289,7 +289,7 @@ func (w *bulk) ready(ctx context.Context, r *record.Record) error {
 		return nil // as the format tells
 	}
 	if !isIndexName(string(name)) {
-		return fail.New(fail.Permanent, "elasticsearch.index_name", "%q is no index name", name).
+		return fail.New(fail.Permanent, "elasticsearch.index_name", "%q is not a valid index name", name).
 			WithFix("cut and lower-case the fields in the index template by a transform")
 	}
 	return w.make(ctx, string(name))

@@ -16,19 +16,19 @@ import (
 
 // SinkConfig says to which index records go and how they become documents.
 type SinkConfig struct {
-	URLs     []string         `json:"urls" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
+	URLs     []string         `json:"urls" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, skipping those that do not answer."`
 	User     string           `json:"user,omitempty" reprise:"tuning" jsonschema_description:"User name; with password."`
 	Password connector.Secret `json:"password,omitempty" reprise:"tuning" jsonschema_description:"The user's password: env:NAME or file:PATH."`
 	APIKey   connector.Secret `json:"api_key,omitempty" reprise:"tuning" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
 	TLS      *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
-	Index    string    `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record's own; without create such indices are made by the server on first use, as its index templates say."`
-	Alias    string    `json:"alias,omitempty" reprise:"tuning" jsonschema_description:"Alias that searches use: reprise cutover lets it point to the index once that is proven. A run does not touch it."`
-	Replaces *Replaced `json:"replaces,omitempty" reprise:"tuning" jsonschema_description:"Another cluster that searches use until the cut-over: reprise cutover then makes the alias on the new one, waits until searches have come there, and watches them. A run does not touch it."`
+	Index    string    `json:"index" jsonschema:"required" jsonschema_description:"Index or alias. With fields in braces, as in assets-{asset_type}, each record chooses its own; without create the server makes such indices on first use, from its index templates."`
+	Alias    string    `json:"alias,omitempty" reprise:"tuning" jsonschema_description:"Alias that searches use: reprise cutover points it to the index once the index is verified. A run does not touch it."`
+	Replaces *Replaced `json:"replaces,omitempty" reprise:"tuning" jsonschema_description:"Another cluster that searches use until the cut-over: reprise cutover then makes the alias on the new one, waits until searches arrive there, and watches them. A run does not touch it."`
 	ID       string    `json:"id,omitempty" jsonschema_description:"Document id; default {key}. At most 512 bytes."`
 	Routing  string    `json:"routing,omitempty" jsonschema_description:"Routing value, as in {tenant}; default: the id decides."`
-	Create   *Create   `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Make the index when it does not exist, one whose name depends on the record on first use; without it a missing index is an error."`
-	Load     *Load     `json:"load,omitempty" reprise:"tuning" jsonschema_description:"Index settings while a run goes on, such as {refresh: off, replicas: 0}. They are put back when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
+	Create   *Create   `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Make the index if it does not exist (on first use, where its name depends on the record). Without create, a missing index is an error."`
+	Load     *Load     `json:"load,omitempty" reprise:"tuning" jsonschema_description:"Index settings during a run, such as {refresh: off, replicas: 0}. They are restored when it is done, paused, stopped or failed, and after a crash by resume or reprise unload."`
 	Fields   []string  `json:"fields,omitempty" jsonschema_description:"Fields of the document; default: all. The field _rest, which holds JSON, is merged into the document."`
 	Exclude  []string  `json:"exclude,omitempty" jsonschema_description:"Fields that the document leaves out; instead of fields."`
 
@@ -53,17 +53,17 @@ type Replaced struct {
 
 // Create says how an index is made.
 type Create struct {
-	File     string         `json:"file,omitempty" jsonschema_description:"JSON file with mappings and settings as Elasticsearch takes them, instead of the following; it lies beside the job file and is read with it."`
+	File     string         `json:"file,omitempty" jsonschema_description:"JSON file with mappings and settings in Elasticsearch's form, by its path from the job file; instead of the settings below."`
 	Mappings map[string]any `json:"mappings,omitzero" jsonschema_description:"Mappings as Elasticsearch takes them; default: derived from the fields' types. {} leaves them to the server's index templates and dynamic mapping."`
 	Settings map[string]any `json:"settings,omitempty" jsonschema_description:"Index settings as Elasticsearch takes them. Default: the server's, and index.gc_deletes 1h, so that late writes do not bring back deleted documents."`
-	Existing bool           `json:"existing,omitempty" jsonschema_description:"Also write to an index that is there already and holds documents which this job has not written; default: that is an error."`
+	Existing bool           `json:"existing,omitempty" jsonschema_description:"Also write to an existing index with documents that this job has not written. Default: false, which makes that an error."`
 }
 
 // Batch bounds bulk requests.
 type Batch struct {
 	Bytes    connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes of a request's body, before compression; default 5MiB. A larger document is sent alone."`
 	Rows     int             `json:"rows,omitempty" jsonschema:"minimum=0" jsonschema_description:"Records of a request; default 5000."`
-	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=0" jsonschema_description:"Requests under way at once in one worker process; default 4. More than the server can hold (a tenth of its heap) it refuses."`
+	InFlight int             `json:"in_flight,omitempty" jsonschema:"minimum=0" jsonschema_description:"Requests under way at once in one worker process; default 4. The server refuses more than it can hold (a tenth of its heap)."`
 }
 
 // Validate checks what a schema cannot say.
@@ -82,15 +82,16 @@ func (c SinkConfig) Validate() []connector.Fault {
 	case c.Index == "":
 		fault("index", "the name of an index or alias is needed")
 	case err == nil && index.Fixed() && !isIndexName(c.Index):
-		fault("index", `%q is no index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
+		fault("index", `%q is not a valid index name: lower case, without \ / * ? " < > | , # : and blanks, and not beginning with - _ +`, c.Index)
 	case err == nil && !index.Fixed() && c.Alias != "":
 		fault("alias", "an alias is moved to one index; %s is many", index.Pattern("*"))
 	case c.Alias == "" && c.Replaces != nil:
 		fault("alias", "what is replaced needs an alias: the name that searches use on the new cluster")
 	case c.Alias != "" && (!isIndexName(c.Alias) || c.Alias == c.Index):
-		fault("alias", "%q is no name for an alias of %s", c.Alias, c.Index)
+		fault("alias", "%q is not a valid name for an alias of %s", c.Alias, c.Index)
 	case err == nil && !index.Fixed() && c.Load != nil && c.Load.Existing:
-		fault("load.existing", "load.existing needs one fixed index, not %s: the run only changes indices that it has made",
+		fault("load.existing", "load.existing needs one fixed index, not %s: the run only changes indices that it has "+
+			"made",
 			index.Pattern("*"))
 	}
 	if c.Replaces != nil {
@@ -99,7 +100,7 @@ func (c SinkConfig) Validate() []connector.Fault {
 			faults = append(faults, f)
 		}
 		if name := c.Replaces.Index; name != "" && !isIndexName(name) {
-			fault("replaces.index", "%q is no name of an index or alias", name)
+			fault("replaces.index", "%q is not a valid name of an index or alias", name)
 		}
 	}
 	if c.Load != nil && len(c.Load.settings()) == 0 {
@@ -232,7 +233,7 @@ func (c *Create) inline() error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&body); err != nil {
-		return fmt.Errorf("%s is no JSON with mappings and settings: %w", c.File, err)
+		return fmt.Errorf("%s is not JSON with mappings and settings: %w", c.File, err)
 	}
 	c.Mappings, c.Settings, c.File = body.Mappings, body.Settings, ""
 	return nil

@@ -196,7 +196,7 @@ func (d *dates) value(kind record.Kind, raw string) (record.Value, error) {
 			return record.Value{}, err
 		}
 	case raw[0] != '-' && (raw[0] < '0' || raw[0] > '9'):
-		return record.Value{}, fmt.Errorf("%.60s is no date", raw)
+		return record.Value{}, fmt.Errorf("%.60s is not a valid date", raw)
 	}
 	at, err := d.parse(text)
 	if err != nil {
@@ -209,7 +209,7 @@ func (d *dates) value(kind record.Kind, raw string) (record.Value, error) {
 	case kind == record.Timestamp:
 		return record.Number(kind, ms), nil
 	case ms%86_400_000 != 0:
-		return record.Value{}, fmt.Errorf("%.60s is no %s, but a time of day", raw, kind)
+		return record.Value{}, fmt.Errorf("%.60s is not a valid %s, but a time of day", raw, kind)
 	}
 	return record.Number(kind, ms/86_400_000), nil
 }

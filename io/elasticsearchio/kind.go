@@ -12,9 +12,9 @@ func init() {
 	connector.Register(connector.Kind{
 		Name:      "elasticsearch",
 		Source:    func() connector.SourceConfig { return new(SourceConfig) },
-		SourceDoc: "What a query finds in Elasticsearch, 7.17, 8 or 9, or in OpenSearch, 2.7 or newer.",
+		SourceDoc: "What a query finds in Elasticsearch (7.17, 8 or 9) or OpenSearch (2.7 or newer).",
 		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
-		SinkDoc:   "An index of Elasticsearch, 7.17, 8 or 9, or of OpenSearch, 2.7 or newer.",
+		SinkDoc:   "An index of Elasticsearch (7.17, 8 or 9) or OpenSearch (2.7 or newer).",
 	})
 }
 
@@ -32,7 +32,8 @@ func (c SinkConfig) Place() string { return "the index " + c.Index }
 // Narrow implements connector.Narrower.
 func (c SourceConfig) Narrow(schema *record.Schema, also []string) connector.SourceConfig {
 	names := append(slices.Concat(schema.KeyNames(), also), c.Version)
-	c.Fields = slices.DeleteFunc(slices.Clone(c.Fields), func(f record.Field) bool { return !slices.Contains(names, f.Name) })
+	c.Fields = slices.DeleteFunc(slices.Clone(c.Fields),
+		func(f record.Field) bool { return !slices.Contains(names, f.Name) })
 	return &c
 }
 
@@ -56,7 +57,8 @@ func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, con
 	}
 	for _, name := range key {
 		if slices.Contains(view.Leave, name) {
-			return nil, view, connector.NotVerified("its documents do not hold the field " + name + ", which their ids are made of")
+			return nil, view, connector.NotVerified("its documents do not hold the field " + name +
+				", which their ids are made of")
 		}
 	}
 	source.Order, source.Key = key, append(key[:len(key)-1:len(key)-1], "_id")

@@ -18,9 +18,9 @@ import (
 
 // Load are index settings while a run goes on; what is not named stays as it is.
 type Load struct {
-	Refresh  string `json:"refresh,omitempty" jsonschema:"pattern=^(off|[0-9]+(ms|s|m|h))$,example=off,example=30s" jsonschema_description:"The index's refresh interval: off, or a time. What is written shows up in searches that late, with off when the run has ended."`
-	Replicas *int   `json:"replicas,omitempty" jsonschema:"minimum=0" jsonschema_description:"The index's replicas; with 0 a node that is lost takes its documents with it, and the run is to be made anew."`
-	Existing bool   `json:"existing,omitempty" jsonschema_description:"Also on an index that the run has not made, such as one that is searched. Default: only on those it has."`
+	Refresh  string `json:"refresh,omitempty" jsonschema:"pattern=^(off|[0-9]+(ms|s|m|h))$,example=off,example=30s" jsonschema_description:"The index's refresh interval: off, or a time. Searches find what is written that much later; with off, once the run has ended."`
+	Replicas *int   `json:"replicas,omitempty" jsonschema:"minimum=0" jsonschema_description:"The index's replicas; with 0, losing a node loses its documents, and the run must be repeated."`
+	Existing bool   `json:"existing,omitempty" jsonschema_description:"Also change an index that the run has not made, such as one that serves searches. Default: only those it has made."`
 }
 
 const (

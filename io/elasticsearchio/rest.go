@@ -59,7 +59,7 @@ func appendCanonical(b []byte, text string) ([]byte, error) {
 // withRest is a document with the rest of a record merged into it.
 func (f *format) withRest(document, rest string) ([]byte, error) {
 	own := make([]record.Value, len(f.names))
-	err := errors.New("it is no JSON object")
+	err := errors.New("it is not a JSON object")
 	if rest = strings.TrimSpace(rest); strings.HasPrefix(rest, "{") {
 		var canonical []byte
 		if canonical, err = appendCanonical(nil, rest); err == nil {

@@ -391,7 +391,7 @@ func TestSchemaRefuses(t *testing.T) {
 		{`{"_source":{"includes":["id","t*"]},"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, nil,
 			"elasticsearch.no_source", []string{`without (all of) the field "asset_type"`}},
 		{`{"properties":{"id":{"type":"keyword"}}}`, `{"id":"a"}`, func(c *SourceConfig) { c.Version = "title" },
-			"elasticsearch.version", []string{"no field of type timestamp"}},
+			"elasticsearch.version", []string{"not a field of type timestamp"}},
 		{`{"properties":{"id":{"type":"keyword"},"size":{"type":"long"}}}`, `{"id":"a","size":[1,2]}`,
 			func(c *SourceConfig) { c.Fields = nil }, "elasticsearch.fields",
 			[]string{"field size: [1,2]", `id: "text", size: "list<bigint>"`}},

@@ -179,7 +179,7 @@ func (p *place) set(m member, into []record.Value, how reading) (rest string, er
 			if value[0] == '{' {
 				one = sum(one, value)
 			} else if value[0] != 'n' {
-				return fmt.Errorf("%.60s is no object", value)
+				return fmt.Errorf("%.60s is not an object", value)
 			}
 			return nil
 		})

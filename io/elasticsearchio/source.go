@@ -196,7 +196,7 @@ func (o *opened) makeSchema(all map[string]index) error {
 	if v := o.config.Version; v != "" && v != metaVersion {
 		if o.version = schema.Index(v); o.version < 0 || !connector.IsVersion(fields[o.version].Type) {
 			return fail.Job("elasticsearch.version",
-				"the version %q is no field of type timestamp, timeuuid or bigint", v).
+				"the version %q is not a field of type timestamp, timeuuid or bigint", v).
 				WithFix("name such a field in version, and its type in fields")
 		}
 	}

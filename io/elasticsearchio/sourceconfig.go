@@ -16,16 +16,16 @@ import (
 
 // SourceConfig says which documents are read and how they become records.
 type SourceConfig struct {
-	URLs     []string         `json:"urls" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, and past those that do not answer."`
+	URLs     []string         `json:"urls" reprise:"tuning" jsonschema:"required,minItems=1" jsonschema_description:"Addresses of nodes, such as http://10.0.0.1:9200; requests go to them in turn, skipping those that do not answer."`
 	User     string           `json:"user,omitempty" reprise:"tuning" jsonschema_description:"User name; with password."`
 	Password connector.Secret `json:"password,omitempty" reprise:"tuning" jsonschema_description:"The user's password: env:NAME or file:PATH."`
 	APIKey   connector.Secret `json:"api_key,omitempty" reprise:"tuning" jsonschema_description:"API key in its encoded form (base64 of id:key), instead of user and password: env:NAME or file:PATH."`
 	TLS      *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 
 	Index    string           `json:"index" jsonschema:"required" jsonschema_description:"Index, alias or pattern such as assets-*, or what a sink has as its index: assets-{asset_type} reads assets-*."`
-	Query    Query            `json:"query,omitzero" jsonschema_description:"Which documents, as Elasticsearch takes it: {term: {licence: expired}}. Default: all."`
+	Query    Query            `json:"query,omitzero" jsonschema_description:"Which documents, as an Elasticsearch query: {term: {licence: expired}}. Default: all."`
 	Key      []string         `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a record's key; _id is the document's id."`
-	Fields   connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field that is read, such as {id: uuid, tags: set<text>}; _id, _index and _routing are texts, and so is _rest, which holds as JSON what documents have beside the named fields. Default: those of the mapping, and _rest where it does not have all; it cannot tell lists, which must then be named here."`
+	Fields   connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field that is read, such as {id: uuid, tags: set<text>}; _id, _index and _routing are texts, and so is _rest, which holds as JSON whatever else a document contains. Default: those of the mapping, and _rest where the mapping does not have all. A mapping cannot tell lists from single values, so name lists here."`
 	OnlyKeys bool             `json:"only_keys,omitempty" jsonschema_description:"Read nothing but the key's fields: for a set of keys that a query chooses. Default: false."`
 	Version  string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the document's _version, which an Elasticsearch sink sets; documents whose _version only counts are refused, unless _version is named here."`
 	Order    []string         `json:"order,omitempty" jsonschema_description:"Fields of the index by which documents are read, with doc values and an index, such as [id.keyword]. They never change, and few documents share their values. Default: the key's fields, or of a text its keyword."`
@@ -33,10 +33,10 @@ type SourceConfig struct {
 	ID      string `json:"id,omitempty" jsonschema_description:"Document id, by which single documents are looked up; default {key}, for the key [_id] {_id}."`
 	Routing string `json:"routing,omitempty" jsonschema_description:"Routing value by which single documents are looked up, as in {tenant}; default: the id decides."`
 
-	Refresh     bool               `json:"refresh,omitempty" reprise:"tuning" jsonschema_description:"Make all that was written visible before the plan is made; needs the privilege maintenance. Default: false, what the index's refresh interval makes visible."`
-	Page        connector.Bytes    `json:"page,omitempty" reprise:"tuning" jsonschema_description:"Bytes of a request's answer, about; fewer after timeouts. Default: 1MiB."`
-	MaxDocument connector.Bytes    `json:"max_document,omitempty" jsonschema_description:"A larger document is a dead letter with its id alone. Default: 64MiB."`
-	KeepAlive   connector.Duration `json:"keep_alive,omitempty" reprise:"tuning" jsonschema_description:"How long the server keeps a point in time between two requests; after that another one is opened where reading stood. Default: 2m."`
+	Refresh     bool               `json:"refresh,omitempty" reprise:"tuning" jsonschema_description:"Make everything written so far visible before planning; needs the privilege maintenance. Default: false, which reads what the index's refresh interval has made visible."`
+	Page        connector.Bytes    `json:"page,omitempty" reprise:"tuning" jsonschema_description:"Approximate bytes of a response; fewer after timeouts. Default: 1MiB."`
+	MaxDocument connector.Bytes    `json:"max_document,omitempty" jsonschema_description:"A larger document becomes a dead letter with only its id. Default: 64MiB."`
+	KeepAlive   connector.Duration `json:"keep_alive,omitempty" reprise:"tuning" jsonschema_description:"How long the server keeps a point in time between two requests; after that, another one is opened and reading continues. Default: 2m."`
 	Gzip        bool               `json:"gzip,omitempty" reprise:"tuning" jsonschema_description:"Ask for compressed answers: less traffic for more CPU; default false."`
 
 	Timeout        connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take; default 1m."`
@@ -78,7 +78,7 @@ func (c SourceConfig) Validate() []connector.Fault {
 		fault("index", "the name of an index, an alias or a pattern is needed")
 	case err == nil && (strings.ContainsAny(pattern, `\/?"<>| ,#:`) || strings.ContainsAny(pattern[:1], "-_+") ||
 		pattern != strings.ToLower(pattern)):
-		fault("index", `%q is no name or pattern: lower case, without \ / ? " < > | , # : and blanks, and not beginning with - _ +`, pattern)
+		fault("index", `%q is not a valid name or pattern: lower case, without \ / ? " < > | , # : and blanks, and not beginning with - _ +`, pattern)
 	}
 	if len(c.Key) == 0 {
 		fault("key", "name the fields that make up a record's key")

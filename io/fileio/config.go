@@ -9,7 +9,7 @@ import (
 
 // SinkConfig are the settings of files as a sink.
 type SinkConfig struct {
-	Path     string          `json:"path" jsonschema:"required" jsonschema_description:"Folder that the files go to; made when it is missing. Workers on several machines must share it."`
+	Path     string          `json:"path" jsonschema:"required" jsonschema_description:"Folder for the files, created if missing. Workers on several machines must share it."`
 	Format   string          `json:"format,omitempty" jsonschema:"enum=jsonl,enum=parquet" jsonschema_description:"jsonl (default): one JSON object a line. parquet: Parquet."`
 	Compress string          `json:"compress,omitempty" reprise:"tuning" jsonschema:"enum=none,enum=gzip,enum=zstd,enum=snappy" jsonschema_description:"none, gzip or zstd, for Parquet also snappy. Default: none for jsonl, zstd for Parquet."`
 	FileSize connector.Bytes `json:"file_size,omitempty" reprise:"tuning" jsonschema_description:"A file that has reached this size is closed and the next one begun. Default: 256MiB."`
@@ -25,7 +25,7 @@ type SourceConfig struct {
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out what fields does not name. Default: false, a record with an unknown field is a dead letter."`
 	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: that in _meta, else the time at which the file was last changed."`
 	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter, and Parquet that has some in its first 1000 rows is refused. Read as bigint such a field of Parquet keeps what it has, in the unit of the file."`
-	MaxLine       connector.Bytes  `json:"max_line,omitempty" jsonschema_description:"A longer line is a dead letter. Default: 16MiB."`
+	MaxLine       connector.Bytes  `json:"max_line,omitempty" jsonschema_description:"A longer line becomes a dead letter. Default: 16MiB."`
 }
 
 const (
@@ -76,7 +76,7 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 func (c SourceConfig) Validate() (faults []connector.Fault) {
 	if _, err := filepath.Match(c.Path, ""); err != nil || c.Path == "" {
 		faults = append(faults, connector.Faultf("path",
-			"%q is no pattern of file names such as /data/assets-*.jsonl", c.Path))
+			"%q is not a pattern of file names such as /data/assets-*.jsonl", c.Path))
 	}
 	if len(c.Key) == 0 {
 		faults = append(faults, connector.Faultf("key", "name the fields that make up a record's key"))

@@ -126,7 +126,7 @@ func setOp(r *record.Record, op string) error {
 	case record.Delete.String():
 		r.Op = record.Delete
 	default:
-		return fmt.Errorf("%.60q is no operation", op)
+		return fmt.Errorf("%.60q is not an operation", op)
 	}
 	return nil
 }

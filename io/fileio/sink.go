@@ -364,7 +364,7 @@ func decodeParts(parts [][]byte) (files map[string]written, records int64, err e
 	for _, p := range slices.Compact(all) {
 		if before := files[p.File].length; p.From != before {
 			return nil, 0, fail.New(fail.Fatal, "files.gap",
-				"of the file %s what lies between bytes %d and %d is no part of the commit", p.File, before, p.From).
+				"of the file %s what lies between bytes %d and %d is not part of the commit", p.File, before, p.From).
 				WithFix("run the job again")
 		}
 		files[p.File] = written{p.Length, p.Ended}

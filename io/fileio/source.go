@@ -47,7 +47,7 @@ func (s *Source) Close() error { return nil }
 func (s *Source) files() ([]string, error) {
 	paths, err := filepath.Glob(s.c.Path)
 	if err != nil {
-		return nil, fail.Job("files.pattern", "%q is no pattern of file names: %w", s.c.Path, err)
+		return nil, fail.Job("files.pattern", "%q is not a pattern of file names: %w", s.c.Path, err)
 	}
 	paths = slices.DeleteFunc(paths, func(path string) bool {
 		info, err := os.Stat(path)
@@ -97,7 +97,7 @@ func (s *Source) Schema(ctx context.Context) (*record.Schema, error) {
 			WithFix("there are %s", connector.Fields(fields).Names())
 	}
 	if i := schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
-		return nil, fail.Job("files.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+		return nil, fail.Job("files.version", "the version %q is not a field of type timestamp, timeuuid or bigint",
 			s.c.Version).
 			WithFix("name such a field in version, and its type in fields")
 	}

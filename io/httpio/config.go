@@ -21,22 +21,22 @@ import (
 type SinkConfig struct {
 	URL     string            `json:"url" jsonschema:"required" jsonschema_description:"Address that triggers the workflow of a record, such as https://workflow/thumbnails/{id}: fields of the record in braces, their values escaped, and {idempotency_key}."`
 	Method  string            `json:"method,omitempty" jsonschema:"enum=POST,enum=PUT,enum=PATCH" jsonschema_description:"POST (default), PUT or PATCH."`
-	Headers map[string]string `json:"headers,omitempty" jsonschema_description:"Further headers: templates such as {tenant}. Secrets belong into login."`
-	Login   *Login            `json:"login,omitempty" reprise:"tuning" jsonschema_description:"Who asks. Default: nobody in particular."`
+	Headers map[string]string `json:"headers,omitempty" jsonschema_description:"Further headers: templates such as {tenant}. Secrets belong in login."`
+	Login   *Login            `json:"login,omitempty" reprise:"tuning" jsonschema_description:"How to log in. Default: no login."`
 	TLS     *connector.TLS    `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
 	Fields  []string          `json:"fields,omitempty" jsonschema_description:"Fields of the body, a JSON object; default: all."`
 	Exclude []string          `json:"exclude,omitempty" jsonschema_description:"Fields that the body leaves out; instead of fields."`
 
 	Purpose           string            `json:"purpose,omitempty" jsonschema_description:"What is triggered, a part of the idempotency key. Another purpose triggers again what was triggered before. Default: url without scheme and host, as it stands here."`
 	IdempotencyHeader string            `json:"idempotency_header,omitempty" jsonschema_description:"Header with the idempotency key. Default: Idempotency-Key."`
-	Answers           map[string]Answer `json:"answers,omitempty" jsonschema_description:"What a status means where it is not the usual, such as {500: dead}. Default: 2xx written, 409 unchanged, 408, 425, 429 and 5xx retry, other 4xx dead."`
+	Answers           map[string]Answer `json:"answers,omitempty" jsonschema_description:"What a status means where it differs from the default, such as {500: dead}. Default: 2xx written, 409 unchanged, 408, 425, 429 and 5xx retry, other 4xx dead."`
 	Check             string            `json:"check,omitempty" jsonschema_description:"Address that tells whether a workflow was triggered already, such as https://workflow/by-key/{idempotency_key}; it is asked before each trigger, and 404 means that it was not. Default: the service finds out by the idempotency key."`
-	Completion        *Completion       `json:"completion,omitempty" jsonschema_description:"How to learn that a workflow has ended. Default: a workflow that was accepted is written."`
+	Completion        *Completion       `json:"completion,omitempty" jsonschema_description:"How to learn that a workflow has ended. Default: a workflow counts as written once it is accepted."`
 
-	InFlight int                `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Triggers that each worker sends at once, and questions. Default: 8."`
-	UnderWay int                `json:"under_way,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Workflows of each worker that are triggered and not ended, with completion. limits.unfinished bounds them, too. Default: 1000."`
+	InFlight int                `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Triggers, and likewise polls, that each worker sends at once. Default: 8."`
+	UnderWay int                `json:"under_way,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=100000" jsonschema_description:"Workflows that each worker may have running at once, with completion. limits.unfinished limits them, too. Default: 1000."`
 	Timeout  connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take. Default: 30s."`
-	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a record is tried again while others go through; then it is a dead letter. Default: 2m."`
+	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long to retry a record while others succeed; then it becomes a dead letter. Default: 2m."`
 }
 
 // Answer is what a status of an answer means.
@@ -62,17 +62,17 @@ type Login struct {
 type Completion struct {
 	Poll    *Poll              `json:"poll,omitempty" jsonschema_description:"Ask the service; instead of topic."`
 	Topic   *Topic             `json:"topic,omitempty" jsonschema_description:"Read a topic of Kafka to which the service writes; instead of poll."`
-	State   string             `json:"state,omitempty" jsonschema_description:"Where the state stands: names joined by dots in the JSON of an answer, as in workflow.state, or a field of the topic. Default for poll: the status of the answer decides, 202 goes on, another 2xx is done."`
-	Done    []string           `json:"done,omitempty" jsonschema_description:"States of a workflow that has gone well; upper and lower case are the same. With state."`
-	Failed  []string           `json:"failed,omitempty" jsonschema_description:"States of a workflow that has failed for good: a dead letter. Others go on. With state."`
-	Reason  string             `json:"reason,omitempty" jsonschema_description:"Where the reason of a failure stands, as state does."`
-	Timeout connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long a workflow may take from its trigger on; then it is a dead letter. Default: 30m."`
+	State   string             `json:"state,omitempty" jsonschema_description:"Where to find the state: names joined by dots in the JSON of an answer, as in workflow.state, or a field of the topic. Default for poll: the status of the answer decides: 202 is still running, any other 2xx is done."`
+	Done    []string           `json:"done,omitempty" jsonschema_description:"States of a workflow that has succeeded; case does not matter. Needs state."`
+	Failed  []string           `json:"failed,omitempty" jsonschema_description:"States of a workflow that has failed for good, which becomes a dead letter. In any other state it is still running. Needs state."`
+	Reason  string             `json:"reason,omitempty" jsonschema_description:"Where to find the reason for a failure, in the form of state."`
+	Timeout connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long a workflow may take after its trigger; then it becomes a dead letter. Default: 30m."`
 }
 
 // Poll says how a service is asked.
 type Poll struct {
 	URL   string             `json:"url,omitempty" jsonschema_description:"Address of a workflow's state: fields of the record in braces, {idempotency_key}, and {answer.NAME}, what the answer to the trigger holds under NAME. Default: the answer's header Location."`
-	Every connector.Duration `json:"every,omitempty" reprise:"tuning" jsonschema_description:"Time between two questions; of a workflow that takes longer than ten times that, a tenth of its age, at most 1m. Default: 2s."`
+	Every connector.Duration `json:"every,omitempty" reprise:"tuning" jsonschema_description:"Time between two requests for a workflow's state; for one older than ten times that, a tenth of its age, at most 1m. Default: 2s."`
 }
 
 // Topic says what a service writes when a workflow has ended.
@@ -86,16 +86,16 @@ type Topic struct {
 type SourceConfig struct {
 	URL      string             `json:"url" jsonschema:"required" jsonschema_description:"Address of a row, such as https://licences/v1/{licence}: fields of the key in braces, their values escaped."`
 	Key      []string           `json:"key" jsonschema:"required,minItems=1" jsonschema_description:"The fields that make up a row's key."`
-	Fields   connector.Fields   `json:"fields" jsonschema:"required" jsonschema_description:"Name and CQL type of each field, those of the key included. What else an answer holds is left out; fields of the key are taken from the question."`
-	Row      string             `json:"row,omitempty" jsonschema_description:"Where the row stands in the JSON of an answer: names joined by dots, as in data.licence. Default: the answer is the row."`
+	Fields   connector.Fields   `json:"fields" jsonschema:"required" jsonschema_description:"Name and CQL type of each field, those of the key included. Anything else in a response is left out; fields of the key are taken from the request."`
+	Row      string             `json:"row,omitempty" jsonschema_description:"Where the row is in the JSON of a response: names joined by dots, as in data.licence. Default: the response is the row."`
 	Version  string             `json:"version,omitempty" jsonschema_description:"Field with the row's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: none, 0."`
-	NotFound int                `json:"not_found,omitempty" jsonschema:"minimum=200,maximum=599" jsonschema_description:"Status that says that there is no such row. 204, and null in place of the row, say so too. Default: 404."`
-	Headers  map[string]string  `json:"headers,omitempty" jsonschema_description:"Further headers. Secrets belong into login."`
-	Login    *Login             `json:"login,omitempty" reprise:"tuning" jsonschema_description:"Who asks. Default: nobody in particular."`
+	NotFound int                `json:"not_found,omitempty" jsonschema:"minimum=200,maximum=599" jsonschema_description:"Status that means there is no such row; 204, and null in place of the row, also mean it. Default: 404."`
+	Headers  map[string]string  `json:"headers,omitempty" jsonschema_description:"Further headers. Secrets belong in login."`
+	Login    *Login             `json:"login,omitempty" reprise:"tuning" jsonschema_description:"How to log in. Default: no login."`
 	TLS      *connector.TLS     `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of https addresses; default: the system's certificates."`
-	InFlight int                `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Questions that each worker asks at once. Default: 8."`
+	InFlight int                `json:"in_flight,omitempty" reprise:"tuning" jsonschema:"minimum=1,maximum=1024" jsonschema_description:"Requests that each worker sends at once. Default: 8."`
 	Timeout  connector.Duration `json:"timeout,omitempty" reprise:"tuning" jsonschema_description:"How long one request may take. Default: 30s."`
-	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long a row is asked for again while others are found; then it is a dead letter. Default: 2m."`
+	RetryFor connector.Duration `json:"retry_for,omitempty" reprise:"tuning" jsonschema_description:"How long to retry a row while others are found; then it becomes a dead letter. Default: 2m."`
 }
 
 // keyField is the name of the idempotency key in templates, answerField stands before what
@@ -121,14 +121,14 @@ func (c SinkConfig) Validate() (faults []connector.Fault) {
 	faults = append(faults, c.Login.validate()...)
 	if !httpguts.ValidHeaderFieldName(c.idempotencyHeader()) {
 		faults = append(faults, connector.Faultf("idempotency_header",
-			"%q is no name of a header", c.IdempotencyHeader))
+			"%q is not a valid header name", c.IdempotencyHeader))
 	}
 	if len(c.Fields) > 0 && len(c.Exclude) > 0 {
 		faults = append(faults, connector.Faultf("exclude", "either fields or exclude"))
 	}
 	for _, status := range slices.Sorted(maps.Keys(c.Answers)) {
 		if n, err := strconv.Atoi(status); err != nil || n < 200 || n > 599 || n/100 == 3 {
-			faults = append(faults, connector.Faultf("answers."+status, "%q is no status such as 409", status))
+			faults = append(faults, connector.Faultf("answers."+status, "%q is not a status such as 409", status))
 		}
 		if !slices.Contains([]Answer{answerWritten, answerUnchanged, answerRetry, answerDead}, c.Answers[status]) {
 			faults = append(faults, connector.Faultf("answers."+status,
@@ -249,7 +249,7 @@ func validateHeaders(headers map[string]string) (faults []connector.Fault) {
 		case err != nil:
 			faults = append(faults, connector.Faultf(path, "%v", err))
 		case !httpguts.ValidHeaderFieldName(name):
-			faults = append(faults, connector.Faultf(path, "%q is no name of a header", name))
+			faults = append(faults, connector.Faultf(path, "%q is not a valid header name", name))
 		case http.CanonicalHeaderKey(name) == "Authorization":
 			faults = append(faults, secretly(path,
 				"secrets never stand in a job file: use login, with user and password, token, or headers"))
@@ -277,7 +277,7 @@ func (l *Login) validate() (faults []connector.Fault) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Headers)) {
 		if !httpguts.ValidHeaderFieldName(name) {
-			faults = append(faults, connector.Faultf("login.headers."+name, "%q is no name of a header", name))
+			faults = append(faults, connector.Faultf("login.headers."+name, "%q is not a valid header name", name))
 		}
 	}
 	return faults

@@ -49,13 +49,13 @@ func (s *Source) open() (o *lookup, err error) {
 	}
 	if o.version = o.schema.Index(s.config.Version); s.config.Version != "" &&
 		(o.version < 0 || !connector.IsVersion(o.schema.Fields[o.version].Type)) {
-		return nil, fail.Job("http.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+		return nil, fail.Job("http.version", "the version %q is not a field of type timestamp, timeuuid or bigint",
 			s.config.Version)
 	}
 	for _, name := range append(placeholders(s.config.URL), s.placeholders()...) {
 		if i := o.schema.Index(name); i >= 0 && !slices.Contains(o.schema.Key, i) {
 			return nil, fail.Job("http.template",
-				"%q is no field of the key, and only those are known before a row is found", name).
+				"%q is not a field of the key, and only those are known before a row is found", name).
 				WithFix("there are %v", o.schema.KeyNames())
 		}
 	}
@@ -225,7 +225,7 @@ func (s *Source) row(a answer) (string, error) {
 	case row == "null":
 		return "", nil
 	case !strings.HasPrefix(row, "{"):
-		return "", wrong("is no JSON object")
+		return "", wrong("is not a JSON object")
 	}
 	return row, nil
 }
@@ -245,7 +245,7 @@ func (o *lookup) decode(key *record.Record, row string) (*record.Record, error) 
 		return nil
 	})
 	if err != nil && fail.ClassOf(err) != fail.Permanent {
-		err = fail.New(fail.Permanent, "http.answer", "the answer is no JSON: %w", err)
+		err = fail.New(fail.Permanent, "http.answer", "the answer is not JSON: %w", err)
 	}
 	for _, k := range o.schema.Key {
 		r.Values[k] = key.Values[k]

@@ -174,7 +174,7 @@ func (c *cellCodec) text(t record.Type) {
 	if length != nil {
 		c.check = func(v record.Value) error {
 			if !slices.Contains(length, len(v.Str())) {
-				return unfit("type", "has %d bytes, which is no %s", len(v.Str()), t)
+				return unfit("type", "has %d bytes, which is not a valid %s", len(v.Str()), t)
 			}
 			return nil
 		}

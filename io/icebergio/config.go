@@ -15,7 +15,7 @@ type SinkConfig struct {
 	Catalog        CatalogConfig     `json:"catalog" jsonschema:"required" jsonschema_description:"The catalog that knows the table."`
 	S3             *S3Config         `json:"s3,omitempty" jsonschema_description:"How files on S3 are reached. Default: what the catalog and the environment say."`
 	Table          string            `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets."`
-	Create         bool              `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Create the table, its namespace and an SQLite catalog where they are not there yet. Default: false, the table must be there."`
+	Create         bool              `json:"create,omitempty" reprise:"tuning" jsonschema_description:"Create the table, its namespace and an SQLite catalog where they do not exist yet. Default: false, the table must exist."`
 	Columns        map[string]string `json:"columns,omitempty" jsonschema_description:"Types of columns that the defaults do not suit: decimal(PRECISION,SCALE) for fields of type decimal and varint, whose default is string, which keeps every digit. A number that does not fit is a dead letter."`
 	Mode           string            `json:"mode,omitempty" jsonschema:"enum=append,enum=upsert" jsonschema_description:"append adds every record as a row: readers take the newest of a key. upsert keeps one row of each key that the run writes, the newest, whoever wrote it, and carries out deletes; the commit reads the keys of the table for that. Default: append."`
 	MergeMemory    connector.Bytes   `json:"merge_memory,omitempty" reprise:"tuning" jsonschema_description:"Memory in which the commit of an upsert compares keys; beyond that they go to temporary files, 32 bytes of each row. Default: 64MiB."`
@@ -34,12 +34,12 @@ type SinkConfig struct {
 type SourceConfig struct {
 	Catalog       CatalogConfig    `json:"catalog" jsonschema:"required" jsonschema_description:"The catalog that knows the table."`
 	S3            *S3Config        `json:"s3,omitempty" jsonschema_description:"How files on S3 are reached. Default: what the catalog and the environment say."`
-	Table         string           `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets. One snapshot of it is read, the one that there is when the run is planned."`
-	Snapshot      *SnapshotConfig  `json:"snapshot,omitempty" jsonschema_description:"Another snapshot than the current one."`
+	Table         string           `json:"table" jsonschema:"required,pattern=^[^./]+([.][^./]+)+$" jsonschema_description:"The table with its namespace: media.assets. One snapshot is read: the current one when the run is planned."`
+	Snapshot      *SnapshotConfig  `json:"snapshot,omitempty" jsonschema_description:"A snapshot other than the current one."`
 	Key           []string         `json:"key,omitempty" jsonschema_description:"The fields that make up a record's key. Default: the table's identifier fields."`
 	Fields        connector.Fields `json:"fields,omitempty" jsonschema_description:"Name and CQL type of each field, such as {id: uuid, tags: set<text>}. Default: all columns, with the types that their docs name, as the sink writes them, else those of the table."`
 	IgnoreUnknown bool             `json:"ignore_unknown,omitempty" jsonschema_description:"Leave out columns that fields does not name. Default: false, such a column is an error."`
-	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the column _version, which then is no field, else the snapshot's time."`
+	Version       string           `json:"version,omitempty" jsonschema_description:"Field with the record's version: a timestamp, a timeuuid, or a bigint of microseconds since 1970. Default: the column _version, which is then not a field, else the snapshot's time."`
 	CutTimestamps bool             `json:"cut_timestamps,omitempty" jsonschema_description:"Cut timestamps to whole milliseconds, which is all that a timestamp holds; those of the key and the version stay whole. Default: false, one with microseconds is a dead letter. Read as bigint such a column keeps its microseconds since 1970."`
 }
 
@@ -55,7 +55,7 @@ type CatalogConfig struct {
 	SQLite     string           `json:"sqlite,omitempty" jsonschema_description:"An embedded catalog: the path of an SQLite file. Other engines read it as a JDBC or SQL catalog."`
 	REST       string           `json:"rest,omitempty" jsonschema:"format=uri" jsonschema_description:"A REST catalog: its URL."`
 	Warehouse  string           `json:"warehouse,omitempty" jsonschema_description:"Where new tables go. With sqlite: a folder as a plain path, or s3://BUCKET/PATH. With rest: the name that the catalog gives the warehouse; default: its own default."`
-	Name       string           `json:"name,omitempty" jsonschema_description:"The name of the catalog within an SQLite file, as other engines must give it too. Default: default."`
+	Name       string           `json:"name,omitempty" jsonschema_description:"The name of the catalog within an SQLite file, which other engines must use as well. Default: default."`
 	Token      connector.Secret `json:"token,omitempty" reprise:"tuning" jsonschema_description:"Bearer token for a REST catalog: env:NAME or file:PATH."`
 	Credential connector.Secret `json:"credential,omitempty" reprise:"tuning" jsonschema_description:"OAuth2 credential ID:SECRET for a REST catalog: env:NAME or file:PATH."`
 	TLS        *connector.TLS   `json:"tls,omitempty" reprise:"tuning" jsonschema_description:"Settings of an https connection to a REST catalog."`
@@ -167,7 +167,7 @@ func (c CatalogConfig) validate() []connector.Fault {
 		}
 	default:
 		if u, err := url.Parse(c.REST); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			add("rest", "%q is no URL such as https://catalog.example.com", c.REST)
+			add("rest", "%q is not a URL such as https://catalog.example.com", c.REST)
 		} else if u.User != nil {
 			add("rest", "a login does not belong into the URL: use token or credential")
 		}

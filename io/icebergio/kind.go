@@ -13,7 +13,7 @@ func init() {
 		Source:    func() connector.SourceConfig { return new(SourceConfig) },
 		SourceDoc: "A snapshot of an Iceberg table.",
 		Sink:      func() connector.SinkConfig { return new(SinkConfig) },
-		SinkDoc:   "A table of Iceberg.",
+		SinkDoc:   "An Iceberg table.",
 	})
 }
 

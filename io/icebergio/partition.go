@@ -27,7 +27,8 @@ var partitionForm = regexp.MustCompile(`^(?:([a-z]+)\s*\(\s*(?:([0-9]+)\s*,\s*)?
 func parsePartition(text string) (partition, error) {
 	m := partitionForm.FindStringSubmatch(strings.TrimSpace(text))
 	if m == nil || (m[1] == "") != (m[4] == "") {
-		return partition{}, fmt.Errorf("%q is no partition such as asset_type, month(created) or bucket(16, id)", text)
+		return partition{}, fmt.Errorf("%q is not a partition such as asset_type, month(created) or bucket(16, id)",
+			text)
 	}
 	name, width, p := m[1], m[2], partition{column: m[3]}
 	n, _ := strconv.ParseInt(width, 10, 32)

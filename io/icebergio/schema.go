@@ -82,7 +82,8 @@ func parseDecimal(text string) (iceberg.Type, error) {
 			return iceberg.DecimalTypeOf(precision, scale), nil
 		}
 	}
-	return nil, fmt.Errorf("%q is no decimal(PRECISION,SCALE) with a precision of 1 to 38 and a scale no higher", text)
+	return nil, fmt.Errorf("%q is not a valid decimal(PRECISION,SCALE) with a precision of 1 to 38 and a scale no "+
+		"higher", text)
 }
 
 // checkColumns checks the types that the job file wants against the fields.

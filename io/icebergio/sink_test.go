@@ -315,7 +315,7 @@ func TestPrepare(t *testing.T) {
 	})
 	t.Run("no catalog file", func(t *testing.T) {
 		c := local(t)
-		if err := os.WriteFile(c.Catalog.SQLite, []byte("this is no database, only a text of some length"),
+		if err := os.WriteFile(c.Catalog.SQLite, []byte("this is not a database, only a text of some length"),
 			0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -199,7 +199,7 @@ func (s *Source) newColumnPlan(found *iceberg.Schema) (*columnPlan, error) {
 			WithFix("there are %s", fields.Names())
 	}
 	if i := p.schema.Index(s.c.Version); s.c.Version != "" && (i < 0 || !connector.IsVersion(fields[i].Type)) {
-		return nil, fail.Job("iceberg.version", "the version %q is no field of type timestamp, timeuuid or bigint",
+		return nil, fail.Job("iceberg.version", "the version %q is not a field of type timestamp, timeuuid or bigint",
 			s.c.Version).
 			WithFix("name such a field in version")
 	}
@@ -371,7 +371,7 @@ func (s *Source) Read(ctx context.Context, split connector.Split, give func(conn
 	number, file, _ := strings.Cut(split.Partition, "/")
 	id, err := strconv.ParseInt(number, 10, 64)
 	if err != nil {
-		return fail.New(fail.Fatal, "iceberg.partition", "%s is no SNAPSHOT/FILE", split.Partition)
+		return fail.New(fail.Fatal, "iceberg.partition", "%s is not SNAPSHOT/FILE", split.Partition)
 	}
 	from, err := s.snapshot(ctx, id)
 	if err != nil {

@@ -33,7 +33,8 @@ func (s brokenSink) Prepare(ctx context.Context, run connector.Run, schema *reco
 	return s.Sink.Prepare(ctx, run, schema, dry)
 }
 
-func (s brokenSink) Open(ctx context.Context, run connector.Run, schema *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s brokenSink) Open(ctx context.Context, run connector.Run, schema *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	if s.settle != nil {
 		settle = s.settle(settle)
 	}
@@ -56,7 +57,9 @@ type brokenCommitter struct {
 	commit func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error)
 }
 
-func (s brokenCommitter) Commit(ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte) (int64, error) {
+func (s brokenCommitter) Commit(
+	ctx context.Context, run connector.Run, schema *record.Schema, parts [][]byte,
+) (int64, error) {
 	return s.commit(s.Sink.(connector.Committer), run, parts)
 }
 
@@ -138,12 +141,14 @@ func (g brokenGate) Enter(ctx context.Context, records int, bytes int64) (func(i
 }
 
 // gateBroken is the context with another way through its gate.
-func gateBroken(enter func(enter func() (func(int, int64, error), error)) (func(int, int64, error), error)) func(context.Context) context.Context {
+func gateBroken(enter func(enter func() (func(int, int64, error), error)) (func(int, int64, error),
+	error)) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context { return connector.WithGate(ctx, brokenGate{ctx, enter}) }
 }
 
 // leaving changes how the gate is left.
-func leaving(f func(leave func(int, int64, error), records int, bytes int64, err error)) func(context.Context) context.Context {
+func leaving(f func(leave func(int, int64, error), records int, bytes int64,
+	err error)) func(context.Context) context.Context {
 	return gateBroken(func(enter func() (func(int, int64, error), error)) (func(int, int64, error), error) {
 		leave, err := enter()
 		return func(records int, bytes int64, err error) { f(leave, records, bytes, err) }, err
@@ -199,9 +204,11 @@ var brokenSinks = []brokenCase{
 			return brokenWriter{Writer: w, close: func() error { final(late); late = nil; return nil }}
 		}}
 	}},
-	{name: "a result has an error and no outcome", check: "write", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, settle: each(func(r connector.Result) (connector.Result, bool) { r.Err = errOdd; return r, true })}
-	}},
+	{name: "a result has an error and no outcome", check: "write",
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenSink{Sink: s,
+				settle: each(func(r connector.Result) (connector.Result, bool) { r.Err = errOdd; return r, true })}
+		}},
 	{name: "a sink needs Prepare before Open", check: "write", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
 		prepared := false
 		return brokenSink{Sink: s, prepare: func(bool) error { prepared = true; return nil },
@@ -228,7 +235,8 @@ var brokenSinks = []brokenCase{
 		}
 		return record.String(s)
 	})},
-	{name: "control characters lost", check: "values", apply: title(func(s string) record.Value { return record.String(strings.ReplaceAll(s, "\x00", "")) })},
+	{name: "control characters lost", check: "values",
+		apply: title(func(s string) record.Value { return record.String(strings.ReplaceAll(s, "\x00", "")) })},
 	{name: "long text cut", check: "values", apply: func(m *Memory, r *record.Record) record.Outcome {
 		c := r.Clone()
 		if text := c.Values[1].Str(); len(text) > 1<<16 {
@@ -236,7 +244,8 @@ var brokenSinks = []brokenCase{
 		}
 		return m.store(c)
 	}},
-	{name: "characters outside the first plane lost", check: "values", apply: title(func(s string) record.Value { return record.String(strings.ReplaceAll(s, "🎬", "?")) })},
+	{name: "characters outside the first plane lost", check: "values",
+		apply: title(func(s string) record.Value { return record.String(strings.ReplaceAll(s, "🎬", "?")) })},
 	{name: "collections are appended to", check: "replace", apply: func(m *Memory, r *record.Record) record.Outcome {
 		c := r.Clone()
 		if old := m.rows[r.KeyText()]; old != nil {
@@ -267,11 +276,13 @@ var brokenSinks = []brokenCase{
 		}
 		return m.store(r)
 	}},
-	{name: "superseded is told as written", check: "versions", apply: func(m *Memory, r *record.Record) record.Outcome { m.store(r); return record.Written }},
-	{name: "the last write wins over a live one", check: "live", apply: func(m *Memory, r *record.Record) record.Outcome {
-		delete(m.rows, r.KeyText())
-		return m.store(r)
-	}},
+	{name: "superseded is told as written", check: "versions",
+		apply: func(m *Memory, r *record.Record) record.Outcome { m.store(r); return record.Written }},
+	{name: "the last write wins over a live one", check: "live",
+		apply: func(m *Memory, r *record.Record) record.Outcome {
+			delete(m.rows, r.KeyText())
+			return m.store(r)
+		}},
 	{name: "the floor is ignored", check: "floor", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
 		return brokenSink{Sink: s, run: func(r connector.Run) connector.Run { r.Floor = 0; return r }}
 	}},
@@ -333,33 +344,37 @@ var brokenSinks = []brokenCase{
 			}}
 		}
 	}()},
-	{name: "Flush does not hear a cancellation", check: "cancel", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, write: func(context.Context, *record.Record) error { return nil }, flush: func(context.Context) ([][]byte, error) {
-				time.Sleep(3 * time.Second) // longer than the check's patience
-				return nil, nil
+	{name: "Flush does not hear a cancellation", check: "cancel",
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+				return brokenWriter{Writer: w, write: func(context.Context, *record.Record) error { return nil },
+					flush: func(context.Context) ([][]byte, error) {
+						time.Sleep(3 * time.Second) // longer than the check's patience
+						return nil, nil
+					}}
 			}}
-		}}
-	}},
-	{name: "Flush forgets what a cancellation left", check: "cancel", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, flush: func(ctx context.Context) ([][]byte, error) {
-				parts, _ := w.Flush(ctx)
-				return parts, nil
+		}},
+	{name: "Flush forgets what a cancellation left", check: "cancel",
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+				return brokenWriter{Writer: w, flush: func(ctx context.Context) ([][]byte, error) {
+					parts, _ := w.Flush(ctx)
+					return parts, nil
+				}}
 			}}
-		}}
-	}},
-	{name: "a cancellation makes dead letters", check: "cancel", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, writer: func(w connector.Writer, settle connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, write: func(ctx context.Context, r *record.Record) error {
-				if ctx.Err() != nil {
-					settle([]connector.Result{{Record: r, Outcome: record.Dead, Err: errOdd, Attempts: 1}})
-					return nil
-				}
-				return w.Write(ctx, r)
+		}},
+	{name: "a cancellation makes dead letters", check: "cancel",
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenSink{Sink: s, writer: func(w connector.Writer, settle connector.Settle) connector.Writer {
+				return brokenWriter{Writer: w, write: func(ctx context.Context, r *record.Record) error {
+					if ctx.Err() != nil {
+						settle([]connector.Result{{Record: r, Outcome: record.Dead, Err: errOdd, Attempts: 1}})
+						return nil
+					}
+					return w.Write(ctx, r)
+				}}
 			}}
-		}}
-	}},
+		}},
 	{name: "writes are seen before Commit", check: "commit", wrap: func(m *Memory, s connector.Sink) connector.Sink {
 		return brokenCommitter{brokenSink{Sink: s, settle: each(func(r connector.Result) (connector.Result, bool) {
 			m.Load(r.Record)
@@ -367,107 +382,125 @@ var brokenSinks = []brokenCase{
 		})}, commitAll}
 	}},
 	{name: "Commit commits nothing", check: "commit", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s}, func(connector.Committer, connector.Run, [][]byte) (int64, error) { return 300, nil }}
+		return brokenCommitter{brokenSink{Sink: s},
+			func(connector.Committer, connector.Run, [][]byte) (int64, error) { return 300, nil }}
 	}},
 	{name: "Commit commits one part alone", check: "commit", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s}, func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
-			return commitAll(c, run, parts[:min(1, len(parts))])
-		}}
+		return brokenCommitter{brokenSink{Sink: s},
+			func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
+				return commitAll(c, run, parts[:min(1, len(parts))])
+			}}
 	}},
 	{name: "Commit twice counts twice", check: "commit", wrap: func() func(*Memory, connector.Sink) connector.Sink {
 		var total int64
 		return func(_ *Memory, s connector.Sink) connector.Sink {
-			return brokenCommitter{brokenSink{Sink: s}, func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
-				n, err := commitAll(c, run, parts)
-				total += n
-				return total, err
-			}}
+			return brokenCommitter{brokenSink{Sink: s},
+				func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
+					n, err := commitAll(c, run, parts)
+					total += n
+					return total, err
+				}}
 		}
 	}()},
 	{name: "a part of more than 1 MiB", check: "commit", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, flush: func(ctx context.Context) ([][]byte, error) {
-				parts, err := w.Flush(ctx)
-				return append(parts, make([]byte, 1<<20+1)), err
+		return brokenCommitter{brokenSink{Sink: s,
+			writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+				return brokenWriter{Writer: w, flush: func(ctx context.Context) ([][]byte, error) {
+					parts, err := w.Flush(ctx)
+					return append(parts, make([]byte, 1<<20+1)), err
+				}}
+			}}, commitAll}
+	}},
+	{name: "a checkpoint that does nothing", check: "checkpoint",
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+				return brokenWriter{Writer: w, checkpoint: func(context.Context) ([][]byte, error) { return nil, nil }}
 			}}
-		}}, commitAll}
-	}},
-	{name: "a checkpoint that does nothing", check: "checkpoint", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, checkpoint: func(context.Context) ([][]byte, error) { return nil, nil }}
-		}}
-	}},
+		}},
 	{name: "a checkpoint that waits", check: "checkpoint", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
 		return brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
 			return brokenWriter{Writer: w, checkpoint: w.Flush}
 		}}
 	}},
-	{name: "parts that only Flush hands out", check: "checkpoint", set: committing, wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			var held [][]byte
-			return brokenWriter{Writer: w,
-				checkpoint: func(ctx context.Context) ([][]byte, error) {
-					parts, err := w.Checkpoint(ctx)
-					held = append(held, parts...)
-					return nil, err
-				},
-				flush: func(ctx context.Context) ([][]byte, error) {
-					parts, err := w.Flush(ctx)
-					return append(held, parts...), err
-				}}
-		}}, commitAll}
-	}},
-	{name: "a checkpoint of a sink that commits does not wait", check: "checkpoint", set: committing, wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, checkpoint: w.(*committingWriter).Writer.Checkpoint}
-		}}, commitAll}
-	}},
-	{name: "Close takes back what was handed out", check: "checkpoint", set: committing, wrap: func(m *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			flushed := false
-			return brokenWriter{Writer: w,
-				flush: func(ctx context.Context) ([][]byte, error) { flushed = true; return w.Flush(ctx) },
-				close: func() error {
-					if stage := w.(*committingWriter).stage; !flushed {
-						m.mu.Lock()
-						defer m.mu.Unlock()
-						m.staged[stage] = nil
-					}
-					return nil
-				}}
-		}}, commitAll}
-	}},
-	{name: "the first Commit of a run is the last", check: "checkpoint", set: committing, wrap: func() func(*Memory, connector.Sink) connector.Sink {
-		var done sync.Map
-		return func(_ *Memory, s connector.Sink) connector.Sink {
-			return brokenCommitter{brokenSink{Sink: s}, func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
-				if _, again := done.LoadOrStore(run.ID, true); again {
-					return int64(len(parts)) * 100, nil
-				}
-				return commitAll(c, run, parts)
-			}}
-		}
-	}()},
-	{name: "a Commit also shows what was not handed out", check: "checkpoint", set: committing, wrap: func(m *Memory, s connector.Sink) connector.Sink {
-		return brokenCommitter{brokenSink{Sink: s}, func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
-			m.mu.Lock()
-			var all [][]byte
-			for stage := range m.staged {
-				all = append(all, []byte(stage))
+	{name: "parts that only Flush hands out", check: "checkpoint", set: committing,
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenCommitter{brokenSink{Sink: s,
+				writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+					var held [][]byte
+					return brokenWriter{Writer: w,
+						checkpoint: func(ctx context.Context) ([][]byte, error) {
+							parts, err := w.Checkpoint(ctx)
+							held = append(held, parts...)
+							return nil, err
+						},
+						flush: func(ctx context.Context) ([][]byte, error) {
+							parts, err := w.Flush(ctx)
+							return append(held, parts...), err
+						}}
+				}}, commitAll}
+		}},
+	{name: "a checkpoint of a sink that commits does not wait", check: "checkpoint", set: committing,
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenCommitter{brokenSink{Sink: s,
+				writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+					return brokenWriter{Writer: w, checkpoint: w.(*committingWriter).Writer.Checkpoint}
+				}}, commitAll}
+		}},
+	{name: "Close takes back what was handed out", check: "checkpoint", set: committing,
+		wrap: func(m *Memory, s connector.Sink) connector.Sink {
+			return brokenCommitter{brokenSink{Sink: s,
+				writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+					flushed := false
+					return brokenWriter{Writer: w,
+						flush: func(ctx context.Context) ([][]byte, error) { flushed = true; return w.Flush(ctx) },
+						close: func() error {
+							if stage := w.(*committingWriter).stage; !flushed {
+								m.mu.Lock()
+								defer m.mu.Unlock()
+								m.staged[stage] = nil
+							}
+							return nil
+						}}
+				}}, commitAll}
+		}},
+	{name: "the first Commit of a run is the last", check: "checkpoint", set: committing,
+		wrap: func() func(*Memory, connector.Sink) connector.Sink {
+			var done sync.Map
+			return func(_ *Memory, s connector.Sink) connector.Sink {
+				return brokenCommitter{brokenSink{Sink: s},
+					func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
+						if _, again := done.LoadOrStore(run.ID, true); again {
+							return int64(len(parts)) * 100, nil
+						}
+						return commitAll(c, run, parts)
+					}}
 			}
-			m.mu.Unlock()
-			_, err := commitAll(c, run, all)
-			return int64(len(parts)) * 100, err
-		}}
-	}},
+		}()},
+	{name: "a Commit also shows what was not handed out", check: "checkpoint", set: committing,
+		wrap: func(m *Memory, s connector.Sink) connector.Sink {
+			return brokenCommitter{brokenSink{Sink: s},
+				func(c connector.Committer, run connector.Run, parts [][]byte) (int64, error) {
+					m.mu.Lock()
+					var all [][]byte
+					for stage := range m.staged {
+						all = append(all, []byte(stage))
+					}
+					m.mu.Unlock()
+					_, err := commitAll(c, run, all)
+					return int64(len(parts)) * 100, err
+				}}
+		}},
 	{name: "requests beside the gate", check: "shut", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
 		return brokenSink{Sink: s, context: noGate}
 	}},
-	{name: "a writer that waits at the gate for ever", check: "shut", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, context: context.WithoutCancel, writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
-			return brokenWriter{Writer: w, flush: func(context.Context) ([][]byte, error) { return w.Flush(context.Background()) }}
-		}}
-	}},
+	{name: "a writer that waits at the gate for ever", check: "shut",
+		wrap: func(_ *Memory, s connector.Sink) connector.Sink {
+			return brokenSink{Sink: s, context: context.WithoutCancel,
+				writer: func(w connector.Writer, _ connector.Settle) connector.Writer {
+					return brokenWriter{Writer: w,
+						flush: func(context.Context) ([][]byte, error) { return w.Flush(context.Background()) }}
+				}}
+		}},
 	{name: "records beside the gate", check: "gate", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
 		n := 0
 		return brokenSink{Sink: s, context: func(ctx context.Context) context.Context {
@@ -490,15 +523,21 @@ var brokenSinks = []brokenCase{
 		return brokenSink{Sink: s, context: leaving(func(func(int, int64, error), int, int64, error) {})}
 	}},
 	{name: "the gate is left twice", check: "gate", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, context: leaving(func(leave func(int, int64, error), records int, bytes int64, err error) {
-			leave(records, bytes, err)
-			leave(0, 0, nil)
-		})}
+		return brokenSink{Sink: s,
+			context: leaving(func(leave func(int, int64, error), records int, bytes int64, err error) {
+				leave(records, bytes, err)
+				leave(0, 0, nil)
+			})}
 	}},
 	{name: "the gate is not told of errors", check: "outage", wrap: func(_ *Memory, s connector.Sink) connector.Sink {
-		return brokenSink{Sink: s, context: leaving(func(leave func(int, int64, error), records int, bytes int64, _ error) { leave(records, bytes, nil) })}
+		return brokenSink{Sink: s,
+			context: leaving(func(leave func(int, int64, error), records int, bytes int64,
+				_ error) {
+				leave(records, bytes, nil)
+			})}
 	}},
-	{name: "an unready server makes dead letters", check: "stop", set: func(m *Memory) { m.Retry = connector.Retry{First: 1, Max: 1, Deadline: 1} }},
+	{name: "an unready server makes dead letters", check: "stop",
+		set: func(m *Memory) { m.Retry = connector.Retry{First: 1, Max: 1, Deadline: 1} }},
 	{name: "a pause loses what is under way", check: "pause", wrap: func(m *Memory, s connector.Sink) connector.Sink {
 		return brokenSink{Sink: s, writer: func(w connector.Writer, settle connector.Settle) connector.Writer {
 			return brokenWriter{Writer: w, write: func(ctx context.Context, r *record.Record) error {
@@ -554,7 +593,10 @@ func TestBrokenSinks(t *testing.T) {
 			}}
 			s := ms.sink()
 			if b.wrap != nil {
-				s.New = func(_ *testing.T, target string) connector.Sink { return b.wrap(ms.get(target), ms.get(target).Sink()) }
+				s.New = func(_ *testing.T, target string) connector.Sink {
+					return b.wrap(ms.get(target),
+						ms.get(target).Sink())
+				}
 			}
 			found := s.check(t, sinkCheckNamed(t, b.check), time.Second, 100*time.Millisecond)
 			if len(found) == 0 {
@@ -612,7 +654,8 @@ func (s brokenSource) Read(ctx context.Context, split connector.Split, page func
 }
 
 // pages lets f change every page.
-func pages(f func(s connector.Split, p *connector.Page)) func(connector.Split, func(connector.Page) error) func(connector.Page) error {
+func pages(f func(s connector.Split, p *connector.Page)) func(connector.Split,
+	func(connector.Page) error) func(connector.Page) error {
 	return func(s connector.Split, page func(connector.Page) error) func(connector.Page) error {
 		return func(p connector.Page) error { f(s, &p); return page(p) }
 	}
@@ -657,10 +700,12 @@ var brokenSources = []struct {
 		})}
 	}},
 	{"no version", "plan", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, page: pages(func(_ connector.Split, p *connector.Page) { p.Records[0].Version = 0 })}
+		return brokenSource{Source: s,
+			page: pages(func(_ connector.Split, p *connector.Page) { p.Records[0].Version = 0 })}
 	}},
 	{"no origin", "plan", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, page: pages(func(_ connector.Split, p *connector.Page) { p.Records[0].Origin.Split = "" })}
+		return brokenSource{Source: s,
+			page: pages(func(_ connector.Split, p *connector.Page) { p.Records[0].Origin.Split = "" })}
 	}},
 	{"a page that ends before its last record", "cut", func(s connector.Source) connector.Source {
 		return brokenSource{Source: s, page: pages(func(_ connector.Split, p *connector.Page) {
@@ -670,7 +715,8 @@ var brokenSources = []struct {
 		})}
 	}},
 	{"a page that ends after what follows", "cut", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, page: pages(func(_ connector.Split, p *connector.Page) { p.Last[len(p.Last)-1]++ })}
+		return brokenSource{Source: s,
+			page: pages(func(_ connector.Split, p *connector.Page) { p.Last[len(p.Last)-1]++ })}
 	}},
 	{"an origin after its record", "cut", func(s connector.Source) connector.Source {
 		return brokenSource{Source: s, page: pages(func(_ connector.Split, p *connector.Page) {
@@ -680,97 +726,110 @@ var brokenSources = []struct {
 		})}
 	}},
 	{"pages that do not advance", "plan", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, page: pages(func(s connector.Split, p *connector.Page) { p.Last = []byte("text-000001") })}
+		return brokenSource{Source: s,
+			page: pages(func(s connector.Split, p *connector.Page) { p.Last = []byte("text-000001") })}
 	}},
 	{"readers that disturb each other", "concurrent", func(s connector.Source) connector.Source {
 		var mu sync.Mutex
 		reading := 0
-		return brokenSource{Source: s, read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-			mu.Lock()
-			reading++
-			busy := reading > 1
-			mu.Unlock()
-			defer func() { mu.Lock(); defer mu.Unlock(); reading-- }()
-			return s.Read(ctx, split, func(p connector.Page) error {
-				if busy {
-					p.Records = p.Records[1:]
-				}
-				time.Sleep(time.Millisecond) // so that readers meet
-				return page(p)
-			})
-		}}
+		return brokenSource{Source: s,
+			read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+				mu.Lock()
+				reading++
+				busy := reading > 1
+				mu.Unlock()
+				defer func() { mu.Lock(); defer mu.Unlock(); reading-- }()
+				return s.Read(ctx, split, func(p connector.Page) error {
+					if busy {
+						p.Records = p.Records[1:]
+					}
+					time.Sleep(time.Millisecond) // so that readers meet
+					return page(p)
+				})
+			}}
 	}},
 	{"an error in other words", "error", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-			if err := s.Read(ctx, split, page); err != nil {
-				return fmt.Errorf("read: %w", err)
-			}
-			return nil
-		}}
+		return brokenSource{Source: s,
+			read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+				if err := s.Read(ctx, split, page); err != nil {
+					return fmt.Errorf("read: %w", err)
+				}
+				return nil
+			}}
 	}},
 	{"pages after an error", "error", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, page: func(_ connector.Split, page func(connector.Page) error) func(connector.Page) error {
-			return func(p connector.Page) error { _ = page(p); return nil }
-		}}
+		return brokenSource{Source: s,
+			page: func(_ connector.Split, page func(connector.Page) error) func(connector.Page) error {
+				return func(p connector.Page) error { _ = page(p); return nil }
+			}}
 	}},
 	{"a cancellation is not heard", "cancel", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, read: func(_ context.Context, split connector.Split, page func(connector.Page) error) error {
-			return s.Read(context.Background(), split, page)
-		}}
+		return brokenSource{Source: s,
+			read: func(_ context.Context, split connector.Split, page func(connector.Page) error) error {
+				return s.Read(context.Background(), split, page)
+			}}
 	}},
 	{"reading beside the gate", "gate", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-			return s.Read(noGate(ctx), split, page)
-		}}
+		return brokenSource{Source: s,
+			read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+				return s.Read(noGate(ctx), split, page)
+			}}
 	}},
 	{"a gate that is told nothing", "gate", func(s connector.Source) connector.Source {
-		return brokenSource{Source: s, read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-			ctx = leaving(func(leave func(int, int64, error), _ int, _ int64, err error) { leave(0, 0, err) })(ctx)
-			return s.Read(ctx, split, page)
-		}}
+		return brokenSource{Source: s,
+			read: func(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
+				ctx = leaving(func(leave func(int, int64, error), _ int, _ int64, err error) { leave(0, 0, err) })(ctx)
+				return s.Read(ctx, split, page)
+			}}
 	}},
 	{"a row that is found twice", "find", func(s connector.Source) connector.Source {
-		return brokenFinder{brokenSource{Source: s}, func(key *record.Record, p *connector.Page, give func() error) error {
-			return errors.Join(give(), give())
-		}}
+		return brokenFinder{brokenSource{Source: s},
+			func(key *record.Record, p *connector.Page, give func() error) error {
+				return errors.Join(give(), give())
+			}}
 	}},
 	{"a row that is not found", "find", func(s connector.Source) connector.Source {
-		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, p *connector.Page, give func() error) error {
-			if len(p.Records) > 0 && strings.HasSuffix(p.Records[0].KeyText(), "7") {
-				p.Records = nil
-			}
-			return give()
-		}}
+		return brokenFinder{brokenSource{Source: s},
+			func(_ *record.Record, p *connector.Page, give func() error) error {
+				if len(p.Records) > 0 && strings.HasSuffix(p.Records[0].KeyText(), "7") {
+					p.Records = nil
+				}
+				return give()
+			}}
 	}},
 	{"a row that is gone is found", "find", func(s connector.Source) connector.Source {
-		return brokenFinder{brokenSource{Source: s}, func(key *record.Record, p *connector.Page, give func() error) error {
-			if len(p.Records) == 0 {
-				p.Records = []*record.Record{key}
-			}
-			return give()
-		}}
+		return brokenFinder{brokenSource{Source: s},
+			func(key *record.Record, p *connector.Page, give func() error) error {
+				if len(p.Records) == 0 {
+					p.Records = []*record.Record{key}
+				}
+				return give()
+			}}
 	}},
 	{"a row that is found with another version", "find", func(s connector.Source) connector.Source {
-		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, p *connector.Page, give func() error) error {
-			if len(p.Records) > 0 {
-				p.Records[0].Version++
-			}
-			return give()
-		}}
+		return brokenFinder{brokenSource{Source: s},
+			func(_ *record.Record, p *connector.Page, give func() error) error {
+				if len(p.Records) > 0 {
+					p.Records[0].Version++
+				}
+				return give()
+			}}
 	}},
 	{"a row that is found without an origin", "find", func(s connector.Source) connector.Source {
-		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, p *connector.Page, give func() error) error {
-			if len(p.Records) > 0 {
-				p.Records[0].Origin = record.Origin{}
-			}
-			return give()
-		}}
+		return brokenFinder{brokenSource{Source: s},
+			func(_ *record.Record, p *connector.Page, give func() error) error {
+				if len(p.Records) > 0 {
+					p.Records[0].Origin = record.Origin{}
+				}
+				return give()
+			}}
 	}},
 	{"an error of found is swallowed", "find", func(s connector.Source) connector.Source {
-		return brokenFinder{brokenSource{Source: s}, func(_ *record.Record, _ *connector.Page, give func() error) error {
-			_ = give()
-			return nil
-		}}
+		return brokenFinder{brokenSource{Source: s},
+			func(_ *record.Record, _ *connector.Page, give func() error) error {
+				_ = give()
+				return nil
+			}}
 	}},
 }
 

@@ -92,10 +92,12 @@ func sortVersions(records []*record.Record) {
 	slices.SortFunc(records, func(a, b *record.Record) int { return int(a.Version - b.Version) })
 }
 
-// found compares what was found with what was read. Expiry is left out: sources that know how long a row still lives add that to the clock.
+// found compares what was found with what was read. Expiry is left out: sources that know how long a row still lives
+// add that to the clock.
 func (p *sourceProbe) found(key *record.Record, page connector.Page, want []*record.Record) {
 	if len(page.Dead) > 0 || len(page.Records) != len(want) {
-		p.addf("Find of %.100q gave %d records and %d dead letters, Read gave %d records", key.KeyText(), len(page.Records), len(page.Dead), len(want))
+		p.addf("Find of %.100q gave %d records and %d dead letters, Read gave %d records", key.KeyText(),
+			len(page.Records), len(page.Dead), len(want))
 		return
 	}
 	got := slices.Clone(page.Records)

@@ -9,8 +9,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// A checkpoint sends everything on its way: it is settled without a Flush, and Checkpoint does not wait for it. A sink that commits
-// has settled it when Checkpoint returns, and what was handed out outlives the writer.
+// A checkpoint sends everything on its way: it is settled without a Flush, and Checkpoint does not wait for it. A sink
+// that commits has settled it when Checkpoint returns, and what was handed out outlives the writer.
 func checkCheckpoint(p *sinkProbe) {
 	s := p.prepared()
 	if s == nil {
@@ -45,7 +45,8 @@ func (p *sinkProbe) checkpointSends(s connector.Sink) {
 	}
 	gate.Open()
 	if !l.await(p.prompt, len(records)) {
-		p.addf("after Checkpoint %d of %d records are settled without a Flush within %s", l.len(), len(records), p.prompt)
+		p.addf("after Checkpoint %d of %d records are settled without a Flush within %s", l.len(), len(records),
+			p.prompt)
 	}
 	more := Records(p.Schema, 10, 10, Base)
 	p.writeTo(w, more)

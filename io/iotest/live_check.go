@@ -14,9 +14,10 @@ type step struct {
 	r   *record.Record
 }
 
-// interleaving is what the live system and a run write, in some order: for each key the live system's writes come in the order of their versions, and
-// the run's comes at some time after it has read the row, with the version that the row had then. newest is what must remain: for each key the
-// live system's last write or, if that was all that the run missed, the run's.
+// interleaving is what the live system and a run write, in some order: for each key the live system's writes come in
+// the order of their versions, and the run's comes at some time after it has read the row, with the version that the
+// row had then. newest is what must remain: for each key the live system's last write or, if that was all that the run
+// missed, the run's.
 func (p *sinkProbe) interleaving(random *rand.Rand) (all []step, newest []*record.Record) {
 	const keys, writes = 40, 6
 	var waiting [][]step
@@ -54,8 +55,8 @@ func (p *sinkProbe) interleaving(random *rand.Rand) (all []step, newest []*recor
 	return all, newest
 }
 
-// However the writes of a run and those of a live system fall between each other, what remains is as if only the newest had happened: a live
-// write is never overwritten, and what was deleted meanwhile does not come back.
+// However the writes of a run and those of a live system fall between each other, what remains is as if only the newest
+// had happened: a live write is never overwritten, and what was deleted meanwhile does not come back.
 func checkLive(p *sinkProbe) {
 	s := p.prepared()
 	if s == nil {

@@ -15,8 +15,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// Memory is a table in memory with a sink and a source, both full drivers: they keep the version rule, settle in batches and
-// read in pages. It is also their server: it can be paused and stopped. Settings are made before first use.
+// Memory is a table in memory with a sink and a source, both full drivers: they keep the version rule, settle in
+// batches and read in pages. It is also their server: it can be paused and stopped. Settings are made before first use.
 type Memory struct {
 	Schema     *record.Schema             // nil: AssetSchema
 	Refuse     func(*record.Record) error // the error of a record that is refused for itself; nil: none is
@@ -25,8 +25,9 @@ type Memory struct {
 	Retry      connector.Retry            // zero: from 1 ms to 20 ms, for a minute
 	Batch      connector.BatchLimits      // zero: 100 rows, 1 MiB, 4 under way
 
-	// Serve decides what becomes of each request ("schema", "plan", "read", "find", "prepare", "write" or "commit"): it may wait, do the
-	// work or not, and answer as it likes, also that work failed which was done. nil: the work is done and answered at once.
+	// Serve decides what becomes of each request ("schema", "plan", "read", "find", "prepare", "write" or "commit"): it
+	// may wait, do the work or not, and answer as it likes, also that work failed which was done. nil: the work is done
+	// and answered at once.
 	Serve func(ctx context.Context, kind string, work func() error) error
 
 	mu      sync.Mutex
@@ -152,7 +153,8 @@ func (m *Memory) store(r *record.Record) record.Outcome {
 	switch {
 	case old != nil && old.Version > r.Version:
 		return record.Superseded
-	case old != nil && old.Version == r.Version && old.Op == r.Op && slices.EqualFunc(old.Values, r.Values, record.Value.Equal):
+	case old != nil && old.Version == r.Version && old.Op == r.Op &&
+		slices.EqualFunc(old.Values, r.Values, record.Value.Equal):
 		return record.Unchanged
 	}
 	m.rows[key] = r
@@ -192,33 +194,37 @@ func (s memorySink) Prepare(ctx context.Context, _ connector.Run, schema *record
 
 func (s memorySink) Close() error { return nil }
 
-func (s memorySink) Open(ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
-	return s.open(ctx, func(m *Memory, r *record.Record) record.Outcome { return m.apply(m, r.Raised(run.Floor)) }, settle), nil
+func (s memorySink) Open(ctx context.Context, run connector.Run, _ *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
+	return s.open(ctx, func(m *Memory, r *record.Record) record.Outcome { return m.apply(m, r.Raised(run.Floor)) },
+		settle), nil
 }
 
-func (s memorySink) open(ctx context.Context, apply func(*Memory, *record.Record) record.Outcome, settle connector.Settle) connector.Writer {
+func (s memorySink) open(ctx context.Context, apply func(*Memory, *record.Record) record.Outcome,
+	settle connector.Settle) connector.Writer {
 	limits := s.m.Batch
 	if limits == (connector.BatchLimits{}) {
 		limits = connector.BatchLimits{Rows: 100, Bytes: 1 << 20, InFlight: 4}
 	}
-	return connector.NewBatcher(ctx, limits, s.m.retry(), func(ctx context.Context, batch []*record.Record) []connector.Result {
-		results := make([]connector.Result, len(batch))
-		err := s.m.request(ctx, "write", func() error {
-			for i, r := range batch {
-				if s.m.Refuse != nil {
-					if results[i].Err = s.m.Refuse(r); results[i].Err != nil {
-						continue
+	return connector.NewBatcher(ctx, limits, s.m.retry(),
+		func(ctx context.Context, batch []*record.Record) []connector.Result {
+			results := make([]connector.Result, len(batch))
+			err := s.m.request(ctx, "write", func() error {
+				for i, r := range batch {
+					if s.m.Refuse != nil {
+						if results[i].Err = s.m.Refuse(r); results[i].Err != nil {
+							continue
+						}
 					}
+					results[i].Outcome = apply(s.m, r)
 				}
-				results[i].Outcome = apply(s.m, r)
+				return nil
+			})
+			if err != nil {
+				return connector.AllFailed(batch, err)
 			}
-			return nil
-		})
-		if err != nil {
-			return connector.AllFailed(batch, err)
-		}
-		return results
-	}, settle)
+			return results
+		}, settle)
 }
 
 // committingSink stages what a writer takes; a part is the name of a writer's stage.
@@ -231,7 +237,8 @@ type committingWriter struct {
 	taken []*record.Record
 }
 
-func (s committingSink) Open(ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s committingSink) Open(ctx context.Context, run connector.Run, _ *record.Schema,
+	settle connector.Settle) (connector.Writer, error) {
 	w := &committingWriter{m: s.m}
 	// Runs under the table's lock.
 	w.Writer = s.open(ctx, func(_ *Memory, r *record.Record) record.Outcome {
@@ -257,7 +264,9 @@ func (w *committingWriter) Flush(ctx context.Context) ([][]byte, error) {
 	return [][]byte{[]byte(stage)}, nil
 }
 
-func (s committingSink) Commit(ctx context.Context, _ connector.Run, _ *record.Schema, parts [][]byte) (n int64, err error) {
+func (s committingSink) Commit(
+	ctx context.Context, _ connector.Run, _ *record.Schema, parts [][]byte,
+) (n int64, err error) {
 	err = s.m.request(ctx, "commit", func() error {
 		for _, part := range parts {
 			stage := string(part)
@@ -355,7 +364,8 @@ func (s memorySource) Read(ctx context.Context, split connector.Split, page func
 }
 
 // Find implements connector.Finder.
-func (s memorySource) Find(ctx context.Context, keys []*record.Record, found func(i int, p connector.Page) error) error {
+func (s memorySource) Find(ctx context.Context, keys []*record.Record,
+	found func(i int, p connector.Page) error) error {
 	for i, key := range keys {
 		var p connector.Page
 		err := connector.Request(ctx, s.m.retry(), func() (int, int64, error) {

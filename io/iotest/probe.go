@@ -146,7 +146,8 @@ func (l *ledger) complete(records []*record.Record, outcomes ...record.Outcome) 
 			continue
 		}
 		if !allowed(res.Outcome, outcomes) {
-			l.p.addf("%s at version Base%+d: outcome %s (%v), want one of %v", r.KeyText(), r.Version-Base, res.Outcome, res.Err, outcomes)
+			l.p.addf("%s at version Base%+d: outcome %s (%v), want one of %v", r.KeyText(), r.Version-Base, res.Outcome,
+				res.Err, outcomes)
 		}
 	}
 	if n := l.len(); n > len(records) {
@@ -179,7 +180,9 @@ func (l *ledger) written() (n int64) {
 }
 
 // writeAll writes one bundle and checks the parts; false after an error.
-func (p *sinkProbe) writeAll(s connector.Sink, run connector.Run, l *ledger, records []*record.Record) (parts [][]byte, ok bool) {
+func (p *sinkProbe) writeAll(
+	s connector.Sink, run connector.Run, l *ledger, records []*record.Record,
+) (parts [][]byte, ok bool) {
 	w, err := s.Open(p.ctx, run, p.Schema, l.settle)
 	if err != nil {
 		p.addf("Open: %v", err)
@@ -239,7 +242,8 @@ func (p *sinkProbe) put(s connector.Sink, records []*record.Record, outcomes ...
 }
 
 // putAs is put as a certain run.
-func (p *sinkProbe) putAs(s connector.Sink, run connector.Run, records []*record.Record, outcomes ...record.Outcome) *ledger {
+func (p *sinkProbe) putAs(s connector.Sink, run connector.Run, records []*record.Record,
+	outcomes ...record.Outcome) *ledger {
 	l := p.ledger()
 	if parts, ok := p.writeAll(s, run, l, records); ok {
 		l.complete(records, outcomes...)

@@ -30,8 +30,8 @@ func AssetSchema() *record.Schema {
 	}, "id")
 }
 
-// Record is the n-th record of a schema at a version: the key depends on n alone, the other fields on n and the version.
-// It is the same each time, but for the pointer.
+// Record is the n-th record of a schema at a version: the key depends on n alone, the other fields on n and the
+// version. It is the same each time, but for the pointer.
 func Record(schema *record.Schema, n int, version int64) *record.Record {
 	r := &record.Record{Schema: schema, Version: version, Values: make([]record.Value, len(schema.Fields)),
 		Origin: record.Origin{Split: "iotest", Position: binary.BigEndian.AppendUint64(nil, uint64(n))}}
@@ -74,8 +74,8 @@ func mix(n uint64) uint64 {
 	return n ^ n>>31
 }
 
-// Value is a value of a type, other seeds giving (nearly always) other values. Sets and maps are sorted and hold no element
-// twice; nothing in it is null or empty.
+// Value is a value of a type, other seeds giving (nearly always) other values. Sets and maps are sorted and hold no
+// element twice; nothing in it is null or empty.
 func Value(t record.Type, seed uint64) record.Value {
 	switch t.Kind {
 	case record.Boolean:
@@ -164,14 +164,14 @@ func uuid(k record.Kind, seed uint64) string {
 	return string(b)
 }
 
-// Canonical is a record's JSON in a form that is the same for all systems: nulls and empty collections of the top level left out
-// (many systems do not tell them apart), sets sorted, numbers in one way of writing.
+// Canonical is a record's JSON in a form that is the same for all systems: nulls and empty collections of the top level
+// left out (many systems do not tell them apart), sets sorted, numbers in one way of writing.
 func Canonical(schema *record.Schema, text string) (string, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	var fields map[string]any
 	if err := d.Decode(&fields); err != nil {
-		return "", fmt.Errorf("%.200q is no JSON object: %w", text, err)
+		return "", fmt.Errorf("%.200q is not a JSON object: %w", text, err)
 	}
 	for name, v := range fields {
 		var t record.Type

@@ -11,20 +11,22 @@ import (
 
 // Sink is what a sink's own test gives to the suite.
 type Sink struct {
-	// Schema is that of the records; nil is AssetSchema. The suite's special texts go to its text fields outside the key.
+	// Schema is that of the records; nil is AssetSchema. The suite's special texts go to its text fields outside the
+	// key.
 	Schema *record.Schema
 	// New gives a sink to the target of that name (lower-case letters); the same name is the same target. The suite
 	// calls Prepare, on one of the sinks of a target.
 	New func(t *testing.T, target string) connector.Sink
 	// Read is what an independent client finds: KeyText → JSON of the fields as Record.AppendJSON writes them, deleted
-	// keys absent. Of several entries for a key it is the one with the highest version. A target that was prepared and never
-	// written gives an empty map.
+	// keys absent. Of several entries for a key it is the one with the highest version. A target that was prepared and
+	// never written gives an empty map.
 	Read func(t *testing.T, target string) map[string]string
 	// Count is the number of entries, with repeated ones; nil: those of Read.
 	Count func(t *testing.T, target string) int
 	// Superseded: the sink tells when a newer version was there (else such a write only has no effect).
 	Superseded bool
-	// Triggers: the sink triggers something once for each version, and holds no rows that an earlier run could have left stale.
+	// Triggers: the sink triggers something once for each version, and holds no rows that an earlier run could have
+	// left stale.
 	Triggers bool
 	// Deletes: the sink applies deletes.
 	Deletes bool

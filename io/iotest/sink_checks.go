@@ -34,8 +34,8 @@ func checkPrepare(p *sinkProbe) {
 	}
 }
 
-// Every record settles once and is there; nothing is written, one record, several flushes of one writer; sinks that Prepare
-// was not called on, as on another worker.
+// Every record settles once and is there; nothing is written, one record, several flushes of one writer; sinks that
+// Prepare was not called on, as on another worker.
 func checkWrite(p *sinkProbe) {
 	s := p.prepared()
 	if s == nil {
@@ -89,8 +89,10 @@ func checkWrite(p *sinkProbe) {
 }
 
 // texts are what breaks encodings, quoting and escaping.
-var texts = []string{"", " ", "null", "\x00\x01\x1f\x7f", "line\r\nline\ttab", `"quoted" 'single' \back\\slash`, "{{braces}} ${dollar} %s",
-	"'; DROP TABLE assets; --", "Grüße 日本語 עברית", "e\u0301 \u200b \ufeff \u2028\u2029 \ufffd", "🎬👩‍👩‍👧\U0010ffff", "-1.5e10", "2024-02-30", strings.Repeat("long ", 1000)}
+var texts = []string{"", " ", "null", "\x00\x01\x1f\x7f", "line\r\nline\ttab", `"quoted" 'single' \back\\slash`,
+	"{{braces}} ${dollar} %s",
+	"'; DROP TABLE assets; --", "Grüße 日本語 עברית", "e\u0301 \u200b \ufeff \u2028\u2029 \ufffd", "🎬👩‍👩‍👧\U0010ffff",
+	"-1.5e10", "2024-02-30", strings.Repeat("long ", 1000)}
 
 // Texts of all kinds, empty and missing values, a large record, odd keys.
 func checkValues(p *sinkProbe) {
@@ -120,7 +122,8 @@ func checkValues(p *sinkProbe) {
 		return Value(f.Type, 1)
 	})
 	if k := p.Schema.Key; len(k) == 1 && p.Schema.Fields[k[0]].Type.Kind == record.Text {
-		for _, key := range []string{"a|b", `a\b`, `a\|b`, "a/b c?d=e&f#g%20", "schlüssel-日本", `"key"`, "-", strings.Repeat("k", 400)} {
+		for _, key := range []string{"a|b", `a\b`, `a\|b`, "a/b c?d=e&f#g%20", "schlüssel-日本", `"key"`, "-",
+			strings.Repeat("k", 400)} {
 			r := Record(p.Schema, 0, Base)
 			r.Values[k[0]] = record.String(key)
 			records = append(records, r)
@@ -290,7 +293,8 @@ func checkDeletes(p *sinkProbe) {
 	put("after a delete of what never was", Deletion(p.Schema, 2, Base+1000), either, up(0, 4000), other)
 	put("after an upsert older than that", up(2, 500), late, up(0, 4000), other)
 
-	mixed := []*record.Record{up(3, 10), Deletion(p.Schema, 3, Base+20), up(3, 15), up(4, 30), Deletion(p.Schema, 4, Base+20), up(5, 10), Deletion(p.Schema, 5, Base+20), up(5, 30)}
+	mixed := []*record.Record{up(3, 10), Deletion(p.Schema, 3, Base+20), up(3, 15), up(4, 30),
+		Deletion(p.Schema, 4, Base+20), up(5, 10), Deletion(p.Schema, 5, Base+20), up(5, 30)}
 	p.put(s, mixed, either...)
 	p.holds("after upserts and deletes in one bundle", up(0, 4000), other, up(4, 30), up(5, 30))
 }
@@ -554,7 +558,8 @@ func (p *sinkProbe) disturb(s connector.Sink, records []*record.Record, begin, e
 }
 
 // finish flushes, closes and commits a writer that took these records.
-func (p *sinkProbe) finish(s connector.Sink, run connector.Run, w connector.Writer, l *ledger, records []*record.Record) {
+func (p *sinkProbe) finish(s connector.Sink, run connector.Run, w connector.Writer, l *ledger,
+	records []*record.Record) {
 	parts, err := w.Flush(p.ctx)
 	if err != nil {
 		p.addf("Flush: %v", err)
@@ -568,7 +573,8 @@ func (p *sinkProbe) finish(s connector.Sink, run connector.Run, w connector.Writ
 	p.commit(s, run, parts, l.written())
 }
 
-// standstill returns when a counter has not moved for a while. Whatever it sees, only the strength of a check depends on it.
+// standstill returns when a counter has not moved for a while. Whatever it sees, only the strength of a check depends
+// on it.
 func (p *sinkProbe) standstill(count *atomic.Int64) {
 	for last := int64(-1); last != count.Load(); {
 		last = count.Load()

@@ -90,7 +90,8 @@ func checkSchema(p *sourceProbe) {
 
 // Whatever the size of splits, each record is in exactly one.
 func checkPlan(p *sourceProbe) {
-	for _, o := range []connector.PlanOptions{{}, {Rows: 10}, {Rows: 1000}, {Bytes: 10_000}, {Rows: 100, Bytes: 1 << 30}} {
+	for _, o := range []connector.PlanOptions{{}, {Rows: 10}, {Rows: 1000}, {Bytes: 10_000},
+		{Rows: 100, Bytes: 1 << 30}} {
 		splits := p.plan(o)
 		got := p.sightings()
 		for _, s := range splits {
@@ -174,7 +175,8 @@ func checkPageError(p *sourceProbe) {
 			p.addf("split %s: Read gave %v, want page's error as it is", s, err)
 		}
 	}
-	if err := p.source.Plan(p.ctx, connector.PlanOptions{}, func(connector.Split) error { return stop }); !errors.Is(err, stop) {
+	if err := p.source.Plan(p.ctx, connector.PlanOptions{},
+		func(connector.Split) error { return stop }); !errors.Is(err, stop) {
 		p.addf("Plan gave %v, want the error of its function", err)
 	}
 }
@@ -216,7 +218,8 @@ func checkReadCancel(p *sourceProbe) {
 
 func (p *sourceProbe) plan(o connector.PlanOptions) []connector.Split {
 	var splits []connector.Split
-	if err := p.source.Plan(p.ctx, o, func(s connector.Split) error { splits = append(splits, s); return nil }); err != nil {
+	if err := p.source.Plan(p.ctx, o,
+		func(s connector.Split) error { splits = append(splits, s); return nil }); err != nil {
 		p.addf("Plan with %+v: %v", o, err)
 	}
 	names := map[string]bool{}

@@ -331,8 +331,8 @@ func (j *cassandraJournal) ExtendPlan(ctx context.Context, run string, splits []
 	}
 	// The number may lack behind the splits, after a crash here: the next call mends it.
 	return j.settle(ctx, func() (bool, error) {
-		applied, _, err := j.session.Apply(ctx, j.cql("UPDATE %s.runs SET splits = ? WHERE run = ? IF plan = ? AND splits = ?",
-			want, run, name, total.Splits))
+		applied, _, err := j.session.Apply(ctx, j.cql(
+			"UPDATE %s.runs SET splits = ? WHERE run = ? IF plan = ? AND splits = ?", want, run, name, total.Splits))
 		if err == nil && !applied {
 			err = errExtended(run)
 		}
@@ -598,8 +598,8 @@ func (j *cassandraJournal) commits(ctx context.Context, run string, seq int64, b
 				return nil, err
 			}
 			if partBefore(key, until) {
-				all = append(all, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'part' AND sink = ? AND place = '' "+
-					"AND key = ?", run, e.Sink, key))
+				all = append(all, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'part' AND sink = ? AND "+
+					"place = '' AND key = ?", run, e.Sink, key))
 			}
 		}
 	}

@@ -10,15 +10,15 @@ import (
 
 // Config says where the journal is: one of its fields is set.
 type Config struct {
-	SQLite    string           `json:"sqlite,omitempty" jsonschema_description:"An SQLite file, made where it is missing: for the processes of one machine. Default, where cassandra is not set: .reprise/journal.db."`
+	SQLite    string           `json:"sqlite,omitempty" jsonschema_description:"An SQLite file, created if missing: for the processes of one machine. Default, where cassandra is not set: .reprise/journal.db."`
 	Cassandra *CassandraConfig `json:"cassandra,omitempty" jsonschema_description:"A keyspace of a Cassandra cluster: for workers on many machines."`
 }
 
 // CassandraConfig says which keyspace holds the journal.
 type CassandraConfig struct {
 	Connection  cassandraio.Connection `json:"connection" jsonschema:"required" jsonschema_description:"How to reach the cluster. All workers must use the same data centre: what they agree on, they agree on within it."`
-	Keyspace    string                 `json:"keyspace" jsonschema:"required" jsonschema_description:"Keyspace of the journal's tables, which are made where they are missing."`
-	Replication map[string]int         `json:"replication,omitempty" jsonschema_description:"Make the keyspace where it is missing, with so many replicas in each data centre: {dc1: 3}. Default: the keyspace must be there."`
+	Keyspace    string                 `json:"keyspace" jsonschema:"required" jsonschema_description:"Keyspace of the journal's tables, which are created if missing."`
+	Replication map[string]int         `json:"replication,omitempty" jsonschema_description:"Create the keyspace if it is missing, with this many replicas in each data centre: {dc1: 3}. Default: the keyspace must exist."`
 }
 
 // Validate finds what the schema of the settings cannot say.

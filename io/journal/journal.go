@@ -206,8 +206,8 @@ func (c Control) Ends(member string) bool {
 
 // Rate is what the whole run may do in a second. 0: no limit.
 type Rate struct {
-	Records float64         `json:"records,omitempty" jsonschema:"minimum=0" jsonschema_description:"Records a second."`
-	Bytes   connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes a second."`
+	Records float64         `json:"records,omitempty" jsonschema:"minimum=0" jsonschema_description:"Records per second."`
+	Bytes   connector.Bytes `json:"bytes,omitempty" jsonschema_description:"Bytes per second."`
 }
 
 // Beat is what one worker tells of itself each second or oftener. Counts are since the worker began.

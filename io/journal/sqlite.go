@@ -265,7 +265,8 @@ func (j *sqliteJournal) ExtendPlan(ctx context.Context, run string, splits []con
 		if now != len(there) {
 			return errExtended(run)
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO chunks (run, n, splits) VALUES (?, ?, ?)", run, n, text); err != nil {
+		_, err = tx.ExecContext(ctx, "INSERT INTO chunks (run, n, splits) VALUES (?, ?, ?)", run, n, text)
+		if err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE runs SET splits = splits + ? WHERE id = ?", len(added), run)
@@ -424,7 +425,8 @@ func (j *sqliteJournal) commits(ctx context.Context, tx *sql.Tx, run string, b B
 			if !c.end(e) {
 				return false, nil
 			}
-			_, err := tx.ExecContext(ctx, "DELETE FROM parts WHERE run = ? AND sink = ? AND n < ?", run, e.Sink, c.Until)
+			_, err := tx.ExecContext(ctx, "DELETE FROM parts WHERE run = ? AND sink = ? AND n < ?", run, e.Sink,
+				c.Until)
 			return true, err
 		})
 		if err != nil {
@@ -809,7 +811,7 @@ func (j *sqliteJournal) classify(err error) error {
 		return fail.Job("journal.not_writable", "the journal %s cannot be opened for writing: %w", j.path, err).
 			WithFix("name a file that can be written as journal.sqlite in the job file")
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
-		return fail.Job("journal.damaged", "%s is no journal, or a damaged one: %w", j.path, err).
+		return fail.Job("journal.damaged", "%s is not a journal, or a damaged one: %w", j.path, err).
 			WithFix("put it aside, or name another file as journal.sqlite in the job file")
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fail.New(fail.Transient, "journal.busy", "the journal %s is in use: %w", j.path, err)

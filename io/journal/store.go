@@ -52,7 +52,7 @@ func errNoLetter(run, id string) error {
 func errFenced(run string, attempt, last int) error {
 	err := fail.New(fail.Fatal, "journal.fenced", "attempt %d at run %s is over: attempt %d goes on with it", attempt,
 		run, last).
-		WithFix("nothing to mend: what this one has not written down is done by the other; reprise status %s shows it",
+		WithFix("nothing to fix: what this one has not written down is done by the other; reprise status %s shows it",
 			run)
 	err.Exit = fail.ExitStopped
 	return err

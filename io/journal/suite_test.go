@@ -380,9 +380,10 @@ func checkCommits(t *testing.T, config journal.Config) {
 	sealed := func(sink string, number int, note string, parts ...string) {
 		t.Helper()
 		c, open, err := again.Sealed(ctx, run, sink)
-		if err != nil || open != (number > 0) || c.Number != number || c.Note != note || !slices.Equal(texts(c.Parts), parts) {
-			t.Errorf("sink %q: commit %d %q of %q, %v, %v; want %d %q of %q", sink, c.Number, c.Note, texts(c.Parts), open,
-				err, number, note, parts)
+		if err != nil || open != (number > 0) || c.Number != number || c.Note != note ||
+			!slices.Equal(texts(c.Parts), parts) {
+			t.Errorf("sink %q: commit %d %q of %q, %v, %v; want %d %q of %q", sink, c.Number, c.Note, texts(c.Parts),
+				open, err, number, note, parts)
 		}
 	}
 	committed := func(sink string, want journal.Committed) {

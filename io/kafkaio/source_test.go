@@ -724,7 +724,7 @@ func TestAvroOfOthers(t *testing.T) {
 	}{
 		{`"string"`, "x", "text", `"x"`},
 		{`"string"`, "1.50", "decimal", `"1.50"`},
-		{`"string"`, "x", "int", `no int`},
+		{`"string"`, "x", "int", `not a valid int`},
 		{`"int"`, int32(5), "bigint", `5`},
 		{`"long"`, int64(300), "tinyint", `300 is no tinyint`},
 		{`"long"`, int64(5), "double", `5`},
@@ -746,7 +746,7 @@ func TestAvroOfOthers(t *testing.T) {
 		{`{"type":"fixed","name":"f","size":2}`, [2]byte{1, 2}, "blob", `"AQI="`},
 		{`{"type":"enum","name":"e","symbols":["A","B"]}`, "B", "text", `"B"`},
 		{`["null","string",{"type":"array","items":"string"}]`, []string{"a"}, "list<text>", `["a"]`},
-		{`["null","string",{"type":"array","items":"string"}]`, "a", "list<text>", `JSON|cannot|no list`},
+		{`["null","string",{"type":"array","items":"string"}]`, "a", "list<text>", `JSON|cannot|not a valid list`},
 		{`"boolean"`, true, "boolean", `true`},
 	} {
 		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)},

@@ -17,8 +17,8 @@ type Compiled struct {
 	Sinks  map[string]*transforms.Chain
 }
 
-// Compile compiles all transforms of the job for records of a schema. Its error tells all faults as that of Parse does; those of sinks only
-// once the shared transforms are right, since they depend on them.
+// Compile compiles all transforms of the job for records of a schema. Its error tells all faults as that of Parse does;
+// those of sinks only once the shared transforms are right, since they depend on them.
 func (j *Job) Compile(in *record.Schema, o transforms.Options) (*Compiled, error) {
 	shared, err := transforms.Compile(j.Transforms, in, o)
 	if err != nil {
@@ -77,7 +77,8 @@ func transformFaults(err error, path string) (faults []fault) {
 		case x.Index < 0:
 			faults = append(faults, fault{path: path + x.Path, message: x.Message})
 		default:
-			faults = append(faults, fault{path: fmt.Sprintf("%stransforms.%d.%s", path, x.Index, x.Path), message: x.Message})
+			faults = append(faults, fault{path: fmt.Sprintf("%stransforms.%d.%s", path, x.Index, x.Path),
+				message: x.Message})
 		}
 	}
 	return faults

@@ -22,7 +22,8 @@ type fault struct {
 	at      *token.Token // the place, where path does not tell
 }
 
-// err tells all faults in the order of the file, each with its line and a caret. For a job without a file it tells paths and messages.
+// err tells all faults in the order of the file, each with its line and a caret. For a job without a file it tells
+// paths and messages.
 func (f *file) err(faults []fault) error {
 	var texts []string
 	if f == nil {
@@ -72,16 +73,18 @@ func (f *file) show(faults []fault) []string {
 	var texts []string
 	for _, p := range slices.Compact(places) {
 		text := strings.ReplaceAll(p.text, "\n", "\n      ")
-		texts = append(texts, fmt.Sprintf("%s:%d:%d: %s\n%s", f.name, p.line, p.column, text, f.excerpt(p.line, p.column)))
+		texts = append(texts, fmt.Sprintf("%s:%d:%d: %s\n%s", f.name, p.line, p.column, text,
+			f.excerpt(p.line, p.column)))
 	}
 	return texts
 }
 
-// inExpression is the message of a fault of an expression: the place within it, what is wrong, and the expression's line over a caret.
+// inExpression is the message of a fault of an expression: the place within it, what is wrong, and the expression's
+// line over a caret.
 var inExpression = regexp.MustCompile(`^line (\d+), column \d+: (.*)\n  (.*)\n  ( *)\^$`)
 
-// narrow gives the place of a fault within an expression, where the file holds the expression's line as it is. The message then needs no
-// excerpt of its own.
+// narrow gives the place of a fault within an expression, where the file holds the expression's line as it is. The
+// message then needs no excerpt of its own.
 func (f *file) narrow(at *token.Token, message string) (line, column int, text string) {
 	line, column = at.Position.Line, at.Position.Column
 	m := inExpression.FindStringSubmatch(message)

@@ -41,7 +41,8 @@ func (f *file) read() (asJSON []byte, faults []fault) {
 		return nil, []fault{noYAML(err)}
 	}
 	if len(tree.Docs) > 1 {
-		return nil, []fault{{at: tree.Docs[1].Start, message: "a job file holds one YAML document, and another begins here"}}
+		return nil, []fault{{at: tree.Docs[1].Start,
+			message: "a job file holds one YAML document, and another begins here"}}
 	}
 	if len(tree.Docs) == 0 || tree.Docs[0].Body == nil {
 		return nil, []fault{{message: "the file is empty; a job needs name, source and sinks"}}
@@ -89,7 +90,7 @@ func noYAML(err error) fault {
 	message := located.GetMessage()
 	switch {
 	case strings.Contains(message, "'\t'"):
-		message = "a tab indents this line; YAML indents with blanks"
+		message = "this line is indented with a tab; YAML needs spaces"
 	case strings.Contains(message, "invalid key for this map"), strings.Contains(message, "could not find '['"):
 		message += "; put a text with a colon at one of its ends in quotes"
 	}
@@ -124,9 +125,11 @@ func (n *misread) Visit(node ast.Node) ast.Visitor {
 	switch node.(type) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		if text, err := json.Marshal(number.GetValue()); err != nil {
-			n.faults = append(n.faults, fault{at: node.GetToken(), message: "not a number that can stand here; if it is a text, put it in quotes"})
+			n.faults = append(n.faults, fault{at: node.GetToken(), message: "not a valid number here; " +
+				"if it is text, put it in quotes"})
 		} else if string(text) != node.GetToken().Value {
-			n.faults = append(n.faults, fault{at: node.GetToken(), message: fmt.Sprintf("YAML reads this as the number %s; write that, or put a text in quotes", text)})
+			n.faults = append(n.faults, fault{at: node.GetToken(), message: fmt.Sprintf(
+				"YAML reads this as the number %s; write that, or put a text in quotes", text)})
 		}
 	}
 	return n

@@ -44,10 +44,11 @@ func TestTextsWithColonsAreReadAsWritten(t *testing.T) {
 		return rapid.Custom(func(t *rapid.T) any {
 			switch kind := rapid.IntRange(0, 3).Draw(t, "kind"); {
 			case depth == 0 || kind < 2:
-				return rapid.StringMatching(`[a-zä][a-z0-9ä./-]{0,4}(:[a-z0-9/]{1,4}){0,3}`).Filter(func(s string) bool {
-					return s != "y" && s != "n" && s != "null" && s != "no" && s != "on" && s != "yes" &&
-						s != "off" && s != "true" && s != "false"
-				}).Draw(t, "text")
+				return rapid.StringMatching(`[a-zä][a-z0-9ä./-]{0,4}(:[a-z0-9/]{1,4}){0,3}`).Filter(
+					func(s string) bool {
+						return s != "y" && s != "n" && s != "null" && s != "no" && s != "on" && s != "yes" &&
+							s != "off" && s != "true" && s != "false"
+					}).Draw(t, "text")
 			case kind == 2:
 				return rapid.SliceOfN(gen(depth-1), 1, 3).Draw(t, "list")
 			}

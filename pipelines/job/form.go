@@ -59,7 +59,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 	}
 	if place["pattern"] == secretForm && len(e.Causes) == 0 {
 		c.faults = append(c.faults, fault{path: strings.Join(at, "."), secret: true,
-			message: "a secret does not stand in a job file; write where it is: env:NAME or file:PATH"})
+			message: "a secret does not belong in a job file; write where to find it: env:NAME or file:PATH"})
 		return
 	}
 	switch k := e.ErrorKind.(type) {
@@ -67,12 +67,14 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		known := keys(place["properties"])
 		for _, key := range k.Properties {
 			meant := walk(place, []string{"properties", fail.Nearest(key, known), "pattern"})
-			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "unknown key; " + fail.Suggest(key, known),
-				onKey: true, secret: meant == secretForm})
+			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."),
+				message: "unknown key; " + fail.Suggest(key, known),
+				onKey:   true, secret: meant == secretForm})
 		}
 	case *kind.Required:
 		for _, key := range k.Missing {
-			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."), message: "missing" + purpose(place, key)})
+			c.faults = append(c.faults, fault{path: strings.Join(append(slices.Clip(at), key), "."),
+				message: "missing" + purpose(place, key)})
 		}
 	case *kind.MinProperties:
 		if known := keys(place["properties"]); len(known) > 0 {
@@ -82,9 +84,10 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		}
 	case *kind.MaxProperties:
 		known := keys(place["properties"])
-		present := slices.DeleteFunc(keys(walk(c.value, at)), func(key string) bool { return !slices.Contains(known, key) })
+		present := slices.DeleteFunc(keys(walk(c.value, at)),
+			func(key string) bool { return !slices.Contains(known, key) })
 		if len(present) > 1 {
-			add("only one may stand here, not %s", strings.Join(present, " and "))
+			add("only one is allowed here, not %s", strings.Join(present, " and "))
 		}
 	case *kind.Type:
 		add("%s", mistyped(k))
@@ -96,7 +99,7 @@ func (c *checker) collect(e *jsonschema.ValidationError) {
 		got := fmt.Sprint(k.Got)
 		add("%q is unknown; %s", got, fail.Suggest(got, known))
 	case *kind.Pattern:
-		add("%q is not of the right form; %s", k.Got, wanted(place))
+		add("%q has the wrong form; %s", k.Got, wanted(place))
 	case *kind.Minimum:
 		add("at least %s, not %s", k.Want.RatString(), k.Got.RatString())
 	case *kind.Maximum:
@@ -130,7 +133,7 @@ func (c *checker) oneOf(e *jsonschema.ValidationError, place map[string]any, add
 	case len(fitting) == 1:
 		c.collect(fitting[0])
 	case place["examples"] != nil || len(fitting) > 1 || len(want) == 0:
-		add("not of the right form; %s", wanted(place))
+		add("this has the wrong form; %s", wanted(place))
 	default:
 		got := typeError(e.Causes[0], len(e.InstanceLocation)).Got
 		add("%s", mistyped(&kind.Type{Got: got, Want: want}))
@@ -156,7 +159,8 @@ func typeError(e *jsonschema.ValidationError, depth int) *kind.Type {
 var secretForm = connector.Secret("").JSONSchema().Pattern
 
 // typeNames are the types of JSON in the words of people.
-var typeNames = map[string]string{"object": "a map", "array": "a list", "string": "a text", "number": "a number", "integer": "a whole number",
+var typeNames = map[string]string{"object": "a map", "array": "a list", "string": "a text", "number": "a number",
+	"integer": "a whole number",
 	"boolean": "true or false", "null": "nothing"}
 
 func mistyped(k *kind.Type) string {
@@ -167,7 +171,7 @@ func mistyped(k *kind.Type) string {
 	is := strings.Join(want, " or ") + " is wanted"
 	switch {
 	case k.Got == "null":
-		return is + ", and nothing stands here"
+		return is + ", but there is nothing here"
 	case k.Got == "number" && slices.Equal(k.Want, []string{"integer"}):
 		return is
 	case slices.Contains(k.Want, "string") && (k.Got == "number" || k.Got == "integer" || k.Got == "boolean"):

@@ -97,7 +97,8 @@ func Fingerprint(identity map[string]any) (string, error) {
 	return hex.EncodeToString(sum[:8]), err
 }
 
-// Differences are the places where two identities differ, with what stands there: "source.cassandra.table: assets, now photos".
+// Differences are the places where two identities differ, with what stands there: "source.cassandra.table: assets, now
+// photos".
 func Differences(was, is map[string]any) []string { return differences("", was, is) }
 
 func differences(path string, was, is any) (found []string) {

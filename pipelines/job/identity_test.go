@@ -41,7 +41,8 @@ func identity(t *testing.T, text string, schema *record.Schema) map[string]any {
 	return id
 }
 
-// TestIdentity changes one thing at a time: what a run may be resumed with makes no difference, and what it may not is told.
+// TestIdentity changes one thing at a time: what a run may be resumed with makes no difference, and what it may not is
+// told.
 func TestIdentity(t *testing.T) {
 	schema := assets(t)
 	was := identity(t, identical, schema)
@@ -54,7 +55,8 @@ func TestIdentity(t *testing.T) {
 		{"batch: {rows: 100}", "batch: {rows: 7, in_flight: 1}", ""},
 		{"create: true", "create: false", ""},
 		{"table: media.copy}", "table: media.copy, batch_rows: 7, batch_bytes: 1KiB}", ""},
-		{"sinks:", "limits: {readers: 9}\npace: {rates: {source: {records: 5}}}\ndead_letters: {files: {path: elsewhere}}\njournal: {sqlite: other.db}\nsinks:", ""},
+		{"sinks:", "limits: {readers: 9}\npace: {rates: {source: {records: 5}}}\ndead_letters: {files: {path: " +
+			"elsewhere}}\njournal: {sqlite: other.db}\nsinks:", ""},
 
 		{"table: assets", "table: photos", `Source.cassandra.table: "assets", now "photos"`},
 		{"discover: true", "table: asset_buckets", "Source.cassandra.buckets"},
@@ -74,7 +76,8 @@ func TestIdentity(t *testing.T) {
 		}
 		is := identity(t, text, schema)
 		found := Differences(was, is)
-		if c.want == "" && len(found) > 0 || c.want != "" && !slices.ContainsFunc(found, func(d string) bool { return strings.HasPrefix(d, c.want) }) {
+		if c.want == "" && len(found) > 0 || c.want != "" &&
+			!slices.ContainsFunc(found, func(d string) bool { return strings.HasPrefix(d, c.want) }) {
 			t.Errorf("%s → %s: %q", c.old, c.now, found)
 		}
 		before, err := Fingerprint(was)
@@ -88,19 +91,23 @@ func TestIdentity(t *testing.T) {
 
 	// Names of fields and tables are the user's own, whatever they are called.
 	composed := func(on string) map[string]any {
-		return identity(t, strings.Replace("name: x\nsource:\n  join:\n    of: {union: {of: [{corpus: {rows: 10}}, {cassandra: {connection: {hosts: [a]}, keyspace: k, table: t}}]}}\n"+
-			"    with: {cache: {of: {corpus: {rows: 1}}, on: {user: id, b: bucket, c: asset_type}, fields: {page: title}, cache: 1MiB}}\nsinks: {out: {files: {path: out}}}\n",
+		return identity(t, strings.Replace("name: x\nsource:\n  join:\n    of: {union: {of: [{corpus: {rows: 10}}, "+
+			"{cassandra: {connection: {hosts: [a]}, keyspace: k, table: t}}]}}\n"+
+			"    with: {cache: {of: {corpus: {rows: 1}}, on: {user: id, b: bucket, c: asset_type}, fields: {page: "+
+			"title}, cache: 1MiB}}\nsinks: {out: {files: {path: out}}}\n",
 			"user:", on, 1), schema)
 	}
 	if found := Differences(composed("user:"), composed("password:")); len(found) != 2 {
 		t.Errorf("another field of a join: %q", found)
 	}
-	if text, err := json.Marshal(composed("user:")); err != nil || strings.Contains(string(text), "hosts") || strings.Contains(string(text), "1MiB") || !strings.Contains(string(text), `"page":"title"`) {
+	if text, err := json.Marshal(composed("user:")); err != nil || strings.Contains(string(text), "hosts") ||
+		strings.Contains(string(text), "1MiB") || !strings.Contains(string(text), `"page":"title"`) {
 		t.Errorf("the identity of a composed source is %s, %v", text, err)
 	}
 
 	fewer := record.MustSchema(schema.Fields[:len(schema.Fields)-1], "asset_type", "bucket", "id")
-	if found := Differences(was, identity(t, identical, fewer)); len(found) != 1 || !strings.HasPrefix(found[0], "Fields.") || !strings.HasSuffix(found[0], "now nothing") {
+	if found := Differences(was, identity(t, identical, fewer)); len(found) != 1 ||
+		!strings.HasPrefix(found[0], "Fields.") || !strings.HasSuffix(found[0], "now nothing") {
 		t.Errorf("another schema: %q", found)
 	}
 	if found := Differences(was, maps.Clone(was)); len(found) != 0 {
@@ -110,8 +117,10 @@ func TestIdentity(t *testing.T) {
 
 func TestDifferences(t *testing.T) {
 	long := strings.Repeat("x", 100)
-	was := map[string]any{"a": 1.0, "b": []any{"x", map[string]any{"y": true}}, "c": "same", "d": map[string]any{"e": "f"}, "g": nil, "l": long}
-	is := map[string]any{"a": 2.0, "b": []any{"x", map[string]any{"y": false}, "z"}, "c": "same", "d": "e", "h": map[string]any{"i": 1.0}, "l": long + "y"}
+	was := map[string]any{"a": 1.0, "b": []any{"x", map[string]any{"y": true}}, "c": "same",
+		"d": map[string]any{"e": "f"}, "g": nil, "l": long}
+	is := map[string]any{"a": 2.0, "b": []any{"x", map[string]any{"y": false}, "z"}, "c": "same", "d": "e",
+		"h": map[string]any{"i": 1.0}, "l": long + "y"}
 	want := []string{
 		"a: 1, now 2",
 		"b.1.y: true, now false",
@@ -163,7 +172,8 @@ func TestErrorBudgetSpent(t *testing.T) {
 		{ErrorBudget{Percent: 1}, 10, 1000, ""},
 		{ErrorBudget{Percent: 1}, 11, 1000, "11 dead letters of 1000 rows, more than the error budget of 1 %"},
 		{ErrorBudget{Percent: 0.5}, 6, 1000, "6 dead letters of 1000 rows, more than the error budget of 0.5 %"},
-		{ErrorBudget{Letters: 100, Percent: 1}, 50, 1000, "50 dead letters of 1000 rows, more than the error budget of 1 %"},
+		{ErrorBudget{Letters: 100, Percent: 1}, 50, 1000,
+			"50 dead letters of 1000 rows, more than the error budget of 1 %"},
 	} {
 		if got := x.budget.Spent(x.dead, x.read); got != x.want {
 			t.Errorf("%+v, %d dead of %d: %q, want %q", x.budget, x.dead, x.read, got, x.want)
@@ -176,7 +186,8 @@ func TestIdentityOfQuery(t *testing.T) {
 	const text = `{name: copy, source: {elasticsearch: {urls: ["http://a"], index: assets, key: [id], fields: {id: text}, query: {term: {user: x}}}}, sinks: {s: {files: {path: out}}}}`
 	was := identity(t, text, assets(t))
 	is := identity(t, strings.Replace(text, "user: x", "user: y", 1), assets(t))
-	if diff := cmp.Diff([]string{`Source.elasticsearch.query.term.user: "x", now "y"`}, Differences(was, is)); diff != "" {
+	if diff := cmp.Diff([]string{`Source.elasticsearch.query.term.user: "x", now "y"`},
+		Differences(was, is)); diff != "" {
 		t.Error(diff)
 	}
 }

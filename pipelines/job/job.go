@@ -26,10 +26,10 @@ type Job struct {
 	Source      connector.SourceSpec `json:"source" jsonschema:"required" jsonschema_description:"What is read: exactly one kind."`
 	Transforms  []transforms.Spec    `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
 	Sinks       map[string]Sink      `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
-	DeadLetters *connector.SinkSpec  `json:"dead_letters,omitempty" jsonschema_description:"Where records go that could not be processed: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
+	DeadLetters *connector.SinkSpec  `json:"dead_letters,omitempty" jsonschema_description:"Where records that could not be processed go: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
 	Purge       *Purge               `json:"purge,omitempty" jsonschema_description:"Makes the job one that deletes what it reads, by the steps of reprise purge."`
-	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much memory and how many failures the run may have, and how its work is cut."`
-	Canary      *Canary              `json:"canary,omitempty" jsonschema_description:"Parts of the source that are done first, with a look at the result before the rest."`
+	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much memory the run may use, how many failures it may have, and how its work is divided."`
+	Canary      *Canary              `json:"canary,omitempty" jsonschema_description:"Parts of the source to process first, and to check before the rest."`
 	Pace        pace.Config          `json:"pace,omitzero" jsonschema_description:"How fast the run may go, and what slows it down."`
 	Verify      compare.Config       `json:"verify,omitzero" jsonschema_description:"What 'reprise verify' tolerates."`
 	EarlierRuns string               `json:"earlier_runs,omitempty" jsonschema:"enum=replace,enum=keep" jsonschema_description:"What earlier runs wrote to the same targets, by the journal. replace (default): what the source shows now takes its place, also where write times went back since values were deleted, have expired or left a collection; production's newer writes win as always. keep: only newer write times win. Concerns sources whose versions are Cassandra's write times, and sinks each of whose rows is made of one row of the source."`
@@ -48,7 +48,7 @@ type Sink struct {
 type Route struct {
 	When       string            `json:"when,omitempty" jsonschema_description:"CEL condition on a record as it leaves the job's transforms: others are 'filtered' for this sink."`
 	Transforms []transforms.Spec `json:"transforms,omitempty" jsonschema_description:"Further transforms for this sink alone."`
-	After      []string          `json:"after,omitempty" jsonschema_description:"Sinks that come first: a record gets here once they have finished it, and not at all where it failed there. Children before parents, in a purge."`
+	After      []string          `json:"after,omitempty" jsonschema_description:"Sinks that come first: a record reaches this one once they have finished it, and not at all if it failed there. In a purge, children before parents."`
 }
 
 // MarshalJSON gives {KIND: SETTINGS, when: ...}.
@@ -104,7 +104,8 @@ const defaultCanaryDead = "1%"
 func (c *Canary) Spent(percent float64, dead, read int64) string {
 	switch {
 	case tooMany(c.DeadLetters, dead, read):
-		return fmt.Sprintf("the canary of %g %% has %d dead letters of %d records, more than %s", percent, dead, read, c.DeadLetters)
+		return fmt.Sprintf("the canary of %g %% has %d dead letters of %d records, more than %s", percent, dead, read,
+			c.DeadLetters)
 	case c.Wait:
 		return fmt.Sprintf("the canary of %g %% is done: look at what it did", percent)
 	}
@@ -118,9 +119,9 @@ type Limits struct {
 	SplitBytes  connector.Bytes `json:"split_bytes,omitempty" jsonschema_description:"No split is planned larger than this. Default: 64MiB."`
 	Readers     int             `json:"readers,omitempty" jsonschema:"minimum=1,maximum=256" jsonschema_description:"Splits that each worker reads at once. Default: 4."`
 	ReadAhead   connector.Bytes `json:"read_ahead,omitempty" jsonschema_description:"Bytes of records that each worker holds at once, from reading to the sinks' answers. Default: 32MiB."`
-	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: so many are read again after a crash at most. Iceberg and files close their files that often. Default: 1%, and at least 4000; 20000 where the source goes on (follow)."`
+	Unfinished  string          `json:"unfinished,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%?$,example=1%,example=20000" jsonschema_description:"Rows, or percentage of the planned rows, that may be read and not yet finished everywhere: at most this many are read again after a crash. Iceberg and files sinks close their files this often. Default: 1%, and at least 4000; 20000 where the source goes on (follow)."`
 	CommitEvery *CommitEvery    `json:"commit_every,omitempty" jsonschema_description:"Of a run that goes on (follow): how often sinks commit that make their writes visible by a commit, such as Iceberg and files. Default: {time: 1m}."`
-	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"Dead letters that end the run early, as something that can be resumed, before the queue fills. Default: 25 of the last 30 records; none where a sink bounds its deletes."`
+	ErrorBudget *ErrorBudget    `json:"error_budget,omitempty" jsonschema_description:"How many dead letters end the run early, before the queue fills; it can be resumed. Default: 25 of the last 30 records; none where a sink limits its deletes."`
 	Memory      connector.Bytes `json:"memory,omitempty" jsonschema_description:"Bytes of memory that the garbage collector of each worker aims to stay below. Default: 256MiB."`
 }
 

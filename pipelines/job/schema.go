@@ -9,7 +9,8 @@ import (
 	"reprise/transforms"
 )
 
-// Schema is the JSON Schema of job files, with the kinds and transforms that this binary knows. Editors complete with it.
+// Schema is the JSON Schema of job files, with the kinds and transforms that this binary knows. Editors complete with
+// it.
 func Schema() *jsonschema.Schema {
 	r := &jsonschema.Reflector{Anonymous: true, DoNotReference: true, RequiredFromJSONSchemaTags: true}
 	r.Mapper = func(t reflect.Type) *jsonschema.Schema {

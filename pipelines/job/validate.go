@@ -29,7 +29,8 @@ func (j *Job) Validate() []connector.Fault {
 	faults = append(faults, connector.Below("source", j.Source.Scans())...)
 	for _, name := range slices.Sorted(maps.Keys(j.Sinks)) {
 		if !sinkName.MatchString(name) {
-			faults = append(faults, connector.Faultf("sinks."+name, "a sink's name has letters, digits and, within, any of . _ -"))
+			faults = append(faults, connector.Faultf("sinks."+name,
+				"a sink's name has letters, digits and, within, any of . _ -"))
 		}
 		sink := j.Sinks[name]
 		add("sinks."+name, sink)
@@ -48,7 +49,8 @@ func (j *Job) Validate() []connector.Fault {
 	if queue := j.DeadLetters; queue.SinkConfig != nil {
 		add("dead_letters", queue)
 		if _, ok := queue.SinkConfig.(connector.Queue); !ok {
-			faults = append(faults, connector.Faultf("dead_letters", "%s cannot hold records of every kind; there are %s",
+			faults = append(faults, connector.Faultf("dead_letters",
+				"%s cannot hold records of every kind; there are %s",
 				queue.Kind(), strings.Join(queues(), ", ")))
 		}
 		if p, ok := queue.SinkConfig.(connector.Reduced); ok && p.Reduced() != "" {
@@ -67,24 +69,28 @@ func (j *Job) Validate() []connector.Fault {
 		}
 	}
 	if _, taken := j.Sinks[journal.Source]; taken {
-		faults = append(faults, connector.Faultf("sinks."+journal.Source, "a sink cannot be called %s: limits name what is read so", journal.Source))
+		faults = append(faults, connector.Faultf("sinks."+journal.Source,
+			"a sink cannot be called %s: in limits this name stands for what is read", journal.Source))
 	}
 	if j.Source.Follows() {
 		faults = append(faults, j.endless()...)
 	} else if j.Limits.CommitEvery != nil {
-		faults = append(faults, connector.Faultf("limits.commit_every", "a run that ends commits at its end; leave it out, or let the source go on (follow)"))
+		faults = append(faults, connector.Faultf("limits.commit_every",
+			"a run that ends commits at its end; leave it out, or let the source go on (follow)"))
 	}
 	if c := j.Canary; c != nil {
 		before := 0.0
 		for i, percent := range c.Stages {
 			if percent <= before || percent >= 100 {
-				faults = append(faults, connector.Faultf(fmt.Sprintf("canary.stages.%d", i), "stages rise, between 0 and 100, as in [1, 10]"))
+				faults = append(faults, connector.Faultf(fmt.Sprintf("canary.stages.%d", i),
+					"stages rise, between 0 and 100, as in [1, 10]"))
 			}
 			before = percent
 		}
 	}
 	if b := j.Limits.ErrorBudget; (b.Recent > 0) != (b.Of > 0) || b.Recent > b.Of {
-		faults = append(faults, connector.Faultf("limits.error_budget", "recent and of belong together, as in {recent: 25, of: 30}"))
+		faults = append(faults, connector.Faultf("limits.error_budget",
+			"recent and of belong together, as in {recent: 25, of: 30}"))
 	}
 	return faults
 }
@@ -115,11 +121,13 @@ func (j *Job) Rank(sink string) int {
 	return n
 }
 
-// before tells whether a sink comes before another, at once or by others in between. seen are sinks that were looked at.
+// before tells whether a sink comes before another, at once or by others in between. seen are sinks that were looked
+// at.
 func (j *Job) before(first, name string, seen []string) bool {
-	return first == name || !slices.Contains(seen, name) && slices.ContainsFunc(j.Sinks[name].After, func(n string) bool {
-		return j.before(first, n, append(seen, name))
-	})
+	return first == name || !slices.Contains(seen, name) &&
+		slices.ContainsFunc(j.Sinks[name].After, func(n string) bool {
+			return j.before(first, n, append(seen, name))
+		})
 }
 
 // queues are the kinds of sinks that can hold dead letters.

@@ -41,10 +41,12 @@ type adaptive struct {
 
 // overloaded tells whether an error says that the system has too much to do.
 func overloaded(err error) bool {
-	return fail.ClassOf(err) == fail.Throttled || strings.HasSuffix(fail.CodeOf(err), ".timeout") || errors.Is(err, context.DeadlineExceeded)
+	return fail.ClassOf(err) == fail.Throttled || strings.HasSuffix(fail.CodeOf(err), ".timeout") ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
-// slow lowers the limit, to a part of the first speed at the lowest, at most once in a while. full is the speed where there is no limit yet.
+// slow lowers the limit, to a part of the first speed at the lowest, at most once in a while. full is the speed where
+// there is no limit yet.
 func (a *adaptive) slow(now time.Time, full, floor float64, while time.Duration) bool {
 	if now.Sub(a.cut) < max(while, time.Second) {
 		return false
@@ -60,7 +62,8 @@ func (a *adaptive) slow(now time.Time, full, floor float64, while time.Duration)
 	return true
 }
 
-// grow raises the limit if it has held something back, and drops it after a while: it may stem from a time when all was slower.
+// grow raises the limit if it has held something back, and drops it after a while: it may stem from a time when all was
+// slower.
 func (a *adaptive) grow(now time.Time, binding bool) {
 	if a.limit > 0 && binding && now.Sub(a.cut) >= time.Second {
 		elapsed := min(now.Sub(a.grown), time.Second)
@@ -105,7 +108,8 @@ func (a *adaptive) current() (p50, p99 time.Duration) {
 	return a.p50, a.p99
 }
 
-// Histogram counts durations in buckets that are an eighth of a power of two wide at most (as HdrHistogram does), in microseconds.
+// Histogram counts durations in buckets that are an eighth of a power of two wide at most (as HdrHistogram does), in
+// microseconds.
 type Histogram struct {
 	n       int
 	buckets [8 * 33]uint32 // up to an hour

@@ -78,7 +78,8 @@ func against(b *bottleneck, records int) work {
 	}
 }
 
-// TestAdaptiveConverges: workers that know nothing of each other come to use most of what the system takes, and follow it.
+// TestAdaptiveConverges: workers that know nothing of each other come to use most of what the system takes, and follow
+// it.
 func TestAdaptiveConverges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRun()
@@ -105,7 +106,8 @@ func TestAdaptiveConverges(t *testing.T) {
 		for _, x := range []struct {
 			capacity float64
 			from, to time.Duration
-		}{{10_000, 30 * time.Second, 60 * time.Second}, {2000, 120 * time.Second, 180 * time.Second}, {10_000, 240 * time.Second, 300 * time.Second}} {
+		}{{10_000, 30 * time.Second, 60 * time.Second}, {2000, 120 * time.Second, 180 * time.Second},
+			{10_000, 240 * time.Second, 300 * time.Second}} {
 			got := r.sum(x.from, x.to) / (x.to - x.from).Seconds() / x.capacity
 			t.Logf("from %v: %.0f %% of what the system takes", x.from, 100*got)
 			if got < 0.7 || got > 1.02 {
@@ -115,7 +117,8 @@ func TestAdaptiveConverges(t *testing.T) {
 	})
 }
 
-// TestRisingLatency: requests that take three times as long as usual slow the run down, but not below a fifth; what lasts becomes usual.
+// TestRisingLatency: requests that take three times as long as usual slow the run down, but not below a fifth; what
+// lasts becomes usual.
 func TestRisingLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, gate := opened(Config{})
@@ -202,7 +205,8 @@ func TestHistogram(t *testing.T) {
 	for i := range 1000 {
 		h.Add(time.Duration(i+1) * time.Millisecond)
 	}
-	for q, want := range map[float64]time.Duration{0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond, 1: time.Second} {
+	for q, want := range map[float64]time.Duration{0.5: 500 * time.Millisecond, 0.99: 990 * time.Millisecond,
+		1: time.Second} {
 		if got := h.Quantile(q); math.Abs(float64(got-want)) > 0.125*float64(want) {
 			t.Errorf("quantile %v is %v, want about %v", q, got, want)
 		}

@@ -32,7 +32,8 @@ type breaker struct {
 	budget float64 // of retries
 }
 
-// succeed takes in a success. While the breaker is open only trials count: what had passed before says nothing about now.
+// succeed takes in a success. While the breaker is open only trials count: what had passed before says nothing about
+// now.
 func (b *breaker) succeed(trial bool, ratio float64) (closed bool) {
 	b.budget = min(b.budget+ratio, reserve)
 	if b.open && !trial {
@@ -45,7 +46,8 @@ func (b *breaker) succeed(trial bool, ratio float64) (closed bool) {
 
 // fail takes in the failure of a request that began at some time.
 func (b *breaker) fail(now, began time.Time, err error, trial bool, outage time.Duration) (opened bool) {
-	if b.failures == 0 || !b.open && began.Sub(b.latest) >= outage { // nothing was asked meanwhile: failures that long ago are another matter
+	// nothing was asked meanwhile: failures that long ago are another matter
+	if b.failures == 0 || !b.open && began.Sub(b.latest) >= outage {
 		b.failures, b.since, b.until = 0, now, now.Add(outage)
 	}
 	b.failures++

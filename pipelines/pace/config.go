@@ -19,13 +19,13 @@ import (
 
 // Config are the settings of a run's pace. Systems are "source" and the sinks by their names.
 type Config struct {
-	Rates    map[string]journal.Rate `json:"rates,omitempty" jsonschema_description:"What the whole run may do in a second, by system: 'source' or a sink's name. What is tried again counts again. Default: no limit."`
+	Rates    map[string]journal.Rate `json:"rates,omitempty" jsonschema_description:"What the whole run may do per second, by system: 'source' or a sink's name. Retries count again. Default: no limit."`
 	Requests map[string]int          `json:"requests,omitempty" jsonschema_description:"Requests that each worker may have under way at once, by system: 'source' or a sink's name. Default: no limit beyond the system's own settings."`
 	Schedule []Period                `json:"schedule,omitempty" jsonschema_description:"Times at which the run goes slower. Where several apply, the lowest percentage counts."`
 	Adaptive *Adaptive               `json:"adaptive,omitempty" jsonschema_description:"Slowing down systems that are overloaded. Default: on."`
-	Probe    *Probe                  `json:"probe,omitempty" jsonschema_description:"A look at production that slows the run down when it suffers. Default: none."`
-	Outage   connector.Duration      `json:"outage,omitempty" jsonschema_description:"How long a system that does not answer is waited for. Default: 15m."`
-	Retries  string                  `json:"retries,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%$,example=20%" jsonschema_description:"Retries for each system and worker, as a percentage of its requests, and 100 more. Beyond them one failure is enough to let requests through one at a time only. Default: 20%."`
+	Probe    *Probe                  `json:"probe,omitempty" jsonschema_description:"A measurement of production that slows the run down when production suffers. Default: none."`
+	Outage   connector.Duration      `json:"outage,omitempty" jsonschema_description:"How long to wait for a system that does not answer. Default: 15m."`
+	Retries  string                  `json:"retries,omitempty" jsonschema:"pattern=^[0-9]+(\\.[0-9]+)?%$,example=20%" jsonschema_description:"Retries for each system and worker, as a percentage of its requests, and 100 more. Beyond that, a single failure is enough to let only one request through at a time. Default: 20%."`
 }
 
 // Adaptive are the settings of the adaptive pace.
@@ -64,7 +64,7 @@ func (d *Days) UnmarshalJSON(text []byte) error {
 		}
 		first, last := slices.Index(weekdays, from), slices.Index(weekdays, to)
 		if first < 0 || last < 0 {
-			return fmt.Errorf("%q is no day (%s) and no range such as mon-fri", s, strings.Join(weekdays, ", "))
+			return fmt.Errorf("%q is not a day (%s) nor a range such as mon-fri", s, strings.Join(weekdays, ", "))
 		}
 		for day := first; ; day = (day + 1) % len(weekdays) {
 			*d = append(*d, time.Weekday(day))
@@ -89,7 +89,8 @@ func (d Days) MarshalJSON() ([]byte, error) {
 func (Days) JSONSchema() *jsonschema.Schema {
 	one := "(" + strings.Join(weekdays, "|") + ")"
 	day := &jsonschema.Schema{Type: "string", Pattern: "^" + one + "(-" + one + ")?$"}
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{day, {Type: "array", Items: day}}, Examples: []any{"mon-fri", []string{"sat", "sun"}}}
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{day, {Type: "array", Items: day}},
+		Examples: []any{"mon-fri", []string{"sat", "sun"}}}
 }
 
 // Probe are the settings of a look at production: exactly one kind.
@@ -107,7 +108,7 @@ type Probe struct {
 
 // Prometheus is a query.
 type Prometheus struct {
-	URL   string `json:"url" jsonschema:"required,example=http://prometheus:9090" jsonschema_description:"Prometheus, or what has its API, without /api/v1."`
+	URL   string `json:"url" jsonschema:"required,example=http://prometheus:9090" jsonschema_description:"Address of Prometheus or a compatible server, without /api/v1."`
 	Query string `json:"query" jsonschema:"required" jsonschema_description:"PromQL that yields a scalar or one sample: lower is better. A short range, such as rate(...[30s]), lets the run react soon. NaN, the quantile of no requests, counts as within the bound."`
 }
 
@@ -138,7 +139,8 @@ func (l *Level) UnmarshalJSON(text []byte) error {
 
 // JSONSchema implements jsonschema's customSchemaImpl.
 func (Level) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number", ExclusiveMinimum: "0"}, {Type: "string", Pattern: connector.Duration(0).JSONSchema().Pattern}},
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "number", ExclusiveMinimum: "0"},
+		{Type: "string", Pattern: connector.Duration(0).JSONSchema().Pattern}},
 		Examples: []any{0.05, "50ms"}}
 }
 
@@ -186,23 +188,26 @@ func (c Config) Systems() []string {
 func (c Config) Validate() (faults []connector.Fault) {
 	for _, name := range c.Systems() {
 		if r := c.Rates[name]; r.Records < 0 || r.Bytes < 0 {
-			faults = append(faults, connector.Faultf("rates."+name, "a rate is not below 0; to pause a run, use 'reprise pause'"))
+			faults = append(faults, connector.Faultf("rates."+name,
+				"a rate is not below 0; to pause a run, use 'reprise pause'"))
 		}
 		if n, ok := c.Requests[name]; ok && n < 1 {
-			faults = append(faults, connector.Faultf("requests."+name, "at least one request must be allowed; leave it out for no limit"))
+			faults = append(faults, connector.Faultf("requests."+name,
+				"at least one request must be allowed; leave it out for no limit"))
 		}
 	}
 	for i, p := range c.Schedule {
 		_, fs := p.compile()
 		for _, f := range fs {
-			faults = append(faults, connector.Fault{Path: fmt.Sprintf("schedule[%d].%s", i, f.Path), Message: f.Message})
+			faults = append(faults, connector.Fault{Path: fmt.Sprintf("schedule[%d].%s", i, f.Path),
+				Message: f.Message})
 		}
 	}
 	if c.Probe != nil {
 		faults = append(faults, c.Probe.validate()...)
 	}
 	if c.Retries != "" && !retriesForm.MatchString(c.Retries) {
-		faults = append(faults, connector.Faultf("retries", "%q is no percentage such as 20%%", c.Retries))
+		faults = append(faults, connector.Faultf("retries", "%q is not a percentage such as 20%%", c.Retries))
 	}
 	return faults
 }
@@ -219,9 +224,11 @@ func (p Probe) validate() (faults []connector.Fault) {
 		}
 	}
 	if u, err := url.Parse(p.url()); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		faults = append(faults, connector.Faultf("probe."+kind+".url", "%q is no address such as http://host:9090", p.url()))
+		faults = append(faults, connector.Faultf("probe."+kind+".url", "%q is not an address such as http://host:9090",
+			p.url()))
 	} else if u.User != nil {
-		faults = append(faults, connector.Faultf("probe."+kind+".url", "no login may stand in an address; give user and password"))
+		faults = append(faults, connector.Faultf("probe."+kind+".url",
+			"no login may stand in an address; give user and password"))
 	}
 	if p.Bound <= 0 {
 		faults = append(faults, connector.Faultf("probe.bound", "the bound must be above 0"))

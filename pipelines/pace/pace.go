@@ -45,14 +45,17 @@ type Pace struct {
 	guard   *guard // nil: there is no probe
 }
 
-// New gives the pace of a worker, by settings in which Validate finds no fault. Nothing passes its gates before the first Apply.
+// New gives the pace of a worker, by settings in which Validate finds no fault. Nothing passes its gates before the
+// first Apply.
 func New(c Config, worker string, o Options) *Pace {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Pace{config: c, worker: worker, log: o.Log, cancel: cancel, systems: map[string]*system{}, order: order{closed: starting, scale: 1},
-		settings: settings{adaptive: c.Adaptive == nil || !c.Adaptive.Off, outage: c.Outage.Or(defaultOutage), retries: c.retries()}}
+	p := &Pace{config: c, worker: worker, log: o.Log, cancel: cancel, systems: map[string]*system{},
+		order: order{closed: starting, scale: 1},
+		settings: settings{adaptive: c.Adaptive == nil || !c.Adaptive.Off, outage: c.Outage.Or(defaultOutage),
+			retries: c.retries()}}
 	for _, s := range c.Schedule {
 		period, _ := s.compile()
 		p.schedule = append(p.schedule, period)
@@ -83,8 +86,9 @@ func (p *Pace) Gate(name string) connector.Gate {
 	return s
 }
 
-// Apply takes in what the journal says: what is wanted of the run, and the heartbeats of its workers, this one's included. It takes effect at
-// once, also on whoever waits in Enter. It is to be called about four times a second; a worker beats before its first.
+// Apply takes in what the journal says: what is wanted of the run, and the heartbeats of its workers, this one's
+// included. It takes effect at once, also on whoever waits in Enter. It is to be called about four times a second; a
+// worker beats before its first.
 func (p *Pace) Apply(c journal.Control, beats []journal.Beat) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,14 +155,16 @@ func (p *Pace) Gauges() map[string]journal.Gauge {
 	return gauges
 }
 
-// Waiting says why nothing goes on, or goes on slowly because of production: "paused: operator", "search is down since 12:01: no answer in
-// time", "no answer from events for 12s", "slowed to 30 %: production is too slow: ...". It is "" if all goes on.
+// Waiting says why nothing goes on, or goes on slowly because of production: "paused: operator", "search is down since
+// 12:01: no answer in time", "no answer from events for 12s", "slowed to 30 %: production is too slow: ...". It is ""
+// if all goes on.
 func (p *Pace) Waiting() string {
 	why, _ := p.Why()
 	return why
 }
 
-// Why is Waiting, and its cause in a word; where there are several, the first that it names. A system that has only not answered yet is no cause.
+// Why is Waiting, and its cause in a word; where there are several, the first that it names. A system that has only not
+// answered yet is no cause.
 func (p *Pace) Why() (string, journal.Cause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

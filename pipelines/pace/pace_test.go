@@ -94,7 +94,8 @@ func TestRateIsEvenWhateverTheBatches(t *testing.T) {
 			}
 			return make([]connector.Result, len(batch))
 		}
-		b := connector.NewBatcher(ctx, connector.BatchLimits{Rows: 5000, Bytes: 1 << 30, InFlight: 4}, connector.DefaultRetry, write, func([]connector.Result) {})
+		b := connector.NewBatcher(ctx, connector.BatchLimits{Rows: 5000, Bytes: 1 << 30, InFlight: 4},
+			connector.DefaultRetry, write, func([]connector.Result) {})
 		defer b.Close()
 		schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Int)}}, "id")
 		var driving sync.WaitGroup
@@ -102,7 +103,8 @@ func TestRateIsEvenWhateverTheBatches(t *testing.T) {
 		defer driving.Wait()
 		began := time.Now()
 		for i := range rate * seconds {
-			if err := b.Write(ctx, &record.Record{Schema: schema, Values: []record.Value{record.Number(record.Int, int64(i))}}); err != nil {
+			if err := b.Write(ctx, &record.Record{Schema: schema,
+				Values: []record.Value{record.Number(record.Int, int64(i))}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -153,7 +155,8 @@ func TestStop(t *testing.T) {
 		_, second := entering(gate)
 		p.Apply(journal.Control{Want: journal.Stop}, nil)
 		for _, err := range []chan error{first, second} {
-			if e := <-err; !errors.Is(e, ErrStopped) || fail.ExitOf(e) != fail.ExitStopped || !errors.Is(e, context.Canceled) {
+			if e := <-err; !errors.Is(e, ErrStopped) || fail.ExitOf(e) != fail.ExitStopped ||
+				!errors.Is(e, context.Canceled) {
 				t.Errorf("got %v", e)
 			}
 		}
@@ -290,7 +293,8 @@ func TestBreakerWaitsForTheServer(t *testing.T) {
 			t.Errorf("waiting %q, want %q", got, want)
 		}
 		_, cause := p.Why()
-		if g := p.Gauges()["sink"]; cause != journal.BySystem || !g.Down || g.Errors["transient"] == 0 || g.Errors["transient"] != g.Retries {
+		if g := p.Gauges()["sink"]; cause != journal.BySystem || !g.Down || g.Errors["transient"] == 0 ||
+			g.Errors["transient"] != g.Retries {
 			t.Errorf("cause %q, %+v", cause, g)
 		}
 		s.down.Store(false)
@@ -362,8 +366,10 @@ func TestOutage(t *testing.T) {
 		p.Apply(journal.Control{}, nil)
 		for range cap(errs) {
 			err := <-errs
-			if fail.ClassOf(err) != fail.Transient || fail.CodeOf(err) != "sink.unreachable" || fail.ExitOf(err) != fail.ExitUnreachable ||
-				!strings.HasPrefix(err.Error(), "sink has not answered for ") || !strings.Contains(err.Error(), ": no answer [sink.unreachable]") {
+			if fail.ClassOf(err) != fail.Transient || fail.CodeOf(err) != "sink.unreachable" ||
+				fail.ExitOf(err) != fail.ExitUnreachable ||
+				!strings.HasPrefix(err.Error(), "sink has not answered for ") ||
+				!strings.Contains(err.Error(), ": no answer [sink.unreachable]") {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -407,7 +413,8 @@ func TestRecordErrorsAreNoOutage(t *testing.T) {
 			must(t, gate, 1)(0, 0, context.Canceled)
 		}
 		g := p.Gauges()["sink"]
-		if diff := cmp.Diff(map[string]int64{"permanent": 100}, g.Errors); p.Waiting() != "" || g.Retries != 0 || diff != "" {
+		if diff := cmp.Diff(map[string]int64{"permanent": 100}, g.Errors); p.Waiting() != "" || g.Retries != 0 ||
+			diff != "" {
 			t.Errorf("waiting %q, %d retries, %s", p.Waiting(), g.Retries, diff)
 		}
 	})
@@ -451,14 +458,16 @@ func TestRetryBudget(t *testing.T) {
 }
 
 func TestDurationsInMessages(t *testing.T) {
-	for d, want := range map[time.Duration]string{15 * time.Minute: "15m", time.Hour: "1h", 90 * time.Minute: "1h30m", 30 * time.Second: "30s", 61 * time.Second: "1m1s"} {
+	for d, want := range map[time.Duration]string{15 * time.Minute: "15m", time.Hour: "1h", 90 * time.Minute: "1h30m",
+		30 * time.Second: "30s", 61 * time.Second: "1m1s"} {
 		if got := short(d); got != want {
 			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}
 }
 
-// TestNeverStuck: whatever is ordered, no more passes than the rate allows, and nobody waits for ever once nothing stands in the way.
+// TestNeverStuck: whatever is ordered, no more passes than the rate allows, and nobody waits for ever once nothing
+// stands in the way.
 func TestNeverStuck(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		type step struct {
@@ -472,7 +481,8 @@ func TestNeverStuck(t *testing.T) {
 				control: journal.Control{
 					Want:   rapid.SampledFrom([]journal.Want{journal.Go, journal.Go, journal.Pause}).Draw(t, "want"),
 					Limits: map[string]int{"sink": rapid.IntRange(0, 5).Draw(t, "limit")},
-					Rates:  map[string]journal.Rate{"sink": {Records: rate * rapid.Float64Range(0.01, 1).Draw(t, "part")}},
+					Rates: map[string]journal.Rate{"sink": {Records: rate * rapid.Float64Range(0.01, 1).Draw(t,
+						"part")}},
 				},
 				down:  rapid.IntRange(0, 3).Draw(t, "down") == 0,
 				lasts: time.Duration(rapid.IntRange(1, 5000).Draw(t, "ms")) * time.Millisecond,
@@ -509,7 +519,8 @@ func TestNeverStuck(t *testing.T) {
 				down.Store(s.down)
 				drive(p, s.control, s.lasts)
 			}
-			if n, most := float64(passed.Load()), rate*(catchUp*time.Since(began).Seconds()+burst)+largest+2*requesters; n > most {
+			if n, most := float64(passed.Load()),
+				rate*(catchUp*time.Since(began).Seconds()+burst)+largest+2*requesters; n > most {
 				problem = fmt.Sprintf("%v passed, at most %v may", n, most)
 			}
 			down.Store(false)
@@ -535,7 +546,8 @@ func TestNeverStuck(t *testing.T) {
 }
 
 func BenchmarkGate(b *testing.B) {
-	for name, c := range map[string]Config{"free": {}, "with rates": {Rates: map[string]journal.Rate{"sink": {Records: 1e12, Bytes: 1e15}}}} {
+	for name, c := range map[string]Config{"free": {},
+		"with rates": {Rates: map[string]journal.Rate{"sink": {Records: 1e12, Bytes: 1e15}}}} {
 		b.Run(name, func(b *testing.B) {
 			_, gate := opened(c)
 			b.ReportAllocs()

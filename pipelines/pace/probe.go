@@ -174,7 +174,8 @@ func (a *asker) query(ctx context.Context, c Probe) (float64, error) {
 		}
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || answer.Status != "success" {
-		return 0, fmt.Errorf("Prometheus gives status %d: %s", status, cmp.Or(answer.Error, string(body[:min(len(body), 200)])))
+		return 0, fmt.Errorf("Prometheus gives status %d: %s", status,
+			cmp.Or(answer.Error, string(body[:min(len(body), 200)])))
 	}
 	var value [2]any // time and number, which is text
 	switch answer.Data.ResultType {
@@ -184,7 +185,8 @@ func (a *asker) query(ctx context.Context, c Probe) (float64, error) {
 		var samples []struct{ Value [2]any }
 		err = json.Unmarshal(answer.Data.Result, &samples)
 		if err == nil && len(samples) != 1 {
-			return 0, fmt.Errorf("the query gives %d samples, not one; aggregate them, as in max(...), and check the names of metrics and labels", len(samples))
+			return 0, fmt.Errorf("the query gives %d samples, not one; aggregate them, as in max(...), and check the "+
+				"names of metrics and labels", len(samples))
 		}
 		if err == nil {
 			value = samples[0].Value
@@ -194,7 +196,7 @@ func (a *asker) query(ctx context.Context, c Probe) (float64, error) {
 	}
 	text, ok := value[1].(string)
 	if err != nil || !ok {
-		return 0, fmt.Errorf("Prometheus gives what is no sample: %.200s", answer.Data.Result)
+		return 0, fmt.Errorf("Prometheus gives something other than a sample: %.200s", answer.Data.Result)
 	}
 	return strconv.ParseFloat(text, 64)
 }

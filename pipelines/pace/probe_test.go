@@ -33,7 +33,8 @@ func TestGuard(t *testing.T) {
 	check := func(what string, least, most float64, far bool, why string) {
 		t.Helper()
 		if g.factor < least-1e-9 || g.factor > most+1e-9 || g.far != far || g.why != why {
-			t.Errorf("%s: factor %v, far %v, %q; want %v to %v, %v, %q", what, g.factor, g.far, g.why, least, most, far, why)
+			t.Errorf("%s: factor %v, far %v, %q; want %v to %v, %v, %q", what, g.factor, g.far, g.why, least, most, far,
+				why)
 		}
 	}
 	check("at first", careful, careful, false, "")
@@ -76,7 +77,8 @@ func TestGuardFindsTheBound(t *testing.T) {
 		moved += g.factor
 	}
 	if above > seconds/10 || worst > 0.1 || moved/seconds < 0.5 {
-		t.Errorf("above the bound in %d of %d s, at worst %v s, at %.0f %% of the full speed", above, seconds, worst, 100*moved/seconds)
+		t.Errorf("above the bound in %d of %d s, at worst %v s, at %.0f %% of the full speed", above, seconds, worst,
+			100*moved/seconds)
 	}
 }
 
@@ -101,7 +103,8 @@ func TestProductionThatAnswersSlowly(t *testing.T) {
 	}))
 	defer server.Close()
 	var log lockedBuffer
-	p := New(Config{Probe: &Probe{HTTP: &HTTP{URL: server.URL}, Bound: 0.1, Every: connector.Duration(10 * time.Millisecond)}}, "w",
+	p := New(Config{Probe: &Probe{HTTP: &HTTP{URL: server.URL}, Bound: 0.1,
+		Every: connector.Duration(10 * time.Millisecond)}}, "w",
 		Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	defer p.Close()
 	gate := p.Gate("sink")
@@ -166,25 +169,31 @@ func TestPrometheusAnswers(t *testing.T) {
 	}))
 	defer server.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("TOKEN", "open sesame")
-	c := Probe{Prometheus: &Prometheus{URL: server.URL + "/", Query: query}, Bound: 1, Token: "env:TOKEN", TLS: &connector.TLS{CA: ca}}
+	c := Probe{Prometheus: &Prometheus{URL: server.URL + "/", Query: query}, Bound: 1, Token: "env:TOKEN",
+		TLS: &connector.TLS{CA: ca}}
 	for _, x := range []struct {
 		answer string
 		status int
 		want   float64
 		fails  string
 	}{
-		{`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"0.25"]}]}}`, 200, 0.25, ""},
+		{`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"0.25"]}]}}`,
+			200, 0.25, ""},
 		{`{"status":"success","data":{"resultType":"scalar","result":[1435781451.781,"42"]}}`, 200, 42, ""},
-		{`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"+Inf"]}]}}`, 200, math.Inf(1), ""},
-		{`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"NaN"]}]}}`, 200, math.NaN(), ""},
+		{`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"+Inf"]}]}}`,
+			200, math.Inf(1), ""},
+		{`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1435781451.781,"NaN"]}]}}`,
+			200, math.NaN(), ""},
 		{`{"status":"success","data":{"resultType":"vector","result":[]}}`, 200, 0, "0 samples"},
-		{`{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]}]}}`, 200, 0, "2 samples"},
+		{`{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"1"]},{"value":[1,"2"]}]}}`, 200, 0,
+			"2 samples"},
 		{`{"status":"success","data":{"resultType":"matrix","result":[]}}`, 200, 0, "a matrix"},
-		{`{"status":"success","data":{"resultType":"scalar","result":["1"]}}`, 200, 0, "no sample"},
+		{`{"status":"success","data":{"resultType":"scalar","result":["1"]}}`, 200, 0, "other than a sample"},
 		{`{"status":"error","errorType":"bad_data","error":"parse error"}`, 400, 0, "parse error"},
 		{`<html>not found</html>`, 404, 0, "status 404: <html>"},
 	} {
@@ -200,7 +209,8 @@ func TestPrometheusAnswers(t *testing.T) {
 		if err != nil || v != x.want && !(math.IsNaN(v) && math.IsNaN(x.want)) {
 			t.Errorf("%s: got %v, %v", x.answer, v, err)
 		}
-		if got.URL.Path != "/api/v1/query" || got.URL.Query().Get("query") != query || got.Header.Get("Authorization") != "Bearer open sesame" {
+		if got.URL.Path != "/api/v1/query" || got.URL.Query().Get("query") != query ||
+			got.Header.Get("Authorization") != "Bearer open sesame" {
 			t.Errorf("asked for %s with %v", got.URL, got.Header)
 		}
 	}

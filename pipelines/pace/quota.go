@@ -56,8 +56,8 @@ type peer struct {
 	known    bool           // speed and hungry are
 }
 
-// late is the age of a heartbeat from which on its worker counts as dead. One that is only late is back soon, and the sums tell what passed
-// meanwhile.
+// late is the age of a heartbeat from which on its worker counts as dead. One that is only late is back soon, and the
+// sums tell what passed meanwhile.
 func (p *peer) late() time.Duration { return p.interval*5/4 + 150*time.Millisecond }
 
 func (q *quota) refill(now time.Time) {
@@ -101,8 +101,8 @@ func (q *quota) setRate(now time.Time, rate float64) {
 	}
 }
 
-// counted is what has passed, less what the bucket is overdrawn by: a large request counts while it is paid for, so that counts of
-// workers are as steady as their rates.
+// counted is what has passed, less what the bucket is overdrawn by: a large request counts while it is paid for, so
+// that counts of workers are as steady as their rates.
 func (q *quota) counted() float64 { return q.passed + min(0, q.tokens) }
 
 // hear takes in the heartbeats of the other workers.
@@ -186,7 +186,8 @@ func (s *system) share(now time.Time, u unit) float64 {
 	return min(part(whole, demands), most)
 }
 
-// part is what is left of a whole for one who can use all of it: nobody gets more than it demands, nor more than others who lack.
+// part is what is left of a whole for one who can use all of it: nobody gets more than it demands, nor more than others
+// who lack.
 func part(whole float64, others []float64) float64 {
 	slices.Sort(others)
 	for i, demand := range others {

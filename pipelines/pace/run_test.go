@@ -130,7 +130,8 @@ func within(t *testing.T, r *run, rate float64, from, to time.Duration, bound fl
 	}
 }
 
-// TestRateOfTheRun measures the rate over every window of 10 s while a worker is killed, which no other notices but by its heartbeats.
+// TestRateOfTheRun measures the rate over every window of 10 s while a worker is killed, which no other notices but by
+// its heartbeats.
 func TestRateOfTheRun(t *testing.T) {
 	const rate = 5000
 	for _, x := range []struct {
@@ -192,7 +193,9 @@ func TestUnevenWorkers(t *testing.T) {
 		r := newRun()
 		c := Config{Rates: map[string]journal.Rate{"sink": {Records: rate}}}
 		var kills []func()
-		for i, takes := range []time.Duration{time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond, 10 * time.Second} { // they could do 400 k, 800, 800 and 40 a second
+		// they could do 400 k, 800, 800 and 40 a second
+		for i, takes := range []time.Duration{time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond,
+			10 * time.Second} {
 			kills = append(kills, r.start(c, fmt.Sprint("w", i), 4, 250*time.Millisecond, writing(100, takes)))
 		}
 		time.Sleep(40 * time.Second)

@@ -35,29 +35,30 @@ func (p Period) compile() (period, []connector.Fault) {
 		m, err2 := strconv.Atoi(minute)
 		*minutes = h*60 + m
 		if err1 != nil || err2 != nil || h < 0 || m < 0 || m > 59 || *minutes > 24*60 {
-			faults = append(faults, connector.Faultf(path, "%q is no time of day such as 08:00", text))
+			faults = append(faults, connector.Faultf(path, "%q is not a time of day such as 08:00", text))
 		}
 	}
 	clock("from", p.From, &c.from)
 	clock("to", p.To, &c.to)
 	if c.from == c.to {
-		faults = append(faults, connector.Faultf("to", "the period ends when it begins; leave from and to out for whole days"))
+		faults = append(faults, connector.Faultf("to",
+			"the period ends when it begins; leave from and to out for whole days"))
 	}
 	zone, err := time.LoadLocation(p.Zone) // "" is UTC
 	if err != nil || p.Zone == "Local" {
-		faults = append(faults, connector.Faultf("zone", "%q is no time zone such as Europe/Berlin", p.Zone))
+		faults = append(faults, connector.Faultf("zone", "%q is not a time zone such as Europe/Berlin", p.Zone))
 		zone = time.UTC
 	}
 	c.zone = zone
 	if p.Percent < 0 || p.Percent > 100 {
-		faults = append(faults, connector.Faultf("percent", "%v is no percentage from 0 to 100", p.Percent))
+		faults = append(faults, connector.Faultf("percent", "%v is not a percentage from 0 to 100", p.Percent))
 	}
 	c.text = fmt.Sprintf("until %02d:%02d %s", c.to/60, c.to%60, zone)
 	return c, faults
 }
 
-// covers tells whether a time is in the period. It goes by the clock on the wall: an hour that is there twice counts twice, and one
-// that is left out not at all.
+// covers tells whether a time is in the period. It goes by the clock on the wall: an hour that is there twice counts
+// twice, and one that is left out not at all.
 func (p period) covers(t time.Time) bool {
 	t = t.In(p.zone)
 	day, minute := t.Weekday(), t.Hour()*60+t.Minute()

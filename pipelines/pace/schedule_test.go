@@ -33,31 +33,48 @@ func TestSchedule(t *testing.T) {
 		percent            float64
 	}{
 		{"by day", `[{"days": "mon-fri", "from": "08:00", "to": "20:00", "percent": 20}]`, "2026-03-02T08:00:00Z", 20},
-		{"at its end", `[{"days": "mon-fri", "from": "08:00", "to": "20:00", "percent": 20}]`, "2026-03-02T20:00:00Z", 100},
+		{"at its end", `[{"days": "mon-fri", "from": "08:00", "to": "20:00", "percent": 20}]`, "2026-03-02T20:00:00Z",
+			100},
 		{"before", `[{"days": "mon-fri", "from": "08:00", "to": "20:00", "percent": 20}]`, "2026-03-02T07:59:59Z", 100},
-		{"another day", `[{"days": "mon-fri", "from": "08:00", "to": "20:00", "percent": 20}]`, "2026-03-01T12:00:00Z", 100},
+		{"another day", `[{"days": "mon-fri", "from": "08:00", "to": "20:00", "percent": 20}]`, "2026-03-01T12:00:00Z",
+			100},
 		{"a list of days", `[{"days": ["sun", "tue-wed"], "percent": 0}]`, "2026-03-03T00:00:00Z", 0},
 		{"round the weekend", `[{"days": "fri-mon", "percent": 50}]`, "2026-03-01T23:59:59Z", 50},
 		{"not on thursday", `[{"days": "fri-mon", "percent": 50}]`, "2026-03-05T12:00:00Z", 100},
-		{"its zone", `[{"from": "08:00", "to": "20:00", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-02T07:00:00Z", 20},
-		{"its zone in summer", `[{"from": "08:00", "to": "20:00", "zone": "Europe/Berlin", "percent": 20}]`, "2026-07-02T06:00:00Z", 20},
-		{"its day, not that of UTC", `[{"days": "mon", "zone": "Asia/Tokyo", "percent": 20}]`, "2026-03-01T15:00:00Z", 20},
-		{"over midnight, before", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`, "2026-03-06T23:00:00Z", 10},
-		{"over midnight, after", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`, "2026-03-07T05:59:00Z", 10},
-		{"over midnight, its end", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`, "2026-03-07T06:00:00Z", 100},
-		{"over midnight, of the day before", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`, "2026-03-06T05:00:00Z", 100},
+		{"its zone", `[{"from": "08:00", "to": "20:00", "zone": "Europe/Berlin", "percent": 20}]`,
+			"2026-03-02T07:00:00Z", 20},
+		{"its zone in summer", `[{"from": "08:00", "to": "20:00", "zone": "Europe/Berlin", "percent": 20}]`,
+			"2026-07-02T06:00:00Z", 20},
+		{"its day, not that of UTC", `[{"days": "mon", "zone": "Asia/Tokyo", "percent": 20}]`, "2026-03-01T15:00:00Z",
+			20},
+		{"over midnight, before", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`,
+			"2026-03-06T23:00:00Z", 10},
+		{"over midnight, after", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`,
+			"2026-03-07T05:59:00Z", 10},
+		{"over midnight, its end", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`,
+			"2026-03-07T06:00:00Z", 100},
+		{"over midnight, of the day before", `[{"days": "fri", "from": "22:00", "to": "06:00", "percent": 10}]`,
+			"2026-03-06T05:00:00Z", 100},
 		{"until midnight", `[{"from": "22:00", "to": "00:00", "percent": 10}]`, "2026-03-06T23:59:59Z", 10},
 		{"until 24:00", `[{"from": "22:00", "to": "24:00", "percent": 10}]`, "2026-03-07T00:00:00Z", 100},
-		{"the lowest", `[{"percent": 50}, {"from": "08:00", "percent": 20}, {"percent": 80}]`, "2026-03-06T09:00:00Z", 20},
+		{"the lowest", `[{"percent": 50}, {"from": "08:00", "percent": 20}, {"percent": 80}]`, "2026-03-06T09:00:00Z",
+			20},
 		{"no limit", `[{"percent": 100}]`, "2026-03-06T09:00:00Z", 100},
 		// In Berlin, clocks went from 02:00 to 03:00 on 29 March 2026, and go from 03:00 back to 02:00 on 25 October.
-		{"an hour that is left out, before", `[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T00:59:59Z", 100},
-		{"an hour that is left out, after", `[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T01:00:00Z", 100},
-		{"a period that ends in the hour that is left out", `[{"from": "01:00", "to": "02:30", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T01:00:00Z", 100},
-		{"a period that begins in it", `[{"from": "02:30", "to": "04:00", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T01:00:00Z", 20},
-		{"an hour that is there twice, first", `[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-10-25T00:30:00Z", 20},
-		{"an hour that is there twice, between", `[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-10-25T01:00:00Z", 100},
-		{"an hour that is there twice, second", `[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-10-25T01:30:00Z", 20},
+		{"an hour that is left out, before",
+			`[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T00:59:59Z", 100},
+		{"an hour that is left out, after",
+			`[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T01:00:00Z", 100},
+		{"a period that ends in the hour that is left out",
+			`[{"from": "01:00", "to": "02:30", "zone": "Europe/Berlin", "percent": 20}]`, "2026-03-29T01:00:00Z", 100},
+		{"a period that begins in it", `[{"from": "02:30", "to": "04:00", "zone": "Europe/Berlin", "percent": 20}]`,
+			"2026-03-29T01:00:00Z", 20},
+		{"an hour that is there twice, first",
+			`[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-10-25T00:30:00Z", 20},
+		{"an hour that is there twice, between",
+			`[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-10-25T01:00:00Z", 100},
+		{"an hour that is there twice, second",
+			`[{"from": "02:15", "to": "02:45", "zone": "Europe/Berlin", "percent": 20}]`, "2026-10-25T01:30:00Z", 20},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			at, err := time.Parse(time.RFC3339, x.at)
@@ -71,7 +88,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// TestScheduledRate: by day a rate is cut to its percentage, and no percentage pauses. Virtual time begins on Saturday 1 January 2000, 00:00 UTC.
+// TestScheduledRate: by day a rate is cut to its percentage, and no percentage pauses. Virtual time begins on Saturday
+// 1 January 2000, 00:00 UTC.
 func TestScheduledRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRun()
@@ -189,7 +207,8 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s: got %v, want one fault at %s", text, faults, path)
 		}
 	}
-	for _, text := range []string{`{"schedule": [{"days": "monday"}]}`, `{"schedule": [{"days": 1}]}`, `{"probe": {"bound": "soon"}}`} {
+	for _, text := range []string{`{"schedule": [{"days": "monday"}]}`, `{"schedule": [{"days": 1}]}`,
+		`{"probe": {"bound": "soon"}}`} {
 		if _, err := parse(text); err == nil {
 			t.Errorf("%s is taken", text)
 		}

@@ -67,8 +67,10 @@ type settings struct {
 }
 
 func newSystem(name string, c *settings, log *slog.Logger) *system {
-	s := &system{name: name, config: c, log: log.With("system", name), turn: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		peers: map[string]*peer{}, errors: map[fail.Class]int64{}, measured: time.Now(), breaker: breaker{budget: reserve}}
+	s := &system{name: name, config: c, log: log.With("system", name), turn: make(chan struct{}, 1),
+		wake:  make(chan struct{}, 1),
+		peers: map[string]*peer{}, errors: map[fail.Class]int64{}, measured: time.Now(),
+		breaker: breaker{budget: reserve}}
 	for u := range s.quotas {
 		s.quotas[u].reckoned = s.measured
 	}
@@ -77,7 +79,8 @@ func newSystem(name string, c *settings, log *slog.Logger) *system {
 
 var _ connector.Measure = (*system)(nil)
 
-// Largest implements connector.Measure: what the bucket holds, where the run has a rate. A larger request passes too, but then nothing else does for a while.
+// Largest implements connector.Measure: what the bucket holds, where the run has a rate. A larger request passes too,
+// but then nothing else does for a while.
 func (s *system) Largest() (records int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,7 +225,8 @@ func (s *system) succeeded(now time.Time, r request, n int) {
 	}
 	rising := s.adaptive.observe(now, took) && s.config.adaptive
 	if rising && s.adaptive.slow(now, s.full(), lowSlow, took) {
-		s.log.Info("slowed down: requests take longer than usual", "p99", s.adaptive.p99, "records_per_s", int(s.adaptive.limit))
+		s.log.Info("slowed down: requests take longer than usual", "p99", s.adaptive.p99, "records_per_s",
+			int(s.adaptive.limit))
 		s.adjust(now)
 	} else if first {
 		s.adjust(now)
@@ -235,7 +239,8 @@ func (s *system) failed(now time.Time, r request, err error) {
 		s.free = false
 		s.log.Warn("the system is down", "error", err)
 	}
-	if s.config.adaptive && !down && overloaded(err) && s.adaptive.slow(now, s.full(), lowest, time.Duration(s.latency*float64(time.Second))) {
+	if s.config.adaptive && !down && overloaded(err) &&
+		s.adaptive.slow(now, s.full(), lowest, time.Duration(s.latency*float64(time.Second))) {
 		s.log.Info("slowed down: the system is overloaded", "error", err, "records_per_s", int(s.adaptive.limit))
 		s.adjust(now)
 	}
@@ -322,7 +327,8 @@ func (s *system) gauge() journal.Gauge {
 		s.quotas[u].refill(now)
 	}
 	g := journal.Gauge{Records: int64(s.quotas[inRecords].counted()), Bytes: int64(s.quotas[inBytes].counted()),
-		Requests: s.requests, Retries: s.errors[fail.Transient] + s.errors[fail.Throttled], Errors: map[string]int64{}, Down: s.breaker.open}
+		Requests: s.requests, Retries: s.errors[fail.Transient] + s.errors[fail.Throttled], Errors: map[string]int64{},
+		Down: s.breaker.open}
 	g.P50, g.P99 = s.adaptive.current()
 	for class, n := range s.errors {
 		g.Errors[class.String()] = n
@@ -346,8 +352,8 @@ func (s *system) down() string {
 	return s.name + " is down since " + s.breaker.since.Format("15:04") + ": " + message(s.breaker.last)
 }
 
-// silent tells for how long requests have been under way and none has ended, where that is long; "": they end. A client may wait for minutes
-// before it takes that for a failure.
+// silent tells for how long requests have been under way and none has ended, where that is long; "": they end. A client
+// may wait for minutes before it takes that for a failure.
 func (s *system) silent(now time.Time) string {
 	const long = 5 * time.Second
 	s.mu.Lock()

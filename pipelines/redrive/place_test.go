@@ -21,7 +21,8 @@ func TestKeptRecordsGoOnBehindTheStepsTheyHavePassed(t *testing.T) {
 		}
 		return specs
 	}
-	const drop, size, title = `{"project": {"drop": ["note"]}}`, `{"cast": {"size": "bigint"}}`, `{"derive": {"title": "title.trim()"}}`
+	const drop, size, title = `{"project": {"drop": ["note"]}}`, `{"cast": {"size": "bigint"}}`,
+		`{"derive": {"title": "title.trim()"}}`
 	const other, more = `{"cast":{"size":"double"}}`, `{"set_defaults": {"size": "0"}}`
 	of := func(shared, when, own string) *job.Job {
 		return &job.Job{Transforms: steps(shared), Sinks: map[string]job.Sink{"search": {Route: job.Route{When: when,

@@ -107,9 +107,11 @@ func TestTrackerRefuses(t *testing.T) {
 	}
 }
 
-// TestWorkTravels: splits keep their bounds, open ones too; the runner is told how much there is and how far it has got.
+// TestWorkTravels: splits keep their bounds, open ones too; the runner is told how much there is and how far it has
+// got.
 func TestWorkTravels(t *testing.T) {
-	w := Work{Whole: true, Splits: []connector.Split{{Partition: "a", Rows: 7}, {Partition: "b", Start: []byte{1}, End: []byte{9}, Sinks: []string{"s"}}}}
+	w := Work{Whole: true, Splits: []connector.Split{{Partition: "a", Rows: 7},
+		{Partition: "b", Start: []byte{1}, End: []byte{9}, Sinks: []string{"s"}}}}
 	text, err := encodeWork(w)
 	if err != nil {
 		t.Fatal(err)

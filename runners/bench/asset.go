@@ -16,7 +16,8 @@ import (
 	"gopkg.in/inf.v0"
 )
 
-// asset is a row of the corpus as a hand-written program would hold it, and its document, which holds all fields, as ours does.
+// asset is a row of the corpus as a hand-written program would hold it, and its document, which holds all fields, as
+// ours does.
 type asset struct {
 	Type          string                  `json:"asset_type"`
 	Bucket        string                  `json:"bucket"`
@@ -98,8 +99,10 @@ const timedColumns = 26
 
 // dest is where a row goes, with the write times or without.
 func (a *asset) dest(writeTimes bool) []any {
-	dest := []any{&a.ID, &a.Title, &a.Description, &a.Payload, &a.SchemaVersion, &a.Published, &a.Priority, &a.Views, &a.Size, &a.Checksum, &a.Price,
-		&a.Score, &a.Rating, &a.Thumbnail, &a.Owner, &a.UploadedFrom, &a.CreatedAt, &a.ShotOn, &a.ShotAt, &a.PlayTime.Duration, &a.Tags, &a.Attributes,
+	dest := []any{&a.ID, &a.Title, &a.Description, &a.Payload, &a.SchemaVersion, &a.Published, &a.Priority, &a.Views,
+		&a.Size, &a.Checksum, &a.Price,
+		&a.Score, &a.Rating, &a.Thumbnail, &a.Owner, &a.UploadedFrom, &a.CreatedAt, &a.ShotOn, &a.ShotAt,
+		&a.PlayTime.Duration, &a.Tags, &a.Attributes,
 		&a.Renditions, &a.Related, &a.Licence, &a.Place.Latitude, &a.Place.Longitude, &a.Place.Name, &a.Embedding}
 	for i := range a.written {
 		if writeTimes {
@@ -156,7 +159,8 @@ func (l plainLoop) read(ctx context.Context, handler func(reader int) func(*asse
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(partitions)
-		iter := l.session.Query("SELECT DISTINCT asset_type, bucket FROM " + l.keyspace + ".assets").WithContext(ctx).Iter()
+		iter := l.session.Query("SELECT DISTINCT asset_type, bucket FROM " + l.keyspace +
+			".assets").WithContext(ctx).Iter()
 		for p := [2]string{}; iter.Scan(&p[0], &p[1]); {
 			select {
 			case partitions <- p:

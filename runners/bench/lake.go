@@ -31,8 +31,8 @@ var properties = iceberg.Properties{
 	table.ParquetCompressionLevelKey:  "1",
 }
 
-// lake measures Cassandra to Iceberg: a job without transforms, from the start of its process to its end, against the slower of its
-// halves by hand: reading alone, and writing Arrow batches that are there already.
+// lake measures Cassandra to Iceberg: a job without transforms, from the start of its process to its end, against the
+// slower of its halves by hand: reading alone, and writing Arrow batches that are there already.
 func (b *bench) lake(ctx context.Context) error {
 	session, err := b.session()
 	if err != nil {
@@ -61,7 +61,8 @@ func (b *bench) lakeOf(ctx context.Context, session *gocql.Session, keyspace str
 	}
 	defer batches.release()
 	all, err := turns(rounds,
-		side{"Iceberg: reading loop", timed(func() error { return plainLoop{session, keyspace, true}.count(ctx, &sum{}) })},
+		side{"Iceberg: reading loop",
+			timed(func() error { return plainLoop{session, keyspace, true}.count(ctx, &sum{}) })},
 		side{"Iceberg: writing loop", func(round int) (time.Duration, error) {
 			return batches.write(ctx, fmt.Sprintf("%s_by_hand_%d", keyspace, round))
 		}},
@@ -73,7 +74,8 @@ func (b *bench) lakeOf(ctx context.Context, session *gocql.Session, keyspace str
 	if all[1].median() > slower.median() {
 		slower, half = all[1], "iceberg-go with Arrow batches made before"
 	}
-	b.report.add(line{fmt.Sprintf("Cassandra to Iceberg, %d rows, with the start of the process", rows), all[2].String(), "the slower half, " + half + ": " + slower.String(),
+	b.report.add(line{fmt.Sprintf("Cassandra to Iceberg, %d rows, with the start of the process", rows),
+		all[2].String(), "the slower half, " + half + ": " + slower.String(),
 		ratio(slower, all[2]), atLeast(0.8)})
 	return nil
 }
@@ -116,7 +118,8 @@ func (b *bench) batches(ctx context.Context, name string) (*arrowRows, error) {
 
 // write writes the rows into a fresh table's files, and gives the time of that alone.
 func (r *arrowRows) write(ctx context.Context, name string) (time.Duration, error) {
-	t, err := r.catalog.CreateTable(ctx, table.Identifier{"bench", name}, r.of.Schema(), catalog.WithProperties(properties))
+	t, err := r.catalog.CreateTable(ctx, table.Identifier{"bench", name}, r.of.Schema(),
+		catalog.WithProperties(properties))
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,6 @@
-// Command bench measures Reprise against loops written by hand with the same drivers, in one run and on the same data, and
-// prints the report in figures.md. Both sides take turns, so that what else the machine does meets both. It needs bin/reprise and the
-// local servers, and leaves nothing behind but the corpora.
+// Command bench measures Reprise against loops written by hand with the same drivers, in one run and on the same data,
+// and prints the report in figures.md. Both sides take turns, so that what else the machine does meets both. It needs
+// bin/reprise and the local servers, and leaves nothing behind but the corpora.
 package main
 
 import (
@@ -43,19 +43,21 @@ func main() {
 		return
 	}
 	b := &bench{}
-	kong.Parse(b, kong.Description("Measure Reprise against loops written by hand. Run it from the project's folder after make build."))
+	kong.Parse(b, kong.Description("Measure Reprise against loops written by hand. Run it from the project's folder "+
+		"after make build."))
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// parts are in the order in which they must run: memory comes while this process is still small, since Linux starts the peak of a
-// child's memory with that of its parent.
+// parts are in the order in which they must run: memory comes while this process is still small, since Linux starts the
+// peak of a child's memory with that of its parent.
 var parts = []struct {
 	name string
 	run  func(*bench, context.Context) error
-}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake}, {"publish", (*bench).publish}, {"verify", (*bench).verify}, {"reverse", (*bench).reverse},
+}{{"memory", (*bench).memory}, {"read", (*bench).read}, {"search", (*bench).search}, {"lake", (*bench).lake},
+	{"publish", (*bench).publish}, {"verify", (*bench).verify}, {"reverse", (*bench).reverse},
 	{"purge", (*bench).purge}, {"coder", (*bench).coder}, {"steps", (*bench).steps}, {"pace", (*bench).pace}}
 
 func (b *bench) run(ctx context.Context) (err error) {
@@ -78,7 +80,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// rows is how many the corpora have that most parts use; that of make run is one of them. few has the one of parts that write much for each row.
+// rows is how many the corpora have that most parts use; that of make run is one of them. few has the one of parts that
+// write much for each row.
 const (
 	rows = 200_000
 	few  = 40_000
@@ -111,12 +114,15 @@ func (b *bench) load(ctx context.Context) error {
 	if measured("memory") {
 		corpora = append(corpora, corpus{even, "even", rows})
 	}
-	if b.Large > 0 && slices.ContainsFunc([]string{"memory", "search", "lake", "publish"}, func(part string) bool { return slices.Contains(b.Parts, part) }) {
+	if b.Large > 0 && slices.ContainsFunc([]string{"memory", "search", "lake", "publish"},
+		func(part string) bool { return slices.Contains(b.Parts, part) }) {
 		corpora = append(corpora, corpus{large, "skewed", b.Large})
 	}
 	for _, c := range corpora {
-		cmd := exec.CommandContext(ctx, "go", "run", "./runners/corpus/load", "--keyspace", c.keyspace, "--layout", c.layout,
-			"--rows", strconv.FormatInt(c.size, 10), "--host", b.Cassandra, "--journal", filepath.Join(b.dir, "journal.db"))
+		cmd := exec.CommandContext(ctx, "go", "run", "./runners/corpus/load", "--keyspace", c.keyspace, "--layout",
+			c.layout,
+			"--rows", strconv.FormatInt(c.size, 10), "--host", b.Cassandra, "--journal",
+			filepath.Join(b.dir, "journal.db"))
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("loading %s: %w", c.keyspace, err)

@@ -27,8 +27,9 @@ const (
 	loadBound  = 2.0              // what is borne, by what the load has alone
 )
 
-// pace measures what a run does to a live load on the same Cassandra: single rows, read at a steady rate whatever the answers
-// take, as users do. The run reads the corpus into Iceberg, at full speed and then with a probe of the load's p99.
+// pace measures what a run does to a live load on the same Cassandra: single rows, read at a steady rate whatever the
+// answers take, as users do. The run reads the corpus into Iceberg, at full speed and then with a probe of the load's
+// p99.
 func (b *bench) pace(ctx context.Context) error {
 	session, err := b.session()
 	if err != nil {
@@ -58,13 +59,15 @@ func (b *bench) pace(ctx context.Context) error {
 		beside := func(name string, p pace.Config) (p99 time.Duration, rate float64, err error) {
 			time.Sleep(loadWindow)
 			j := &job.Job{Name: "bench-pace-" + name, Source: connector.From(b.source(skewed)),
-				Sinks: map[string]job.Sink{"lake": {SinkSpec: connector.To(b.table(fmt.Sprintf("pace_%s_%d", name, round)))}}, Pace: p}
+				Sinks: map[string]job.Sink{"lake": {SinkSpec: connector.To(b.table(fmt.Sprintf("pace_%s_%d", name,
+					round)))}}, Pace: p}
 			limited, enough := context.WithTimeoutCause(ctx, runTime, errEnough)
 			defer enough()
 			began := time.Now()
 			f, err := b.reprise(limited, j)
 			p99, rate = l.p99(began), float64(f.report.Read)/f.took.Seconds()
-			say("%-40s round %d  p99 of the load %s, alone %s, %.0f rows/s", "live load, run "+name, round+1, short(p99), short(own), rate)
+			say("%-40s round %d  p99 of the load %s, alone %s, %.0f rows/s", "live load, run "+name, round+1,
+				short(p99), short(own), rate)
 			return p99, rate, err
 		}
 		p99, rate, err := beside("free", pace.Config{Adaptive: &pace.Adaptive{Off: true}})
@@ -72,8 +75,9 @@ func (b *bench) pace(ctx context.Context) error {
 			return err
 		}
 		free, freeRate = append(free, p99), append(freeRate, rate)
-		p99, rate, err = beside("paced", pace.Config{Probe: &pace.Probe{Prometheus: &pace.Prometheus{URL: probed.URL, Query: "p99"},
-			Bound: pace.Level(loadBound * own.Seconds()), Every: connector.Duration(500 * time.Millisecond)}})
+		p99, rate, err = beside("paced",
+			pace.Config{Probe: &pace.Probe{Prometheus: &pace.Prometheus{URL: probed.URL, Query: "p99"},
+				Bound: pace.Level(loadBound * own.Seconds()), Every: connector.Duration(500 * time.Millisecond)}})
 		if err != nil {
 			return err
 		}
@@ -90,9 +94,12 @@ func (b *bench) pace(ctx context.Context) error {
 		}
 		return middle(ratios)
 	}
-	b.report.add(line{fmt.Sprintf("p99 of %d live reads a second, %s alone, beside a run with a probe bound at %g times that", loadRate, short(middle(alone)), loadBound),
-		short(middle(paced)), fmt.Sprintf("a run without pace: %s, %.1f times", short(middle(free)), times(free)), times(paced), atMost(loadBound, "")})
-	b.report.add(line{what: "rows a second of these runs", ours: fmt.Sprintf("%.0f", middle(pacedRate)), theirs: fmt.Sprintf("%.0f", middle(freeRate))})
+	b.report.add(line{fmt.Sprintf("p99 of %d live reads a second, %s alone, beside a run with a probe bound at %g "+
+		"times that", loadRate, short(middle(alone)), loadBound),
+		short(middle(paced)), fmt.Sprintf("a run without pace: %s, %.1f times", short(middle(free)), times(free)),
+		times(paced), atMost(loadBound, "")})
+	b.report.add(line{what: "rows a second of these runs", ours: fmt.Sprintf("%.0f", middle(pacedRate)),
+		theirs: fmt.Sprintf("%.0f", middle(freeRate))})
 	return nil
 }
 
@@ -128,7 +135,8 @@ type read struct {
 func (l *load) choose(ctx context.Context) error {
 	buckets := l.session.Query("SELECT asset_type, bucket FROM " + skewed + ".asset_buckets").WithContext(ctx).Iter()
 	for k := (key{}); buckets.Scan(&k.kind, &k.bucket); {
-		rows := l.session.Query("SELECT id FROM "+skewed+".assets WHERE asset_type = ? AND bucket = ? LIMIT 100", k.kind, k.bucket).WithContext(ctx).Iter()
+		rows := l.session.Query("SELECT id FROM "+skewed+".assets WHERE asset_type = ? AND bucket = ? LIMIT 100",
+			k.kind, k.bucket).WithContext(ctx).Iter()
 		for rows.Scan(&k.id) {
 			l.keys = append(l.keys, k)
 		}
@@ -148,7 +156,8 @@ func (l *load) run(ctx context.Context) {
 		under.Go(func() {
 			k := l.keys[rand.IntN(len(l.keys))]
 			var title string
-			err := l.session.Query("SELECT title FROM "+skewed+".assets WHERE asset_type = ? AND bucket = ? AND id = ?", k.kind, k.bucket, k.id).Scan(&title)
+			err := l.session.Query("SELECT title FROM "+skewed+".assets WHERE asset_type = ? AND bucket = ? AND id = ?",
+				k.kind, k.bucket, k.id).Scan(&title)
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.reads = append(l.reads, read{due, time.Since(due)})
@@ -183,5 +192,6 @@ func (l *load) p99(since time.Time) time.Duration {
 // ServeHTTP answers as Prometheus does.
 func (l *load) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	now := time.Now()
-	fmt.Fprintf(w, `{"status":"success","data":{"resultType":"scalar","result":[%d,"%f"]}}`, now.Unix(), l.p99(now.Add(-loadWindow)).Seconds())
+	fmt.Fprintf(w, `{"status":"success","data":{"resultType":"scalar","result":[%d,"%f"]}}`, now.Unix(),
+		l.p99(now.Add(-loadWindow)).Seconds())
 }

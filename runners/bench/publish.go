@@ -85,8 +85,8 @@ func (b *bench) publishOf(ctx context.Context, session *gocql.Session, keyspace 
 	if len(all) > 2 && all[2].median() > slower.median() {
 		slower, half = all[2], "sarama's producer with keys read before"
 	}
-	b.report.add(line{fmt.Sprintf("publishing the keys of a table to Kafka, %d rows, with the start of the process", read),
-		all[1].String(), "the slower half, " + half + ": " + slower.String(), ratio(slower, all[1]), atLeast(0.9)})
+	name := fmt.Sprintf("publishing the keys of a table to Kafka, %d rows, with the start of the process", read)
+	b.report.add(line{name, all[1].String(), "the slower half, " + half + ": " + slower.String(), ratio(slower, all[1]), atLeast(0.9)})
 	return nil
 }
 

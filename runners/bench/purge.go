@@ -16,8 +16,9 @@ import (
 	"reprise/pipelines/job"
 )
 
-// purge measures the purge of expired licences, which marks, reads again, keeps what it deletes and deletes entries by tag before their
-// assets, against a loop by hand that does the same. Each works on a fresh copy of the corpus, and must leave the same behind.
+// purge measures the purge of expired licences, which marks, reads again, keeps what it deletes and deletes entries by
+// tag before their assets, against a loop by hand that does the same. Each works on a fresh copy of the corpus, and
+// must leave the same behind.
 func (b *bench) purge(ctx context.Context) error {
 	session, err := b.session()
 	if err != nil {
@@ -47,7 +48,8 @@ func (b *bench) purge(ctx context.Context) error {
 				deleted, left = before-assets, assets+tags
 			}
 			if err == nil && (before == assets || assets+tags != left) {
-				err = fmt.Errorf("of %d assets %d are left, with %d entries; %d together before", before, assets, tags, left)
+				err = fmt.Errorf("of %d assets %d are left, with %d entries; %d together before", before, assets, tags,
+					left)
 			}
 			return took, err
 		}
@@ -83,12 +85,14 @@ purge: {reason: '"expired on " + string(licence.expires)', grace: 1ms, manifest:
 	if err != nil {
 		return err
 	}
-	b.report.add(line{fmt.Sprintf("purge, %d of %d assets with their entries by tag, with the starts of both processes", deleted, few), all[1].String(),
+	b.report.add(line{fmt.Sprintf("purge, %d of %d assets with their entries by tag, with the starts of both processes",
+		deleted, few), all[1].String(),
 		"gocql loop: " + all[0].String(), ratio(all[0], all[1]), target{}})
 	return nil
 }
 
-// copyTo copies the small corpus into a table, and its index by tag into another one. It tells how many assets there are.
+// copyTo copies the small corpus into a table, and its index by tag into another one. It tells how many assets there
+// are.
 func (b *bench) copyTo(ctx context.Context, table string) (int64, error) {
 	if err := b.tagTable(ctx, small+"."+table+"_tags"); err != nil {
 		return 0, err
@@ -115,8 +119,8 @@ type expired struct {
 	id           gocql.UUID
 }
 
-// purgeByHand is the loop: it lists what has expired, then reads each of these again, keeps it in a file, and deletes it as of the version that it
-// has read, children first.
+// purgeByHand is the loop: it lists what has expired, then reads each of these again, keeps it in a file, and deletes
+// it as of the version that it has read, children first.
 func (b *bench) purgeByHand(ctx context.Context, session *gocql.Session, table string) (err error) {
 	file, err := os.Create(filepath.Join(b.dir, table))
 	if err != nil {
@@ -142,7 +146,8 @@ func (b *bench) purgeByHand(ctx context.Context, session *gocql.Session, table s
 			if l.Expires.IsZero() || !l.Expires.Before(now) {
 				continue
 			}
-			if err := keep(struct{ Kind, Bucket, ID, Reason string }{kind, bucket, id.String(), "expired on " + l.Expires.Format(time.DateOnly)}); err != nil {
+			if err := keep(struct{ Kind, Bucket, ID, Reason string }{kind, bucket, id.String(),
+				"expired on " + l.Expires.Format(time.DateOnly)}); err != nil {
 				return err
 			}
 			keeping.Lock()
@@ -164,10 +169,12 @@ func (b *bench) purgeByHand(ctx context.Context, session *gocql.Session, table s
 }
 
 // purge deletes an asset, if its licence still has expired.
-func (e expired) purge(ctx context.Context, session *gocql.Session, table string, now time.Time, keep func(row any) error) error {
+func (e expired) purge(ctx context.Context, session *gocql.Session, table string, now time.Time,
+	keep func(row any) error) error {
 	const where = " WHERE asset_type = ? AND bucket = ? AND id = ?"
 	a := &asset{Type: e.kind, Bucket: e.bucket}
-	err := session.Query("SELECT "+listed(true)+" FROM "+small+"."+table+where, e.kind, e.bucket, e.id).WithContext(ctx).Scan(a.dest(true)...)
+	err := session.Query("SELECT "+listed(true)+" FROM "+small+"."+table+where, e.kind, e.bucket,
+		e.id).WithContext(ctx).Scan(a.dest(true)...)
 	if errors.Is(err, gocql.ErrNotFound) {
 		return nil
 	}
@@ -178,10 +185,12 @@ func (e expired) purge(ctx context.Context, session *gocql.Session, table string
 		return err
 	}
 	for _, tag := range a.Tags {
-		err := session.Query("DELETE FROM "+small+"."+table+"_tags USING TIMESTAMP ?"+where+" AND tag = ?", a.version(), e.kind, e.bucket, e.id, tag).Idempotent(true).WithContext(ctx).Exec()
+		err := session.Query("DELETE FROM "+small+"."+table+"_tags USING TIMESTAMP ?"+where+" AND tag = ?", a.version(),
+			e.kind, e.bucket, e.id, tag).Idempotent(true).WithContext(ctx).Exec()
 		if err != nil {
 			return err
 		}
 	}
-	return session.Query("DELETE FROM "+small+"."+table+" USING TIMESTAMP ?"+where, a.version(), e.kind, e.bucket, e.id).Idempotent(true).WithContext(ctx).Exec()
+	return session.Query("DELETE FROM "+small+"."+table+" USING TIMESTAMP ?"+where, a.version(), e.kind, e.bucket,
+		e.id).Idempotent(true).WithContext(ctx).Exec()
 }

@@ -59,14 +59,16 @@ func (b *bench) read(ctx context.Context) error {
 		return err
 	}
 	loop, ours, without := all[0], all[1], all[2]
-	b.report.add(line{"reading Cassandra, with the write times of all columns", ours.rate(rows), "gocql loop: " + loop.rate(rows), ratio(loop, ours), atLeast(0.9)})
+	b.report.add(line{"reading Cassandra, with the write times of all columns", ours.rate(rows),
+		"gocql loop: " + loop.rate(rows), ratio(loop, ours), atLeast(0.9)})
 	b.report.add(line{what: "the same loop without write times", theirs: without.rate(rows)})
 	return nil
 }
 
 // source is the source of a job that reads a corpus.
 func (b *bench) source(keyspace string) *cassandraio.SourceConfig {
-	return &cassandraio.SourceConfig{Connection: cassandraio.Connection{Hosts: []string{b.Cassandra}}, Keyspace: keyspace, Table: "assets",
+	return &cassandraio.SourceConfig{Connection: cassandraio.Connection{Hosts: []string{b.Cassandra}},
+		Keyspace: keyspace, Table: "assets",
 		Buckets: &cassandraio.Buckets{Table: "asset_buckets"}}
 }
 
@@ -77,10 +79,11 @@ func (b *bench) readSource(ctx context.Context, s *sum) error {
 	source := cassandraio.NewSource(*b.source(skewed), connector.Need{})
 	defer source.Close()
 	var splits []connector.Split
-	err := source.Plan(ctx, connector.PlanOptions{Rows: j.Limits.SplitRows, Bytes: int64(j.Limits.SplitBytes)}, func(sp connector.Split) error {
-		splits = append(splits, sp)
-		return nil
-	})
+	err := source.Plan(ctx, connector.PlanOptions{Rows: j.Limits.SplitRows, Bytes: int64(j.Limits.SplitBytes)},
+		func(sp connector.Split) error {
+			splits = append(splits, sp)
+			return nil
+		})
 	if err != nil {
 		return err
 	}
@@ -88,7 +91,8 @@ func (b *bench) readSource(ctx context.Context, s *sum) error {
 	for i, sp := range splits {
 		queues[i] = []connector.Split{sp}
 	}
-	ahead := connector.ReadAhead(ctx, source, queues, connector.Window{Readers: j.Limits.Readers, Bytes: int64(j.Limits.ReadAhead)})
+	ahead := connector.ReadAhead(ctx, source, queues,
+		connector.Window{Readers: j.Limits.Readers, Bytes: int64(j.Limits.ReadAhead)})
 	defer ahead.Stop()
 	for it := range ahead.Items {
 		if it.Err != nil {

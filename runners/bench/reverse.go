@@ -20,7 +20,8 @@ const byTag = `
       - project: {keep: [tag, asset_type, bucket, id, title], key: [tag, asset_type, bucket, id]}
 `
 
-// reverse measures a table by another key, an entry for each tag of an asset, against a loop by hand that writes batches. Each fills a fresh table.
+// reverse measures a table by another key, an entry for each tag of an asset, against a loop by hand that writes
+// batches. Each fills a fresh table.
 func (b *bench) reverse(ctx context.Context) error {
 	session, err := b.session()
 	if err != nil {
@@ -70,14 +71,17 @@ sinks:
 	if err != nil {
 		return err
 	}
-	b.report.add(line{fmt.Sprintf("reverse index by tag, %d entries, with the start of the process", entries), all[1].String(), "gocql loop: " + all[0].String(),
+	b.report.add(line{fmt.Sprintf("reverse index by tag, %d entries, with the start of the process", entries),
+		all[1].String(), "gocql loop: " + all[0].String(),
 		ratio(all[0], all[1]), target{}})
 	return nil
 }
 
 func (b *bench) tagTable(ctx context.Context, name string) error {
-	return cassandraio.Execute(ctx, cassandraio.Connection{Hosts: []string{b.Cassandra}}, cassandraio.Statement{CQL: "CREATE TABLE " + name +
-		" (tag text, asset_type text, bucket text, id timeuuid, title text, PRIMARY KEY ((tag), asset_type, bucket, id))"})
+	return cassandraio.Execute(ctx, cassandraio.Connection{Hosts: []string{b.Cassandra}},
+		cassandraio.Statement{CQL: "CREATE TABLE " + name +
+			" (tag text, asset_type text, bucket text, id timeuuid, title text, PRIMARY KEY ((tag), asset_type, " +
+			"bucket, id))"})
 }
 
 // dropped deletes a table.
@@ -113,36 +117,37 @@ const batchRows = 100
 func reverseByHand(ctx context.Context, session *gocql.Session, table string) error {
 	writing, ctx := requesting(ctx)
 	insert := "INSERT INTO " + table + " (tag, asset_type, bucket, id, title) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
-	err := scan(ctx, session, "assets", "id, title, tags, MAXWRITETIME(title), MAXWRITETIME(tags)", func(kind, bucket string, iter *gocql.Iter) error {
-		batches := map[string]*gocql.Batch{}
-		send := func(tag string) {
-			batch := batches[tag]
-			delete(batches, tag)
-			writing.Go(func() error { return session.ExecuteBatch(batch) })
-		}
-		for {
-			var id gocql.UUID
-			var title string
-			var tags []string
-			var titled, tagged int64
-			if !iter.Scan(&id, &title, &tags, &titled, &tagged) {
-				break
+	err := scan(ctx, session, "assets", "id, title, tags, MAXWRITETIME(title), MAXWRITETIME(tags)",
+		func(kind, bucket string, iter *gocql.Iter) error {
+			batches := map[string]*gocql.Batch{}
+			send := func(tag string) {
+				batch := batches[tag]
+				delete(batches, tag)
+				writing.Go(func() error { return session.ExecuteBatch(batch) })
 			}
-			for _, tag := range tags {
-				if batches[tag] == nil {
-					batches[tag] = session.NewBatch(gocql.UnloggedBatch).WithContext(ctx)
+			for {
+				var id gocql.UUID
+				var title string
+				var tags []string
+				var titled, tagged int64
+				if !iter.Scan(&id, &title, &tags, &titled, &tagged) {
+					break
 				}
-				batches[tag].Query(insert, tag, kind, bucket, id, title, max(titled, tagged))
-				if batches[tag].Size() == batchRows {
-					send(tag)
+				for _, tag := range tags {
+					if batches[tag] == nil {
+						batches[tag] = session.NewBatch(gocql.UnloggedBatch).WithContext(ctx)
+					}
+					batches[tag].Query(insert, tag, kind, bucket, id, title, max(titled, tagged))
+					if batches[tag].Size() == batchRows {
+						send(tag)
+					}
 				}
 			}
-		}
-		for tag := range batches {
-			send(tag)
-		}
-		return nil
-	})
+			for tag := range batches {
+				send(tag)
+			}
+			return nil
+		})
 	if e := writing.Wait(); e != nil {
 		return e
 	}
@@ -150,13 +155,15 @@ func reverseByHand(ctx context.Context, session *gocql.Session, table string) er
 }
 
 // scan reads columns of a table of the small corpus, some partitions at once.
-func scan(ctx context.Context, session *gocql.Session, table, columns string, rows func(kind, bucket string, iter *gocql.Iter) error) error {
+func scan(ctx context.Context, session *gocql.Session, table, columns string,
+	rows func(kind, bucket string, iter *gocql.Iter) error) error {
 	reading, ctx := errgroup.WithContext(ctx)
 	reading.SetLimit(readers)
 	partitions := session.Query("SELECT asset_type, bucket FROM " + small + ".asset_buckets").WithContext(ctx).Iter()
 	for kind, bucket := "", ""; partitions.Scan(&kind, &bucket); {
 		reading.Go(func() error {
-			iter := session.Query("SELECT "+columns+" FROM "+small+"."+table+" WHERE asset_type = ? AND bucket = ?", kind, bucket).WithContext(ctx).Iter()
+			iter := session.Query("SELECT "+columns+" FROM "+small+"."+table+" WHERE asset_type = ? AND bucket = ?",
+				kind, bucket).WithContext(ctx).Iter()
 			if err := rows(kind, bucket, iter); err != nil {
 				iter.Close()
 				return err

@@ -47,11 +47,13 @@ func (b *bench) command(ctx context.Context, name string, j *job.Job, more ...st
 		return finished{}, err
 	}
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"), append([]string{name, file, "--report", reported}, more...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join("bin", "reprise"),
+		append([]string{name, file, "--report", reported}, more...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	began := time.Now()
-	if err := cmd.Run(); err != nil && !(context.Cause(ctx) == errEnough && cmd.ProcessState.ExitCode() == fail.ExitStopped) {
+	if err := cmd.Run(); err != nil &&
+		!(context.Cause(ctx) == errEnough && cmd.ProcessState.ExitCode() == fail.ExitStopped) {
 		return finished{}, fmt.Errorf("%w: %s", err, out.Bytes())
 	}
 	f := finished{took: time.Since(began)}
@@ -81,7 +83,8 @@ func (b *bench) mainJob(keyspace, table string) (*job.Job, error) {
 }
 
 func (b *bench) table(name string) *icebergio.SinkConfig {
-	return &icebergio.SinkConfig{Catalog: icebergio.CatalogConfig{SQLite: b.catalog(), Warehouse: b.warehouse()}, Table: "bench." + name, Create: true}
+	return &icebergio.SinkConfig{Catalog: icebergio.CatalogConfig{SQLite: b.catalog(), Warehouse: b.warehouse()},
+		Table: "bench." + name, Create: true}
 }
 
 func (b *bench) catalog() string   { return filepath.Join(b.dir, "catalog.db") }
@@ -110,7 +113,8 @@ func (b *bench) memory(ctx context.Context) error {
 	b.report.add(line{"main job, half of the rows in one bucket", all[0].String(), "even buckets: " + all[1].String(),
 		all[0].median().Seconds() / all[1].median().Seconds(), atMost(1.5, "")})
 	small := most(peaks[skewed])
-	b.report.add(line{fmt.Sprintf("peak memory (RSS), %d rows", rows[skewed]), fmt.Sprintf("%.0f MB", megabytes(small)), "", megabytes(small), atMost(400, " MB")})
+	b.report.add(line{fmt.Sprintf("peak memory (RSS), %d rows", rows[skewed]), fmt.Sprintf("%.0f MB", megabytes(small)),
+		"", megabytes(small), atMost(400, " MB")})
 	if b.Large == 0 {
 		return nil
 	}
@@ -119,8 +123,10 @@ func (b *bench) memory(ctx context.Context) error {
 		return err
 	}
 	big := most(peaks[large])
-	b.report.add(line{fmt.Sprintf("peak memory (RSS), %d rows, %s", rows[large], whole[0].rate(rows[large])), fmt.Sprintf("%.0f MB", megabytes(big)),
-		fmt.Sprintf("%d rows: %.0f MB", rows[skewed], megabytes(small)), float64(big) / float64(small), atMost(1.15, "")})
+	b.report.add(line{fmt.Sprintf("peak memory (RSS), %d rows, %s", rows[large], whole[0].rate(rows[large])),
+		fmt.Sprintf("%.0f MB", megabytes(big)),
+		fmt.Sprintf("%d rows: %.0f MB", rows[skewed], megabytes(small)), float64(big) / float64(small),
+		atMost(1.15, "")})
 	return nil
 }
 

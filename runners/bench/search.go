@@ -23,14 +23,15 @@ import (
 	"reprise/pipelines/job"
 )
 
-// search measures Cassandra to Elasticsearch: a job without transforms, from the start of its process to its end, against a loop
-// by hand. Each writes to a fresh index with the same mapping, and sends bodies of 5 MiB, four at once.
+// search measures Cassandra to Elasticsearch: a job without transforms, from the start of its process to its end,
+// against a loop by hand. Each writes to a fresh index with the same mapping, and sends bodies of 5 MiB, four at once.
 func (b *bench) search(ctx context.Context) error {
 	u, err := url.Parse(b.Elasticsearch)
 	if err != nil {
 		return err
 	}
-	client, err := elastictransport.NewClient(elastictransport.WithURLs(u), elastictransport.WithTransport(&http.Transport{MaxIdleConnsPerHost: inFlight}))
+	client, err := elastictransport.NewClient(elastictransport.WithURLs(u),
+		elastictransport.WithTransport(&http.Transport{MaxIdleConnsPerHost: inFlight}))
 	if err != nil {
 		return err
 	}
@@ -39,10 +40,13 @@ func (b *bench) search(ctx context.Context) error {
 		return err
 	}
 	defer session.Close()
-	return b.eachSize(func(keyspace string, rounds int) error { return b.searchOf(ctx, client, session, keyspace, rounds) })
+	return b.eachSize(func(keyspace string, rounds int) error {
+		return b.searchOf(ctx, client, session, keyspace, rounds)
+	})
 }
 
-func (b *bench) searchOf(ctx context.Context, client *elastictransport.Client, session *gocql.Session, keyspace string, rounds int) error {
+func (b *bench) searchOf(ctx context.Context, client *elastictransport.Client, session *gocql.Session, keyspace string,
+	rounds int) error {
 	var rows int64
 	all, err := turns(rounds,
 		side{"Elasticsearch: loop", b.intoIndex(ctx, client, "loop", func(index string) (time.Duration, error) {
@@ -59,17 +63,20 @@ func (b *bench) searchOf(ctx context.Context, client *elastictransport.Client, s
 	if err != nil {
 		return err
 	}
-	b.report.add(line{fmt.Sprintf("Cassandra to Elasticsearch, %d rows, with the start of the process", rows), all[1].String(), "gocql and bulk loop: " + all[0].String(),
+	b.report.add(line{fmt.Sprintf("Cassandra to Elasticsearch, %d rows, with the start of the process", rows),
+		all[1].String(), "gocql and bulk loop: " + all[0].String(),
 		ratio(all[0], all[1]), atLeast(0.9)})
 	return nil
 }
 
 func (b *bench) index(name string) *elasticsearchio.SinkConfig {
-	return &elasticsearchio.SinkConfig{URLs: []string{b.Elasticsearch}, Index: name, Exclude: []string{"thumbnail", "embedding"}, Create: &elasticsearchio.Create{}}
+	return &elasticsearchio.SinkConfig{URLs: []string{b.Elasticsearch}, Index: name,
+		Exclude: []string{"thumbnail", "embedding"}, Create: &elasticsearchio.Create{}}
 }
 
 // intoIndex makes an index for a run, and deletes it afterwards.
-func (b *bench) intoIndex(ctx context.Context, client *elastictransport.Client, kind string, run func(index string) (time.Duration, error)) func(int) (time.Duration, error) {
+func (b *bench) intoIndex(ctx context.Context, client *elastictransport.Client, kind string,
+	run func(index string) (time.Duration, error)) func(int) (time.Duration, error) {
 	return func(round int) (took time.Duration, err error) {
 		index := fmt.Sprintf("reprise-bench-%s-%d-%d", kind, time.Now().UnixMilli(), round)
 		source := cassandraio.NewSource(*b.source(skewed), connector.Need{})
@@ -147,7 +154,8 @@ func searchByHand(ctx context.Context, from plainLoop, client *elastictransport.
 
 // sendBulk looks at each item's outcome, as one must.
 func sendBulk(ctx context.Context, client *elastictransport.Client, index string, body []byte) error {
-	res, err := esapi.BulkRequest{Index: index, Body: bytes.NewReader(body), FilterPath: []string{"errors", "items.*.status", "items.*.error"}}.Do(ctx, client)
+	res, err := esapi.BulkRequest{Index: index, Body: bytes.NewReader(body),
+		FilterPath: []string{"errors", "items.*.status", "items.*.error"}}.Do(ctx, client)
 	if err != nil {
 		return err
 	}

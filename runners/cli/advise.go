@@ -34,17 +34,21 @@ func (c *adviseCommand) Run(ctx context.Context, con *console) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		a := all[name]
-		fmt.Fprintf(con.out, "sink %s: %s rows, of which %s were read and became %s documents of %s on disk and %s as sent, by %s\n", name, grouped(a.Rows), grouped(int64(a.Sample)),
-			grouped(int64(a.Documents)), connector.HumanBytes(int64(a.PerDocument)), connector.HumanBytes(a.JSON/int64(max(1, a.Documents))), a.From)
+		fmt.Fprintf(con.out, "sink %s: %s rows, of which %s were read and became %s documents of %s on disk and %s as "+
+			"sent, by %s\n", name, grouped(a.Rows), grouped(int64(a.Sample)),
+			grouped(int64(a.Documents)), connector.HumanBytes(int64(a.PerDocument)),
+			connector.HumanBytes(a.JSON/int64(max(1, a.Documents))), a.From)
 		if e := a.Existing; e.Documents > 0 {
-			fmt.Fprintf(con.out, "what is there now: %s documents of %s, in %d shards\n", grouped(e.Documents), connector.HumanBytes(e.Bytes/e.Documents), e.Shards)
+			fmt.Fprintf(con.out, "what is there now: %s documents of %s, in %d shards\n", grouped(e.Documents),
+				connector.HumanBytes(e.Bytes/e.Documents), e.Shards)
 		}
 		for code, n := range a.Refused {
 			fmt.Fprintf(con.out, "refused: %s records of the sample (%s)\n", grouped(int64(n)), code)
 		}
 		rows := [][]string{{"index", "documents, about", "size, about", "shards", "largest shard"}}
 		for _, i := range a.Indices {
-			rows = append(rows, []string{i.Name, grouped(i.Documents), connector.HumanBytes(i.Bytes), fmt.Sprint(i.Shards), connector.HumanBytes(i.Largest)})
+			rows = append(rows, []string{i.Name, grouped(i.Documents), connector.HumanBytes(i.Bytes),
+				fmt.Sprint(i.Shards), connector.HumanBytes(i.Largest)})
 		}
 		fmt.Fprintln(con.out)
 		table(con.out, rows)
@@ -58,6 +62,7 @@ func (c *adviseCommand) Run(ctx context.Context, con *console) error {
 			fmt.Fprintln(con.out, text)
 		}
 	}
-	fmt.Fprintln(con.out, "sizes are without replicas; a small sample compresses worse than the whole, so they are rather too large")
+	fmt.Fprintln(con.out, "sizes are without replicas; a small sample compresses worse than the whole, so they are "+
+		"rather too large")
 	return nil
 }

@@ -39,14 +39,17 @@ limits: {split_rows: 200}
 	var documents int64
 	for _, i := range a.Indices {
 		documents += i.Documents
-		if i.Shards != 1 || !strings.Contains(strings.Join(i.Reasons, "\n"), "asks for 3 shards") || strings.HasSuffix(i.Name, "-image") {
+		if i.Shards != 1 || !strings.Contains(strings.Join(i.Reasons, "\n"), "asks for 3 shards") ||
+			strings.HasSuffix(i.Name, "-image") {
 			t.Errorf("%+v", i)
 		}
 	}
-	if a.Sample != 600 || a.Rows < 2500 || len(a.Indices) < 2 || documents < a.Rows/10 || documents >= a.Rows || a.PerDocument < 100 || len(a.General) == 0 {
+	if a.Sample != 600 || a.Rows < 2500 || len(a.Indices) < 2 || documents < a.Rows/10 || documents >= a.Rows ||
+		a.PerDocument < 100 || len(a.General) == 0 {
 		t.Errorf("%+v", a)
 	}
-	if out := s.want(fail.ExitDone, "advise", "job.yaml", "--rows", "100").out; !strings.Contains(out, "largest shard") {
+	if out := s.want(fail.ExitDone, "advise", "job.yaml", "--rows", "100").out; !strings.Contains(out,
+		"largest shard") {
 		t.Error(out)
 	}
 	resp, err := http.Get("http://" + s.vars["SEARCH"] + "/_cat/indices/" + s.vars["INDEX"] + "*?h=index")

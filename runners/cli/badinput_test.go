@@ -66,7 +66,8 @@ const threeAssets = `{"id":"a","title":"Sunset","size":10}
 {"id":"c","title":"Noon","size":30}
 `
 
-// refused runs a job that must not begin: its message is the golden file's, it has the exit code, and nothing was written.
+// refused runs a job that must not begin: its message is the golden file's, it has the exit code, and nothing was
+// written.
 func (s *scene) refused(golden string, code int, job string, args ...string) {
 	s.t.Helper()
 	s.write("in.jsonl", threeAssets)
@@ -101,12 +102,15 @@ func TestUnreachable(t *testing.T) {
 		"cassandra":        filesTo(`cassandra: {connection: {hosts: ["$ADDR"]}, keyspace: media, table: assets}`),
 		"elasticsearch":    filesTo(`elasticsearch: {urls: ["http://$ADDR"], index: assets, create: {}}`),
 		"kafka":            filesTo(`kafka: {brokers: ["$ADDR"], topic: assets, create: {partitions: 1}}`),
-		"registry":         filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME, create: {partitions: 1}, format: avro, registry: {url: "http://$ADDR"}}`),
-		"iceberg-rest":     filesTo(`iceberg: {catalog: {rest: "http://$ADDR", warehouse: w}, table: media.assets, create: true}`),
-		"flink":            filesTo(`files: {path: out2}`), // with --runner flink
+		"registry": filesTo(
+			`kafka: {brokers: ["$KAFKA"], topic: $NAME, create: {partitions: 1}, format: avro, registry: {url: "http://$ADDR"}}`),
+		"iceberg-rest": filesTo(
+			`iceberg: {catalog: {rest: "http://$ADDR", warehouse: w}, table: media.assets, create: true}`),
+		"flink": filesTo(`files: {path: out2}`), // with --runner flink
 	} {
 		for how, addr := range map[string]string{"refused": "127.0.0.1:1", "silent": silent(t)} {
-			if how == "silent" && (name == "flink" || name == "iceberg-rest" || name == "elasticsearch" || name == "registry") {
+			if how == "silent" && (name == "flink" || name == "iceberg-rest" || name == "elasticsearch" ||
+				name == "registry") {
 				continue // they wait longer, for a server that works hard; the setting timeout bounds it
 			}
 			t.Run(name+"-"+how, func(t *testing.T) {
@@ -158,25 +162,30 @@ func TestLogin(t *testing.T) {
 		t.Parallel()
 		server := services.Own(t, services.Cassandra, services.Env("CASSANDRA_AUTH=1"))
 		vars := map[string]string{"ADDR": server.Addr}
-		refuse(t, "login-cassandra", vars, cassandraFrom(`{connection: {hosts: ["$ADDR"], user: cassandra, password: "env:WRONG_PASSWORD"}, keyspace: media, table: assets}`))
-		refuse(t, "login-cassandra-none", vars, filesTo(`cassandra: {connection: {hosts: ["$ADDR"]}, keyspace: media, table: assets}`))
+		refuse(t, "login-cassandra", vars,
+			cassandraFrom(`{connection: {hosts: ["$ADDR"], user: cassandra, password: "env:WRONG_PASSWORD"}, keyspace: media, table: assets}`))
+		refuse(t, "login-cassandra-none", vars,
+			filesTo(`cassandra: {connection: {hosts: ["$ADDR"]}, keyspace: media, table: assets}`))
 	})
 	t.Run("kafka", func(t *testing.T) {
 		t.Parallel()
 		server := services.Own(t, services.Kafka, services.Env("KAFKA_AUTH=1"))
 		vars := map[string]string{"ADDR": server.Addr}
-		refuse(t, "login-kafka", vars, filesTo(`kafka: {brokers: ["$ADDR"], topic: assets, create: {partitions: 1}, sasl: {mechanism: scram-sha-512, user: test, password: "env:WRONG_PASSWORD"}}`))
+		refuse(t, "login-kafka", vars,
+			filesTo(`kafka: {brokers: ["$ADDR"], topic: assets, create: {partitions: 1}, sasl: {mechanism: scram-sha-512, user: test, password: "env:WRONG_PASSWORD"}}`))
 	})
 	t.Run("elasticsearch", func(t *testing.T) {
 		t.Parallel()
 		url, _, _, ca := services.SecureProxy(t, services.Need(t, services.Elasticsearch))
 		vars := map[string]string{"URL": url, "CA": ca}
-		refuse(t, "login-elasticsearch", vars, filesTo(`elasticsearch: {urls: ["$URL"], index: assets, user: reprise, password: "env:WRONG_PASSWORD", tls: {ca: $CA}}`))
+		refuse(t, "login-elasticsearch", vars,
+			filesTo(`elasticsearch: {urls: ["$URL"], index: assets, user: reprise, password: "env:WRONG_PASSWORD", tls: {ca: $CA}}`))
 	})
 	t.Run("unset", func(t *testing.T) {
 		t.Parallel()
 		s := newScene(t, map[string]string{"ADDR": services.Need(t, services.Cassandra)})
-		s.refused("secret-unset", fail.ExitJob, filesTo(`cassandra: {connection: {hosts: ["$ADDR"], user: u, password: "env:NO_SUCH_VARIABLE"}, keyspace: media, table: assets}`))
+		s.refused("secret-unset", fail.ExitJob,
+			filesTo(`cassandra: {connection: {hosts: ["$ADDR"], user: u, password: "env:NO_SUCH_VARIABLE"}, keyspace: media, table: assets}`))
 	})
 }
 
@@ -187,7 +196,8 @@ func TestSecret(t *testing.T) {
 	s := newScene(t, map[string]string{"URL": url, "CA": ca, "NAME": services.Name(t)})
 	s.env = []string{"SEARCH_PASSWORD=" + password}
 	s.write("in.jsonl", threeAssets+`{"id":"d","title":3,"size":"many"}`+"\n")
-	s.write("job.yaml", filesTo(`elasticsearch: {urls: ["$URL"], index: $NAME, create: {}, user: reprise, password: "env:SEARCH_PASSWORD", tls: {ca: $CA}}`)+
+	s.write("job.yaml", filesTo(
+		`elasticsearch: {urls: ["$URL"], index: $NAME, create: {}, user: reprise, password: "env:SEARCH_PASSWORD", tls: {ca: $CA}}`)+
 		"transforms: [{derive: {big: \"100 / (size - 20)\"}}]\n")
 	r := s.want(fail.ExitDone, "run", "-v", "job.yaml", "--report", "report.json")
 	if len(s.lines("dead-letters/bad/*")) != 2 {
@@ -210,7 +220,8 @@ func TestSecret(t *testing.T) {
 // TestTargets has systems that answer, but where something is missing or does not fit.
 func TestTargets(t *testing.T) {
 	t.Parallel()
-	vars := map[string]string{"CASSANDRA": services.Need(t, services.Cassandra), "KAFKA": services.Need(t, services.Kafka), "SEARCH": services.Need(t, services.Elasticsearch),
+	vars := map[string]string{"CASSANDRA": services.Need(t, services.Cassandra),
+		"KAFKA": services.Need(t, services.Kafka), "SEARCH": services.Need(t, services.Elasticsearch),
 		"NAME": services.Name(t)}
 	session := cql(t, vars["CASSANDRA"])
 	for _, statement := range []string{
@@ -229,7 +240,8 @@ func TestTargets(t *testing.T) {
 		}
 		session.Close()
 	})
-	search(t, "PUT", vars["SEARCH"], "/"+vars["NAME"], `{"mappings": {"dynamic": "strict", "properties": {"id": {"type": "keyword"}, "title": {"type": "object"}, "size": {"type": "boolean"}}}}`)
+	search(t, "PUT", vars["SEARCH"], "/"+vars["NAME"],
+		`{"mappings": {"dynamic": "strict", "properties": {"id": {"type": "keyword"}, "title": {"type": "object"}, "size": {"type": "boolean"}}}}`)
 	t.Cleanup(func() { search(t, "DELETE", vars["SEARCH"], "/"+vars["NAME"], "") })
 
 	const table = `connection: {hosts: ["$CASSANDRA"]}, keyspace: `
@@ -252,9 +264,10 @@ func TestTargets(t *testing.T) {
 			"elasticsearch-no-index": filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME-none}`),
 			"elasticsearch-mapping":  filesTo(`elasticsearch: {urls: ["http://$SEARCH"], index: $NAME}`),
 			"kafka-no-topic":         filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`),
-			"iceberg-no-table":       filesTo(`iceberg: {catalog: {sqlite: catalog.db, warehouse: w}, table: media.assets}`),
-			"files-no-folder":        filesTo(`files: {path: in.jsonl/out}`),
-			"source-no-file":         strings.Replace(filesTo(`files: {path: out2}`), "in.jsonl", "none.jsonl", 1),
+			"iceberg-no-table": filesTo(
+				`iceberg: {catalog: {sqlite: catalog.db, warehouse: w}, table: media.assets}`),
+			"files-no-folder": filesTo(`files: {path: in.jsonl/out}`),
+			"source-no-file":  strings.Replace(filesTo(`files: {path: out2}`), "in.jsonl", "none.jsonl", 1),
 			"transform-field": filesTo(`files: {path: out2}`) + "    when: sise > 3\n    transforms: " +
 				"[{rename: {titel: name}}]\n",
 			"two-sinks": filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME-none}`) + "  third: " +
@@ -266,7 +279,8 @@ func TestTargets(t *testing.T) {
 				t.Parallel()
 				s := newScene(t, vars)
 				s.refused(name, fail.ExitJob, job)
-				if status, _ := search(t, "GET", vars["SEARCH"], "/"+vars["NAME"]+"-made", ""); status != http.StatusNotFound {
+				if status, _ := search(t, "GET", vars["SEARCH"], "/"+vars["NAME"]+"-made",
+					""); status != http.StatusNotFound {
 					t.Errorf("the index was made: status %d", status)
 				}
 			})
@@ -283,7 +297,8 @@ func TestIcebergSchema(t *testing.T) {
 	s.write("job.yaml", filesTo(sink))
 	s.want(fail.ExitDone, "run", "job.yaml")
 	before := s.files()
-	s.write("other.yaml", strings.Replace(filesTo(sink), "{id: text, title: text, size: bigint}", "{id: text, title: int, made: timestamp}", 1))
+	s.write("other.yaml", strings.Replace(filesTo(sink), "{id: text, title: text, size: bigint}",
+		"{id: text, title: int, made: timestamp}", 1))
 	before["other.yaml"] = s.files()["other.yaml"]
 	r := s.want(fail.ExitJob, "run", "other.yaml")
 	s.golden("bad/iceberg-schema.golden", r.out+r.err)
@@ -305,7 +320,8 @@ func cql(t *testing.T, addr string) *gocql.Session {
 // search sends a request to Elasticsearch.
 func search(t *testing.T, method, addr, path, body string) (status int, text string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, "http://"+addr+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, "http://"+addr+path,
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,10 +341,13 @@ func search(t *testing.T, method, addr, path, body string) (status int, text str
 // TestFullDisk has no room for the output of a sink, or for dead letters. The run fails and nothing becomes visible.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	const source = "name: full\nsource: {corpus: {rows: 100000}}\nlimits: {unfinished: \"2000000\", error_budget: {percent: 100}}\n"
+	const source = "name: full\nsource: {corpus: {rows: 100000}}\nlimits: {unfinished: \"2000000\", error_budget: " +
+		"{percent: 100}}\n"
 	for name, job := range map[string]string{
-		"files":   source + "sinks: {files: {files: {path: out}}}\n",
-		"iceberg": source + "sinks: {lake: {iceberg: {catalog: {sqlite: catalog.db, warehouse: $DIR/out}, table: media.assets, create: true, row_group: 1MiB}}}\n", // its files must outgrow the journal
+		"files": source + "sinks: {files: {files: {path: out}}}\n",
+		// its files must outgrow the journal
+		"iceberg": source + "sinks: {lake: {iceberg: {catalog: {sqlite: catalog.db, warehouse: $DIR/out}, table: " +
+			"media.assets, create: true, row_group: 1MiB}}}\n",
 		"dead-letters": source + "transforms: [{derive: {x: 1 / 0}}]\nsinks: {lake: {files: {path: elsewhere}}}\n" +
 			"dead_letters: {files: {path: out}}\n",
 	} {
@@ -348,7 +367,9 @@ func TestFullDisk(t *testing.T) {
 				}
 			}
 			if name == "iceberg" {
-				if snapshots := services.IcebergSnapshots(t, services.IcebergTable{Catalog: filepath.Join(s.dir, "catalog.db"), Table: "media.assets"}); len(snapshots) > 0 {
+				if snapshots := services.IcebergSnapshots(t,
+					services.IcebergTable{Catalog: filepath.Join(s.dir, "catalog.db"),
+						Table: "media.assets"}); len(snapshots) > 0 {
 					t.Errorf("snapshots %+v", snapshots)
 				}
 			}
@@ -362,7 +383,8 @@ func TestRowTooLarge(t *testing.T) {
 	kafka := services.Need(t, services.Kafka)
 	s := newScene(t, map[string]string{"KAFKA": kafka, "NAME": services.Name(t)})
 	s.write("in.jsonl", threeAssets+fmt.Sprintf(`{"id":"d","title":%q,"size":1}`, strings.Repeat("long ", 10_000))+"\n")
-	s.write("job.yaml", filesTo(`kafka: {brokers: ["$KAFKA"], topic: $NAME, compress: none, create: {partitions: 1, config: {max.message.bytes: "5000"}}}`))
+	s.write("job.yaml", filesTo(
+		`kafka: {brokers: ["$KAFKA"], topic: $NAME, compress: none, create: {partitions: 1, config: {max.message.bytes: "5000"}}}`))
 	s.want(fail.ExitDone, "run", "job.yaml", "--report", "report.json")
 	report := s.report()
 	target := report.Sinks["target"].Outcomes

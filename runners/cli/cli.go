@@ -61,7 +61,8 @@ Exit codes: 0 done; 1 internal error; 2 the job is wrong; 3 a system is unreacha
 4 done, with more dead letters than the limit; 5 the sums do not balance;
 6 a verification found a mismatch; 130 stopped by a signal.`
 
-// Main runs the command line and returns the exit code. A process that Beam started as a worker does its work and never returns.
+// Main runs the command line and returns the exit code. A process that Beam started as a worker does its work and never
+// returns.
 func Main(args []string) int {
 	launch.Init(args)
 	return run(args, os.Stdout, os.Stderr)
@@ -134,7 +135,7 @@ func withSignals(ctx context.Context, w io.Writer) (context.Context, func()) {
 	go func() {
 		select {
 		case s := <-signals:
-			fmt.Fprintf(w, "\nreprise: %s: stopping; once more ends it at once\n", s)
+			fmt.Fprintf(w, "\nreprise: %s: stopping; a second signal ends it at once\n", s)
 			cancel()
 		case <-done:
 			return

@@ -21,6 +21,7 @@ import (
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
 	"reprise/runners/services"
+	"reprise/transforms"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -66,7 +67,8 @@ func TestHelp(t *testing.T) {
 	if code := run([]string{"--help"}, &out, &errs); code != fail.ExitDone || errs.Len() > 0 {
 		t.Errorf("exit code %d, %s", code, &errs)
 	}
-	for _, args := range [][]string{{"run", "--help"}, {"validate", "--help"}, {"plan", "--help"}, {"sample", "--help"}} {
+	for _, args := range [][]string{{"run", "--help"}, {"validate", "--help"}, {"plan", "--help"},
+		{"sample", "--help"}} {
 		out.WriteString("\n--- reprise " + strings.Join(args, " ") + "\n")
 		if code := run(args, &out, &errs); code != fail.ExitDone || errs.Len() > 0 {
 			t.Errorf("%q: exit code %d, %s", args, code, &errs)
@@ -108,7 +110,8 @@ func TestWrongCommandLine(t *testing.T) {
 	var got strings.Builder
 	for _, args := range [][]string{
 		{"rum", "job.yaml"}, {"run"}, {"run", "job.yaml", "--reprot", "x"}, {"run", "job.yaml", "--runner", "spark"},
-		{"run", "job.yaml", "--runner", "flink"}, {"run", "no-such.yaml"}, {"plan", "job.yaml", "--top", "many"}, {"transforms", "explod"},
+		{"run", "job.yaml", "--runner", "flink"}, {"run", "no-such.yaml"}, {"plan", "job.yaml", "--top", "many"},
+		{"transforms", "explod"},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(args, &out, &errs); code != fail.ExitJob || out.Len() > 0 {
@@ -137,11 +140,15 @@ func TestRun(t *testing.T) {
 		if sink.Read+sink.Made != ended {
 			t.Errorf("%s: %d read and %d made, but %d ended", name, sink.Read, sink.Made, ended)
 		}
-		if lines := s.lines("out/" + name + "/*.jsonl"); int64(len(lines)) != sink.Outcomes[record.Written] || *sink.Committed != sink.Outcomes[record.Written] {
-			t.Errorf("%s: %d lines are there; the report tells of %d written, %d committed", name, len(lines), sink.Outcomes[record.Written], *sink.Committed)
+		if lines := s.lines("out/" + name + "/*.jsonl"); int64(len(lines)) != sink.Outcomes[record.Written] ||
+			*sink.Committed != sink.Outcomes[record.Written] {
+			t.Errorf("%s: %d lines are there; the report tells of %d written, %d committed", name, len(lines),
+				sink.Outcomes[record.Written], *sink.Committed)
 		}
 	}
-	s.golden("written.golden", strings.Join(slices.Concat(s.lines("out/all/*.jsonl"), []string{"---"}, s.lines("out/large/*.jsonl")), "\n")+"\n")
+	s.golden("written.golden",
+		strings.Join(slices.Concat(s.lines("out/all/*.jsonl"), []string{"---"}, s.lines("out/large/*.jsonl")),
+			"\n")+"\n")
 
 	var letters []string
 	for _, line := range s.lines("out/dead/*.jsonl") {
@@ -172,7 +179,8 @@ func TestExitCodes(t *testing.T) {
 
 func TestUnbalanced(t *testing.T) {
 	// No job comes here by itself: the verdict on a report is what can be shown.
-	err := verdict(newJob(t), &flow.Report{Run: "r1", Job: "example", State: journal.Unbalanced, Faults: []string{"sink a: 5 read and 0 made, but 4 ended"}})
+	err := verdict(newJob(t), &flow.Report{Run: "r1", Job: "example", State: journal.Unbalanced,
+		Faults: []string{"sink a: 5 read and 0 made, but 4 ended"}})
 	if fail.ExitOf(err) != fail.ExitUnbalanced {
 		t.Errorf("exit code %d, want %d", fail.ExitOf(err), fail.ExitUnbalanced)
 	}
@@ -221,7 +229,8 @@ func TestPlanAndSample(t *testing.T) {
 	before := s.files()
 	s.golden("plan.golden", s.want(fail.ExitDone, "plan", "job.yaml").out)
 	s.golden("sample.golden", s.want(fail.ExitDone, "sample", "job.yaml").out)
-	if r := s.want(fail.ExitDone, "sample", "job.yaml", "--rows", "2"); !strings.Contains(r.out, "2 records; nothing was written") {
+	if r := s.want(fail.ExitDone, "sample", "job.yaml", "--rows", "2"); !strings.Contains(r.out,
+		"2 records; nothing was written") {
 		t.Errorf("--rows 2 gives %s", r.out)
 	}
 	s.unchanged(before)
@@ -242,7 +251,8 @@ source:
 sinks: {out: {files: {path: out}}}
 `)
 	s.golden("plan-composed.golden", s.want(fail.ExitDone, "plan", "job.yaml", "--speed", "100").out)
-	s.write("job.yaml", strings.Replace(string(s.files()["job.yaml"]), "broadcast: true", "broadcast: true, memory: 10", 1))
+	s.write("job.yaml", strings.Replace(string(s.files()["job.yaml"]), "broadcast: true", "broadcast: true, memory: 10",
+		1))
 	s.golden("plan-too-large.golden", s.want(fail.ExitJob, "plan", "job.yaml").err)
 }
 
@@ -286,9 +296,13 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := filepath.Glob("../../testdata/jobs/*.yaml")
-	if err != nil || len(jobs) == 0 {
-		t.Fatal("no jobs", err)
+	var jobs []string
+	for _, pattern := range []string{"../../testdata/jobs/*.yaml", "../../pipelines/usecases/*/*.yaml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no jobs in %s: %v", pattern, err)
+		}
+		jobs = append(jobs, found...)
 	}
 	accepts := func(text []byte) error {
 		asJSON, err := yaml.YAMLToJSON(text)
@@ -323,12 +337,17 @@ func TestTransforms(t *testing.T) {
 	if code := run([]string{"transforms"}, &out, &errs); code != fail.ExitDone {
 		t.Fatalf("exit code %d, %s", code, &errs)
 	}
-	for _, name := range []string{"filter", "delete", "project", "rename", "cast", "derive", "set_defaults", "explode", "flatten", "nest", "redact", "truncate", "route"} {
+	for _, transform := range transforms.All() {
+		name := transform.Name
+		if transform.Example.Config == "" {
+			continue // a test's own
+		}
 		if !strings.Contains(out.String(), "\n"+name+" ") && !strings.HasPrefix(out.String(), name+" ") {
 			t.Errorf("%s is not listed", name)
 		}
 		var one bytes.Buffer
-		if code := run([]string{"transforms", name}, &one, &errs); code != fail.ExitDone || !strings.Contains(one.String(), "Example") {
+		if code := run([]string{"transforms", name}, &one, &errs); code != fail.ExitDone ||
+			!strings.Contains(one.String(), "Example") {
 			t.Errorf("%s: exit code %d, %s%s", name, code, &one, &errs)
 		}
 	}
@@ -397,7 +416,8 @@ sinks:
 		t.Errorf("journal: %s", diff)
 	}
 	sinks := s.report().Sinks
-	for name, n := range map[string]int{"files": len(s.lines("out/*.jsonl")), "lake": len(services.ReadIceberg(t, lake))} {
+	for name, n := range map[string]int{"files": len(s.lines("out/*.jsonl")),
+		"lake": len(services.ReadIceberg(t, lake))} {
 		if written := sinks[name].Outcomes[record.Written]; written < 400 || int64(n) != written {
 			t.Errorf("%s: %d are there, %d written", name, n, written)
 		}
@@ -422,7 +442,8 @@ func TestWorker(t *testing.T) {
 		}
 		asked <- err
 	}()
-	cmd, out, errs := s.command(t.Context(), "--worker=true", "--id=1-1", "--logging_endpoint=127.0.0.1:1", "--control_endpoint="+control.Addr().String(), "--options={}")
+	cmd, out, errs := s.command(t.Context(), "--worker=true", "--id=1-1", "--logging_endpoint=127.0.0.1:1",
+		"--control_endpoint="+control.Addr().String(), "--options={}")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

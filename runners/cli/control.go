@@ -19,9 +19,10 @@ type pauseCommand struct{ one }
 
 // Run asks every worker to hold its requests back.
 func (c *pauseCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "pause", "by the operator", "pausing; go on with: reprise resume", func(w *journal.Control) {
-		w.Want, w.Reason = journal.Pause, "by the operator"
-	})
+	return c.set(ctx, con, "pause", "by the operator", "pausing; continue with: reprise resume",
+		func(w *journal.Control) {
+			w.Want, w.Reason = journal.Pause, "by the operator"
+		})
 }
 
 // stopCommand is `reprise stop RUN`.
@@ -29,9 +30,10 @@ type stopCommand struct{ one }
 
 // Run asks every worker to finish what is on its way and end.
 func (c *stopCommand) Run(ctx context.Context, con *console) error {
-	return c.set(ctx, con, "stop", "by the operator", "stopping; go on later with: reprise resume", func(w *journal.Control) {
-		w.Want, w.Reason = journal.Stop, ""
-	})
+	return c.set(ctx, con, "stop", "by the operator", "stopping; continue later with: reprise resume",
+		func(w *journal.Control) {
+			w.Want, w.Reason = journal.Stop, ""
+		})
 }
 
 // throttleCommand is `reprise throttle RUN`.
@@ -51,7 +53,7 @@ func (c *throttleCommand) Run(ctx context.Context, con *console) error {
 	if c.Rows != "" {
 		n, err := strconv.ParseFloat(c.Rows, 64)
 		if err != nil || n < 0 {
-			return fail.Job("cli.rate", "--rows %s is no number of records a second", c.Rows)
+			return fail.Job("cli.rate", "--rows %s is not a number of records per second", c.Rows)
 		}
 		rate.Records = n
 	}
@@ -60,12 +62,13 @@ func (c *throttleCommand) Run(ctx context.Context, con *console) error {
 			return fail.Job("cli.rate", "--bytes: %w", err)
 		}
 	}
-	return c.change(ctx, con, c.System, "throttle", fmt.Sprintf("%s: %s", c.System, rateText(rate)), func(w *journal.Control) {
-		if w.Rates == nil {
-			w.Rates = map[string]journal.Rate{}
-		}
-		w.Rates[c.System] = rate
-	})
+	return c.change(ctx, con, c.System, "throttle", fmt.Sprintf("%s: %s", c.System, rateText(rate)),
+		func(w *journal.Control) {
+			if w.Rates == nil {
+				w.Rates = map[string]journal.Rate{}
+			}
+			w.Rates[c.System] = rate
+		})
 }
 
 func rateText(r journal.Rate) string {
@@ -91,15 +94,16 @@ type scaleCommand struct {
 
 // Run changes how many requests a system gets at once.
 func (c *scaleCommand) Run(ctx context.Context, con *console) error {
-	return c.change(ctx, con, c.System, "scale", fmt.Sprintf("%s: %d requests at once", c.System, c.Requests), func(w *journal.Control) {
-		if w.Limits == nil {
-			w.Limits = map[string]int{}
-		}
-		w.Limits[c.System] = c.Requests
-		if c.Requests <= 0 {
-			delete(w.Limits, c.System)
-		}
-	})
+	return c.change(ctx, con, c.System, "scale", fmt.Sprintf("%s: %d requests at once", c.System, c.Requests),
+		func(w *journal.Control) {
+			if w.Limits == nil {
+				w.Limits = map[string]int{}
+			}
+			w.Limits[c.System] = c.Requests
+			if c.Requests <= 0 {
+				delete(w.Limits, c.System)
+			}
+		})
 }
 
 // change is set for a system that must be one of the run's.
@@ -115,7 +119,8 @@ func (o one) change(ctx context.Context, con *console, system, kind, told string
 	}
 	known := append([]string{journal.Source}, slices.Sorted(maps.Keys(of.Sinks))...)
 	if !slices.Contains(known, system) {
-		return fail.Job("cli.no_system", "run %s has no system %q", info.ID, system).WithFix("there are %s", strings.Join(known, ", "))
+		return fail.Job("cli.no_system", "run %s has no system %q", info.ID, system).WithFix("there are %s",
+			strings.Join(known, ", "))
 	}
 	return o.apply(ctx, con, j, info, journal.Event{Kind: kind, Text: told}, told, change)
 }
@@ -130,9 +135,11 @@ func (o one) set(ctx context.Context, con *console, kind, text, told string, cha
 	return o.apply(ctx, con, j, info, journal.Event{Kind: kind, Text: text}, told+" "+info.ID+o.flags(), change)
 }
 
-func (o one) apply(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo, event journal.Event, told string, change func(*journal.Control)) error {
+func (o one) apply(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo, event journal.Event,
+	told string, change func(*journal.Control)) error {
 	if info.State != journal.Running {
-		return fail.Job("run.not_running", "run %s is %s", info.ID, info.State).WithFix("only a run that goes on can be controlled; see: reprise status %s", info.ID)
+		return fail.Job("run.not_running", "run %s is %s", info.ID,
+			info.State).WithFix("only a run in progress can be controlled; see: reprise status %s", info.ID)
 	}
 	alive, err := runs.Alive(ctx, j, info.ID)
 	if err != nil {
@@ -143,7 +150,8 @@ func (o one) apply(ctx context.Context, con *console, j journal.Journal, info jo
 	}
 	fmt.Fprintf(con.out, "run %s: %s\n", info.ID, told)
 	if len(alive) == 0 {
-		fmt.Fprintln(con.err, "reprise: no worker of the run shows itself: it was killed, or has not begun; resume it with: reprise resume", info.ID+o.flags())
+		fmt.Fprintln(con.err, "reprise: no worker of the run is alive: it was killed or has not started; resume it "+
+			"with: reprise resume", info.ID+o.flags())
 	}
 	return nil
 }

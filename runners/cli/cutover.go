@@ -47,7 +47,8 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	o := cutover.Options{Sink: c.Sink, NewAlias: c.NewAlias, Full: c.Full,
-		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near, MaxFailures: c.MaxFailures}}
+		Watching: cutover.Watching{For: c.Watch, Probe: c.Probe, Come: c.Switch, Loss: c.Loss, Near: c.Near,
+			MaxFailures: c.MaxFailures}}
 	if c.Query != "" {
 		if o.Watching.Query, err = os.ReadFile(c.Query); err != nil {
 			return fail.Job("cutover.query", "the query cannot be read: %w", err)
@@ -79,7 +80,8 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 			fmt.Fprintln(con.out, "nothing is left to do")
 			return nil
 		case c.Retire && v.Next != cutover.Retire:
-			return fail.Job("cutover.not_proven", "%s comes first: the old index stays until the watch is over", v.Next).WithFix("reprise cutover JOB")
+			return fail.Job("cutover.not_proven", "%s comes first: the old index stays until the watch is over",
+				v.Next).WithFix("reprise cutover JOB")
 		case v.Next == cutover.Retire && !c.Retire:
 			fmt.Fprintf(con.out, "the old index %s is kept; --retire deletes it, --rollback goes back to it\n", v.Old)
 			return nil
@@ -91,14 +93,17 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 		step := v.Next
 		proof, err := x.Do(ctx, v)
 		follow.stop()
-		// Searches that fail must not wait for somebody who looks. Those of another cluster only the application can move.
+		// Searches that fail must not wait for somebody who looks. Those of another cluster only the application can
+		// move.
 		if fail.CodeOf(err) == cutover.WatchFailed && !c.Stay && x.From == nil && v.OldLeft {
 			fmt.Fprintf(con.out, "%s: %v\n", step, err)
 			switch moved, e := c.back(ctx, con, in, x); {
 			case e != nil:
 				return fmt.Errorf("the way back: %w", e)
 			case moved:
-				return fail.Job("cutover.rolled_back", "searches use the old index again, since the watch failed").WithFix("mend what is wrong; the next cut-over begins with catch-up and verify")
+				return fail.Job("cutover.rolled_back",
+					"searches use the old index again, since the watch failed").WithFix(
+					"fix what is wrong; the next cut-over begins with catch-up and verify")
 			}
 		}
 		if err != nil {
@@ -112,7 +117,8 @@ func (c *cutoverCommand) Run(ctx context.Context, con *console) error {
 }
 
 // back moves searches back, if that is wanted.
-func (c *cutoverCommand) back(ctx context.Context, con *console, in *bufio.Reader, x *cutover.Cutover) (moved bool, err error) {
+func (c *cutoverCommand) back(ctx context.Context, con *console, in *bufio.Reader, x *cutover.Cutover) (
+	moved bool, err error) {
 	what := fmt.Sprintf("move the alias %s back to the old index", x.Alias)
 	if x.From != nil {
 		what = fmt.Sprintf("remove the alias %s, once the application uses %s again", x.Here(), x.There())
@@ -136,7 +142,7 @@ func (c *cutoverCommand) sure(con *console, in *bufio.Reader, what string) bool 
 	fmt.Fprint(con.out, "do it? [y/N] ")
 	answer, err := in.ReadString('\n')
 	if err != nil {
-		fmt.Fprintln(con.out, "\nnothing was done; --yes goes on without a question")
+		fmt.Fprintln(con.out, "\nnothing was done; --yes continues without asking")
 	}
 	return strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y")
 }

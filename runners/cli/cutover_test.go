@@ -17,7 +17,8 @@ sinks:
     elasticsearch: {urls: ["http://$SEARCH"], index: $ALIAS-2, alias: $ALIAS, create: {settings: {number_of_replicas: 0}}}
 `
 
-// TestCutover goes through the first steps of a cut-over, each by a process of its own; package launch shows the others.
+// TestCutover goes through the first steps of a cut-over, each by a process of its own; package launch shows the
+// others.
 func TestCutover(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "ALIAS": services.Name(t)})
@@ -41,11 +42,14 @@ func TestCutover(t *testing.T) {
 	contains(s.want(fail.ExitJob, "cutover", "none.yaml").err, "0 sinks of the job have an alias", "--sink")
 	contains(s.want(fail.ExitJob, "cutover", "job.yaml", "--show").err, "there is no alias", "--new-alias")
 	es(http.MethodPut, "-1", `{"aliases":{"`+s.vars["ALIAS"]+`":{}}}`)
-	contains(s.want(fail.ExitDone, "cutover", "job.yaml").out, "create    next", "next: make the index", "nothing was done")
+	contains(s.want(fail.ExitDone, "cutover", "job.yaml").out, "create    next", "next: make the index",
+		"nothing was done")
 	contains(s.want(fail.ExitDone, "cutover", "job.yaml", "--yes", "--to", "create").out, "create: the index is there")
 	contains(s.want(fail.ExitDone, "cutover", "job.yaml", "--show").out, "create    done", "backfill  next")
-	contains(s.want(fail.ExitDone, "cutover", "job.yaml", "--yes", "--to", "catch-up").out, "backfill: run", "1 written", "balanced", "catch-up: run")
-	contains(s.want(fail.ExitDone, "cutover", "job.yaml", "--yes", "--to", "backfill").out, "catch-up  done", "verify    next")
+	contains(s.want(fail.ExitDone, "cutover", "job.yaml", "--yes", "--to", "catch-up").out, "backfill: run",
+		"1 written", "balanced", "catch-up: run")
+	contains(s.want(fail.ExitDone, "cutover", "job.yaml", "--yes", "--to", "backfill").out, "catch-up  done",
+		"verify    next")
 	contains(s.want(fail.ExitJob, "cutover", "job.yaml", "--retire").err, "verify comes first")
 	contains(s.want(fail.ExitJob, "cutover", "job.yaml", "--yes", "--rollback").err, "nothing to roll back")
 	s.write("other.yaml", strings.Replace(cutoverJob, "title: text", "title: text, size: bigint", 1))
@@ -68,7 +72,8 @@ func TestCutoverFails(t *testing.T) {
 	s.write("job.yaml", cutoverJob+"verify: {settle: 1s}\n")
 	s.write("empty.yaml", strings.Replace(cutoverJob, "  search:\n", "  search:\n    when: title == \"Dusk\"\n", 1))
 	for range 2 { // also when it is looked at again
-		if r := s.want(fail.ExitJob, "cutover", "empty.yaml", "--yes"); !strings.Contains(r.err, "cutover.empty") || !strings.Contains(r.err, "1 rows read, 1 filtered") {
+		if r := s.want(fail.ExitJob, "cutover", "empty.yaml", "--yes"); !strings.Contains(r.err, "cutover.empty") ||
+			!strings.Contains(r.err, "1 rows read, 1 filtered") {
 			t.Error(r.err)
 		}
 	}
@@ -87,7 +92,8 @@ func TestCutoverFails(t *testing.T) {
 	}
 	points("-2")
 	r = s.want(fail.ExitJob, watch...)
-	if !strings.Contains(r.out, "watch: 1 of 1 looks") || !strings.Contains(r.out, s.vars["ALIAS"]+"-1 again") || !strings.Contains(r.err, "cutover.rolled_back") {
+	if !strings.Contains(r.out, "watch: 1 of 1 looks") || !strings.Contains(r.out, s.vars["ALIAS"]+"-1 again") ||
+		!strings.Contains(r.err, "cutover.rolled_back") {
 		t.Error(r.out, r.err)
 	}
 	points("-1")

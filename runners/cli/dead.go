@@ -69,7 +69,8 @@ type letter struct {
 func (l letter) row() string { return journal.Letter{Key: l.Key, Place: l.Place}.Row() }
 
 func asLetter(l journal.Letter) letter {
-	return letter{l.ID, l.Key, l.Place, l.Sink, l.Step, l.Class, l.Code, l.Message, l.Split, l.At, string(l.State), l.Redrives}
+	return letter{l.ID, l.Key, l.Place, l.Sink, l.Step, l.Class, l.Code, l.Message, l.Split, l.At, string(l.State),
+		l.Redrives}
 }
 
 // Run lists dead letters.
@@ -127,7 +128,8 @@ func (c *deadShowCommand) Run(ctx context.Context, con *console) error {
 			return printJSON(con.out, asLetter(l))
 		}
 	}
-	return fail.Job("dead.no_letter", "run %s has no dead letter %s", info.ID, c.Letter).WithFix("see which there are: reprise dead list %s%s", info.ID, c.flags())
+	return fail.Job("dead.no_letter", "run %s has no dead letter %s", info.ID,
+		c.Letter).WithFix("list them: reprise dead list %s%s", info.ID, c.flags())
 }
 
 type deadStatsCommand struct {
@@ -161,10 +163,12 @@ func (c *deadStatsCommand) Run(ctx context.Context, con *console) error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(kinds, func(k *kind) bool { return k.Code == l.Code && k.Step == l.Step && k.Sink == l.Sink })
+		i := slices.IndexFunc(kinds,
+			func(k *kind) bool { return k.Code == l.Code && k.Step == l.Step && k.Sink == l.Sink })
 		if i < 0 {
 			i = len(kinds)
-			kinds = append(kinds, &kind{Class: l.Class, Code: l.Code, Step: l.Step, Sink: l.Sink, First: l.At, States: map[string]int{}, Example: asLetter(l)})
+			kinds = append(kinds, &kind{Class: l.Class, Code: l.Code, Step: l.Step, Sink: l.Sink, First: l.At,
+				States: map[string]int{}, Example: asLetter(l)})
 		}
 		k := kinds[i]
 		k.Letters++
@@ -186,7 +190,8 @@ func (c *deadStatsCommand) Run(ctx context.Context, con *console) error {
 	}
 	rows := [][]string{{"code", "class", "step", "letters", "wait", "first seen", "last seen"}}
 	for _, k := range kinds {
-		rows = append(rows, []string{k.Code, k.Class, k.Step, grouped(int64(k.Letters)), grouped(int64(k.States[string(journal.Waits)])),
+		rows = append(rows, []string{k.Code, k.Class, k.Step, grouped(int64(k.Letters)),
+			grouped(int64(k.States[string(journal.Waits)])),
 			k.First.Local().Format(time.DateTime), k.Last.Local().Format(time.DateTime)})
 	}
 	table(con.out, rows)

@@ -33,16 +33,19 @@ func init() {
 }
 
 // compileShelf is called once for each worker. What it finds wrong is told before anything is read.
-func compileShelf(config json.RawMessage, in *record.Schema, o transforms.Options) (transforms.Step, *record.Schema, error) {
+func compileShelf(
+	config json.RawMessage, in *record.Schema, o transforms.Options,
+) (transforms.Step, *record.Schema, error) {
 	var c shelfConfig
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, nil, err
 	}
 	from := in.Index(c.Field)
 	if from < 0 || in.Fields[from].Type.Kind != record.Text {
-		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is no text field", c.Field)}
+		return nil, nil, &transforms.FaultError{Path: "field", Message: fmt.Sprintf("%q is not a text field", c.Field)}
 	}
-	out, err := record.NewSchema(append(slices.Clone(in.Fields), record.Field{Name: "shelf", Type: record.Of(record.Text)}), in.KeyNames()...)
+	out, err := record.NewSchema(append(slices.Clone(in.Fields),
+		record.Field{Name: "shelf", Type: record.Of(record.Text)}), in.KeyNames()...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -21,7 +21,8 @@ import (
 	"reprise/transforms/golden"
 )
 
-// TestMain lets the test binary be the command: a process of its own has a folder, an environment and limits of its own.
+// TestMain lets the test binary be the command: a process of its own has a folder, an environment and limits of its
+// own.
 func TestMain(m *testing.M) {
 	if os.Getenv("REPRISE_COMMAND") != "" {
 		limitFiles(os.Getenv("REPRISE_FILE_LIMIT"))
@@ -136,7 +137,8 @@ func (s *scene) golden(name, got string) {
 	golden.Compare(s.t, "testdata/"+name, s.neutral(got))
 }
 
-// files are the files in the folder with their content, those of the journal, and of what SQLite keeps beside a catalog, by name alone.
+// files are the files in the folder with their content, those of the journal, and of what SQLite keeps beside a
+// catalog, by name alone.
 func (s *scene) files() map[string]string {
 	s.t.Helper()
 	found := map[string]string{}

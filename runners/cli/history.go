@@ -64,8 +64,10 @@ func (c *historyCommand) Run(ctx context.Context, con *console) error {
 		if err != nil {
 			return err
 		}
-		one := handling{Run: h.Run.ID, Job: h.Run.Job, Parent: h.Run.Parent, State: stateText(h.Run.State, len(alive)), Attempts: h.Run.Attempt,
-			Started: h.Run.Started, Ended: h.Run.Ended, Partition: h.Partition, Handled: h.Sinks, Open: h.Open, Unknown: h.Unknown}
+		one := handling{Run: h.Run.ID, Job: h.Run.Job, Parent: h.Run.Parent, State: stateText(h.Run.State, len(alive)),
+			Attempts: h.Run.Attempt,
+			Started:  h.Run.Started, Ended: h.Run.Ended, Partition: h.Partition, Handled: h.Sinks, Open: h.Open,
+			Unknown: h.Unknown}
 		for _, l := range h.Letters {
 			one.Letters = append(one.Letters, asLetter(l))
 		}
@@ -95,10 +97,12 @@ func printHistory(w io.Writer, key string, all []handling, others int) {
 		}
 		fmt.Fprintf(w, "\n%s  run %s of %s: %s, %s\n", span, h.Run, h.Job, h.State, counted(h.Attempts, "attempt"))
 		if h.Parent != "" {
-			fmt.Fprintf(w, "  sent again %s of run %s: %s\n", counted(len(h.Resent), "dead letter"), h.Parent, strings.Join(h.Resent, ", "))
+			fmt.Fprintf(w, "  sent again %s of run %s: %s\n", counted(len(h.Resent), "dead letter"), h.Parent,
+				strings.Join(h.Resent, ", "))
 		}
 		if len(h.Handled) > 0 {
-			fmt.Fprintf(w, "  read in %s, in an interval that is finished at %s\n", h.Partition, strings.Join(h.Handled, ", "))
+			fmt.Fprintf(w, "  read in %s, in an interval that is finished at %s\n", h.Partition,
+				strings.Join(h.Handled, ", "))
 		}
 		if len(h.Open) > 0 {
 			fmt.Fprintf(w, "  not finished at %s\n", strings.Join(h.Open, ", "))
@@ -107,15 +111,16 @@ func printHistory(w io.Writer, key string, all []handling, others int) {
 			fmt.Fprintf(w, "  whether it was read is not known: %s\n", h.Unknown)
 		}
 		for _, l := range h.Letters {
-			fmt.Fprintf(w, "  dead letter %s of %s at %s: %s, %s\n    %s\n", l.ID, l.At.Local().Format(time.DateTime), l.Step, l.Code, l.State, l.Message)
+			fmt.Fprintf(w, "  dead letter %s of %s at %s: %s, %s\n    %s\n", l.ID, l.At.Local().Format(time.DateTime),
+				l.Step, l.Code, l.State, l.Message)
 		}
 		printNow(w, h.Now)
 	}
 	if len(all) == 0 {
-		fmt.Fprintf(w, "\nno run of this journal has come by it\n")
+		fmt.Fprintf(w, "\nno run in this journal has reached it\n")
 	}
 	if others > 0 {
-		fmt.Fprintf(w, "\n%s of this journal did not come by it\n", counted(others, "other run"))
+		fmt.Fprintf(w, "\n%s in this journal did not reach it\n", counted(others, "other run"))
 	}
 	fmt.Fprint(w, `
 The journal knows rows by intervals: a finished one means that what stood there when the run read it was handled, as written, unchanged,

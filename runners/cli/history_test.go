@@ -9,13 +9,15 @@ import (
 	"reprise/transforms/fail"
 )
 
-// TestHistory asks for a row that failed at one sink, was sent again and went through; for one that never failed; and for none.
+// TestHistory asks for a row that failed at one sink, was sent again and went through; for one that never failed; and
+// for none.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	s, _ := newRedrive(t, filesQueue)
 	run, _ := s.letters()
 	var dead letter
-	for _, line := range strings.Split(strings.TrimSpace(s.want(fail.ExitDone, "dead", "list", run, "--sink", "few", "--limit", "1", "--json").out), "\n") {
+	for _, line := range strings.Split(strings.TrimSpace(s.want(fail.ExitDone, "dead", "list", run, "--sink", "few",
+		"--limit", "1", "--json").out), "\n") {
 		if err := json.Unmarshal([]byte(line), &dead); err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +35,8 @@ func TestHistory(t *testing.T) {
 		t.Fatalf("%d runs: %+v", len(all), all)
 	}
 	failed, again := all[1], all[2]
-	if failed.Run != run || !slices.Equal(failed.Handled, []string{"all", "few"}) || len(failed.Letters) == 0 || failed.Letters[0].State != "sent" ||
+	if failed.Run != run || !slices.Equal(failed.Handled, []string{"all", "few"}) || len(failed.Letters) == 0 ||
+		failed.Letters[0].State != "sent" ||
 		!strings.HasPrefix(failed.Letters[0].Key, failed.Partition[:strings.Index(failed.Partition, "/")]) {
 		t.Errorf("the run that failed: %+v", failed)
 	}
@@ -44,7 +47,8 @@ func TestHistory(t *testing.T) {
 		t.Errorf("the undisturbed run: %+v", all[0])
 	}
 	text := s.want(fail.ExitDone, "history", dead.Key).out
-	for _, want := range []string{"in an interval that is finished at all, few", "dead letter " + dead.ID, "sent again", "not whether this row was there"} {
+	for _, want := range []string{"in an interval that is finished at all, few", "dead letter " + dead.ID, "sent again",
+		"not whether this row was there"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not told:\n%s", want, text)
 		}
@@ -52,7 +56,8 @@ func TestHistory(t *testing.T) {
 	if all := past("image|2031-01|13814000-1dd2-11b2-8000-000000000000"); len(all) != 0 {
 		t.Errorf("a row of no bucket: %+v", all)
 	}
-	if text := s.want(fail.ExitDone, "history", "no key").out; !strings.Contains(text, "no run of this journal has come by it") {
+	if text := s.want(fail.ExitDone, "history", "no key").out; !strings.Contains(text,
+		"no run in this journal has reached it") {
 		t.Error(text)
 	}
 }

@@ -41,7 +41,7 @@ func (c *validateCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if !c.Connect {
-		fmt.Fprintf(con.out, "%s is a good job file; --connect also asks its systems\n", c.Job)
+		fmt.Fprintf(con.out, "%s is valid; --connect also checks it against its systems\n", c.Job)
 		return nil
 	}
 	p, err := runs.Prepare(ctx, j)
@@ -52,7 +52,7 @@ func (c *validateCommand) Run(ctx context.Context, con *console) error {
 	if err := p.Targets(ctx, true); err != nil {
 		return err
 	}
-	fmt.Fprintf(con.out, "%s is a good job file, and its systems take it\n", c.Job)
+	fmt.Fprintf(con.out, "%s is valid, and its systems accept it\n", c.Job)
 	return nil
 }
 
@@ -92,7 +92,8 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 	all := slices.SortedFunc(maps.Values(of), func(a, b *partition) int {
 		return cmp.Or(cmp.Compare(b.rows, a.rows), cmp.Compare(a.name, b.name))
 	})
-	fmt.Fprintf(con.out, "%s partitions, %s splits of at most %s rows, about %s rows and %s\n\n", grouped(int64(len(all))), grouped(int64(sum.Splits)),
+	fmt.Fprintf(con.out, "%s partitions, %s splits of at most %s rows, about %s rows and %s\n\n",
+		grouped(int64(len(all))), grouped(int64(sum.Splits)),
 		grouped(p.Job.Limits.SplitRows), grouped(sum.Rows), connector.HumanBytes(sum.Bytes))
 	rows := [][]string{{"largest partitions", "splits", "rows, about"}}
 	for _, x := range all[:min(c.Top, len(all))] {
@@ -114,9 +115,10 @@ func (c *planCommand) Run(ctx context.Context, con *console) error {
 	}
 	fmt.Fprintln(con.out)
 	if speed > 0 && sum.Rows > 0 {
-		fmt.Fprintf(con.out, "reading alone takes about %s at %s rows/s\n", (time.Duration(sum.Rows/speed) * time.Second).Round(time.Second), grouped(speed))
+		fmt.Fprintf(con.out, "reading alone takes about %s at %s rows/s\n",
+			(time.Duration(sum.Rows/speed) * time.Second).Round(time.Second), grouped(speed))
 	}
-	fmt.Fprintln(con.out, "steps that group records: none; dead letters and counts alone are grouped")
+	fmt.Fprintln(con.out, "steps that group records: none; only dead letters and counts are grouped")
 	return targets
 }
 
@@ -215,7 +217,7 @@ func (c *transformsCommand) Run(con *console) error {
 		for _, r := range rows {
 			fmt.Fprintf(con.out, "%-14s %s\n", r[0], r[1])
 		}
-		fmt.Fprintln(con.out, "\nreprise transforms NAME tells more")
+		fmt.Fprintln(con.out, "\nfor more: reprise transforms NAME")
 		return nil
 	}
 	for _, t := range all {

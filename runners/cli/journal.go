@@ -58,7 +58,8 @@ func (w which) open(ctx context.Context) (journal.Journal, error) {
 	}
 	if config.SQLite != "" {
 		if _, err := os.Stat(config.SQLite); err != nil {
-			return nil, fail.Job("journal.none", "there is no journal: %w", err).WithFix("name it with --journal FILE or --job FILE")
+			return nil, fail.Job("journal.none", "there is no journal: %w",
+				err).WithFix("name it with --journal FILE or --job FILE")
 		}
 	}
 	return journal.Open(ctx, config)
@@ -130,7 +131,7 @@ const last = "last"
 
 func noRun(name string) error {
 	return fail.Job("journal.no_run", "there is no run %s in the journal", name).
-		WithFix("see which there are: reprise status")
+		WithFix("list them: reprise status")
 }
 
 func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo, error) {
@@ -156,7 +157,8 @@ func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo,
 	case 0:
 		return journal.RunInfo{}, noRun(name)
 	}
-	return journal.RunInfo{}, fail.Job("journal.several_runs", "%d runs begin with %s: %s, %s ...", len(found), name, found[0].ID, found[1].ID).
+	return journal.RunInfo{}, fail.Job("journal.several_runs", "%d runs begin with %s: %s, %s ...", len(found), name,
+		found[0].ID, found[1].ID).
 		WithFix("give more of the id")
 }
 

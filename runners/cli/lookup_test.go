@@ -13,7 +13,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// TestLookUp joins assets with licences that a service knows, which is asked once for each and at no more than a rate; what it refuses is a dead letter.
+// TestLookUp joins assets with licences that a service knows, which is asked once for each and at no more than a rate;
+// what it refuses is a dead letter.
 func TestLookUp(t *testing.T) {
 	t.Parallel()
 	var asked, busy atomic.Int64
@@ -62,7 +63,8 @@ limits: {error_budget: {percent: 50}}
 			got["dead"]++
 		}
 	}
-	want := map[string]int{`"x y","holder":"holder of x y","seats":3}`: 150, `"none","holder":null,"seats":null}`: 150, `"z","holder":"holder of z","seats":3}`: 150, "dead": 150}
+	want := map[string]int{`"x y","holder":"holder of x y","seats":3}`: 150, `"none","holder":null,"seats":null}`: 150,
+		`"z","holder":"holder of z","seats":3}`: 150, "dead": 150}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -29,7 +29,7 @@ func (l lake) load(con *console) (*job.Job, func(string), error) {
 // hint tells how to do it.
 func (l lake) hint(con *console) {
 	if !l.Yes {
-		fmt.Fprintln(con.err, "nothing is changed; --yes does it")
+		fmt.Fprintln(con.err, "nothing was changed; --yes does it")
 	}
 }
 
@@ -54,7 +54,8 @@ type expireCommand struct {
 	Orphans   string `default:"3d" placeholder:"AGE" help:"Remove files left by crashed runs once they are older than this; 0 keeps them."`
 }
 
-// safeAge is the least age of files to be removed: a run may be about to commit younger ones that its journal does not tell of here.
+// safeAge is the least age of files to be removed: a run may be about to commit younger ones that its journal does not
+// tell of here.
 const safeAge = 24 * time.Hour
 
 // Run expires snapshots.
@@ -71,7 +72,8 @@ func (c *expireCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if e.Orphans > 0 && e.Orphans < safeAge {
-		return fail.Job("cli.age", "--orphans %s: files may be of runs that go on", c.Orphans).WithFix("give at least 1d, or 0 to keep them")
+		return fail.Job("cli.age", "--orphans %s: files may belong to runs in progress",
+			c.Orphans).WithFix("give at least 1d, or 0 to keep them")
 	}
 	e.Keep = c.Keep
 	defer c.hint(con)
@@ -91,7 +93,7 @@ func age(flag, text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(hours)
 	if err != nil || d < 0 {
-		return 0, fail.Job("cli.age", "%s %s is no time such as 7d or 36h", flag, text)
+		return 0, fail.Job("cli.age", "%s %s is not a duration such as 7d or 36h", flag, text)
 	}
 	return d, nil
 }

@@ -44,5 +44,5 @@ sinks:
 
 	want(s.want(2, "compact", "upsert.yaml", "--sink", "search"), "no Iceberg sink search", "lake")
 	want(s.want(2, "expire", "upsert.yaml", "--older-than", "week"), "7d or 36h")
-	want(s.want(2, "expire", "upsert.yaml", "--orphans", "1h"), "may be of runs that go on")
+	want(s.want(2, "expire", "upsert.yaml", "--orphans", "1h"), "may belong to runs in progress")
 }

@@ -19,7 +19,8 @@ type token struct {
 	MetricsToken connector.Secret `placeholder:"env:NAME|file:PATH" help:"The bearer token that scrapers must send; required if other machines can reach the address."`
 }
 
-// serve begins to serve metrics, if they are asked for. It comes before anything of the run, which must not fail for its metrics later.
+// serve begins to serve metrics, if they are asked for. It comes before anything of the run, which must not fail for
+// its metrics later.
 func (e exposed) serve(con *console) (*metrics.Server, error) {
 	if e.Metrics == "" {
 		return nil, nil

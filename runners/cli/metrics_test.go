@@ -149,8 +149,10 @@ func (s *scene) asStatus(got map[string]float64) {
 		}
 	}
 	want := map[string]float64{
-		"reprise_run_state " + string(st.State): 1, "reprise_run_attempts ": float64(st.Attempt), "reprise_splits ": float64(st.Splits),
-		"reprise_rows_planned ": float64(st.Rows), "reprise_rows_read_total ": float64(st.Read), "reprise_workers ": float64(st.Workers),
+		"reprise_run_state " + string(st.State): 1, "reprise_run_attempts ": float64(st.Attempt),
+		"reprise_splits ":       float64(st.Splits),
+		"reprise_rows_planned ": float64(st.Rows), "reprise_rows_read_total ": float64(st.Read),
+		"reprise_workers ": float64(st.Workers),
 	}
 	for name, sink := range st.Sinks {
 		want["reprise_splits_open "+name] = float64(sink.Open)
@@ -189,15 +191,18 @@ pace: {rates: {source: {records: 1000}}}
 		return first["reprise_rows_read_total "] > 300
 	})
 	for name, want := range map[string]float64{
-		"reprise_run_state running": 1, "reprise_run_attempts ": 1, "reprise_workers ": 1, "reprise_asked_records_per_second source": 1000, "reprise_memory_limit_bytes ": 256 << 20,
+		"reprise_run_state running": 1, "reprise_run_attempts ": 1, "reprise_workers ": 1,
+		"reprise_asked_records_per_second source": 1000, "reprise_memory_limit_bytes ": 256 << 20,
 		"reprise_sink_left_behind all": 0, "reprise_system_down source": 0,
 	} {
 		if got, ok := first[name]; !ok || got != want {
 			t.Errorf("%s is %v (there: %v), want %v", name, got, ok, want)
 		}
 	}
-	for _, name := range []string{"reprise_rows_left ", "reprise_records_total written all", "reprise_system_records_total source", "reprise_system_bytes_total source",
-		"reprise_requests_total source", "reprise_request_median_seconds source", "reprise_request_p99_seconds source", "reprise_allowed_records_per_second source", "reprise_memory_bytes "} {
+	for _, name := range []string{"reprise_rows_left ", "reprise_records_total written all",
+		"reprise_system_records_total source", "reprise_system_bytes_total source",
+		"reprise_requests_total source", "reprise_request_median_seconds source", "reprise_request_p99_seconds source",
+		"reprise_allowed_records_per_second source", "reprise_memory_bytes "} {
 		if first[name] <= 0 {
 			t.Errorf("%s is %v", name, first[name])
 		}
@@ -253,14 +258,17 @@ func checkLog(t *testing.T, text string) {
 			t.Errorf("%v: %s", err, line)
 			continue
 		}
-		keys := map[any][]string{"run begins": {"run", "attempt"}, "progress": {"run"}, "a record becomes a dead letter; further ones of this kind are not logged": {"run", "worker", "step", "split", "code"}}
+		keys := map[any][]string{"run begins": {"run", "attempt"}, "progress": {"run"},
+			"a record becomes a dead letter; further ones of this kind are not logged": {"run", "worker", "step",
+				"split", "code"}}
 		for _, key := range keys[m["msg"]] {
 			messages++
 			if m[key] == nil || m[key] == "" {
 				t.Errorf("no %s: %s", key, line)
 			}
 		}
-		if m["level"] == "ERROR" && (m["code"] != "run.stopped" || m["class"] != "fatal" || m["exit"] != float64(fail.ExitStopped)) {
+		if m["level"] == "ERROR" &&
+			(m["code"] != "run.stopped" || m["class"] != "fatal" || m["exit"] != float64(fail.ExitStopped)) {
 			t.Errorf("%s", line)
 		}
 	}
@@ -273,7 +281,8 @@ func checkLog(t *testing.T, text string) {
 func TestMetricsOfStages(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, nil)
-	s.write("job.yaml", "{name: staged, source: {corpus: {rows: 200}}, sinks: {out: {files: {path: out}}}, canary: {stages: [10, 50], dead_letters: 100%}}")
+	s.write("job.yaml", "{name: staged, source: {corpus: {rows: 200}}, sinks: {out: {files: {path: out}}}, canary: "+
+		"{stages: [10, 50], dead_letters: 100%}}")
 	if r := s.want(fail.ExitDone, "run", "job.yaml", "--metrics", "127.0.0.1:0"); !strings.Contains(r.out, "balanced") {
 		t.Error(r.out)
 	}

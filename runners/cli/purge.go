@@ -85,7 +85,8 @@ func (c *purgeCommand) prepare(ctx context.Context, of *job.Job) (*runs.Prepared
 	}
 	if file := of.Journal.SQLite; file != "" {
 		if _, err := os.Stat(file); err != nil {
-			return nil, fail.Job("journal.none", "there is no journal: %w", err).WithFix("mark first: reprise purge %s", c.File)
+			return nil, fail.Job("journal.none", "there is no journal: %w", err).WithFix("mark first: reprise purge %s",
+				c.File)
 		}
 	}
 	j, err := journal.Open(ctx, *of.Journal)
@@ -119,7 +120,8 @@ func (c *purgeCommand) tell(ctx context.Context, con *console, p *runs.Prepared)
 	case c.Restore != "":
 		of, does, gone = "of the manifest", "written again", "written since"
 	}
-	fmt.Fprintf(con.out, "%s rows %s: %s would be %s; %s are %s, %s are filtered by the job, %s would be dead letters\n", grouped(sum.Read), of, grouped(sum.Left), does,
+	fmt.Fprintf(con.out, "%s rows %s: %s would be %s; %s are %s, %s are filtered by the job, %s would be dead "+
+		"letters\n", grouped(sum.Read), of, grouped(sum.Left), does,
 		grouped(sum.Gone), gone, grouped(sum.Filtered), grouped(sum.Dead))
 	if len(sum.Examples) > 0 {
 		fmt.Fprintf(con.out, "such as %s\n", strings.Join(sum.Examples, ", "))

@@ -28,17 +28,21 @@ purge: {reason: '"it is large"', grace: %s}
 	if r := s.want(fail.ExitJob, "run", "job.yaml"); !strings.Contains(r.err, "reprise purge job.yaml") {
 		t.Errorf("an ordinary run: %s", r.err)
 	}
-	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--dry-run"); !strings.Contains(r.out, "would be marked") || len(s.glob("manifests/old/*")) > 0 {
+	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--dry-run"); !strings.Contains(r.out, "would be marked") ||
+		len(s.glob("manifests/old/*")) > 0 {
 		t.Errorf("a dry run: %s", r.out)
 	}
-	if r := s.want(fail.ExitDone, "purge", "job.yaml"); !strings.Contains(r.out, "nothing is deleted yet") || len(s.glob("manifests/old/*.jsonl")) == 0 {
+	if r := s.want(fail.ExitDone, "purge", "job.yaml"); !strings.Contains(r.out, "nothing is deleted yet") ||
+		len(s.glob("manifests/old/*.jsonl")) == 0 {
 		t.Errorf("marking: %s", r.out)
 	}
 	s.want(fail.ExitJob, "purge", "patient.yaml", "--purge", "last", "--yes")
-	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--purge", "last"); !strings.Contains(r.out, "would be deleted") || !strings.Contains(r.out, "deleted, then lines") || len(s.glob("out/*")) > 0 {
+	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--purge", "last"); !strings.Contains(r.out,
+		"would be deleted") || !strings.Contains(r.out, "deleted, then lines") || len(s.glob("out/*")) > 0 {
 		t.Errorf("telling: %s", r.out)
 	}
-	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--purge", "last", "--yes"); !strings.Contains(r.out, "--restore") {
+	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--purge", "last", "--yes"); !strings.Contains(r.out,
+		"--restore") {
 		t.Errorf("purging: %s", r.out)
 	}
 	var deletes int
@@ -65,13 +69,16 @@ purge: {reason: '"it is large"', grace: %s}
 		t.Fatal(err)
 	}
 	key := entry.Kind + "|" + entry.Bucket + "|" + entry.ID
-	if r := s.want(fail.ExitDone, "history", key); !strings.Contains(r.out, "of old-mark: ") || !strings.Contains(r.out, "whether it was read is not known: its keys come from a list, which --connect reads") {
+	if r := s.want(fail.ExitDone, "history", key); !strings.Contains(r.out, "of old-mark: ") ||
+		!strings.Contains(r.out, "whether it was read is not known: its keys come from a list, which --connect reads") {
 		t.Errorf("the history without the manifest: %s", r.out)
 	}
-	if r := s.want(fail.ExitDone, "history", key, "--connect"); !strings.Contains(r.out, "of old-purge: ") || !strings.Contains(r.out, "in an interval that is finished at deleted, lines") {
+	if r := s.want(fail.ExitDone, "history", key, "--connect"); !strings.Contains(r.out, "of old-purge: ") ||
+		!strings.Contains(r.out, "in an interval that is finished at deleted, lines") {
 		t.Errorf("the history with the manifest: %s", r.out)
 	}
-	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--restore", "last"); !strings.Contains(r.out, "would be written again") {
+	if r := s.want(fail.ExitDone, "purge", "job.yaml", "--restore", "last"); !strings.Contains(r.out,
+		"would be written again") {
 		t.Errorf("telling of a restore: %s", r.out)
 	}
 	s.want(fail.ExitDone, "purge", "job.yaml", "--restore", "last", "--yes")

@@ -51,10 +51,12 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	for _, run := range chosen.Unfinished {
-		fmt.Fprintf(con.err, "reprise: redrive %s of this run has not come to its end; to go on where it stood: reprise resume %s%s\n", run, run, c.flags())
+		fmt.Fprintf(con.err, "reprise: redrive %s of this run is unfinished; to continue it: "+
+			"reprise resume %s%s\n", run, run, c.flags())
 	}
 	if chosen.Skipped > 0 {
-		fmt.Fprintf(con.err, "reprise: %s dead letters cannot be sent again: their source cannot find them again, or (with --kept) they were never decoded; see reprise dead list %s --step source%s\n",
+		fmt.Fprintf(con.err, "reprise: %s dead letters cannot be sent again: their source cannot find them again, or "+
+			"(with --kept) they were never decoded; see reprise dead list %s --step source%s\n",
 			grouped(int64(chosen.Skipped)), info.ID, c.flags())
 	}
 	if len(chosen.Groups) == 0 {
@@ -84,7 +86,8 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 }
 
 // send makes the run of one group.
-func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journal, r redrive.Redrive, g redrive.Group, runner launch.Runner) error {
+func (c *redriveCommand) send(ctx context.Context, con *console, j journal.Journal, r redrive.Redrive, g redrive.Group,
+	runner launch.Runner) error {
 	p, err := r.Prepare(ctx, g)
 	if err != nil {
 		return err
@@ -117,7 +120,8 @@ func printChosen(w io.Writer, c *redrive.Chosen) {
 	table(w, rows)
 	for _, g := range c.Groups {
 		if g.Step == "" {
-			fmt.Fprintf(w, "\nwould read %s rows again, and send them through the whole job\n", grouped(int64(len(g.Choices))))
+			fmt.Fprintf(w, "\nwould read %s rows again, and send them through the whole job\n",
+				grouped(int64(len(g.Choices))))
 		} else {
 			fmt.Fprintf(w, "\nwould send %s kept records again, from %s on\n", grouped(int64(g.Letters)), g.Step)
 		}

@@ -32,7 +32,8 @@ dead_letters: {%[3]s}
 
 const filesQueue = "files: {path: out/dead}"
 
-// newRedrive has run the job that fails, and holds the job that does not. want is what that would have written by itself.
+// newRedrive has run the job that fails, and holds the job that does not. want is what that would have written by
+// itself.
 func newRedrive(t *testing.T, queue string) (s *scene, want map[string][]string) {
 	s = newScene(t, nil)
 	s.write("bad.yaml", fmt.Sprintf(redriveJob, false, "out", queue))
@@ -48,13 +49,14 @@ func (s *scene) written(under string) map[string][]string {
 	s.t.Helper()
 	got := map[string][]string{}
 	for _, sink := range []string{"all", "few"} {
-		got[sink] = slices.Compact(strings.Split(s.neutral(strings.Join(s.lines(under+"/"+sink+"/*.jsonl"), "\n")), "\n"))
+		got[sink] = slices.Compact(strings.Split(s.neutral(strings.Join(s.lines(under+"/"+sink+"/*.jsonl"), "\n")),
+			"\n"))
 	}
 	return got
 }
 
-// first is the run whose letters are sent, and letters counts its letters by state and by how often they were sent again; by "own" those
-// of redrives that are not returned.
+// first is the run whose letters are sent, and letters counts its letters by state and by how often they were sent
+// again; by "own" those of redrives that are not returned.
 func (s *scene) letters() (first string, count map[string]int) {
 	s.t.Helper()
 	j, err := journal.Open(s.t.Context(), journal.Config{SQLite: filepath.Join(s.dir, ".reprise/journal.db")})
@@ -139,7 +141,8 @@ func TestRedrive(t *testing.T) {
 func TestRedriveKept(t *testing.T) {
 	t.Parallel()
 	for name, queue := range map[string]string{
-		"lines": filesQueue, "gzip": "files: {path: out/dead, compress: gzip}", "parquet": "files: {path: out/dead, format: parquet}",
+		"lines": filesQueue, "gzip": "files: {path: out/dead, compress: gzip}",
+		"parquet": "files: {path: out/dead, format: parquet}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,8 +181,10 @@ func TestRedriveChooses(t *testing.T) {
 		s.want(fail.ExitDone, "redrive", run, "--max", "2", "--letter", one.ID[:12])
 		s.wantLetters([]map[string]int{{"waits 0": n - 1, "waits 1": 1}, {"waits 0": n - 1, "parked 2": 1}}[i])
 	}
-	for _, filter := range [][]string{{"--code", "no.such"}, {"--step", "sink none"}, {"--since", "1ns"}, {"--state", "sent"}, {"--letter", "zz"}} {
-		if r := s.want(fail.ExitDone, append([]string{"redrive", run}, filter...)...); !strings.Contains(r.out, "nothing to send") {
+	for _, filter := range [][]string{{"--code", "no.such"}, {"--step", "sink none"}, {"--since", "1ns"},
+		{"--state", "sent"}, {"--letter", "zz"}} {
+		if r := s.want(fail.ExitDone, append([]string{"redrive", run}, filter...)...); !strings.Contains(r.out,
+			"nothing to send") {
 			t.Errorf("%q: %s", filter, r.out)
 		}
 	}

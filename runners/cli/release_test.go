@@ -13,8 +13,8 @@ import (
 	"reprise/transforms/fail"
 )
 
-// unpack puts down what an older release has left: two job files, the journal with a run, its redrives, its verification and a
-// run that was stopped, and the dead letters and files of those.
+// unpack puts down what an older release has left: two job files, the journal with a run, its redrives, its
+// verification and a run that was stopped, and the dead letters and files of those.
 func (s *scene) unpack(archive string) {
 	s.t.Helper()
 	f, err := os.Open(archive)

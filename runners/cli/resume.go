@@ -24,7 +24,8 @@ type runner struct {
 
 func (r runner) of(con *console) (launch.Runner, error) {
 	if r.Runner == "flink" && r.Endpoint == "" {
-		return launch.Runner{}, fail.Job("flink.no_endpoint", "--runner flink needs --endpoint HOST:PORT").WithFix("name the address of Beam's Flink job service")
+		return launch.Runner{}, fail.Job("flink.no_endpoint",
+			"--runner flink needs --endpoint HOST:PORT").WithFix("name the address of Beam's Flink job service")
 	}
 	return launch.Runner{Name: r.Runner, Endpoint: r.Endpoint, Environment: r.Environment, Config: r.EnvConfig,
 		Parallelism: r.Parallelism, Verbose: con.verbose}, nil
@@ -77,7 +78,8 @@ func (c *resumeCommand) Run(ctx context.Context, con *console) error {
 }
 
 // unpause lets the workers of a paused run go on.
-func (c *resumeCommand) unpause(ctx context.Context, con *console, j journal.Journal, info journal.RunInfo) (goesOn bool, err error) {
+func (c *resumeCommand) unpause(ctx context.Context, con *console, j journal.Journal,
+	info journal.RunInfo) (goesOn bool, err error) {
 	control, err := j.Control(ctx, info.ID)
 	if err != nil || info.State != journal.Running || control.Want != journal.Pause {
 		return false, err

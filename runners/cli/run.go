@@ -43,7 +43,8 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	}
 	defer p.Close()
 	if p.Job.Purge != nil {
-		return fail.Job("purge.run", "the job %s purges: its sinks are where rows are deleted", p.Job.Name).WithFix("reprise purge %s", c.File)
+		return fail.Job("purge.run", "the job %s purges: its sinks are where rows are deleted",
+			p.Job.Name).WithFix("reprise purge %s", c.File)
 	}
 	served, err := c.serve(con)
 	if err != nil {
@@ -67,13 +68,14 @@ func (c *runCommand) Run(ctx context.Context, con *console) error {
 	return conclude(con, p.Job, report, time.Since(began), c.Report)
 }
 
-// offer tells of a run of the same job that has not come to its end.
+// offer tells of a run of the same job that is unfinished.
 func offer(ctx context.Context, con *console, p *runs.Prepared) error {
 	left, err := p.Unfinished(ctx)
 	if err != nil || left == "" {
 		return err
 	}
-	fmt.Fprintf(con.err, "reprise: run %s of this job has not come to its end; to go on where it stood, stop this one and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
+	fmt.Fprintf(con.err, "reprise: run %s of this job is unfinished; "+
+		"to continue it, stop this one and: reprise resume %s%s\n", left, left, flagsFor(p.Job.Journal))
 	return nil
 }
 
@@ -99,13 +101,14 @@ func verdict(j *job.Job, r *flow.Report) error {
 	}
 	switch r.State {
 	case journal.Unbalanced:
-		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run, strings.Join(r.Faults, "\n  ")).
+		return ended(fail.ExitUnbalanced, "run.unbalanced", "run %s does not balance:\n  %s", r.Run,
+			strings.Join(r.Faults, "\n  ")).
 			WithFix("do not trust the targets; run the job again and report this")
 	case journal.Stopped:
 		return ended(fail.ExitStopped, "run.stopped", "run %s was stopped before its end", r.Run).WithFix("%s", goOn)
 	case journal.Paused:
 		return ended(fail.ExitDead, "run.paused", "run %s has paused: %s", r.Run, r.Reason).
-			WithFix("see what is wrong with reprise dead stats %s, mend it, then %s", run, goOn)
+			WithFix("see what is wrong with reprise dead stats %s, fix it, then %s", run, goOn)
 	case journal.Incomplete:
 		var down []string
 		for _, name := range slices.Sorted(maps.Keys(r.Sinks)) {
@@ -113,25 +116,31 @@ func verdict(j *job.Job, r *flow.Report) error {
 			case s.Open > 0:
 				down = append(down, fmt.Sprintf("sink %s has %d splits open: %s", name, s.Open, s.Reason))
 			case s.Uncommitted:
-				down = append(down, fmt.Sprintf("sink %s has all rows, but they are not visible yet: %s", name, s.Reason))
+				down = append(down, fmt.Sprintf("sink %s has all rows, but they are not visible yet: %s", name,
+					s.Reason))
 			}
 		}
-		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run, strings.Join(down, "\n  ")).
-			WithFix("once the sink is well, %s", goOn)
+		return ended(fail.ExitUnreachable, "run.incomplete", "run %s is not complete:\n  %s", r.Run,
+			strings.Join(down, "\n  ")).
+			WithFix("once the sink works again,  %s", goOn)
 	}
 	if j.Limits.TooManyDead(r.DeadLetters, r.Read) {
-		return ended(fail.ExitDead, "run.dead_letters", "run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read, j.Limits.DeadLetters).
+		return ended(fail.ExitDead, "run.dead_letters",
+			"run %s has %d dead letters of %d records, more than the limit of %s", r.Run, r.DeadLetters, r.Read,
+			j.Limits.DeadLetters).
 			WithFix("look at them in %s, and with reprise dead stats %s", j.DeadLetters.Place(), run)
 	}
 	return nil
 }
 
 func printReport(w io.Writer, j *job.Job, r *flow.Report, took time.Duration) {
-	speed := fmt.Sprintf("%s, %s rows/s", took.Round(100*time.Millisecond), grouped(int64(float64(r.Read)/max(took.Seconds(), 0.001))))
+	rate := grouped(int64(float64(r.Read) / max(took.Seconds(), 0.001)))
+	speed := fmt.Sprintf("%s, %s rows/s", took.Round(100*time.Millisecond), rate)
 	if r.Attempt > 1 { // the rows are those of all attempts
 		speed = fmt.Sprintf("%d attempts, the last in %s", r.Attempt, took.Round(100*time.Millisecond))
 	}
-	fmt.Fprintf(w, "run %s of %s: %s rows of %s splits in %s\n\n", r.Run, r.Job, grouped(r.Read), grouped(int64(r.Splits)), speed)
+	fmt.Fprintf(w, "run %s of %s: %s rows of %s splits in %s\n\n", r.Run, r.Job, grouped(r.Read),
+		grouped(int64(r.Splits)), speed)
 	header := []string{"sink", "read", "made"}
 	for o := record.Written; o < record.NumOutcomes; o++ {
 		header = append(header, o.String())
@@ -197,8 +206,9 @@ func grouped(n int64) string {
 
 // follower shows the attempts of runs while they go on, one after the other.
 type follower struct {
-	w      io.Writer
-	served *metrics.Server // that shows the run, too; may be nil, and is once it does: attempts of one run have the same metrics
+	w io.Writer
+	// that shows the run, too; may be nil, and is once it does: attempts of one run have the same metrics
+	served *metrics.Server
 	shown  *progress
 }
 
@@ -219,7 +229,8 @@ func (f *follower) stop() {
 	}
 }
 
-// progress shows an attempt while it goes on: one line, written over, on a terminal; a log message each ten seconds elsewhere.
+// progress shows an attempt while it goes on: one line, written over, on a terminal; a log message each ten seconds
+// elsewhere.
 type progress struct {
 	w       io.Writer
 	line    bool
@@ -233,7 +244,8 @@ type progress struct {
 }
 
 func watch(w io.Writer, j journal.Journal, run string, attempt int, total journal.Total) *progress {
-	p := &progress{w: w, journal: j, run: run, total: total, began: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+	p := &progress{w: w, journal: j, run: run, total: total, began: time.Now(), quit: make(chan struct{}),
+		done: make(chan struct{})}
 	f, ok := w.(*os.File)
 	p.line = ok && term.IsTerminal(int(f.Fd()))
 	if attempt > 1 {
@@ -243,7 +255,8 @@ func watch(w io.Writer, j journal.Journal, run string, attempt int, total journa
 			}
 		}
 	}
-	slog.Info("run begins", "run", run, "attempt", attempt, "splits", total.Splits, "rows_estimated", total.Rows, "rows_finished", p.before)
+	slog.Info("run begins", "run", run, "attempt", attempt, "splits", total.Splits, "rows_estimated", total.Rows,
+		"rows_finished", p.before)
 	go p.show()
 	return p
 }
@@ -283,7 +296,8 @@ func (p *progress) print(beats []journal.Beat) {
 		eta = time.Duration(float64(max(0, left)) / rate * float64(time.Second)).Round(time.Second).String()
 	}
 	if !p.line {
-		args := []any{"run", p.run, "rows", p.before + now.rows, "rows_per_s", int64(rate), "splits_done", now.splits, "splits", p.total.Splits, "eta", eta}
+		args := []any{"run", p.run, "rows", p.before + now.rows, "rows_per_s", int64(rate), "splits_done", now.splits,
+			"splits", p.total.Splits, "eta", eta}
 		for o, n := range now.outcomes {
 			args = append(args, record.Outcome(o).String(), n)
 		}

@@ -43,7 +43,7 @@ func (c *shadowCommand) Run(ctx context.Context, con *console) error {
 	if report.Equal() {
 		return nil
 	}
-	different := fail.New(fail.Fatal, "shadow.different", "the two jobs do not make the same of these records")
+	different := fail.New(fail.Fatal, "shadow.different", "the two jobs make different records of these")
 	different.Exit = fail.ExitMismatch
 	return different
 }
@@ -62,7 +62,8 @@ func showShadow(w io.Writer, r shadow.Report) {
 			name string
 			shadow.Ends
 		}{{"old", s.Old}, {"new", s.New}} {
-			fmt.Fprintf(w, "  %s: %s records, %s filtered, %s dead\n", side.name, grouped(side.Records), grouped(side.Filtered), grouped(side.Dead))
+			fmt.Fprintf(w, "  %s: %s records, %s filtered, %s dead\n", side.name, grouped(side.Records),
+				grouped(side.Filtered), grouped(side.Dead))
 		}
 		for _, d := range s.Differences {
 			what := d.Class

@@ -36,7 +36,8 @@ func TestShadow(t *testing.T) {
 		t.Errorf("another time it is\n%s", again.out)
 	}
 	s.golden("shadow-json.golden", s.want(fail.ExitMismatch, "shadow", "job.yaml", "new.yaml", "--json").out)
-	if r := s.want(fail.ExitDone, "shadow", "job.yaml", "job.yaml", "--rows", "2", "--seed", "7"); !strings.HasPrefix(r.out, "2 rows") {
+	if r := s.want(fail.ExitDone, "shadow", "job.yaml", "job.yaml", "--rows", "2", "--seed",
+		"7"); !strings.HasPrefix(r.out, "2 rows") {
 		t.Errorf("--rows 2 gives %s", r.out)
 	}
 	s.golden("shadow-source.golden", s.want(fail.ExitJob, "shadow", "job.yaml", "other.yaml").err)
@@ -60,9 +61,11 @@ sinks: {out: {files: {path: out}}}
     with:
       same: {of: {corpus: {rows: 300}}, on: {asset_type: asset_type, bucket: bucket, id: id}, fields: {other: title}}`, 1)
 	s.write("new.yaml", joined)
-	s.write("joined.yaml", strings.Replace(joined, "{project: {keep: [asset_type, bucket, id, title]}}", "{project: {keep: [asset_type, bucket, id, other]}}, {rename: {other: title}}", 1))
+	s.write("joined.yaml", strings.Replace(joined, "{project: {keep: [asset_type, bucket, id, title]}}",
+		"{project: {keep: [asset_type, bucket, id, other]}}, {rename: {other: title}}", 1))
 	for _, other := range []string{"new.yaml", "joined.yaml"} {
-		if r := s.want(fail.ExitDone, "shadow", "old.yaml", other, "--rows", "50"); !strings.HasPrefix(r.out, "50 rows") || !strings.Contains(r.out, "50 rows the same, 0 different") {
+		if r := s.want(fail.ExitDone, "shadow", "old.yaml", other, "--rows", "50"); !strings.HasPrefix(r.out,
+			"50 rows") || !strings.Contains(r.out, "50 rows the same, 0 different") {
 			t.Errorf("%s: %s", other, r.out)
 		}
 	}

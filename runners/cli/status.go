@@ -136,7 +136,8 @@ func listRuns(ctx context.Context, con *console, j journal.Journal, asJSON bool)
 		}
 		state := stateText(r.State, len(alive))
 		lines = append(lines, line{r.ID, r.Job, state, r.Attempt, r.Started})
-		rows = append(rows, []string{r.ID, r.Job, state, fmt.Sprint(r.Attempt), r.Started.Local().Format(time.DateTime)})
+		rows = append(rows, []string{r.ID, r.Job, state, fmt.Sprint(r.Attempt),
+			r.Started.Local().Format(time.DateTime)})
 	}
 	if asJSON {
 		return printJSON(con.out, lines)
@@ -273,7 +274,8 @@ func printStatus(w io.Writer, s *status, flags string) {
 			if name == journal.Source {
 				name = "source"
 			}
-			rows = append(rows, []string{name, grouped(int64(of.Records)), grouped(int64(of.Bytes)), rateText(of.Asked), of.P99.Round(time.Millisecond / 10).String(), grouped(of.Retries)})
+			rows = append(rows, []string{name, grouped(int64(of.Records)), grouped(int64(of.Bytes)), rateText(of.Asked),
+				of.P99.Round(time.Millisecond / 10).String(), grouped(of.Retries)})
 		}
 		table(w, rows)
 	}
@@ -288,7 +290,7 @@ func printStatus(w io.Writer, s *status, flags string) {
 		fmt.Fprintf(w, "dead letters: %s; see: reprise dead stats %s%s\n", grouped(s.DeadLetters), s.Run, flags)
 	}
 	if s.State != journal.Running && s.State != journal.Complete {
-		fmt.Fprintf(w, "go on with: reprise resume %s%s\n", s.Run, flags)
+		fmt.Fprintf(w, "continue with: reprise resume %s%s\n", s.Run, flags)
 	}
 }
 
@@ -304,7 +306,8 @@ func printBehind(w io.Writer, b *behindStatus) {
 	fmt.Fprintln(w)
 	for _, sink := range slices.Sorted(maps.Keys(b.Delays)) {
 		d := b.Delays[sink]
-		fmt.Fprintf(w, "%s: half of the events are done %s after they came about, 99 %% after %s\n", sink, d.P50.Round(time.Millisecond), d.P99.Round(time.Millisecond))
+		fmt.Fprintf(w, "%s: half of the events are done %s after they came about, 99 %% after %s\n", sink,
+			d.P50.Round(time.Millisecond), d.P99.Round(time.Millisecond))
 	}
 	rows := [][]string{{"partition", "at", "behind"}}
 	for _, p := range b.Partitions {

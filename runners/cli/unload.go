@@ -25,7 +25,7 @@ func (c *unloadCommand) Run(ctx context.Context, con *console) error {
 		fmt.Fprintln(con.out, text)
 	}
 	if err == nil && len(told) == 0 {
-		fmt.Fprintln(con.out, "nothing is left as during a load")
+		fmt.Fprintln(con.out, "no settings are left over from a load")
 	}
 	return err
 }

@@ -76,7 +76,8 @@ func (s *scene) begin(args ...string) (*exec.Cmd, *bytes.Buffer) {
 // TestUnload pauses, stops and kills a run that has set an index up for loading, and looks at the index each time.
 func TestUnload(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "INDEX": services.Name(t), "RATE": "500"})
+	s := newScene(t, map[string]string{"SEARCH": services.Need(t, services.Elasticsearch), "INDEX": services.Name(t),
+		"RATE": "500"})
 	s.write("job.yaml", loadJob)
 	t.Cleanup(func() {
 		request, _ := http.NewRequest(http.MethodDelete, "http://"+s.vars["SEARCH"]+"/"+s.vars["INDEX"], nil)
@@ -119,7 +120,7 @@ func TestUnload(t *testing.T) {
 	if got := s.indexSettings(); got != "7s 1" {
 		t.Errorf("after reprise unload the index has %q", got)
 	}
-	if r := s.want(fail.ExitDone, "unload", "job.yaml"); !strings.Contains(r.out, "nothing") {
+	if r := s.want(fail.ExitDone, "unload", "job.yaml"); !strings.Contains(r.out, "no settings") {
 		t.Error(r.out)
 	}
 

@@ -49,15 +49,17 @@ func (c *verifyCommand) Run(ctx context.Context, con *console) error {
 	if report.Clean() {
 		return nil
 	}
-	e := &fail.Error{Class: fail.Fatal, Code: "verify.not_clean", Exit: fail.ExitMismatch, Message: "the targets do not hold what the job would write"}
+	e := &fail.Error{Class: fail.Fatal, Code: "verify.not_clean", Exit: fail.ExitMismatch,
+		Message: "the targets do not hold what the job would write"}
 	if report.Repair != "" {
-		e.Fix = "to write again what is wrong: reprise run " + report.Repair
+		e.Fix = "to repair it: reprise run " + report.Repair
 	}
 	return e
 }
 
 func printVerified(w io.Writer, r *verify.Report, took time.Duration) {
-	fmt.Fprintf(w, "verification %s of %s: %s rows of the source in %s, %s rows/s\n\n", r.Run, r.Job, grouped(r.Read), took.Round(100*time.Millisecond),
+	fmt.Fprintf(w, "verification %s of %s: %s rows of the source in %s, %s rows/s\n\n", r.Run, r.Job, grouped(r.Read),
+		took.Round(100*time.Millisecond),
 		grouped(int64(float64(r.Read)/max(took.Seconds(), 0.001))))
 	header := []string{"sink", "checked", "rows there"}
 	for _, kind := range compare.Kinds {
@@ -79,7 +81,8 @@ func printVerified(w io.Writer, r *verify.Report, took time.Duration) {
 		if len(s.Examples) > 0 {
 			fmt.Fprintf(w, "\n%s\n", name)
 		}
-		for _, field := range slices.SortedFunc(maps.Keys(s.Fields), func(a, b string) int { return int(s.Fields[b] - s.Fields[a]) }) {
+		for _, field := range slices.SortedFunc(maps.Keys(s.Fields),
+			func(a, b string) int { return int(s.Fields[b] - s.Fields[a]) }) {
 			fmt.Fprintf(w, "  %s differs in %s rows\n", field, grouped(s.Fields[field]))
 		}
 		for _, e := range s.Examples {
@@ -91,10 +94,12 @@ func printVerified(w io.Writer, r *verify.Report, took time.Duration) {
 	}
 	fmt.Fprintln(w)
 	if r.Dead > 0 {
-		fmt.Fprintf(w, "%s records fail in transforms and are dead letters: no target has to hold them\n", grouped(r.Dead))
+		fmt.Fprintf(w, "%s records fail in transforms and are dead letters: no target has to hold them\n",
+			grouped(r.Dead))
 	}
 	if r.Unread > 0 {
-		fmt.Fprintf(w, "%s rows of the source could not be read, so nothing is known of them: reprise dead list %s\n", grouped(r.Unread), r.Run)
+		fmt.Fprintf(w, "%s rows of the source could not be read, so nothing is known of them: reprise dead list %s\n",
+			grouped(r.Unread), r.Run)
 	}
 	if r.Clean() {
 		fmt.Fprintln(w, "clean: the targets hold what the job would write, and nothing else")

@@ -37,9 +37,12 @@ pace: {outage: 2s, $PACE}
 const polledSettings = `completion: {poll: {every: 50ms}, state: workflow.state, done: [succeeded], failed: [failed], reason: error}`
 
 // newWorkflows has a job for a service, its settings as lines of the sink.
-func newWorkflows(t *testing.T, o services.WorkflowOptions, rows int, settings, pace string) (*scene, *services.Workflows) {
+func newWorkflows(
+	t *testing.T, o services.WorkflowOptions, rows int, settings, pace string,
+) (*scene, *services.Workflows) {
 	service := services.NewWorkflows(t, o)
-	s := newScene(t, map[string]string{"URL": service.URL, "ROWS": fmt.Sprint(rows), "SETTINGS": settings, "PACE": pace})
+	s := newScene(t, map[string]string{"URL": service.URL, "ROWS": fmt.Sprint(rows), "SETTINGS": settings,
+		"PACE": pace})
 	s.write("job.yaml", workflowJob)
 	return s, service
 }
@@ -58,8 +61,8 @@ func (s *scene) disturb(args ...string) (cmd *exec.Cmd, ended func() int) {
 	}
 }
 
-// TestWorkflows kills runs in the middle and resumes them: each workflow runs once, and the sums balance. What is under way at a kill is triggered again by
-// the same key, or found by check where the service knows no keys.
+// TestWorkflows kills runs in the middle and resumes them: each workflow runs once, and the sums balance. What is under
+// way at a kill is triggered again by the same key, or found by check where the service knows no keys.
 func TestWorkflows(t *testing.T) {
 	t.Parallel()
 	const rows, kills = 2000, 3
@@ -69,12 +72,15 @@ func TestWorkflows(t *testing.T) {
 	}{
 		"accepted": {"in_flight: 4", false},
 		"polled":   {polledSettings, false},
-		"checked":  {`check: "$URL/runs/{idempotency_key}"` + "\n      completion: {poll: {url: \"$URL/runs/{idempotency_key}\", every: 50ms}, state: workflow.state, done: [succeeded], failed: [failed]}", true},
+		"checked": {`check: "$URL/runs/{idempotency_key}"` +
+			"\n      completion: {poll: {url: \"$URL/runs/{idempotency_key}\", every: 50ms}, state: workflow.state, " +
+			"done: [succeeded], failed: [failed]}", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var started atomic.Int64
-			o := services.WorkflowOptions{Forgets: c.forgets, Takes: func(services.Workflow) time.Duration { started.Add(1); return 300 * time.Millisecond }}
+			o := services.WorkflowOptions{Forgets: c.forgets,
+				Takes: func(services.Workflow) time.Duration { started.Add(1); return 300 * time.Millisecond }}
 			s, service := newWorkflows(t, o, rows, "", "rates: {source: {records: 700}}")
 			s.vars["SETTINGS"] = strings.ReplaceAll(c.settings, "$URL", service.URL)
 			s.write("job.yaml", workflowJob)
@@ -90,7 +96,8 @@ func TestWorkflows(t *testing.T) {
 				ended()
 				args = []string{"resume", "last", "--report", "report.json"}
 			}
-			if r := s.want(fail.ExitDone, args...); !strings.Contains(r.out, "workflow: the service at "+service.URL+"/start") {
+			if r := s.want(fail.ExitDone, args...); !strings.Contains(r.out,
+				"workflow: the service at "+service.URL+"/start") {
 				t.Errorf("it is not told where the records went: %s", r.out)
 			}
 			report := s.report()
@@ -100,10 +107,12 @@ func TestWorkflows(t *testing.T) {
 			n := sink.Outcomes
 			t.Logf("%d triggers for %d workflows; outcomes %v", triggers, len(all), n)
 			deletes := report.Read - rows // which trigger nothing
-			if n[record.Written]+n[record.Unchanged]-deletes != int64(len(all)) || n[record.Dead] > 0 || n.Total() != report.Read || report.Attempt != kills+1 {
+			if n[record.Written]+n[record.Unchanged]-deletes != int64(len(all)) || n[record.Dead] > 0 ||
+				n.Total() != report.Read || report.Attempt != kills+1 {
 				t.Errorf("report %+v; %d workflows", report, len(all))
 			}
-			// A service that knows no keys may be asked and triggered in one moment, and killed in between: check finds what it has accepted.
+			// A service that knows no keys may be asked and triggered in one moment, and killed in between: check finds
+			// what it has accepted.
 			if runs != len(all) {
 				t.Errorf("%d workflows ran for %d assets", runs, len(all))
 			}
@@ -124,7 +133,8 @@ func TestWorkflows(t *testing.T) {
 	}
 }
 
-// TestWorkflowsDown: a service that answers 500 to everything, or hangs, pauses the run; nothing is lost, and resume does the rest.
+// TestWorkflowsDown: a service that answers 500 to everything, or hangs, pauses the run; nothing is lost, and resume
+// does the rest.
 func TestWorkflowsDown(t *testing.T) {
 	t.Parallel()
 	for name, status := range map[string]int{"errors": http.StatusInternalServerError, "hangs": -2} {
@@ -155,8 +165,8 @@ func TestWorkflowsDown(t *testing.T) {
 	}
 }
 
-// TestWorkflowsFail: workflows that fail, hang or are refused are dead letters with their reasons, beside others that go well; redrive with another purpose
-// triggers them anew.
+// TestWorkflowsFail: workflows that fail, hang or are refused are dead letters with their reasons, beside others that
+// go well; redrive with another purpose triggers them anew.
 func TestWorkflowsFail(t *testing.T) {
 	t.Parallel()
 	var well atomic.Bool
@@ -196,7 +206,8 @@ func TestWorkflowsFail(t *testing.T) {
 	report := s.report()
 	codes := map[string]int{}
 	for _, line := range s.lines("out/dead/*.jsonl") {
-		for code, name := range map[string]string{"http.workflow_failed": "failed", "http.workflow_timeout": "hangs", "http.refused": "refused"} {
+		for code, name := range map[string]string{"http.workflow_failed": "failed", "http.workflow_timeout": "hangs",
+			"http.refused": "refused"} {
 			if strings.Contains(line, `"code":"`+code+`"`) {
 				codes[name]++
 			}
@@ -228,7 +239,8 @@ func TestWorkflowsFail(t *testing.T) {
 // TestWorkflowsPace: neither the rate nor the requests at once of the sink are passed over, though polls come beside.
 func TestWorkflowsPace(t *testing.T) {
 	t.Parallel()
-	s, service := newWorkflows(t, services.WorkflowOptions{Takes: func(services.Workflow) time.Duration { return 100 * time.Millisecond }},
+	s, service := newWorkflows(t,
+		services.WorkflowOptions{Takes: func(services.Workflow) time.Duration { return 100 * time.Millisecond }},
 		300, polledSettings+"\n      in_flight: 64", "rates: {workflow: {records: 60}}, requests: {workflow: 3}")
 	began := time.Now()
 	s.want(fail.ExitDone, "run", "job.yaml")
@@ -242,7 +254,8 @@ func TestWorkflowsPace(t *testing.T) {
 	}
 }
 
-// TestWorkflowsStop stops a run whose workflows take long: it ends soon, and resume waits for them without triggering them again.
+// TestWorkflowsStop stops a run whose workflows take long: it ends soon, and resume waits for them without triggering
+// them again.
 func TestWorkflowsStop(t *testing.T) {
 	t.Parallel()
 	var slow atomic.Bool

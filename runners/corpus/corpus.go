@@ -12,6 +12,7 @@ import (
 	"reprise/io/cassandraio"
 	"reprise/io/connector"
 	"reprise/io/corpusio"
+	"reprise/io/fileio"
 	"reprise/io/journal"
 	"reprise/pipelines/flow"
 	"reprise/pipelines/job"
@@ -25,12 +26,13 @@ type Corpus struct {
 	Connection cassandraio.Connection
 	Keyspace   string // made with the tables of testdata/corpus.cql
 	Source     corpusio.SourceConfig
-	Journal    string
+	Journal    string // a file; dead letters go to a folder beside it
 }
 
 // name tells one corpus from another in the table of loads.
 func (c Corpus) name() string {
-	return fmt.Sprintf("%d rows, seed %d, layout %s, expires %s", c.Source.Rows, c.Source.Seed, c.Source.Layout, c.Source.Expires)
+	return fmt.Sprintf("%d rows, seed %d, layout %s, expires %s", c.Source.Rows, c.Source.Seed, c.Source.Layout,
+		c.Source.Expires)
 }
 
 // Load makes the tables and loads the corpus, unless it has been loaded to its end before; it tells which.
@@ -39,7 +41,8 @@ func (c Corpus) Load(ctx context.Context) (report *flow.Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	script = strings.ReplaceAll(strings.ReplaceAll(script, "media.", c.Keyspace+"."), "EXISTS media ", "EXISTS "+c.Keyspace+" ")
+	script = strings.ReplaceAll(strings.ReplaceAll(script, "media.", c.Keyspace+"."), "EXISTS media ",
+		"EXISTS "+c.Keyspace+" ")
 	script += fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s.loads (corpus text PRIMARY KEY, rows bigint);", c.Keyspace)
 	if err := cassandraio.Execute(ctx, c.Connection, cassandraio.Statements(script)...); err != nil {
 		return nil, err
@@ -59,12 +62,14 @@ func (c Corpus) Load(ctx context.Context) (report *flow.Report, err error) {
 		return nil, err
 	}
 	return report, cassandraio.Execute(ctx, c.Connection, cassandraio.Statement{
-		CQL: fmt.Sprintf("INSERT INTO %s.loads (corpus, rows) VALUES (?, ?)", c.Keyspace), Values: []any{c.name(), c.Source.Rows}})
+		CQL:    fmt.Sprintf("INSERT INTO %s.loads (corpus, rows) VALUES (?, ?)", c.Keyspace),
+		Values: []any{c.name(), c.Source.Rows}})
 }
 
 // loaded tells whether the corpus is there.
 func (c Corpus) loaded(ctx context.Context) (bool, error) {
-	s := cassandraio.NewSource(cassandraio.SourceConfig{Connection: c.Connection, Keyspace: c.Keyspace, Table: "loads"}, connector.Need{})
+	s := cassandraio.NewSource(cassandraio.SourceConfig{Connection: c.Connection, Keyspace: c.Keyspace, Table: "loads"},
+		connector.Need{})
 	defer s.Close()
 	found := false
 	err := s.Plan(ctx, connector.PlanOptions{}, func(split connector.Split) error {
@@ -83,8 +88,14 @@ func (c Corpus) sink(table string) *cassandraio.SinkConfig {
 }
 
 func (c Corpus) job() *job.Job {
-	j := &job.Job{Name: "load-corpus", Journal: &journal.Config{SQLite: c.Journal}, Source: connector.From(&c.Source),
-		Sinks: map[string]job.Sink{"assets": {SinkSpec: connector.To(c.sink("assets"))}}}
+	deadLetters := filepath.Join(filepath.Dir(c.Journal), "load-dead-letters")
+	j := &job.Job{
+		Name:        "load-corpus",
+		Source:      connector.From(&c.Source),
+		Sinks:       map[string]job.Sink{"assets": {SinkSpec: connector.To(c.sink("assets"))}},
+		DeadLetters: new(connector.To(&fileio.SinkConfig{Path: deadLetters})),
+		Journal:     &journal.Config{SQLite: c.Journal},
+	}
 	j.SetDefaults()
 	return j
 }

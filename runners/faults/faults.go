@@ -1,8 +1,8 @@
-// Package faults disturbs the connections between a client and a real server: a TCP proxy for tests that cuts, delays, refuses or
-// swallows, as the test tells it while it runs.
+// Package faults disturbs the connections between a client and a real server: a TCP proxy for tests that cuts, delays,
+// refuses or swallows, as the test tells it while it runs.
 //
-// Some clients ask a server for its address and go around a proxy. They need a dialer that connects to Addr in any case: HostDialer of
-// gocql, Net.Proxy of sarama.
+// Some clients ask a server for its address and go around a proxy. They need a dialer that connects to Addr in any
+// case: HostDialer of gocql, Net.Proxy of sarama.
 package faults
 
 import (
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// Proxy forwards each connection to one server. Each method that sets a fault replaces the former one and takes effect at once, on
-// connections that are there too. What it did goes to the test's log. Safe for concurrent use.
+// Proxy forwards each connection to one server. Each method that sets a fault replaces the former one and takes effect
+// at once, on connections that are there too. What it did goes to the test's log. Safe for concurrent use.
 type Proxy struct {
 	Addr string // HOST:PORT, where clients connect
 
@@ -55,8 +55,8 @@ type conn struct {
 	left           int64 // bytes until the cut; of the response's goroutine alone
 }
 
-// New starts a proxy to the server at target, HOST:PORT, on a free port, and ends it with the test. It draws random numbers from
-// the seed in FAULTS_SEED, else from one of its own, which it logs.
+// New starts a proxy to the server at target, HOST:PORT, on a free port, and ends it with the test. It draws random
+// numbers from the seed in FAULTS_SEED, else from one of its own, which it logs.
 func New(t testing.TB, target string) *Proxy { t.Helper(); return At(t, "127.0.0.1:0", target) }
 
 // At is New on an address of the test's own, for a server that tells its clients where to connect.
@@ -69,7 +69,8 @@ func At(t testing.TB, addr, target string) *Proxy {
 			t.Fatalf("FAULTS_SEED: %v", err)
 		}
 	}
-	p := &Proxy{t: t, target: target, conns: map[*conn]bool{}, changed: make(chan struct{}), random: rand.New(rand.NewPCG(seed, 0))}
+	p := &Proxy{t: t, target: target, conns: map[*conn]bool{}, changed: make(chan struct{}),
+		random: rand.New(rand.NewPCG(seed, 0))}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -84,17 +85,18 @@ func At(t testing.TB, addr, target string) *Proxy {
 // Pass ends any fault.
 func (p *Proxy) Pass() { p.change("pass", fault{}) }
 
-// Hold stops all bytes, both ways, as a hung machine or a lost route does; new connections are accepted. The next fault, or Pass,
-// lets the bytes go on.
+// Hold stops all bytes, both ways, as a hung machine or a lost route does; new connections are accepted. The next
+// fault, or Pass, lets the bytes go on.
 func (p *Proxy) Hold() { p.change("hold", fault{hold: true}) }
 
 // Delay holds up each part of a response for d.
 func (p *Proxy) Delay(d time.Duration) { p.change("delay "+d.String(), fault{delay: d}) }
 
-// Cut lets n bytes of responses pass on a connection and resets it instead of passing more, the given number of times; then all
-// passes. With n = 0 the server gets a request and the client no answer.
+// Cut lets n bytes of responses pass on a connection and resets it instead of passing more, the given number of times;
+// then all passes. With n = 0 the server gets a request and the client no answer.
 func (p *Proxy) Cut(n int64, times int) {
-	p.change(fmt.Sprintf("cut after %d bytes, %d times", n, times), fault{times: times, limit: func() int64 { return n }})
+	p.change(fmt.Sprintf("cut after %d bytes, %d times", n, times),
+		fault{times: times, limit: func() int64 { return n }})
 }
 
 // CutRandomly is Cut with a random number below n for each connection.
@@ -103,7 +105,8 @@ func (p *Proxy) CutRandomly(n int64, times int) {
 		fault{times: times, limit: func() int64 { return p.random.Int64N(n) }})
 }
 
-// Refuse resets all connections and refuses new ones, as the machine of a crashed server does, until the next fault or Pass.
+// Refuse resets all connections and refuses new ones, as the machine of a crashed server does, until the next fault or
+// Pass.
 func (p *Proxy) Refuse() { p.change("refuse", fault{refuse: true}) }
 
 // Cuts is the number of connections that Cut and CutRandomly have reset.
@@ -216,8 +219,8 @@ func (p *Proxy) pump(c *conn, to, from net.Conn, response bool) {
 	}
 }
 
-// admit waits as the fault demands; then tells how many of n bytes pass and whether the connection is cut after them. It is not ok
-// when the connection ended meanwhile.
+// admit waits as the fault demands; then tells how many of n bytes pass and whether the connection is cut after them.
+// It is not ok when the connection ended meanwhile.
 func (p *Proxy) admit(c *conn, n int64, response bool) (pass int64, cut, ok bool) {
 	delayed := false
 	for {

@@ -46,48 +46,65 @@ func counter(name, help string, labels ...string) metric {
 }
 
 var (
-	runState   = gauge("reprise_run_state", "1 for the state that the run is in, 0 for the others. Interrupted: nothing ended it, but no worker shows itself.", "state")
+	runState = gauge("reprise_run_state", "1 for the state that the run is in, 0 for the others. Interrupted: "+
+		"nothing ended it, but no worker has a recent heartbeat.", "state")
 	runStart   = gauge("reprise_run_start_time_seconds", "When the run began, in seconds since 1970.")
 	runAttempt = gauge("reprise_run_attempts", "Attempts at the run so far, resumes included.")
 
-	workersAlive   = gauge("reprise_workers", "Workers that have shown themselves lately.")
-	workersWaiting = gauge("reprise_workers_waiting", "Workers that wait, or go slower than they could, by cause.", "cause")
-	memoryUsed     = gauge("reprise_memory_bytes", "Memory that the largest worker process has from the operating system, by Go's count.")
-	memoryLimit    = gauge("reprise_memory_limit_bytes", "The job's limits.memory, which the garbage collector of each worker aims to stay below.")
+	workersAlive   = gauge("reprise_workers", "Workers with a recent heartbeat.")
+	workersWaiting = gauge("reprise_workers_waiting", "Workers that wait, or go slower than they could, by cause.",
+		"cause")
+	memoryUsed = gauge("reprise_memory_bytes",
+		"Memory that the largest worker process has from the operating system, by Go's count.")
+	memoryLimit = gauge("reprise_memory_limit_bytes",
+		"The job's limits.memory, which the garbage collector of each worker aims to stay below.")
 
 	rowsPlanned = gauge("reprise_rows_planned", "Rows that the plan expects, an estimate.")
 	rowsLeft    = gauge("reprise_rows_left", "Rows planned and not read yet, an estimate.")
 	rowsRead    = counter("reprise_rows_read_total", "Rows read, through the shared transforms, and in the journal.")
 	splits      = gauge("reprise_splits", "Splits of the plan.")
 	splitsOpen  = gauge("reprise_splits_open", "Splits that a sink has not finished.", "sink")
-	records     = counter("reprise_records_total", "Records that have ended, by sink and outcome, each counted once, as in the report.", "sink", "outcome")
-	leftBehind  = gauge("reprise_sink_left_behind", "1: the sink failed in this attempt, and the others go on without it.", "sink")
-	deadLetters = gauge("reprise_dead_letters", "Dead letters by step, code, and whether they wait, were sent again or are parked. Beyond 50 pairs of step and code: other.", "step", "code", "state")
+	records     = counter("reprise_records_total",
+		"Records that have ended, by sink and outcome, each counted once, as in the report.", "sink", "outcome")
+	leftBehind = gauge("reprise_sink_left_behind",
+		"1: the sink failed in this attempt, and the others go on without it.", "sink")
+	deadLetters = gauge("reprise_dead_letters", "Dead letters by step, code, and whether they wait, were sent again "+
+		"or are parked. Beyond 50 pairs of step and code: other.", "step", "code", "state")
 
-	systemRecords  = counter("reprise_system_records_total", "Records that passed to or from a system, those tried again included.", "system")
-	systemBytes    = counter("reprise_system_bytes_total", "Bytes that passed to or from a system, those tried again included.", "system")
-	requests       = counter("reprise_requests_total", "Requests to a system.", "system")
-	requestErrors  = counter("reprise_request_errors_total", "Requests that failed, by class. Those of class transient and throttled are tried again.", "system", "class")
-	requestMedian  = gauge("reprise_request_median_seconds", "How long the last requests took, of the worker where they took longest.", "system")
-	requestP99     = gauge("reprise_request_p99_seconds", "How long all but one in a hundred of the last requests took at most, of the worker where they took longest.", "system")
-	systemDown     = gauge("reprise_system_down", "Workers that get no answer of the system and wait for it.", "system")
-	askedRecords   = gauge("reprise_asked_records_per_second", "The rate that the job, or throttle, asks for; none: no limit.", "system")
+	systemRecords = counter("reprise_system_records_total",
+		"Records that passed to or from a system, retries included.", "system")
+	systemBytes = counter("reprise_system_bytes_total",
+		"Bytes that passed to or from a system, retries included.", "system")
+	requests      = counter("reprise_requests_total", "Requests to a system.", "system")
+	requestErrors = counter("reprise_request_errors_total",
+		"Requests that failed, by class. Those of class transient and throttled are tried again.", "system", "class")
+	requestMedian = gauge("reprise_request_median_seconds",
+		"How long the last requests took, of the worker where they took longest.", "system")
+	requestP99 = gauge("reprise_request_p99_seconds",
+		"How long all but one in a hundred of the last requests took at most, of the worker where they took longest.",
+		"system")
+	systemDown   = gauge("reprise_system_down", "Workers that get no answer of the system and wait for it.", "system")
+	askedRecords = gauge("reprise_asked_records_per_second",
+		"The rate that the job, or throttle, asks for; none: no limit.", "system")
 	askedBytes     = gauge("reprise_asked_bytes_per_second", "The same in bytes.", "system")
-	allowedRecords = gauge("reprise_allowed_records_per_second", "What the workers may do now by rate, schedule, production and resistance of the system; none: no limit.", "system")
-	allowedBytes   = gauge("reprise_allowed_bytes_per_second", "The same in bytes.", "system")
+	allowedRecords = gauge("reprise_allowed_records_per_second",
+		"What the workers may do now by rate, schedule, production and resistance of the system; none: no limit.",
+		"system")
+	allowedBytes = gauge("reprise_allowed_bytes_per_second", "The same in bytes.", "system")
 )
 
 // interrupted is the state of a run that no worker works at although nothing ended it.
 const interrupted = "interrupted"
 
 var (
-	states  = []journal.State{journal.Running, interrupted, journal.Complete, journal.Failed, journal.Stopped, journal.Paused, journal.Incomplete, journal.Unbalanced}
+	states = []journal.State{journal.Running, interrupted, journal.Complete, journal.Failed, journal.Stopped,
+		journal.Paused, journal.Incomplete, journal.Unbalanced}
 	causes  = []journal.Cause{journal.ByOperator, journal.BySchedule, journal.ByProduction, journal.BySystem}
 	classes = []fail.Class{fail.Transient, fail.Throttled, fail.Permanent, fail.Fatal}
 )
 
-// Collector gives the metrics of one run. A reading of the journal serves all scrapes of a second, and of ten times as long as it took: so scrapes
-// take up a tenth of a core at most, however large the run.
+// Collector gives the metrics of one run. A reading of the journal serves all scrapes of a second, and of ten times as
+// long as it took: so scrapes take up a tenth of a core at most, however large the run.
 type Collector struct {
 	journal journal.Journal
 	run     string
@@ -153,7 +170,8 @@ func (r *reading) add(m metric, value float64, labels ...string) {
 		value = max(value, r.high[key]) // the journal may be read in the middle of a change
 		r.high[key] = value
 	}
-	r.metrics = append(r.metrics, prometheus.MustNewConstMetric(m.desc, m.kind, value, append([]string{r.run, r.info.Job}, labels...)...))
+	r.metrics = append(r.metrics,
+		prometheus.MustNewConstMetric(m.desc, m.kind, value, append([]string{r.run, r.info.Job}, labels...)...))
 }
 
 func (c *Collector) read(ctx context.Context) (*reading, error) {

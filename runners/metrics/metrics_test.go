@@ -88,10 +88,12 @@ func finish(t *testing.T, j journal.Journal, run string, attempt, from, to int, 
 	for i := from; i < to; i++ {
 		for _, sink := range sinks {
 			s := split(i)
-			d := journal.Done{Sink: sink, Partition: s.Partition, Start: s.Start, End: s.End, Sum: journal.Sum{Read: 10}}
+			d := journal.Done{Sink: sink, Partition: s.Partition, Start: s.Start, End: s.End,
+				Sum: journal.Sum{Read: 10}}
 			if sink != "" {
 				d.Sum.Outcomes[record.Written], d.Sum.Outcomes[record.Dead], d.Sum.Letters = 9, 1, 1
-				b.Letters = append(b.Letters, journal.Letter{ID: fmt.Sprint(sink, i), Sink: sink, Step: "sink " + sink, Code: fmt.Sprint("sink.code_", i%60), State: journal.Waits})
+				b.Letters = append(b.Letters, journal.Letter{ID: fmt.Sprint(sink, i), Sink: sink, Step: "sink " + sink,
+					Code: fmt.Sprint("sink.code_", i%60), State: journal.Waits})
 			}
 			b.Done = append(b.Done, d)
 		}
@@ -149,19 +151,25 @@ func TestValues(t *testing.T) {
 	j, run := newRun(t, 10)
 	c := NewCollector(j, run)
 	expect(t, samples(t, c), map[string]float64{
-		`reprise_run_state{state="running"}`: 1, `reprise_run_attempts{}`: 0, `reprise_workers{}`: 0, `reprise_splits{}`: 10, `reprise_splits_open{sink="lake"}`: 10,
+		`reprise_run_state{state="running"}`: 1, `reprise_run_attempts{}`: 0, `reprise_workers{}`: 0,
+		`reprise_splits{}`: 10, `reprise_splits_open{sink="lake"}`: 10,
 		`reprise_rows_left{}`: 100, `reprise_rows_read_total{}`: 0, `reprise_system_records_total{system="source"}`: 0,
 	})
 	n := attempt(t, j, run)
 	finish(t, j, run, n, 0, 4, "", "lake")
 	finish(t, j, run, n, 0, 3, "search")
 	gauge := func(records int64) journal.Gauge {
-		return journal.Gauge{Records: records, Bytes: 10 * records, Requests: records / 10, Errors: map[string]int64{"throttled": records / 20},
-			Asked: journal.Rate{Records: 200}, P50: 10 * time.Millisecond, P99: time.Duration(records) * time.Millisecond}
+		return journal.Gauge{Records: records, Bytes: 10 * records, Requests: records / 10,
+			Errors: map[string]int64{"throttled": records / 20},
+			Asked:  journal.Rate{Records: 200}, P50: 10 * time.Millisecond,
+			P99: time.Duration(records) * time.Millisecond}
 	}
-	beat(t, j, run, journal.Beat{Worker: "a", Attempt: n, Memory: 100, Systems: map[string]journal.Gauge{"source": gauge(40), "search": {Down: true}}, Cause: journal.BySystem})
-	beat(t, j, run, journal.Beat{Worker: "b", Attempt: n, Memory: 300, Systems: map[string]journal.Gauge{"source": gauge(20)}, Down: map[string]string{"search": "no answer"}})
-	beat(t, j, run, journal.Beat{Worker: "killed", Attempt: n, At: time.Now().Add(-time.Minute), Memory: 900, Systems: map[string]journal.Gauge{"source": gauge(1000)}})
+	beat(t, j, run, journal.Beat{Worker: "a", Attempt: n, Memory: 100,
+		Systems: map[string]journal.Gauge{"source": gauge(40), "search": {Down: true}}, Cause: journal.BySystem})
+	beat(t, j, run, journal.Beat{Worker: "b", Attempt: n, Memory: 300,
+		Systems: map[string]journal.Gauge{"source": gauge(20)}, Down: map[string]string{"search": "no answer"}})
+	beat(t, j, run, journal.Beat{Worker: "killed", Attempt: n, At: time.Now().Add(-time.Minute), Memory: 900,
+		Systems: map[string]journal.Gauge{"source": gauge(1000)}})
 	if err := j.SetControl(t.Context(), run, journal.Event{Kind: "throttle"}, func(c *journal.Control) {
 		c.Rates = map[string]journal.Rate{"search": {Bytes: 4096}}
 	}); err != nil {
@@ -170,17 +178,29 @@ func TestValues(t *testing.T) {
 	c.until = time.Time{}
 	got := samples(t, c)
 	expect(t, got, map[string]float64{
-		`reprise_run_state{state="running"}`: 1, `reprise_run_state{state="interrupted"}`: 0, `reprise_run_attempts{}`: 1, `reprise_run_start_time_seconds{}`: 1_700_000_000,
-		`reprise_workers{}`: 2, `reprise_workers_waiting{cause="system"}`: 1, `reprise_workers_waiting{cause="operator"}`: 0,
-		`reprise_memory_bytes{}`: 300, `reprise_memory_limit_bytes{}`: 256 << 20,
-		`reprise_rows_planned{}`: 100, `reprise_rows_left{}`: 60, `reprise_rows_read_total{}`: 40, `reprise_splits_open{sink="lake"}`: 6, `reprise_splits_open{sink="search"}`: 7,
-		`reprise_records_total{outcome="written",sink="lake"}`: 36, `reprise_records_total{outcome="dead",sink="search"}`: 3, `reprise_records_total{outcome="filtered",sink="lake"}`: 0,
-		`reprise_sink_left_behind{sink="search"}`: 1, `reprise_sink_left_behind{sink="lake"}`: 0, `reprise_system_down{system="search"}`: 1,
+		`reprise_run_state{state="running"}`: 1, `reprise_run_state{state="interrupted"}`: 0,
+		`reprise_run_attempts{}`: 1, `reprise_run_start_time_seconds{}`: 1_700_000_000,
+		`reprise_workers{}`: 2, `reprise_workers_waiting{cause="system"}`: 1,
+		`reprise_workers_waiting{cause="operator"}`: 0,
+		`reprise_memory_bytes{}`:                    300, `reprise_memory_limit_bytes{}`: 256 << 20,
+		`reprise_rows_planned{}`: 100, `reprise_rows_left{}`: 60, `reprise_rows_read_total{}`: 40,
+		`reprise_splits_open{sink="lake"}`: 6, `reprise_splits_open{sink="search"}`: 7,
+		`reprise_records_total{outcome="written",sink="lake"}`:  36,
+		`reprise_records_total{outcome="dead",sink="search"}`:   3,
+		`reprise_records_total{outcome="filtered",sink="lake"}`: 0,
+		`reprise_sink_left_behind{sink="search"}`:               1, `reprise_sink_left_behind{sink="lake"}`: 0,
+		`reprise_system_down{system="search"}`:                                    1,
 		`reprise_dead_letters{code="sink.code_1",state="waits",step="sink lake"}`: 1,
-		`reprise_system_records_total{system="source"}`:                           1060, `reprise_system_bytes_total{system="source"}`: 10600, `reprise_requests_total{system="source"}`: 106,
-		`reprise_request_errors_total{class="throttled",system="source"}`: 53, `reprise_request_errors_total{class="transient",system="source"}`: 0,
-		`reprise_request_median_seconds{system="source"}`: 0.01, `reprise_request_p99_seconds{system="source"}`: 0.04,
-		`reprise_asked_records_per_second{system="source"}`: 500, `reprise_allowed_records_per_second{system="source"}`: 400, `reprise_asked_bytes_per_second{system="search"}`: 4096,
+		`reprise_system_records_total{system="source"}`:                           1060,
+		`reprise_system_bytes_total{system="source"}`:                             10600,
+		`reprise_requests_total{system="source"}`:                                 106,
+		`reprise_request_errors_total{class="throttled",system="source"}`:         53,
+		`reprise_request_errors_total{class="transient",system="source"}`:         0,
+		`reprise_request_median_seconds{system="source"}`:                         0.01,
+		`reprise_request_p99_seconds{system="source"}`:                            0.04,
+		`reprise_asked_records_per_second{system="source"}`:                       500,
+		`reprise_allowed_records_per_second{system="source"}`:                     400,
+		`reprise_asked_bytes_per_second{system="search"}`:                         4096,
 	})
 	if _, ok := got[`reprise_asked_records_per_second{system="lake"}`]; ok {
 		t.Error("lake has a rate, though none is asked for")
@@ -200,7 +220,8 @@ func TestCountersNeverFall(t *testing.T) {
 		c.until = time.Time{}
 		resumed := samples(t, c)
 		finish(t, j, run, n, 2*i, 2*i+2, "", "lake", "search")
-		beat(t, j, run, journal.Beat{Worker: fmt.Sprint("w", i), Attempt: n, Systems: map[string]journal.Gauge{"source": {Records: 20, Requests: 2}}})
+		beat(t, j, run, journal.Beat{Worker: fmt.Sprint("w", i), Attempt: n,
+			Systems: map[string]journal.Gauge{"source": {Records: 20, Requests: 2}}})
 		c.until = time.Time{}
 		now := samples(t, c)
 		for _, later := range []map[string]float64{resumed, now} {
@@ -212,7 +233,8 @@ func TestCountersNeverFall(t *testing.T) {
 		}
 		last = now
 	}
-	expect(t, last, map[string]float64{`reprise_system_records_total{system="source"}`: 80, `reprise_rows_read_total{}`: 80, `reprise_run_attempts{}`: 4})
+	expect(t, last, map[string]float64{`reprise_system_records_total{system="source"}`: 80,
+		`reprise_rows_read_total{}`: 80, `reprise_run_attempts{}`: 4})
 
 	r := &reading{Collector: c}
 	r.add(rowsRead, 3)
@@ -235,8 +257,10 @@ func TestCardinality(t *testing.T) {
 		for range 3 {
 			n := attempt(t, j, run)
 			for w := range splits / 10 {
-				beat(t, j, run, journal.Beat{Worker: fmt.Sprint("w", w), Attempt: n, Waiting: fmt.Sprint("search is down since ", w), Cause: journal.BySystem,
-					Systems: map[string]journal.Gauge{"source": {Errors: map[string]int64{"transient": 1}, P99: 1}, "lake": {P99: 1}, "search": {P99: 1}}})
+				beat(t, j, run, journal.Beat{Worker: fmt.Sprint("w", w), Attempt: n,
+					Waiting: fmt.Sprint("search is down since ", w), Cause: journal.BySystem,
+					Systems: map[string]journal.Gauge{"source": {Errors: map[string]int64{"transient": 1}, P99: 1},
+						"lake": {P99: 1}, "search": {P99: 1}}})
 			}
 		}
 		finish(t, j, run, 3, 0, splits, "", "lake", "search")
@@ -253,7 +277,8 @@ func TestCardinality(t *testing.T) {
 			}
 		}
 		if kinds > maxKinds+1 || letters != float64(2*splits) {
-			t.Errorf("%d kinds of dead letters, %v letters, want %d at most and %d", kinds, letters, maxKinds+1, 2*splits)
+			t.Errorf("%d kinds of dead letters, %v letters, want %d at most and %d", kinds, letters, maxKinds+1,
+				2*splits)
 		}
 	}
 }
@@ -354,7 +379,8 @@ func TestToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	for authorization, want := range map[string]int{"": 401, "Bearer": 401, "Bearer open": 401, "open sesame": 401, "Basic open sesame": 401, "Bearer open sesame ": 200, "Bearer open sesame": 200} {
+	for authorization, want := range map[string]int{"": 401, "Bearer": 401, "Bearer open": 401, "open sesame": 401,
+		"Basic open sesame": 401, "Bearer open sesame ": 200, "Bearer open sesame": 200} {
 		if code, text := get(t, s, authorization); code != want || code == 401 && strings.Contains(text, "sesame") {
 			t.Errorf("%q: %d, want %d\n%s", authorization, code, want, text)
 		}
@@ -364,12 +390,16 @@ func TestToken(t *testing.T) {
 		token   connector.Secret
 		code    string
 	}{
-		{":0", "", "metrics.no_token"}, {"0.0.0.0:0", "", "metrics.no_token"}, {"[::]:0", "", "metrics.no_token"}, {"192.0.2.1:0", "", "metrics.no_token"},
-		{"127.0.0.1:0", "env:EMPTY_TOKEN", "metrics.token"}, {":0", "env:NO_SUCH_TOKEN", "metrics.token"}, {":0", "plain", "metrics.token"},
-		{"127.0.0.1", "", "metrics.address"}, {"127.0.0.1:many", "", "metrics.address"}, {s.listener.Addr().String(), "", "metrics.address"},
+		{":0", "", "metrics.no_token"}, {"0.0.0.0:0", "", "metrics.no_token"}, {"[::]:0", "", "metrics.no_token"},
+		{"192.0.2.1:0", "", "metrics.no_token"},
+		{"127.0.0.1:0", "env:EMPTY_TOKEN", "metrics.token"}, {":0", "env:NO_SUCH_TOKEN", "metrics.token"},
+		{":0", "plain", "metrics.token"},
+		{"127.0.0.1", "", "metrics.address"}, {"127.0.0.1:many", "", "metrics.address"},
+		{s.listener.Addr().String(), "", "metrics.address"},
 	} {
 		other, err := Listen(x.address, x.token)
-		if fail.CodeOf(err) != x.code || fail.ExitOf(err) != fail.ExitJob || strings.Contains(fmt.Sprint(err), "plain") {
+		if fail.CodeOf(err) != x.code || fail.ExitOf(err) != fail.ExitJob ||
+			strings.Contains(fmt.Sprint(err), "plain") {
 			t.Errorf("%s %s: %v, want %s", x.address, x.token, err, x.code)
 		}
 		if err == nil {
@@ -383,7 +413,8 @@ func TestToken(t *testing.T) {
 	everywhere.Close()
 }
 
-// TestAlerts holds the rules to the metrics: names, labels and values of labels that they use are there, and each says what to do.
+// TestAlerts holds the rules to the metrics: names, labels and values of labels that they use are there, and each says
+// what to do.
 func TestAlerts(t *testing.T) {
 	text, err := os.ReadFile("alerts.yaml")
 	if err != nil {
@@ -447,7 +478,8 @@ func TestAlerts(t *testing.T) {
 					}
 				}
 			}
-			for _, by := range regexp.MustCompile(`by \(([^)]*)\) \(+(?:increase\(|rate\()?(reprise_\w+)`).FindAllStringSubmatch(r.Expr, -1) {
+			for _, by := range regexp.MustCompile(
+				`by \(([^)]*)\) \(+(?:increase\(|rate\()?(reprise_\w+)`).FindAllStringSubmatch(r.Expr, -1) {
 				for _, l := range strings.Split(by[1], ", ") {
 					if !slices.Contains(labels[by[2]], l) {
 						t.Errorf("%s: %s has no label %s", r.Alert, by[2], l)
@@ -469,7 +501,8 @@ func TestNames(t *testing.T) {
 	var got []string
 	for _, m := range all {
 		d := m.desc.String()
-		kind := map[prometheus.ValueType]string{prometheus.CounterValue: "counter", prometheus.GaugeValue: "gauge"}[m.kind]
+		kind := map[prometheus.ValueType]string{prometheus.CounterValue: "counter",
+			prometheus.GaugeValue: "gauge"}[m.kind]
 		labels := regexp.MustCompile(`variableLabels: \{([^}]*)\}`).FindStringSubmatch(d)
 		got = append(got, fmt.Sprintf("%s %s %s", m.name, kind, labels[1]))
 	}

@@ -36,7 +36,8 @@ func Listen(address string, token connector.Secret) (*Server, error) {
 	}
 	at, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
-		return nil, fail.Job("metrics.address", "metrics cannot be served at %s: %w", address, err).WithFix("give HOST:PORT, such as 127.0.0.1:9464")
+		return nil, fail.Job("metrics.address", "metrics cannot be served at %s: %w", address,
+			err).WithFix("give HOST:PORT, such as 127.0.0.1:9464")
 	}
 	if !at.IP.IsLoopback() && secret == "" {
 		return nil, fail.Job("metrics.no_token", "other machines can reach %s, and no token is given", address).
@@ -44,12 +45,15 @@ func Listen(address string, token connector.Secret) (*Server, error) {
 	}
 	listener, err := net.ListenTCP("tcp", at)
 	if err != nil {
-		return nil, fail.Job("metrics.address", "metrics cannot be served at %s: %w", address, err).WithFix("choose another port")
+		return nil, fail.Job("metrics.address", "metrics cannot be served at %s: %w", address,
+			err).WithFix("choose another port")
 	}
 	s := &Server{registry: prometheus.NewRegistry(), listener: listener}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", guarded(secret, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: failures{}})))
-	s.http = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute}
+	mux.Handle("GET /metrics",
+		guarded(secret, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: failures{}})))
+	s.http = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 2 * time.Minute,
+		IdleTimeout: 5 * time.Minute}
 	go s.http.Serve(listener)
 	return s, nil
 }

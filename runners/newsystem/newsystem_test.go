@@ -88,8 +88,8 @@ pace: {rates: {source: {records: 400}}}
 verify: {settle: 10ms}
 `
 
-// One file is all that a new system takes: the schema and validate know it, its runs are resumed, its dead letters are sent
-// again, its targets are verified.
+// One file is all that a new system takes: the schema and validate know it, its runs are resumed, its dead letters are
+// sent again, its targets are verified.
 func TestOneFileMakesASystem(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }

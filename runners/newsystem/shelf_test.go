@@ -1,7 +1,7 @@
-// Package newsystem_test is the recipe for a new system: one file makes Reprise read and write it, find rows in it, verify
-// it and resume runs of it, and the suites of io/iotest say whether it does so rightly. Nothing else is touched. A system of
-// the project has the same parts in config.go, kind.go, source.go and sink.go of its package io/NAMEio, and a line in
-// runners/systems.
+// Package newsystem_test is the recipe for a new system: one file makes Reprise read and write it, find rows in it,
+// verify it and resume runs of it, and the suites of io/iotest say whether it does so rightly. Nothing else is touched.
+// A system of the project has the same parts in config.go, kind.go, source.go and sink.go of its package io/NAMEio, and
+// a line in runners/systems.
 package newsystem_test
 
 import (
@@ -21,8 +21,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// A shelf is a folder with one file for each row. The name is the row's key in hex, so that names are in the order of keys;
-// its content is the record, with its version.
+// A shelf is a folder with one file for each row. The name is the row's key in hex, so that names are in the order of
+// keys; its content is the record, with its version.
 
 func init() {
 	connector.Register(connector.Kind{
@@ -77,7 +77,8 @@ func (c SinkConfig) Place() string { return "the shelf " + c.Path }
 
 // ReadBack implements connector.ReadBack: so reprise verify works.
 func (c SinkConfig) ReadBack(schema *record.Schema) (connector.SourceConfig, connector.View, error) {
-	return &SourceConfig{Path: c.Path, Key: schema.KeyNames(), Fields: schema.Fields}, connector.View{Versions: true}, nil
+	return &SourceConfig{Path: c.Path, Key: schema.KeyNames(), Fields: schema.Fields}, connector.View{Versions: true},
+		nil
 }
 
 type source struct {
@@ -179,7 +180,8 @@ func (s *source) row(p *connector.Page, schema *record.Schema, name string, from
 		r, err = record.DecodeRecord(text)
 	}
 	if err != nil {
-		letter := &record.DeadLetter{Raw: text, Class: fail.Permanent.String(), Code: "shelf.damaged", Message: name + ": " + err.Error()}
+		letter := &record.DeadLetter{Raw: text, Class: fail.Permanent.String(), Code: "shelf.damaged",
+			Message: name + ": " + err.Error()}
 		// With its key the row can be sent again once it is mended.
 		key, _ := hex.DecodeString(name)
 		if values, err := schema.ParseKey(string(key)); err == nil {
@@ -191,7 +193,8 @@ func (s *source) row(p *connector.Page, schema *record.Schema, name string, from
 	if r.Op == record.Delete {
 		return
 	}
-	row := &record.Record{Schema: schema, Version: r.Version, Origin: from, Values: make([]record.Value, len(schema.Fields))}
+	row := &record.Record{Schema: schema, Version: r.Version, Origin: from,
+		Values: make([]record.Value, len(schema.Fields))}
 	for i, f := range schema.Fields {
 		row.Values[i] = r.Get(f.Name)
 	}
@@ -209,18 +212,21 @@ func (s sink) Prepare(_ context.Context, _ connector.Run, _ *record.Schema, dry 
 }
 
 // Open implements connector.Sink. The batcher settles each record once, tries again what may pass and obeys the gate.
-func (s sink) Open(ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle) (connector.Writer, error) {
+func (s sink) Open(
+	ctx context.Context, run connector.Run, _ *record.Schema, settle connector.Settle,
+) (connector.Writer, error) {
 	limits := connector.BatchLimits{Rows: 50, Bytes: 1 << 20, InFlight: 2}
 	if s.c.Batch.Rows > 0 {
 		limits.Rows = s.c.Batch.Rows
 	}
-	return connector.NewBatcher(ctx, limits, connector.DefaultRetry, func(_ context.Context, batch []*record.Record) []connector.Result {
-		results := make([]connector.Result, len(batch))
-		for i, r := range batch {
-			results[i].Outcome, results[i].Err = s.put(r.Raised(run.Floor))
-		}
-		return results
-	}, settle), nil
+	return connector.NewBatcher(ctx, limits, connector.DefaultRetry,
+		func(_ context.Context, batch []*record.Record) []connector.Result {
+			results := make([]connector.Result, len(batch))
+			for i, r := range batch {
+				results[i].Outcome, results[i].Err = s.put(r.Raised(run.Floor))
+			}
+			return results
+		}, settle), nil
 }
 
 // Close implements connector.Sink.
@@ -240,7 +246,8 @@ func (s sink) put(r *record.Record) (record.Outcome, error) {
 	}
 	row := record.EncodeRecord(r)
 	if len(row) > 1<<20 {
-		return record.Dead, fail.New(fail.Permanent, "shelf.too_large", "a row of %d bytes is too large for a shelf", len(row))
+		return record.Dead, fail.New(fail.Permanent, "shelf.too_large", "a row of %d bytes is too large for a shelf",
+			len(row))
 	}
 	return record.Written, os.WriteFile(file, row, 0o644)
 }

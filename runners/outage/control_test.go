@@ -36,7 +36,8 @@ func newAlone(t *testing.T, rows int, sinks, pace string) *run {
 		}
 	}
 	r := newRun(t, total)
-	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), fmt.Appendf(nil, alone, rows, sinks, pace), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(r.dir, "job.yaml"), fmt.Appendf(nil, alone, rows, sinks, pace),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -68,11 +69,13 @@ func TestProduction(t *testing.T) {
 			http.NotFound(w, q)
 			return
 		}
-		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"%s"]}]}}`, time.Now().Unix(), p99.Load())
+		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"%s"]}]}}`,
+			time.Now().Unix(), p99.Load())
 	}))
 	defer prometheus.Close()
 	const rows = 4000
-	r := newAlone(t, rows, "", fmt.Sprintf(`, probe: {prometheus: {url: "%s", query: p99}, bound: 50ms, every: 500ms}`, prometheus.URL))
+	r := newAlone(t, rows, "", fmt.Sprintf(`, probe: {prometheus: {url: "%s", query: p99}, bound: 50ms, every: 500ms}`,
+		prometheus.URL))
 	r.start("run", "job.yaml")
 	r.reach(0.05)
 	p99.Store("3")
@@ -91,7 +94,8 @@ func TestProduction(t *testing.T) {
 		t.Errorf("it goes on while production suffers: %+v, then %+v", held.beats, now.beats)
 	}
 	p99.Store("0.01")
-	r.until("an end of the pause", func(s state) bool { return s.waiting() == "" && s.done[""].Read > held.done[""].Read })
+	r.until("an end of the pause",
+		func(s state) bool { return s.waiting() == "" && s.done[""].Read > held.done[""].Read })
 	// It comes back to its full speed slowly.
 	if stop, out := r.command(t.Context(), "stop", "last", "--journal", "journal.db"); stop.Run() != nil {
 		t.Error(out)
@@ -99,13 +103,15 @@ func TestProduction(t *testing.T) {
 	r.end(130)
 }
 
-// TestSilent holds up what goes to a broker and comes from it: the status tells what is waited for long before the client gives up, and the run goes on
-// as soon as the broker answers.
+// TestSilent holds up what goes to a broker and comes from it: the status tells what is waited for long before the
+// client gives up, and the run goes on as soon as the broker answers.
 func TestSilent(t *testing.T) {
 	t.Parallel()
 	kafka := services.Own(t, services.Kafka, services.Env("KAFKA_PROXY=1"))
-	proxy := faults.At(t, fmt.Sprintf("127.0.0.1:%d", kafka.Port+3), fmt.Sprintf("127.0.0.1:%d", kafka.Port+2)) // where Kafka tells its clients to connect
-	r := newAlone(t, 8000, fmt.Sprintf(`, events: {kafka: {brokers: ["%s"], topic: silent, create: {partitions: 2}}}`, proxy.Addr), "")
+	// where Kafka tells its clients to connect
+	proxy := faults.At(t, fmt.Sprintf("127.0.0.1:%d", kafka.Port+3), fmt.Sprintf("127.0.0.1:%d", kafka.Port+2))
+	r := newAlone(t, 8000, fmt.Sprintf(`, events: {kafka: {brokers: ["%s"], topic: silent, create: {partitions: 2}}}`,
+		proxy.Addr), "")
 	r.start("run", "job.yaml")
 	r.until("enough sent", func(s state) bool { return s.done["events"].Read > 0 })
 	proxy.Hold()
@@ -117,6 +123,7 @@ func TestSilent(t *testing.T) {
 	}
 	held := r.look()
 	proxy.Pass()
-	r.until("an end of the silence", func(s state) bool { return s.waiting() == "" && s.done["events"].Read > held.done["events"].Read })
+	r.until("an end of the silence",
+		func(s state) bool { return s.waiting() == "" && s.done["events"].Read > held.done["events"].Read })
 	r.end(0)
 }

@@ -30,13 +30,14 @@ type fleet struct {
 	servers  map[string]*server
 }
 
-// systems are the servers that are disturbed. What they are to a run: cassandra is its source or the sink copied, catalog and store
-// are of the sink lake.
+// systems are the servers that are disturbed. What they are to a run: cassandra is its source or the sink copied,
+// catalog and store are of the sink lake.
 var systems = []string{"cassandra", "search", "events", "catalog", "store"}
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	f := &fleet{calm: services.Need(t, services.Cassandra), keyspace: services.Name(t), rows: map[string]string{}, servers: map[string]*server{}}
+	f := &fleet{calm: services.Need(t, services.Cassandra), keyspace: services.Name(t), rows: map[string]string{},
+		servers: map[string]*server{}}
 	var mu sync.Mutex
 	start := func(name string, s services.Service, options ...services.Option) *server {
 		started := &server{Instance: services.Own(t, s, options...)}
@@ -56,13 +57,15 @@ func newFleet(t *testing.T) *fleet {
 	all.Go(func() { start("cassandra", services.Cassandra, services.Env("CASSANDRA_SYNC=1")) })
 	// A short queue is full with two requests at once.
 	all.Go(func() {
-		search := start("search", services.Elasticsearch, services.Env("ELASTICSEARCH_SETTINGS=thread_pool.write: {size: 1, queue_size: 1}"))
+		search := start("search", services.Elasticsearch,
+			services.Env("ELASTICSEARCH_SETTINGS=thread_pool.write: {size: 1, queue_size: 1}"))
 		warm(t, "http://"+search.Addr+"/first")
 	})
 	all.Go(func() { start("events", services.Kafka, services.Env("KAFKA_PROXY=1")) })
 	all.Go(func() {
 		store := start("store", services.S3)
-		start("catalog", services.IcebergREST, services.Env("ICEBERG_WAREHOUSE=s3://warehouse/tables", "ICEBERG_S3=http://"+store.Addr))
+		start("catalog", services.IcebergREST,
+			services.Env("ICEBERG_WAREHOUSE=s3://warehouse/tables", "ICEBERG_S3=http://"+store.Addr))
 	})
 	all.Wait()
 	if t.Failed() {
@@ -75,7 +78,8 @@ func newFleet(t *testing.T) *fleet {
 		}
 	}
 	for _, host := range []string{f.calm, f.servers["cassandra"].Addr} {
-		if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{host}}, Keyspace: f.keyspace, Source: source,
+		if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{host}}, Keyspace: f.keyspace,
+			Source:  source,
 			Journal: filepath.Join(t.TempDir(), "load.db")}).Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +152,8 @@ func (f *fleet) job(r *run, s scenario) string {
 	if outage == 0 {
 		outage = 5 * time.Minute // what comes back is waited for
 	}
-	values := []string{"$SINKS", text.String(), "$SOURCE", source, "$KEYSPACE", f.keyspace, "$OUTAGE", outage.String(), "$NAME", r.name,
+	values := []string{"$SINKS", text.String(), "$SOURCE", source, "$KEYSPACE", f.keyspace, "$OUTAGE", outage.String(),
+		"$NAME", r.name,
 		"$RATE", "0", "$BATCH", "20", "$STEADY", "false"}
 	if !s.overload {
 		values = append([]string{"$RATE", fmt.Sprint(*rows / seconds), "$BATCH", "100", "$STEADY", "true"}, values...)

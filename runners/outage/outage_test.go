@@ -35,19 +35,20 @@ func TestOutages(t *testing.T) {
 		}
 	}
 	t.Run("all cut and slow", func(t *testing.T) {
-		f.play(t, scenario{sinks: []string{"copied", "events", "lake", "lines", "search"}, reads: true, disturb: func(f *fleet, r *run) {
-			r.reach(0.1)
-			each(func(s *server) { s.proxy.CutRandomly(1000, 6) })
-			r.reach(0.5)
-			for _, name := range systems {
-				// The others may have no need to ask again before the end.
-				if cuts := f.servers[name].proxy.Cuts(); cuts == 0 && name != "catalog" && name != "store" {
-					t.Errorf("no answer of %s has been cut", name)
+		f.play(t, scenario{sinks: []string{"copied", "events", "lake", "lines", "search"}, reads: true,
+			disturb: func(f *fleet, r *run) {
+				r.reach(0.1)
+				each(func(s *server) { s.proxy.CutRandomly(1000, 6) })
+				r.reach(0.5)
+				for _, name := range systems {
+					// The others may have no need to ask again before the end.
+					if cuts := f.servers[name].proxy.Cuts(); cuts == 0 && name != "catalog" && name != "store" {
+						t.Errorf("no answer of %s has been cut", name)
+					}
 				}
-			}
-			each(func(s *server) { s.proxy.Delay(50 * time.Millisecond) })
-			t.Cleanup(func() { each(func(s *server) { s.proxy.Pass() }) })
-		}})
+				each(func(s *server) { s.proxy.Delay(50 * time.Millisecond) })
+				t.Cleanup(func() { each(func(s *server) { s.proxy.Pass() }) })
+			}})
 	})
 	groups := map[string][]scenario{}
 	for name, group := range f.scenarios() {
@@ -68,7 +69,8 @@ func TestOutages(t *testing.T) {
 }
 
 // usual are the scenarios of all tests; the others need -all.
-var usual = []string{"source gone for long", "search gone for long", "search frozen", "search overloaded", "events killed"}
+var usual = []string{"source gone for long", "search gone for long", "search frozen", "search overloaded",
+	"events killed"}
 
 // disturbance is something that happens to a server, and its end.
 type disturbance struct {
@@ -80,7 +82,8 @@ var disturbances = []disturbance{
 	{"killed", func(s *server) { s.Kill() }, func(s *server) { s.Start() }},
 	{"stopped", func(s *server) { s.Stop() }, func(s *server) { s.Start() }},
 	{"frozen", func(s *server) { s.Pause() }, func(s *server) { time.Sleep(6 * time.Second); s.Resume() }},
-	{"unreachable", func(s *server) { s.proxy.Refuse() }, func(s *server) { time.Sleep(4 * time.Second); s.proxy.Pass() }},
+	{"unreachable", func(s *server) { s.proxy.Refuse() },
+		func(s *server) { time.Sleep(4 * time.Second); s.proxy.Pass() }},
 	{"lost", func(s *server) { s.proxy.Hold() }, func(s *server) { time.Sleep(6 * time.Second); s.proxy.Pass() }},
 }
 
@@ -123,12 +126,13 @@ func (f *fleet) scenarios() map[string][]scenario {
 		}
 	}
 	// Its queue is short, see newFleet.
-	groups["search"] = append(groups["search"], scenario{name: "search overloaded", sinks: []string{"lines", "search"}, overload: true, disturb: func(_ *fleet, r *run) {
-		<-r.ended
-		if g := r.look().gauge("search"); g.Retries == 0 || g.Asked.Records == 0 {
-			r.t.Errorf("the server's refusals slow nothing down: %+v", g)
-		}
-	}})
+	groups["search"] = append(groups["search"], scenario{name: "search overloaded", sinks: []string{"lines", "search"},
+		overload: true, disturb: func(_ *fleet, r *run) {
+			<-r.ended
+			if g := r.look().gauge("search"); g.Retries == 0 || g.Asked.Records == 0 {
+				r.t.Errorf("the server's refusals slow nothing down: %+v", g)
+			}
+		}})
 	return groups
 }
 

@@ -205,7 +205,8 @@ func (r *run) uncommitted() bool {
 func (r *run) complete(sinks []string) {
 	r.t.Helper()
 	report := r.report()
-	if report.State != journal.Complete || report.Read != r.total || report.DeadLetters > 0 || len(report.Sinks) != len(sinks) {
+	if report.State != journal.Complete || report.Read != r.total || report.DeadLetters > 0 ||
+		len(report.Sinks) != len(sinks) {
 		r.t.Errorf("of %d rows: %+v", r.total, report)
 	}
 	for name, s := range report.Sinks {

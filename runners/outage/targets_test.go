@@ -54,7 +54,8 @@ func parse(t *testing.T, text []byte) (r row) {
 // check compares what sinks hold with the corpus.
 func (f *fleet) check(r *run, sinks []string) {
 	r.t.Helper()
-	read := map[string]func(*run, *found){"lines": f.lines, "search": f.search, "events": f.events, "copied": f.copied, "lake": f.lake}
+	read := map[string]func(*run, *found){"lines": f.lines, "search": f.search, "events": f.events, "copied": f.copied,
+		"lake": f.lake}
 	for _, name := range sinks {
 		got := found{rows: map[string]string{}}
 		read[name](r, &got)
@@ -68,7 +69,8 @@ func (f *fleet) check(r *run, sinks []string) {
 		}
 		// Kafka has at least each message.
 		if more := len(got.rows) + lost - len(f.rows); lost+wrong+more > 0 || len(got.twice) > 0 && name != "events" {
-			r.t.Errorf("%s: of %d rows %d are lost, %d are wrong, %d are more than there are, %d are there twice", name, len(f.rows), lost, wrong, more, len(got.twice))
+			r.t.Errorf("%s: of %d rows %d are lost, %d are wrong, %d are more than there are, %d are there twice", name,
+				len(f.rows), lost, wrong, more, len(got.twice))
 		} else if len(got.twice) > 0 {
 			r.t.Logf("%s: %d of %d messages repeated", name, len(got.twice), len(got.rows))
 		}
@@ -149,7 +151,8 @@ func (f *fleet) copied(r *run, into *found) {
 		id                  gocql.UUID
 		version             int64
 	)
-	all := session.Query("SELECT asset_type, bucket, id, title, writetime(created_at) FROM " + f.keyspace + "." + r.name).Iter()
+	all := session.Query("SELECT asset_type, bucket, id, title, writetime(created_at) FROM " + f.keyspace + "." +
+		r.name).Iter()
 	for all.Scan(&kind, &bucket, &id, &title, &version) {
 		into.add(kind+"|"+bucket+"|"+id.String(), held(title, version))
 	}
@@ -159,7 +162,8 @@ func (f *fleet) copied(r *run, into *found) {
 }
 
 func (f *fleet) lake(r *run, into *found) {
-	for _, line := range services.ReadIceberg(r.t, services.IcebergTable{Catalog: "http://" + f.servers["catalog"].Addr, Table: "outage." + r.name,
+	for _, line := range services.ReadIceberg(r.t, services.IcebergTable{Catalog: "http://" + f.servers["catalog"].Addr,
+		Table: "outage." + r.name,
 		Props: services.S3Props(f.servers["store"].Addr)}) {
 		l := parse(r.t, []byte(line))
 		into.add(l.key(), held(l.Title, l.Version))

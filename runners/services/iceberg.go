@@ -19,7 +19,8 @@ type IcebergTable struct {
 // S3Props lets the reader into the shared S3 service.
 func S3Props(addr string) map[string]string {
 	return map[string]string{
-		"s3.endpoint": "http://" + addr, "s3.access-key-id": "testtest", "s3.secret-access-key": "testtest1", "s3.region": "us-east-1",
+		"s3.endpoint": "http://" + addr, "s3.access-key-id": "testtest", "s3.secret-access-key": "testtest1",
+		"s3.region": "us-east-1",
 	}
 }
 
@@ -33,9 +34,10 @@ type IcebergSnapshot struct {
 	Summary   map[string]string `json:"summary"`
 }
 
-// ReadIceberg gives the rows of the table, deletes applied, in no certain order: each a JSON object with the fields in the
-// schema's order. Times are RFC 3339 with milliseconds (with microseconds, if there are any), timestamps without zone lack the Z;
-// decimals are strings, binary is base64, maps are objects, floats have a point or an exponent, as Java writes them.
+// ReadIceberg gives the rows of the table, deletes applied, in no certain order: each a JSON object with the fields in
+// the schema's order. Times are RFC 3339 with milliseconds (with microseconds, if there are any), timestamps without
+// zone lack the Z; decimals are strings, binary is base64, maps are objects, floats have a point or an exponent, as
+// Java writes them.
 func ReadIceberg(t testing.TB, table IcebergTable) []string {
 	t.Helper()
 	out := readIceberg(t, table, "--rows")
@@ -60,7 +62,8 @@ func IcebergSnapshots(t testing.TB, table IcebergTable) []IcebergSnapshot {
 	return snapshots
 }
 
-// IcebergSchema gives the table's metadata as one JSON object: schema, partition-spec, sort-order, format-version, location, properties.
+// IcebergSchema gives the table's metadata as one JSON object: schema, partition-spec, sort-order, format-version,
+// location, properties.
 func IcebergSchema(t testing.TB, table IcebergTable) string {
 	t.Helper()
 	return readIceberg(t, table, "--schema")

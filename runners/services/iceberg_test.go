@@ -88,11 +88,13 @@ var fields = iceberg.NewSchema(0,
 	iceberg.NestedField{ID: 8, Name: "at", Type: iceberg.PrimitiveTypes.TimestampTz},
 	iceberg.NestedField{ID: 9, Name: "local", Type: iceberg.PrimitiveTypes.Timestamp},
 	iceberg.NestedField{ID: 10, Name: "raw", Type: iceberg.PrimitiveTypes.Binary},
-	iceberg.NestedField{ID: 11, Name: "tags", Type: &iceberg.ListType{ElementID: 21, Element: iceberg.PrimitiveTypes.String}},
+	iceberg.NestedField{ID: 11, Name: "tags",
+		Type: &iceberg.ListType{ElementID: 21, Element: iceberg.PrimitiveTypes.String}},
 	iceberg.NestedField{ID: 12, Name: "attrs", Type: &iceberg.MapType{
 		KeyID: 22, KeyType: iceberg.PrimitiveTypes.String, ValueID: 23, ValueType: iceberg.PrimitiveTypes.Int64}},
 	iceberg.NestedField{ID: 13, Name: "owner", Type: &iceberg.StructType{FieldList: []iceberg.NestedField{
-		{ID: 24, Name: "name", Type: iceberg.PrimitiveTypes.String}, {ID: 25, Name: "age", Type: iceberg.PrimitiveTypes.Int32}}}},
+		{ID: 24, Name: "name", Type: iceberg.PrimitiveTypes.String},
+		{ID: 25, Name: "age", Type: iceberg.PrimitiveTypes.Int32}}}},
 )
 
 // What iceberg-go writes, in Arrow's JSON, and what Java must read.
@@ -119,14 +121,16 @@ func write(t *testing.T, cat catalog.Catalog) string {
 	if err := cat.CreateNamespace(ctx, ident[:1], nil); err != nil {
 		t.Fatal(err)
 	}
-	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "id_bucket", Transform: iceberg.BucketTransform{NumBuckets: 4}})
+	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "id_bucket",
+		Transform: iceberg.BucketTransform{NumBuckets: 4}})
 	assets, err := cat.CreateTable(ctx, ident, fields, catalog.WithPartitionSpec(&spec),
 		catalog.WithProperties(iceberg.Properties{"write.delete.mode": "merge-on-read", "format-version": "2"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	assets = appendRows(t, ctx, assets)
-	if _, err := assets.Delete(ctx, iceberg.EqualTo(iceberg.Reference("title"), "deleted"), iceberg.Properties{"run": "second"}); err != nil {
+	if _, err := assets.Delete(ctx, iceberg.EqualTo(iceberg.Reference("title"), "deleted"),
+		iceberg.Properties{"run": "second"}); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Join(ident, ".")
@@ -145,11 +149,13 @@ func checkMetadata(t *testing.T, where IcebergTable) {
 	t.Helper()
 	snapshots := IcebergSnapshots(t, where)
 	if len(snapshots) != 2 || snapshots[0].Summary["run"] != "first" || snapshots[1].Summary["run"] != "second" ||
-		snapshots[0].Summary["added-records"] != "3" || snapshots[1].Parent != snapshots[0].ID || !snapshots[1].Current {
+		snapshots[0].Summary["added-records"] != "3" || snapshots[1].Parent != snapshots[0].ID ||
+		!snapshots[1].Current {
 		t.Errorf("snapshots %+v", snapshots)
 	}
 	schema := IcebergSchema(t, where)
-	for _, want := range []string{`"name":"price","required":false,"type":"decimal(12, 3)"`, `"transform":"bucket[4]"`, `"format-version":2`} {
+	for _, want := range []string{`"name":"price","required":false,"type":"decimal(12, 3)"`, `"transform":"bucket[4]"`,
+		`"format-version":2`} {
 		if !strings.Contains(schema, want) {
 			t.Errorf("the schema lacks %s:\n%s", want, schema)
 		}

@@ -46,8 +46,8 @@ func kafkaPort(t testing.TB, addr string) string {
 	return port
 }
 
-// ConsumeKafka gives all messages that the topic holds, by partition and offset, read with Kafka's own console consumer from the
-// broker at HOST:PORT, which must run without security.
+// ConsumeKafka gives all messages that the topic holds, by partition and offset, read with Kafka's own console consumer
+// from the broker at HOST:PORT, which must run without security.
 func ConsumeKafka(t testing.TB, addr, topic string) []KafkaMessage {
 	t.Helper()
 	port, held := kafkaPort(t, addr), int64(0)
@@ -57,10 +57,12 @@ func ConsumeKafka(t testing.TB, addr, topic string) []KafkaMessage {
 	if held == 0 {
 		return nil
 	}
-	// Separators that no message contains. The time limit matters only for a compacted topic, which holds fewer messages.
+	// Separators that no message contains. The time limit matters only for a compacted topic, which holds fewer
+	// messages.
 	mark := rand.Text()
 	between, header, null, end := mark+"B", mark+"H", mark+"N", mark+"E"
-	args := []string{"consume", "--port", port, "--", topic, "--from-beginning", "--max-messages", fmt.Sprint(held), "--timeout-ms", "20000"}
+	args := []string{"consume", "--port", port, "--", topic, "--from-beginning", "--max-messages", fmt.Sprint(held),
+		"--timeout-ms", "20000"}
 	for _, property := range []string{"print.partition=true", "print.offset=true", "key.separator=" + between,
 		"headers.separator=" + header, "null.literal=" + null, "line.separator=" + end} {
 		args = append(args, "--formatter-property", property)

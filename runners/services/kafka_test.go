@@ -33,7 +33,8 @@ func TestConsumeKafka(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []KafkaMessage{
-		{Partition: 0, Offset: 0, Key: []byte("k1"), Value: []byte("two\nlines\tand ü"), Headers: map[string]string{"version": "1", "run": "a:b,c"}},
+		{Partition: 0, Offset: 0, Key: []byte("k1"), Value: []byte("two\nlines\tand ü"),
+			Headers: map[string]string{"version": "1", "run": "a:b,c"}},
 		{Partition: 0, Offset: 1, Key: []byte("k1"), Value: nil, Headers: map[string]string{}},
 		{Partition: 1, Offset: 0, Key: nil, Value: []byte{0, 0x1e, 0xff, '\n'}, Headers: map[string]string{}},
 	}

@@ -120,7 +120,8 @@ func reserve(t testing.TB, dir string) (port int, release func()) {
 		}
 		release()
 	}
-	t.Fatalf("all %d blocks of ports from %d are in use; `runners/services/all wipe --test` ends the servers of tests", blocks, firstBlock)
+	t.Fatalf("all %d blocks of ports from %d are in use; `runners/services/all wipe --test` ends the servers of tests",
+		blocks, firstBlock)
 	return 0, nil
 }
 

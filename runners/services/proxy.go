@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// SecureProxy puts TLS and a login (HTTP basic authentication) before the HTTP server at addr, HOST:PORT, for servers that run here
-// without security. Clients trust the certificate in caFile. It ends with the test.
+// SecureProxy puts TLS and a login (HTTP basic authentication) before the HTTP server at addr, HOST:PORT, for servers
+// that run here without security. Clients trust the certificate in caFile. It ends with the test.
 func SecureProxy(t testing.TB, addr string) (address, user, password, caFile string) {
 	t.Helper()
 	user, password = "reprise", "test-secret"

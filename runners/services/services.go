@@ -57,9 +57,9 @@ func (s Service) testPort() int {
 	panic("unknown service " + string(s))
 }
 
-// Need gives the address HOST:PORT of the server that all tests share. It starts the server when it does not run, also when several
-// processes ask at once, and fails the test with the end of the server's log when that is impossible. The server keeps running and
-// keeps its data: tests use names of their own (Name) and leave its settings alone.
+// Need gives the address HOST:PORT of the server that all tests share. It starts the server when it does not run, also
+// when several processes ask at once, and fails the test with the end of the server's log when that is impossible. The
+// server keeps running and keeps its data: tests use names of their own (Name) and leave its settings alone.
 func Need(t testing.TB, s Service) string {
 	t.Helper()
 	port := s.testPort()
@@ -67,8 +67,8 @@ func Need(t testing.TB, s Service) string {
 	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-// Name gives a name that no other test and no other run uses: lower-case letters, digits and _, at most 40 bytes, a letter first; fit
-// for a keyspace, table, index, topic, bucket of rows or folder.
+// Name gives a name that no other test and no other run uses: lower-case letters, digits and _, at most 40 bytes, a
+// letter first; fit for a keyspace, table, index, topic, bucket of rows or folder.
 func Name(t testing.TB) string {
 	plain := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -96,7 +96,8 @@ func launch(t testing.TB, s Service, env []string, args ...string) string {
 	return out.String()
 }
 
-//go:embed lib.sh cassandra kafka elasticsearch opensearch OpenSearch.java schema-registry iceberg-rest s3 flink read-iceberg ReadIceberg.java
+//go:embed lib.sh cassandra kafka elasticsearch opensearch OpenSearch.java schema-registry iceberg-rest s3 flink
+//go:embed read-iceberg ReadIceberg.java
 var scripts embed.FS
 
 // launchers is a folder with the launchers as they were when this program was built, so that it works from any folder.

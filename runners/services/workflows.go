@@ -25,16 +25,19 @@ type Workflow struct {
 
 // WorkflowOptions are how Workflows behaves; nil is the usual.
 type WorkflowOptions struct {
-	Takes   func(w Workflow) time.Duration   // from the trigger to the end; usual: 0
-	State   func(w Workflow) string          // in which it ends; usual: succeeded
-	Answer  func(n int, r *http.Request) int // a status in place of the n-th trigger (from 1), which then starts nothing; 0: as usual, -1: the connection is cut, though it starts, -2: no answer
-	Again   int                              // status of a trigger that is repeated; usual: 200
-	Forgets bool                             // every trigger starts a workflow
-	Ended   func(w Workflow)                 // called at the end of each
+	Takes func(w Workflow) time.Duration // from the trigger to the end; usual: 0
+	State func(w Workflow) string        // in which it ends; usual: succeeded
+	// a status in place of the n-th trigger (from 1), which then starts nothing; 0: as usual, -1: the connection is
+	// cut, though it starts, -2: no answer
+	Answer  func(n int, r *http.Request) int
+	Again   int              // status of a trigger that is repeated; usual: 200
+	Forgets bool             // every trigger starts a workflow
+	Ended   func(w Workflow) // called at the end of each
 }
 
-// Workflows is a service that runs workflows, in this process, over real HTTP: POST or PUT to any address under /start/ triggers one, once for each idempotency
-// key, and answers 202 with Location /runs/ID; GET /runs/ID tells its state. It remembers everything over Stop and Start.
+// Workflows is a service that runs workflows, in this process, over real HTTP: POST or PUT to any address under /start/
+// triggers one, once for each idempotency key, and answers 202 with Location /runs/ID; GET /runs/ID tells its state. It
+// remembers everything over Stop and Start.
 type Workflows struct {
 	URL  string
 	t    testing.TB
@@ -69,7 +72,8 @@ func (s *Workflows) Start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	listener, err := net.Listen("tcp", s.addr)
-	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); listener, err = net.Listen("tcp", s.addr) {
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); listener, err = net.Listen("tcp",
+		s.addr) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
@@ -197,7 +201,8 @@ func (s *Workflows) trigger(id string, r *http.Request, body string) (again bool
 	run := s.all[id]
 	again = run != nil
 	if !again {
-		run = &Workflow{ID: id, Path: r.URL.EscapedPath(), Body: body, Header: r.Header.Clone(), State: "succeeded", Ends: time.Now()}
+		run = &Workflow{ID: id, Path: r.URL.EscapedPath(), Body: body, Header: r.Header.Clone(), State: "succeeded",
+			Ends: time.Now()}
 		if s.o.State != nil {
 			run.State = s.o.State(*run)
 		}

@@ -37,13 +37,14 @@ pace: {rates: {source: {records: 4000}}}
 journal: {sqlite: %[4]s}
 `
 
-// TestKilledAtCommit kills runs before the catalog has got their commit, while it does it, and after it has answered: each run is in
-// both tables once.
+// TestKilledAtCommit kills runs before the catalog has got their commit, while it does it, and after it has answered:
+// each run is in both tables once.
 func TestKilledAtCommit(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		c := commits{dir: dir, catalog: fmt.Sprintf("{sqlite: %[1]s/a.db, warehouse: %[1]s/a}", dir), namespace: "media"}
+		c := commits{dir: dir, catalog: fmt.Sprintf("{sqlite: %[1]s/a.db, warehouse: %[1]s/a}", dir),
+			namespace: "media"}
 		table := services.IcebergTable{Catalog: dir + "/a.db", Table: "media.assets"}
 		c.run(t, nil) // makes the tables
 		// Whoever holds the catalog's lock lets the commit come to the catalog, but not into it.
@@ -78,7 +79,8 @@ func TestKilledAtCommit(t *testing.T) {
 		var at atomic.Pointer[func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder)]
 		target := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
 		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r = r.WithContext(context.WithoutCancel(r.Context())) // what the catalog has got it does, whoever asked lives or not
+			// what the catalog has got it does, whoever asked lives or not
+			r = r.WithContext(context.WithoutCancel(r.Context()))
 			f := at.Load()
 			if f == nil || r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "/tables/") {
 				target.ServeHTTP(w, r)
@@ -152,7 +154,8 @@ func (c *commits) begin(t *testing.T) (*child, *store) {
 	t.Helper()
 	c.runs++
 	at := &store{Config: journal.Config{SQLite: fmt.Sprintf("%s/journal-%d.db", c.dir, c.runs)}}
-	if err := os.WriteFile(c.file(), fmt.Appendf(nil, commitJob, c.catalog, c.namespace, c.dir, at.SQLite), 0o644); err != nil {
+	if err := os.WriteFile(c.file(), fmt.Appendf(nil, commitJob, c.catalog, c.namespace, c.dir, at.SQLite),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	return start(t, c.dir, "run", c.file()), at
@@ -173,7 +176,8 @@ func (c *commits) check(t *testing.T, a services.IcebergTable) {
 				records = s.Summary["added-records"]
 			}
 			if s.Summary["added-records"] != records || s.Summary["reprise.records"] != records {
-				t.Errorf("%s: a snapshot added %s records, the first one %s", table.Catalog, s.Summary["added-records"], records)
+				t.Errorf("%s: a snapshot added %s records, the first one %s", table.Catalog, s.Summary["added-records"],
+					records)
 			}
 		}
 		for run, n := range runs {
@@ -181,8 +185,10 @@ func (c *commits) check(t *testing.T, a services.IcebergTable) {
 				t.Errorf("%s: run %s has %d snapshots", table.Catalog, run, n)
 			}
 		}
-		if rows := len(services.ReadIceberg(t, table)); len(runs) != c.runs || fmt.Sprint(rows/c.runs) != records || rows%c.runs != 0 {
-			t.Errorf("%s: %d rows of %d runs, want %s rows of each of %d", table.Catalog, rows, len(runs), records, c.runs)
+		if rows := len(services.ReadIceberg(t, table)); len(runs) != c.runs || fmt.Sprint(rows/c.runs) != records ||
+			rows%c.runs != 0 {
+			t.Errorf("%s: %d rows of %d runs, want %s rows of each of %d", table.Catalog, rows, len(runs), records,
+				c.runs)
 		}
 	}
 	t.Logf("%d runs, %d of them killed", c.runs, c.killed)

@@ -36,8 +36,9 @@ pace: {rates: {source: {records: 2000}}}
 journal: %[4]s
 `
 
-// TestFrozen freezes the process of a run for longer than its heartbeat counts, lets another attempt finish the run, and revives the process: it finds
-// out, says so and ends, and nothing in the targets or in the journal is other than before.
+// TestFrozen freezes the process of a run for longer than its heartbeat counts, lets another attempt finish the run,
+// and revives the process: it finds out, says so and ends, and nothing in the targets or in the journal is other than
+// before.
 func TestFrozen(t *testing.T) {
 	for name, keyspace := range map[string]bool{"reading": false, "reading beside a keyspace": true} {
 		t.Run(name, func(t *testing.T) {
@@ -45,25 +46,30 @@ func TestFrozen(t *testing.T) {
 			at := target{kafka: services.Need(t, services.Kafka), dir: t.TempDir(), name: services.Name(t)}
 			at.journal = &store{Config: journal.Config{SQLite: at.dir + "/journal.db"}}
 			if keyspace {
-				at.journal = &store{Config: journal.Config{Cassandra: &journal.CassandraConfig{Connection: cassandraio.Connection{Hosts: []string{services.Need(t, services.Cassandra)}},
-					Keyspace: services.Name(t), Replication: map[string]int{"datacenter1": 1}}}}
+				at.journal = &store{Config: journal.Config{
+					Cassandra: &journal.CassandraConfig{
+						Connection: cassandraio.Connection{Hosts: []string{services.Need(t, services.Cassandra)}},
+						Keyspace:   services.Name(t), Replication: map[string]int{"datacenter1": 1}}}}
 			}
 			where, err := json.Marshal(at.journal.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
 			file := filepath.Join(at.dir, "job.yaml")
-			if err := os.WriteFile(file, fmt.Appendf(nil, frozenJob, at.dir, at.kafka, at.name, where), 0o644); err != nil {
+			if err := os.WriteFile(file, fmt.Appendf(nil, frozenJob, at.dir, at.kafka, at.name, where),
+				0o644); err != nil {
 				t.Fatal(err)
 			}
 			first := start(t, at.dir, "run", file)
-			first.until(t, "both sinks have finished a page", func() bool { return look(t, at.journal, "lines", "events").least > 0 })
+			first.until(t, "both sinks have finished a page",
+				func() bool { return look(t, at.journal, "lines", "events").least > 0 })
 			first.freeze(t, at.journal.SQLite)
 			before := look(t, at.journal, "lines", "events")
 			start(t, at.dir, "resume", "last", "--job", file).wait(t)
 			done := look(t, at.journal, "lines", "events")
 			lines, events, _ := at.readBoth(t)
-			if done.State != journal.Complete || done.Attempt != 2 || before.least >= done.least || int64(len(lines)) != done.least || len(events) != len(lines) {
+			if done.State != journal.Complete || done.Attempt != 2 || before.least >= done.least ||
+				int64(len(lines)) != done.least || len(events) != len(lines) {
 				t.Fatalf("%s after %d attempts: %d rows, of which the first attempt finished %d; %d lines, %d messages",
 					done.State, done.Attempt, done.least, before.least, len(lines), len(events))
 			}
@@ -75,13 +81,15 @@ func TestFrozen(t *testing.T) {
 			if diff := cmp.Diff(done.RunInfo, now.RunInfo) + cmp.Diff(done.finished, now.finished); diff != "" {
 				t.Errorf("the journal has changed: %s", diff)
 			}
-			t.Logf("frozen after %d of %d rows; %d of %d messages repeated", before.least, done.least, repeats, len(messages))
+			t.Logf("frozen after %d of %d rows; %d of %d messages repeated", before.least, done.least, repeats,
+				len(messages))
 		})
 	}
 	t.Run("committing", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		c := commits{dir: dir, catalog: fmt.Sprintf("{sqlite: %[1]s/a.db, warehouse: %[1]s/a}", dir), namespace: "media"}
+		c := commits{dir: dir, catalog: fmt.Sprintf("{sqlite: %[1]s/a.db, warehouse: %[1]s/a}", dir),
+			namespace: "media"}
 		c.run(t, nil) // makes the tables
 		first, at := c.begin(t)
 		first.until(t, "it has read anything", func() bool { return look(t, at).finished[""].Read > 0 })

@@ -23,7 +23,8 @@ func (at target) fresh(t *testing.T, keyspace bool) target {
 	at.dir, at.name = t.TempDir(), services.Name(t)
 	at.journal = &store{Config: journal.Config{SQLite: at.dir + "/journal.db"}}
 	if keyspace {
-		at.journal = &store{Config: journal.Config{Cassandra: &journal.CassandraConfig{Connection: at.connection(), Keyspace: services.Name(t),
+		at.journal = &store{Config: journal.Config{Cassandra: &journal.CassandraConfig{Connection: at.connection(),
+			Keyspace:    services.Name(t),
 			Replication: map[string]int{"datacenter1": 1}}}}
 	}
 	script, err := os.ReadFile("../../testdata/corpus.cql")
@@ -83,8 +84,8 @@ func (r round) run(t *testing.T, kills int) {
 	}
 }
 
-// aim draws the moment of a kill. The first ones come as the command starts and plans, the last two of a round as it commits, the
-// others at any time of what is left.
+// aim draws the moment of a kill. The first ones come as the command starts and plans, the last two of a round as it
+// commits, the others at any time of what is left.
 func (r round) aim(s settings, n, kills int, before state) *aim {
 	between := func(least, most time.Duration) time.Duration {
 		return least + time.Duration(r.random.Int64N(max(1, int64(most-least))))
@@ -111,7 +112,8 @@ func (s settings) String() string {
 	if s.Flink > 0 {
 		runner = fmt.Sprintf("flink %d", s.Flink)
 	}
-	return fmt.Sprintf("%s, readers %d, unfinished %d, read_ahead %s, page %s, %d rows/s", runner, s.Readers, s.Unfinished, s.ReadAhead, s.Page, s.Rate)
+	return fmt.Sprintf("%s, readers %d, unfinished %d, read_ahead %s, page %s, %d rows/s", runner, s.Readers,
+		s.Unfinished, s.ReadAhead, s.Page, s.Rate)
 }
 
 // statistics are those of all kills.
@@ -123,9 +125,10 @@ type statistics struct {
 	firsts []time.Duration // from a resume to the first page finished
 }
 
-// count takes in a kill. What was read and not finished is read again: at most twice as much as may be unfinished, since each reader has
-// also a page that waits for room and has asked for the next one. The workers' last beats tell how much was read, up to a quarter of a
-// second before; Elasticsearch how many documents had come there, of which it has now got the number that is given back.
+// count takes in a kill. What was read and not finished is read again: at most twice as much as may be unfinished,
+// since each reader has also a page that waits for room and has asked for the next one. The workers' last beats tell
+// how much was read, up to a quarter of a second before; Elasticsearch how many documents had come there, of which it
+// has now got the number that is given back.
 func (r round) count(t *testing.T, with settings, before, after state, lived time.Duration, written int64) int64 {
 	t.Helper()
 	r.kills++
@@ -137,9 +140,11 @@ func (r round) count(t *testing.T, with settings, before, after state, lived tim
 		again = max(0, after.read-finished)
 	}
 	now := r.written(t)
-	sent := now - written - (after.finished["search"].Outcomes[record.Written] - before.finished["search"].Outcomes[record.Written])
+	indexed := after.finished["search"].Outcomes[record.Written] - before.finished["search"].Outcomes[record.Written]
+	sent := now - written - indexed
 	again = max(again, sent)
-	t.Logf("kill %d after %v, %s: %s; finished %d, read again %d, of them %d were in Elasticsearch", r.kills, lived.Round(time.Millisecond), with, phase, finished, again, sent)
+	t.Logf("kill %d after %v, %s: %s; finished %d, read again %d, of them %d were in Elasticsearch", r.kills,
+		lived.Round(time.Millisecond), with, phase, finished, again, sent)
 	if most := int64(2*with.Unfinished + 2*with.Readers); again > most {
 		t.Errorf("at most %d rows may be read again", most)
 	}

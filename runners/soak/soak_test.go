@@ -87,8 +87,9 @@ type settings struct {
 
 func draw(r *rand.Rand) settings {
 	pick := func(of ...int) int { return of[r.IntN(len(of))] }
-	return settings{Readers: 1 + r.IntN(8), SplitRows: pick(300, 1000, 5000), Unfinished: pick(400, 1000, 2000), ReadAhead: fmt.Sprint(pick(2, 8, 32)) + "MiB",
-		Page: fmt.Sprint(pick(64, 256, 1024)) + "KiB", Rate: pick(3000, 6000, 12000)}
+	return settings{Readers: 1 + r.IntN(8), SplitRows: pick(300, 1000, 5000), Unfinished: pick(400, 1000, 2000),
+		ReadAhead: fmt.Sprint(pick(2, 8, 32)) + "MiB",
+		Page:      fmt.Sprint(pick(64, 256, 1024)) + "KiB", Rate: pick(3000, 6000, 12000)}
 }
 
 // command gives what that begins the run, or goes on with it.
@@ -99,7 +100,8 @@ func (at target) command(t *testing.T, s settings, begun bool) []string {
 		t.Fatal(err)
 	}
 	text := fmt.Sprintf(mainJob, at.cassandra, at.keyspace, at.dir, at.search, at.kafka, at.name, where, s.Page) +
-		fmt.Sprintf("limits: {readers: %d, split_rows: %d, unfinished: \"%d\", read_ahead: %s}\n", s.Readers, s.SplitRows, s.Unfinished, s.ReadAhead) +
+		fmt.Sprintf("limits: {readers: %d, split_rows: %d, unfinished: \"%d\", read_ahead: %s}\n", s.Readers,
+			s.SplitRows, s.Unfinished, s.ReadAhead) +
 		fmt.Sprintf("pace: {rates: {source: {records: %d}}}\n", s.Rate)
 	file := filepath.Join(at.dir, "job.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
@@ -110,7 +112,8 @@ func (at target) command(t *testing.T, s settings, begun bool) []string {
 		args = []string{"resume", "last", "--job", file}
 	}
 	if s.Flink > 0 {
-		args = append(args, "--runner", "flink", "--endpoint", services.Need(t, services.Flink), "--parallelism", fmt.Sprint(s.Flink))
+		args = append(args, "--runner", "flink", "--endpoint", services.Need(t, services.Flink), "--parallelism",
+			fmt.Sprint(s.Flink))
 	}
 	return args
 }
@@ -171,7 +174,8 @@ func (at target) watch(t *testing.T, c *child, before state, total int64, a *aim
 		reached(&m.begun, now.Attempt > before.Attempt)
 		reached(&m.first, now.least > before.least)
 		reached(&m.all, now.least == total && now.Attempt > before.Attempt)
-		if a != nil && due.IsZero() && (a.at == "plan" && now.ID != "" || a.at == "page" && m.first > 0 || a.at == "commit" && m.all > 0) {
+		if a != nil && due.IsZero() && (a.at == "plan" && now.ID != "" || a.at == "page" && m.first > 0 ||
+			a.at == "commit" && m.all > 0) {
 			due = time.Now().Add(a.after)
 		}
 	}
@@ -198,8 +202,9 @@ func phase(before, after state, total int64) string {
 
 const killsOfRound = 10 // of one run
 
-// TestKills kills runs of the main job at random moments, on Prism and on Flink, with a journal in a file or, for every other run, in a keyspace, and
-// lets each go on with other settings. In the end everything is as after a run that nobody disturbed.
+// TestKills kills runs of the main job at random moments, on Prism and on Flink, with a journal in a file or, for every
+// other run, in a keyspace, and lets each go on with other settings. In the end everything is as after a run that
+// nobody disturbed.
 func TestKills(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
@@ -209,20 +214,26 @@ func TestKills(t *testing.T) {
 	at := target{cassandra: services.Need(t, services.Cassandra), search: services.Need(t, services.Elasticsearch),
 		kafka: services.Need(t, services.Kafka), keyspace: services.Name(t)}
 	source := corpusio.SourceConfig{Rows: *rows}
-	if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{at.cassandra}}, Keyspace: at.keyspace, Source: source,
+	if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{at.cassandra}},
+		Keyspace: at.keyspace, Source: source,
 		Journal: filepath.Join(t.TempDir(), "load.db")}).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	total := int64(len(corpusio.NewModel(source).Rows))
 
 	calm := at.fresh(t, false)
-	usual, _ := calm.watch(t, start(t, calm.dir, calm.command(t, settings{Readers: 4, SplitRows: 5000, Unfinished: 2000, ReadAhead: "32MiB", Page: "1MiB", Rate: 12000}, false)...),
+	usual, _ := calm.watch(t,
+		start(t, calm.dir, calm.command(t, settings{Readers: 4, SplitRows: 5000, Unfinished: 2000, ReadAhead: "32MiB",
+			Page: "1MiB", Rate: 12000}, false)...),
 		state{}, total, nil)
 	want, wantReport := calm.readAll(t), calm.report(t)
-	if want.repeats > 0 || wantReport.Read != total || wantReport.DeadLetters == 0 || wantReport.Sinks["search"].Outcomes[record.Filtered] == 0 {
-		t.Fatalf("the undisturbed run is not what it should be: %d messages repeated, of %d rows %+v", want.repeats, total, wantReport)
+	if want.repeats > 0 || wantReport.Read != total || wantReport.DeadLetters == 0 ||
+		wantReport.Sinks["search"].Outcomes[record.Filtered] == 0 {
+		t.Fatalf("the undisturbed run is not what it should be: %d messages repeated, of %d rows %+v", want.repeats,
+			total, wantReport)
 	}
-	t.Logf("undisturbed: %d rows, attempt after %v, first page %v, all finished %v, end %v", total, usual.begun, usual.first, usual.all, usual.end)
+	t.Logf("undisturbed: %d rows, attempt after %v, first page %v, all finished %v, end %v", total, usual.begun,
+		usual.first, usual.all, usual.end)
 
 	s := statistics{phases: map[string]int{}}
 	for keyspace := random.IntN(2) == 0; s.kills < *kills; keyspace = !keyspace {

@@ -45,7 +45,8 @@ func (at target) readAll(t *testing.T) held {
 func (at target) readLake(t *testing.T) map[string]digest {
 	t.Helper()
 	found := map[string]digest{}
-	for _, line := range services.ReadIceberg(t, services.IcebergTable{Catalog: at.dir + "/catalog.db", Table: "media.assets"}) {
+	for _, line := range services.ReadIceberg(t,
+		services.IcebergTable{Catalog: at.dir + "/catalog.db", Table: "media.assets"}) {
 		at.add(t, found, "Iceberg", key(t, []byte(line)), digestOf([]byte(line)))
 	}
 	return found
@@ -87,7 +88,8 @@ func (at target) readSearch(t *testing.T) map[string]digest {
 			}
 		}
 	}
-	at.elasticsearch(t, "POST", "/"+at.name+"/_search?scroll=1m", map[string]any{"size": 2000, "version": true, "sort": "_doc"}, &page)
+	at.elasticsearch(t, "POST", "/"+at.name+"/_search?scroll=1m",
+		map[string]any{"size": 2000, "version": true, "sort": "_doc"}, &page)
 	for len(page.Hits.Hits) > 0 {
 		for _, h := range page.Hits.Hits {
 			at.add(t, found, "Elasticsearch", h.ID, digestOf(strconv.AppendInt(nil, h.Version, 10), h.Source))
@@ -139,8 +141,8 @@ func (at target) elasticsearch(t *testing.T, method, path string, body, into any
 	}
 }
 
-// readEvents reads the topic with Kafka's own consumer, and counts the messages that repeat another one. Delivery is at least once:
-// a repeated message must be the same.
+// readEvents reads the topic with Kafka's own consumer, and counts the messages that repeat another one. Delivery is at
+// least once: a repeated message must be the same.
 func (at target) readEvents(t *testing.T) (found map[string]digest, repeats int) {
 	t.Helper()
 	found = map[string]digest{}
@@ -156,14 +158,16 @@ func (at target) readEvents(t *testing.T) (found map[string]digest, repeats int)
 	return found, repeats
 }
 
-// readCopy reads the Cassandra table with plain gocql: all columns as the server writes JSON, and the time of each cell.
+// readCopy reads the Cassandra table with plain gocql: all columns as the server writes JSON, and the time of each
+// cell.
 func (at target) readCopy(t *testing.T) map[string]digest {
 	t.Helper()
 	session := at.cql(t)
 	defer session.Close()
 	columns := []string{"asset_type", "bucket", "id"}
 	var name string
-	all := session.Query("SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? AND kind = 'regular' ALLOW FILTERING", at.keyspace, at.name).Iter()
+	all := session.Query("SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? "+
+		"AND kind = 'regular' ALLOW FILTERING", at.keyspace, at.name).Iter()
 	for all.Scan(&name) {
 		columns = append(columns, name, "maxwritetime("+name+")")
 	}
@@ -172,7 +176,8 @@ func (at target) readCopy(t *testing.T) map[string]digest {
 	}
 	found := map[string]digest{}
 	var row []byte
-	all = session.Query(fmt.Sprintf("SELECT JSON %s FROM %s.%s", strings.Join(columns, ", "), at.keyspace, at.name)).PageSize(1000).Iter()
+	all = session.Query(fmt.Sprintf("SELECT JSON %s FROM %s.%s", strings.Join(columns, ", "), at.keyspace,
+		at.name)).PageSize(1000).Iter()
 	for all.Scan(&row) {
 		at.add(t, found, "Cassandra", key(t, row), digestOf(row))
 	}
@@ -221,7 +226,8 @@ func (at target) readLetters(t *testing.T) map[string]digest {
 				t.Errorf("dead letter %s is in the queue twice", l.ID)
 			}
 			ids[l.ID] = true
-			at.add(t, found, "the queue of dead letters", l.Key+" in "+l.Step, digestOf([]byte(l.Sink), []byte(l.Code), []byte(l.Class), []byte(l.Message), []byte(l.Fields)))
+			at.add(t, found, "the queue of dead letters", l.Key+" in "+l.Step,
+				digestOf([]byte(l.Sink), []byte(l.Code), []byte(l.Class), []byte(l.Message), []byte(l.Fields)))
 		}
 		if err := lines.Err(); err != nil {
 			t.Fatal(err)

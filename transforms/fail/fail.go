@@ -11,7 +11,7 @@ import (
 // Class decides what happens after an error.
 type Class uint8
 
-// The classes (design rule 7).
+// The classes, with what happens to a record or a run.
 const (
 	Transient Class = iota + 1 // may pass: tried again with back-off and jitter
 	Throttled                  // the system asks for less: tried again, slower
@@ -19,7 +19,8 @@ const (
 	Fatal                      // every record: the run stops at once
 )
 
-var classNames = map[Class]string{Transient: "transient", Throttled: "throttled", Permanent: "permanent", Fatal: "fatal"}
+var classNames = map[Class]string{Transient: "transient", Throttled: "throttled", Permanent: "permanent",
+	Fatal: "fatal"}
 
 // String is the class's name in dead letters and reports.
 func (c Class) String() string { return classNames[c] }
@@ -75,7 +76,8 @@ func Job(code, format string, args ...any) *Error {
 	return e
 }
 
-// Unreachable is a transient error of a system that does not answer or refuses the login; it ends a run with ExitUnreachable.
+// Unreachable is a transient error of a system that does not answer or refuses the login; it ends a run with
+// ExitUnreachable.
 func Unreachable(code, format string, args ...any) *Error {
 	e := New(Transient, code, format, args...)
 	e.Exit = ExitUnreachable

@@ -19,7 +19,8 @@ func TestError(t *testing.T) {
 		t.Error("the cause is lost")
 	}
 	_ = err.WithFix("create the field as %s", "long")
-	if got, want := err.Error(), `field "size": unexpected EOF [elasticsearch.mapping_conflict]; create the field as long`; got != want {
+	if got, want := err.Error(),
+		`field "size": unexpected EOF [elasticsearch.mapping_conflict]; create the field as long`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -41,10 +42,12 @@ func TestOf(t *testing.T) {
 		exit  int
 	}{
 		{"plain", io.EOF, Transient, "unknown", ExitInternal},
-		{"wrapped", fmt.Errorf("sink: %w", New(Throttled, "kafka.quota", "slower")), Throttled, "kafka.quota", ExitInternal},
+		{"wrapped", fmt.Errorf("sink: %w", New(Throttled, "kafka.quota", "slower")), Throttled, "kafka.quota",
+			ExitInternal},
 		{"joined", errors.Join(io.EOF, New(Permanent, "x.y", "no")), Permanent, "x.y", ExitInternal},
 		{"job", Job("job.unknown_table", "there is no table"), Fatal, "job.unknown_table", ExitJob},
-		{"unreachable", Unreachable("cassandra.unreachable", "no host answers: %w", io.EOF), Transient, "cassandra.unreachable", ExitUnreachable},
+		{"unreachable", Unreachable("cassandra.unreachable", "no host answers: %w", io.EOF), Transient,
+			"cassandra.unreachable", ExitUnreachable},
 		{"cancelled", cancelled, Fatal, "unknown", ExitStopped},
 		{"cancelled within", New(Transient, "x.y", "page: %w", cancelled), Transient, "x.y", ExitStopped},
 		{"timeout", context.DeadlineExceeded, Transient, "unknown", ExitInternal},
@@ -67,7 +70,8 @@ func TestOf(t *testing.T) {
 }
 
 func TestClassNames(t *testing.T) {
-	for class, want := range map[Class]string{Transient: "transient", Throttled: "throttled", Permanent: "permanent", Fatal: "fatal", 0: ""} {
+	for class, want := range map[Class]string{Transient: "transient", Throttled: "throttled", Permanent: "permanent",
+		Fatal: "fatal", 0: ""} {
 		if got := class.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

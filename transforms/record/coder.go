@@ -42,8 +42,8 @@ func EncodeRecord(r *Record) []byte {
 	return b
 }
 
-// DecodeRecord reads what AppendRecord wrote. The record keeps wire, of which its texts are parts: it must not be changed
-// afterwards. (Beam reads each element into a buffer of its own: ioutilx.ReadN.)
+// DecodeRecord reads what AppendRecord wrote. The record keeps wire, of which its texts are parts: it must not be
+// changed afterwards. (Beam reads each element into a buffer of its own: ioutilx.ReadN.)
 func DecodeRecord(wire []byte) (*Record, error) {
 	d := decoder{from: unsafe.String(unsafe.SliceData(wire), len(wire))}
 	n := d.count(1)

@@ -56,7 +56,8 @@ func TestSchemasAreShared(t *testing.T) {
 	}
 }
 
-// Each beginning of a record, and each record with one byte changed, is refused or decodes to something that can be used.
+// Each beginning of a record, and each record with one byte changed, is refused or decodes to something that can be
+// used.
 func TestDecodeDamaged(t *testing.T) {
 	wire := AppendRecord(nil, asset(t))
 	for i := range wire {
@@ -135,8 +136,10 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add(AppendRecord(nil, asset(f)))
 	f.Add(AppendRecord(nil, &Record{Schema: MustSchema([]Field{
 		{Name: "id", Type: Of(BigInt)},
-		{Name: "meta", Type: UDTOf("m", Field{Name: "at", Type: Of(Duration)}, Field{Name: "v", Type: Type{Kind: Vector, Elems: []Type{Of(Float)}, Dim: 1}})},
-	}, "id"), Values: []Value{Number(BigInt, 1), Nested(UDT, []Value{Span(1, 2, 3), Nested(Vector, []Value{Float32(1)})})}, Cells: make([]Cell, 2)}))
+		{Name: "meta", Type: UDTOf("m", Field{Name: "at", Type: Of(Duration)},
+			Field{Name: "v", Type: Type{Kind: Vector, Elems: []Type{Of(Float)}, Dim: 1}})},
+	}, "id"), Values: []Value{Number(BigInt, 1),
+		Nested(UDT, []Value{Span(1, 2, 3), Nested(Vector, []Value{Float32(1)})})}, Cells: make([]Cell, 2)}))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		r, err := DecodeRecord(wire)
 		if err != nil {

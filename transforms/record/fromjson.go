@@ -10,11 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// FromJSON reads a value of type t as AppendJSON writes it, and null. Nothing is lost or guessed: a number that does not fit, a
-// fraction for an integer, a text for a number, bytes that are not UTF-8, a part that stands twice or that a UDT does not have are errors.
-// Decimals and varints may also be numbers, whose digits are all kept; 1.0 is an integer; a timestamp may be a number of
-// milliseconds (see Millis); a UDT may leave parts out.
-// Texts without escapes share memory with s.
+// FromJSON reads a value of type t as AppendJSON writes it, and null. Nothing is lost or guessed: a number that does
+// not fit, a fraction for an integer, a text for a number, bytes that are not UTF-8, a part that stands twice or that a
+// UDT does not have are errors. Decimals and varints may also be numbers, whose digits are all kept; 1.0 is an integer;
+// a timestamp may be a number of milliseconds (see Millis); a UDT may leave parts out. Texts without escapes share
+// memory with s.
 func FromJSON(t Type, s string) (Value, error) { return Reading{}.FromJSON(t, s) }
 
 // FromJSON is FromJSON, in another way.
@@ -338,7 +338,7 @@ func (p *jsonParser) mismatch(t Type) (Value, error) {
 	if err := p.skip(0); err != nil {
 		return Value{}, err
 	}
-	return Value{}, fmt.Errorf("%.60s is no %s", p.s[from:p.i], t)
+	return Value{}, fmt.Errorf("%.60s is not a valid %s", p.s[from:p.i], t)
 }
 
 func parseNumber(t Type, n string) (Value, error) {
@@ -360,7 +360,7 @@ func parseNumber(t Type, n string) (Value, error) {
 	if t.Kind == Timestamp {
 		ms, err := strconv.ParseInt(n, 10, 64)
 		if err != nil {
-			return Value{}, fmt.Errorf("%.60s is no %s", n, t)
+			return Value{}, fmt.Errorf("%.60s is not a valid %s", n, t)
 		}
 		return Millis(ms)
 	}
@@ -418,7 +418,7 @@ func (p *jsonParser) udt(t Type, depth int) (Value, error) {
 			i++
 		}
 		if i == len(elems) {
-			return fmt.Errorf("%.60q is no part of a %s", name, t)
+			return fmt.Errorf("%.60q is not part of a %s", name, t)
 		}
 		if elems[i].Kind() != Unset {
 			return fmt.Errorf("%.60q stands twice", name)

@@ -10,7 +10,8 @@ import (
 
 // genType draws a type; keys of maps are not nested, as people use them.
 func genType(t *rapid.T, depth int) Type {
-	plain := []Kind{Boolean, TinyInt, SmallInt, Int, BigInt, Varint, Decimal, Float, Double, Text, Blob, UUID, TimeUUID, Inet,
+	plain := []Kind{Boolean, TinyInt, SmallInt, Int, BigInt, Varint, Decimal, Float, Double, Text, Blob, UUID, TimeUUID,
+		Inet,
 		Timestamp, Date, Time, Duration}
 	k := rapid.SampledFrom(plain).Draw(t, "plain")
 	if depth > 0 && rapid.Bool().Draw(t, "nested") {
@@ -51,7 +52,10 @@ func genValue(t *rapid.T, typ Type, null bool) Value {
 		return NullValue
 	}
 	many := func() []Value {
-		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Value { return genValue(t, typ.Elems[0], typ.Kind == List) }), 0, 20).Draw(t, "elems")
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Value {
+			return genValue(t, typ.Elems[0],
+				typ.Kind == List)
+		}), 0, 20).Draw(t, "elems")
 	}
 	switch k := typ.Kind; k {
 	case Boolean:
@@ -63,7 +67,8 @@ func genValue(t *rapid.T, typ Type, null bool) Value {
 	case Varint:
 		return Bytes(Varint, genVarint(t))
 	case Decimal: // a negative scale is written as zeros, which have another scale
-		return Dec(genVarint(t), rapid.SampledFrom([]int32{0, 1, 2, 18, 399, 400, 100_000, -64, -100_000}).Draw(t, "scale"))
+		return Dec(genVarint(t), rapid.SampledFrom([]int32{0, 1, 2, 18, 399, 400, 100_000, -64, -100_000}).Draw(t,
+			"scale"))
 	case Float:
 		return Float32(rapid.Float32().Draw(t, "float"))
 	case Double:
@@ -155,32 +160,32 @@ func TestFromJSONTakes(t *testing.T) {
 
 func TestFromJSONRefuses(t *testing.T) {
 	for _, c := range []struct{ typ, json, says string }{
-		{"bigint", "1.5", "no bigint"},
-		{"bigint", "9223372036854775808", "no bigint"},
-		{"bigint", `"1"`, "no bigint"},
-		{"bigint", "1e3", "no bigint"},
-		{"tinyint", "128", "no tinyint"},
-		{"timestamp", "2024", "no time"},
-		{"timestamp", "20240506", "no time"},
-		{"timestamp", "1714851731", "no time"},
-		{"timestamp", "1714851731123456", "no time"},
-		{"timestamp", "-1", "no time"},
-		{"timestamp", "1714851731123.5", "no timestamp"},
+		{"bigint", "1.5", "not a valid bigint"},
+		{"bigint", "9223372036854775808", "not a valid bigint"},
+		{"bigint", `"1"`, "not a valid bigint"},
+		{"bigint", "1e3", "not a valid bigint"},
+		{"tinyint", "128", "not a valid tinyint"},
+		{"timestamp", "2024", "not a valid time"},
+		{"timestamp", "20240506", "not a valid time"},
+		{"timestamp", "1714851731", "not a valid time"},
+		{"timestamp", "1714851731123456", "not a valid time"},
+		{"timestamp", "-1", "not a valid time"},
+		{"timestamp", "1714851731123.5", "not a valid timestamp"},
 		{"timestamp", `"1999"`, "only a number"},
 		{"timestamp", `"1714851731123"`, "only a number"},
 		{"list<timestamp>", `["20240506"]`, "only a number"},
 		{"map<timestamp, int>", `{"2024": 1}`, "only a number"},
 		{"timestamp", `"2024-05-04T12:00:00.123456Z"`, "parts of a millisecond"},
-		{"date", "19847", "no date"},
+		{"date", "19847", "not a valid date"},
 		{"date", `"2024"`, "only a number"},
-		{"time", "1", "no time"},
+		{"time", "1", "not a valid time"},
 		{"double", "9007199254740993", "more digits"},
 		{"float", "16777217", "more digits"},
-		{"double", "1e999", "no double"},
+		{"double", "1e999", "not a valid double"},
 		{"double", `"1.5"`, "a text"},
-		{"boolean", `"true"`, "no boolean"},
-		{"boolean", "1", "no boolean"},
-		{"text", "1", "no text"},
+		{"boolean", `"true"`, "not a valid boolean"},
+		{"boolean", "1", "not a valid boolean"},
+		{"text", "1", "not a valid text"},
 		{"text", "\"\xff\"", "not UTF-8"},
 		{"text", "\"\\n\xff\"", "not UTF-8"},
 		{"text", `"\ud800"`, "surrogate"},
@@ -195,16 +200,16 @@ func TestFromJSONRefuses(t *testing.T) {
 		{"int", "", "not JSON"},
 		{"set<int>", "[1,1]", "twice"},
 		{"map<text, int>", `{"a":1,"a":2}`, "twice"},
-		{"map<int, int>", `{"a":1}`, "no int"},
-		{"udt<a:int>", `{"b":1}`, "no part"},
+		{"map<int, int>", `{"a":1}`, "not a valid int"},
+		{"udt<a:int>", `{"b":1}`, "not part of"},
 		{"udt<a:int>", `{"a":1,"a":1}`, "twice"},
 		{"tuple<int, int>", "[1]", "parts"},
 		{"tuple<int, int>", "[1,2,3]", "more than"},
 		{"vector<int, 2>", "[1,2,3]", "3 parts"},
 		{"list<int>", "[1,]", "no value"},
 		{"list<int>", "[1", "no comma"},
-		{"list<int>", "{}", "no list"},
-		{"uuid", `"x"`, "no uuid"},
+		{"list<int>", "{}", "not a valid list"},
+		{"uuid", `"x"`, "not a valid uuid"},
 		{"text", strings.Repeat("[", 1000), "deep"},
 	} {
 		typ, err := ParseType(c.typ, nil)
@@ -213,7 +218,8 @@ func TestFromJSONRefuses(t *testing.T) {
 		}
 		v, err := FromJSON(typ, c.json)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s from %s: %s, error %v, want one that says %q", c.typ, c.json, v.AppendJSON(nil, typ), err, c.says)
+			t.Errorf("%s from %s: %s, error %v, want one that says %q", c.typ, c.json, v.AppendJSON(nil, typ), err,
+				c.says)
 		}
 	}
 }

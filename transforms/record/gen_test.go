@@ -27,7 +27,8 @@ func asset(t testing.TB) *Record {
 	if err := json.Unmarshal(text, &a); err != nil {
 		t.Fatal(err)
 	}
-	r := &Record{Version: 1714851731123456, Origin: Origin{Split: "image 2024-05-04 8d3f..9a00", Position: []byte("8d3f4e000a1b11ef9c4f0242ac120002")}}
+	r := &Record{Version: 1714851731123456, Origin: Origin{Split: "image 2024-05-04 " +
+		"8d3f..9a00", Position: []byte("8d3f4e000a1b11ef9c4f0242ac120002")}}
 	var fields []Field
 	for _, f := range a.Fields {
 		name, typ, _ := strings.Cut(f, " ")
@@ -103,7 +104,8 @@ func genPlain(k Kind) *rapid.Generator[Value] {
 		case Varint:
 			return Bytes(Varint, VarintBytes(genBig().Draw(t, "n")))
 		case Decimal:
-			scale := rapid.OneOf(rapid.Int32Range(-70, 70), rapid.Int32Range(-500, 500), rapid.SampledFrom([]int32{math.MinInt32, math.MaxInt32})).Draw(t, "scale")
+			scale := rapid.OneOf(rapid.Int32Range(-70, 70), rapid.Int32Range(-500, 500),
+				rapid.SampledFrom([]int32{math.MinInt32, math.MaxInt32})).Draw(t, "scale")
 			return Dec(VarintBytes(genBig().Draw(t, "n")), scale)
 		case Float:
 			return Float32(rapid.OneOf(rapid.Float32(), rapid.SampledFrom([]float32{float32(math.Inf(1)),
@@ -192,9 +194,11 @@ func genSchema() *rapid.Generator[*Schema] {
 
 func genRecord() *rapid.Generator[*Record] {
 	return rapid.Custom(func(t *rapid.T) *Record {
-		r := &Record{Schema: genSchema().Draw(t, "schema"), Version: rapid.Int64().Draw(t, "version"), Expires: rapid.Int64().Draw(t, "expires"),
-			Op:     rapid.SampledFrom([]Op{Upsert, Delete}).Draw(t, "op"),
-			Origin: Origin{Split: rapid.String().Draw(t, "split"), Position: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "position")}}
+		r := &Record{Schema: genSchema().Draw(t, "schema"), Version: rapid.Int64().Draw(t, "version"),
+			Expires: rapid.Int64().Draw(t, "expires"),
+			Op:      rapid.SampledFrom([]Op{Upsert, Delete}).Draw(t, "op"),
+			Origin: Origin{Split: rapid.String().Draw(t, "split"),
+				Position: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "position")}}
 		cells := rapid.Bool().Draw(t, "cells")
 		for _, f := range r.Schema.Fields {
 			r.Values = append(r.Values, genValue(f.Type, 0).Draw(t, f.Name))

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// ParseKey reads a key from its text, as AppendKey writes it, and gives values for all fields, those outside of the key Unset.
+// ParseKey reads a key from its text, as AppendKey writes it, and gives values for all fields, those outside of the key
+// Unset.
 func (s *Schema) ParseKey(text string) ([]Value, error) {
 	var parts []string
 	var part strings.Builder
@@ -20,12 +21,13 @@ func (s *Schema) ParseKey(text string) ([]Value, error) {
 			i++
 			part.WriteByte(text[i])
 		default:
-			return nil, fmt.Errorf(`%.100q is no key: a \ is followed by \ or |`, text)
+			return nil, fmt.Errorf(`%.100q is not a key: a \ is followed by \ or |`, text)
 		}
 	}
 	parts = append(parts, part.String())
 	if len(parts) != len(s.Key) {
-		return nil, fmt.Errorf("%.100q is no key of %s: it has %d parts", text, strings.Join(s.KeyNames(), ", "), len(parts))
+		return nil, fmt.Errorf("%.100q is no key of %s: it has %d parts", text, strings.Join(s.KeyNames(), ", "),
+			len(parts))
 	}
 	values := make([]Value, len(s.Fields))
 	for i, k := range s.Key {

@@ -9,7 +9,7 @@ import (
 // Outcome is how a record ended.
 type Outcome uint8
 
-// The outcomes of design rule 5: read = Written + Unchanged + Superseded + Filtered + Dead, for each sink.
+// The outcomes. For each sink they add up to what was read: Written + Unchanged + Superseded + Filtered + Dead.
 const (
 	Written Outcome = iota
 	Unchanged
@@ -68,8 +68,8 @@ func (c *Counts) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Place is where a row stands at its source that has no keys to find rows by: what a source reads of the partition after Start, up to and with End, is
-// this row alone.
+// Place is where a row stands at its source that has no keys to find rows by: what a source reads of the partition
+// after Start, up to and with End, is this row alone.
 type Place struct {
 	Partition string `json:"partition"`
 	Start     []byte `json:"start"`
@@ -81,7 +81,8 @@ func (p Place) String() string { return p.Partition + "@" + hex.EncodeToString(p
 
 // DeadLetter is a record that could not be processed: the record as it entered the failing step, and why it failed.
 type DeadLetter struct {
-	Record   *Record // of a row that the source could not decode its key alone, or nil where there is none; Raw then holds what it got
+	// of a row that the source could not decode its key alone, or nil where there is none; Raw then holds what it got
+	Record   *Record
 	Raw      []byte
 	Place    *Place // of such a row without a key; nil: it cannot be read again
 	Run      string

@@ -31,9 +31,9 @@ func (how Reading) Parse(t Type, s string) (v Value, err error) {
 	}
 	switch {
 	case why != nil:
-		return Value{}, fmt.Errorf("%.60q is no %s%w", s, t, why)
+		return Value{}, fmt.Errorf("%.60q is not a valid %s%w", s, t, why)
 	case err != nil:
-		return Value{}, fmt.Errorf("%.60q is no %s", s, t)
+		return Value{}, fmt.Errorf("%.60q is not a valid %s", s, t)
 	}
 	return v, nil
 }

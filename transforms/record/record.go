@@ -25,11 +25,12 @@ func (o Op) String() string {
 
 // Origin tells where a record was read.
 type Origin struct {
-	Split    string  // the split, as Split.String of package connector writes it
-	Position []byte  // of the page that held the record: reading from here finds it again; shared, not to be changed
-	Page     int64   // number of that page, which means something to the worker alone that read it; it does not travel
-	Asked    int64   // when that page was asked for, microseconds since 1970; 0: not known; it does not travel
-	Key      []Value // the record's key at the source, whatever transforms make of it; shared, not to be changed; it does not travel
+	Split    string // the split, as Split.String of package connector writes it
+	Position []byte // of the page that held the record: reading from here finds it again; shared, not to be changed
+	Page     int64  // number of that page, which means something to the worker alone that read it; it does not travel
+	Asked    int64  // when that page was asked for, microseconds since 1970; 0: not known; it does not travel
+	// the record's key at the source, whatever transforms make of it; shared, not to be changed; it does not travel
+	Key []Value
 }
 
 // Cell is the write time and expiry of one field's cell.
@@ -97,8 +98,8 @@ func (r *Record) Size() int {
 	return n
 }
 
-// Raised is the record with a version of at least floor, and cells of at least floor, empty ones included, so that it wins over whatever was
-// written up to there. The record itself does not change.
+// Raised is the record with a version of at least floor, and cells of at least floor, empty ones included, so that it
+// wins over whatever was written up to there. The record itself does not change.
 func (r *Record) Raised(floor int64) *Record {
 	below := func(c Cell) bool { return c.Version < floor }
 	if r.Version >= floor && !slices.ContainsFunc(r.Cells, below) {

@@ -93,8 +93,8 @@ func (s *Schema) Same(t *Schema) bool {
 // MarshalBinary is the schema as bytes; UnmarshalSchema reads them.
 func (s *Schema) MarshalBinary() ([]byte, error) { return s.wire, nil }
 
-// schemas holds each schema that this process has decoded, by its bytes, so that equal records share one; latest is the one
-// asked for last, which mostly is asked for again.
+// schemas holds each schema that this process has decoded, by its bytes, so that equal records share one; latest is the
+// one asked for last, which mostly is asked for again.
 var (
 	schemas sync.Map // string → *Schema
 	latest  atomic.Pointer[Schema]

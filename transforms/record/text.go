@@ -56,8 +56,9 @@ func (v Value) AppendText(b []byte, t Type) []byte {
 func (v Value) Text(t Type) string { return string(v.AppendText(nil, t)) }
 
 // AppendJSON appends the value as JSON: numbers of up to 64 bits and booleans as such; decimals, varints, times, UUIDs,
-// addresses and durations as strings of their text; blobs as base64; lists, sets, tuples and vectors as arrays; maps and UDTs as
-// objects, parts that are Unset left out; NaN and the infinities, which JSON lacks, as strings. t names the parts of UDTs.
+// addresses and durations as strings of their text; blobs as base64; lists, sets, tuples and vectors as arrays; maps
+// and UDTs as objects, parts that are Unset left out; NaN and the infinities, which JSON lacks, as strings. t names the
+// parts of UDTs.
 func (v Value) AppendJSON(b []byte, t Type) []byte {
 	switch v.kind {
 	case Unset, Null:
@@ -218,8 +219,8 @@ func appendUUID(b []byte, u string) []byte {
 	return b
 }
 
-// appendDecimal keeps the scale, which Cassandra tells keys apart by: 5E2 is not 500. Digits after the point are written out
-// unless they would fill pages.
+// appendDecimal keeps the scale, which Cassandra tells keys apart by: 5E2 is not 500. Digits after the point are
+// written out unless they would fill pages.
 func (v Value) appendDecimal(b []byte) []byte {
 	from, scale := len(b), v.Int()
 	b = v.BigInt().Append(b, 10)

@@ -24,7 +24,7 @@ var timeForm = regexp.MustCompile(`^([+-]?\d{4,10})-(\d\d)-(\d\d)` +
 func ParseTime(s string) (time.Time, error) {
 	at, _, err := parseTime(s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%.60q is no time%w", s, err)
+		return time.Time{}, fmt.Errorf("%.60q is not a valid time%w", s, err)
 	}
 	return at, nil
 }
@@ -128,7 +128,7 @@ func parseDate(s string) (Value, error) {
 func Millis(n int64) (Value, error) {
 	const least, most = 10_000_000_000, 253_402_300_799_999 // eleven digits, April 1970; the end of the year 9999
 	if n != 0 && (n > -least && n < least || n < -62_167_219_200_000 || n > most) {
-		return Value{}, fmt.Errorf("%d is no time: as milliseconds, which numbers are here, it would be %s; "+
+		return Value{}, fmt.Errorf("%d is not a valid time: as milliseconds, which numbers are here, it would be %s; "+
 			"read it as bigint and make a time of it with derive, or write times as text, such as 2024-05-01T12:00:00Z",
 			n, Number(Timestamp, n).Text(Of(Timestamp)))
 	}

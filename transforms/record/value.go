@@ -11,8 +11,8 @@ import (
 
 // Value is one typed value. Its zero value is Unset. Values are immutable: they may be shared between records.
 //
-// A value takes 24 bytes: n is the number of a Boolean, integer, float (its bits) or time; else the length of what p points to,
-// bytes or, for nested values, other values (a map's as key, value, key, value, ...).
+// A value takes 24 bytes: n is the number of a Boolean, integer, float (its bits) or time; else the length of what p
+// points to, bytes or, for nested values, other values (a map's as key, value, key, value, ...).
 type Value struct {
 	p     unsafe.Pointer
 	n     uint64
@@ -130,7 +130,8 @@ func (v Value) Span() (months, days int32, nanos int64) {
 	if v.kind != Duration || len(b) != 16 {
 		return 0, 0, 0
 	}
-	return int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[4:])), int64(binary.BigEndian.Uint64(b[8:]))
+	return int32(binary.BigEndian.Uint32(b)), int32(binary.BigEndian.Uint32(b[4:])),
+		int64(binary.BigEndian.Uint64(b[8:]))
 }
 
 // BigInt is the number of a Varint, or the unscaled number of a Decimal.

@@ -25,7 +25,7 @@
 // with much other work): writing the run's files 37.7 s; comparing a million keys and committing 15.3 s, a fifth of
 // what writing takes for each row; the deletes take 1.06 bytes for each row, the rows themselves 138. Until a
 // compaction readers pay for the deletes; BenchmarkUpsertWays compares the three ways, and
-// pipelines/usecases/iceberg-backfill.md has its figures.
+// pipelines/usecases/iceberg-backfill/README.md has its figures.
 //
 // Memory: Options.Memory, beyond which keys go to temporary files of 32 bytes a row, partitioned by the hash of the key
 // as in a Grace hash join (Kitsuregawa, Tanaka and Moto-oka, 1983), and a bit for each row of the table. Rows of keys

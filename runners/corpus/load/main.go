@@ -40,6 +40,7 @@ func main() {
 	case report == nil:
 		fmt.Printf("%s.assets holds the corpus of %d assets already\n", args.Keyspace, args.Rows)
 	default:
-		fmt.Printf("%s.assets: %d records written in %s, deleted assets among them\n", args.Keyspace, report.Read, time.Since(began).Round(time.Second))
+		fmt.Printf("%s.assets: %d records written in %s, deleted assets among them\n", args.Keyspace, report.Read,
+			time.Since(began).Round(time.Second))
 	}
 }

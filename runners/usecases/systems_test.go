@@ -1,3 +1,0 @@
-package usecases
-
-import _ "reprise/runners/systems"
