@@ -26,7 +26,7 @@ type Standing struct {
 // find rows by key.
 func standings(ctx context.Context, of *job.Job, key string) []Standing {
 	unknown := func(err error) []Standing { return []Standing{{Key: key, Unknown: err.Error()}} }
-	p, err := runs.Prepare(ctx, of)
+	p, err := runs.Prepare(ctx, of.Ended())
 	if err != nil {
 		return unknown(err)
 	}

@@ -183,6 +183,16 @@ const (
 	defaultMemory     = 256 << 20 // the resident memory is some 80 MiB more
 )
 
+// Ended is the job up to the end that its source has now, for whoever looks at it and does not go on with it.
+func (j *Job) Ended() *Job {
+	if !j.Source.Follows() {
+		return j
+	}
+	ended := *j
+	ended.Source, ended.Limits.CommitEvery = j.Source.Ended(), nil
+	return &ended
+}
+
 // Keep is the value of earlier_runs that is not the default.
 const Keep = "keep"
 

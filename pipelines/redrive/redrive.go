@@ -154,7 +154,7 @@ func (r Redrive) Prepare(ctx context.Context, g Group) (*runs.Prepared, error) {
 	source := &letters.Config{Journal: *was.Journal, Max: r.Max}
 	again := *now
 	if g.Step == "" {
-		source.Of = now.Source
+		source.Of = now.Source.Ended()
 	} else {
 		rest, schema, err := r.rest(was, now, g)
 		if err != nil {

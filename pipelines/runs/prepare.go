@@ -45,6 +45,15 @@ func Open(ctx context.Context, path string) (*Prepared, error) {
 	return Prepare(ctx, j)
 }
 
+// OpenEnded is Open for whoever looks at what the source holds now, also where a run of the job goes on.
+func OpenEnded(ctx context.Context, path string) (*Prepared, error) {
+	j, err := job.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return Prepare(ctx, j.Ended())
+}
+
 // Prepare opens the source and compiles the transforms for its schema.
 func Prepare(ctx context.Context, j *job.Job) (*Prepared, error) {
 	now := time.Now().UTC()

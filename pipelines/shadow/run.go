@@ -15,12 +15,12 @@ import (
 // Run runs the transforms of two jobs over the same sample of the first one's source. Where the second reads another
 // source, it gets the rows with the same keys there. Nothing is written.
 func Run(ctx context.Context, was, is *job.Job, rows int, seed uint64) (Report, error) {
-	old, err := runs.Prepare(ctx, was)
+	old, err := runs.Prepare(ctx, was.Ended())
 	if err != nil {
 		return Report{}, err
 	}
 	defer old.Close()
-	now, err := runs.Prepare(ctx, is)
+	now, err := runs.Prepare(ctx, is.Ended())
 	if err != nil {
 		return Report{}, err
 	}

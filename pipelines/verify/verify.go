@@ -33,7 +33,7 @@ type Options struct {
 // Run proves that the targets of a job hold what the job would write. Its error tells why that could not be found
 // out; what was found wrong is in the report, whose Clean says whether anything may rely on the targets.
 func Run(ctx context.Context, j *job.Job, e runs.Engine, with Options) (*Report, error) {
-	v := &verification{Options: with, job: j, engine: e}
+	v := &verification{Options: with, job: j.Ended(), engine: e}
 	defer v.close()
 	if err := v.open(ctx); err != nil {
 		return nil, err

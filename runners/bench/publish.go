@@ -86,7 +86,8 @@ func (b *bench) publishOf(ctx context.Context, session *gocql.Session, keyspace 
 		slower, half = all[2], "sarama's producer with keys read before"
 	}
 	name := fmt.Sprintf("publishing the keys of a table to Kafka, %d rows, with the start of the process", read)
-	b.report.add(line{name, all[1].String(), "the slower half, " + half + ": " + slower.String(), ratio(slower, all[1]), atLeast(0.9)})
+	b.report.add(line{name, all[1].String(), "the slower half, " + half + ": " + slower.String(),
+		ratio(slower, all[1]), atLeast(0.9)})
 	return nil
 }
 

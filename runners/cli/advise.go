@@ -20,7 +20,7 @@ type adviseCommand struct {
 
 // Run weighs a sample and prints advice.
 func (c *adviseCommand) Run(ctx context.Context, con *console) error {
-	p, err := runs.Open(ctx, c.Job)
+	p, err := runs.OpenEnded(ctx, c.Job)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ type planCommand struct {
 
 // Run shows the plan.
 func (c *planCommand) Run(ctx context.Context, con *console) error {
-	p, err := runs.Open(ctx, c.Job)
+	p, err := runs.OpenEnded(ctx, c.Job)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ type sampleCommand struct {
 
 // Run shows what each transform does to some records.
 func (c *sampleCommand) Run(ctx context.Context, con *console) error {
-	p, err := runs.Open(ctx, c.Job)
+	p, err := runs.OpenEnded(ctx, c.Job)
 	if err != nil {
 		return err
 	}
