@@ -14,6 +14,9 @@
 // the records on their way. Where the service knows no idempotency keys, check names an address that is asked first
 // whether the workflow is there already.
 //
+// Records of the same key are triggered one after the other, in the order in which they came; a slow one holds up no
+// other key, until under_way and limits.unfinished are reached.
+//
 // An answer 2xx is written, 409 unchanged, 408, 425, 429 and 5xx are tried again, after what Retry-After asks for (5
 // minutes at most), 401 ends the run, and any other 4xx is a dead letter with the beginning of the answer. Redirects
 // are followed on the same host alone, and only those that keep the method (307, 308). A record that fails for

@@ -91,7 +91,8 @@ func (s *Sink) Open(ctx context.Context, run connector.Run, schema *record.Schem
 }
 
 func (s *Sink) newWriter(c *client, run connector.Run, schema *record.Schema) (w *writer, err error) {
-	w = &writer{config: s.config, client: c, underWay: s.underWay, room: semaphore.NewWeighted(room)}
+	w = &writer{config: s.config, client: c, underWay: s.underWay, room: semaphore.NewWeighted(room),
+		waiting: map[string][]*record.Record{}}
 	if w.format, err = newFormat(s.config, run, schema); err != nil {
 		return nil, err
 	}
@@ -118,8 +119,8 @@ func (s *Sink) Close() error {
 // slow sink does not keep it from writing down what others have finished.
 const room = 128 << 20
 
-// writer triggers the workflows of the records of one bundle, each in a goroutine of its own,
-// of which under_way are at work.
+// writer triggers the workflows of the records of one bundle, of which under_way are at work, each in a goroutine of
+// its own; records of the same key one after the other.
 type writer struct {
 	config    SinkConfig
 	client    *client
@@ -136,6 +137,7 @@ type writer struct {
 
 	mu      sync.Mutex
 	queue   []*record.Record
+	waiting map[string][]*record.Record // by key: records that come after one that is in the queue or at work
 	workers int
 }
 
@@ -156,6 +158,12 @@ func (w *writer) Write(ctx context.Context, r *record.Record) error {
 	w.flying.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	key := r.KeyText()
+	if later, busy := w.waiting[key]; busy {
+		w.waiting[key] = append(later, r)
+		return nil
+	}
+	w.waiting[key] = nil
 	w.queue = append(w.queue, r)
 	if w.workers < cap(w.underWay) {
 		w.workers++
@@ -173,9 +181,23 @@ func (w *writer) work() {
 		if err := w.one(r); err != nil {
 			w.cancel(err)
 		}
+		w.release(r.KeyText())
 		w.room.Release(held(r))
 		w.flying.Done()
 	}
+}
+
+// release lets the next record of a key into the queue: those of a key are at work one after the other, as they came.
+func (w *writer) release(key string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	later := w.waiting[key]
+	if len(later) == 0 {
+		delete(w.waiting, key)
+		return
+	}
+	w.queue = append(w.queue, later[0])
+	w.waiting[key] = later[1:]
 }
 
 // next is the next record, or nil, with which the worker ends.

@@ -207,6 +207,41 @@ func TestTrigger(t *testing.T) {
 
 // TestAnswers: what each class of answers makes of a record, and that a record that fails alone is
 // given up while others go through.
+// TestAKeyKeepsItsOrder: a slow event holds up those of its key, and nobody else's.
+func TestAKeyKeepsItsOrder(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	seen := map[string][]string{}
+	slow := make(chan struct{})
+	var others atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		version := r.Header.Get("Reprise-Version")
+		if strings.HasSuffix(r.URL.Path, "/slow") {
+			<-slow
+		} else if others.Add(1) == 40 {
+			close(slow) // all of the others have come while it waits
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen[r.URL.Path] = append(seen[r.URL.Path], version)
+	}))
+	defer s.Close()
+	schema := record.MustSchema([]record.Field{{Name: "id", Type: record.Of(record.Text)}}, "id")
+	var records []*record.Record
+	for version := range int64(10) {
+		for _, key := range []string{"slow", "a", "b", "c", "d"} {
+			records = append(records, &record.Record{Schema: schema, Values: []record.Value{record.String(key)},
+				Version: version + 1})
+		}
+	}
+	want(t, write(t, SinkConfig{URL: s.URL + "/{id}", InFlight: 3}, records), map[string]int{"written": 5}) // by key
+	for _, key := range []string{"slow", "a", "b", "c", "d"} {
+		if got := strings.Join(seen["/"+key], " "); got != "1 2 3 4 5 6 7 8 9 10" {
+			t.Errorf("%s: versions %v", key, got)
+		}
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
