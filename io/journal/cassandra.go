@@ -957,6 +957,42 @@ func (j *cassandraJournal) Letters(ctx context.Context, run string, f LetterFilt
 		}))
 }
 
+func (j *cassandraJournal) Trim(ctx context.Context, run string, before time.Time) error {
+	keys := func(scan func(...any) error) (key []byte, err error) { return key, scan(&key) }
+	for key, err := range of(ctx, j, run, "event", "key", "", nil, keys) {
+		if err == nil && int64(binary.BigEndian.Uint64(key)) < before.UnixMicro() {
+			err = j.session.Exec(ctx, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'event' AND sink = '' AND "+
+				"place = '' AND key = ?", run, key))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	beats, err := j.AllBeats(ctx, run)
+	if err != nil {
+		return err
+	}
+	for _, b := range beats {
+		if b.At.Before(before) {
+			err := j.session.Exec(ctx, j.cql("DELETE FROM %s.beats WHERE run = ? AND attempt = ? AND worker = ?", run,
+				b.Attempt, b.Worker))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for l, err := range j.Letters(ctx, run, LetterFilter{States: []LetterState{Sent}, Until: before}) {
+		if err == nil {
+			_, _, err = j.session.Apply(ctx, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'letter' AND sink = '' "+
+				"AND place = '' AND key = ? IF EXISTS", run, []byte(l.ID)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (j *cassandraJournal) Mark(ctx context.Context, run, id string, s LetterState, redrives int) error {
 	return j.repeat(ctx, errNoLetter(run, id),
 		j.cql("UPDATE %s.runs SET mark = ?, redrives = ? WHERE run = ? AND kind = 'letter' AND sink = '' AND place = "+

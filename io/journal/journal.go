@@ -77,6 +77,10 @@ type Journal interface {
 	// History is what happened to a run, the oldest first.
 	History(ctx context.Context, run string) ([]Event, error)
 
+	// Trim forgets what came before a time, of a run that goes on: events, the last beats of workers, and dead letters
+	// that went through when they were sent again.
+	Trim(ctx context.Context, run string, before time.Time) error
+
 	// Letters gives the dead letters of a run, in the order of their ids. They may be marked meanwhile.
 	Letters(ctx context.Context, run string, f LetterFilter) iter.Seq2[Letter, error]
 	// Mark sets the state of a dead letter and how often it was sent again; an error

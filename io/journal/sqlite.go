@@ -690,6 +690,26 @@ func (j *sqliteJournal) Letters(ctx context.Context, run string, f LetterFilter)
 	return f.among(all)
 }
 
+func (j *sqliteJournal) Trim(ctx context.Context, run string, before time.Time) error {
+	return j.write(ctx, func(tx *sql.Tx) error {
+		const sent = `DELETE FROM letters WHERE run = ? AND state = ? AND datetime(letter ->> 'At') < datetime(?)`
+		at := before.UTC().Format(time.RFC3339Nano)
+		for _, st := range []struct {
+			query string
+			args  []any
+		}{
+			{"DELETE FROM events WHERE run = ? AND at < ?", []any{run, before.UnixMicro()}},
+			{"DELETE FROM beats WHERE run = ? AND datetime(beat ->> 'at') < datetime(?)", []any{run, at}},
+			{sent, []any{run, string(Sent), at}},
+		} {
+			if _, err := tx.ExecContext(ctx, st.query, st.args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (j *sqliteJournal) Mark(ctx context.Context, run, id string, s LetterState, redrives int) error {
 	n, err := j.changed(ctx, "UPDATE letters SET state = ?, redrives = ? WHERE run = ? AND id = ?",
 		string(s), redrives, run, id)

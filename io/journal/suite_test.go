@@ -44,6 +44,7 @@ func suite(t *testing.T, config journal.Config) {
 		"beats":            checkBeats,
 		"history":          checkHistory,
 		"letters":          checkLetters,
+		"trim":             checkTrim,
 		"killed writers":   checkKilledWriters,
 	} {
 		t.Run(name, func(t *testing.T) { check(t, config) })
@@ -709,6 +710,47 @@ func checkHistory(t *testing.T, config journal.Config) {
 	got, err := j.History(ctx, run)
 	if d := cmp.Diff(want, got); err != nil || d != "" {
 		t.Errorf("%v\n%s", err, d)
+	}
+}
+
+// What is old goes, but for dead letters that somebody has still to see to.
+func checkTrim(t *testing.T, config journal.Config) {
+	ctx, j, again := t.Context(), open(t, config), open(t, config)
+	run := attempt(t, j)
+	before := time.Now().Add(-time.Hour).Truncate(time.Microsecond).UTC()
+	for i, at := range []time.Time{before.Add(-time.Second), before.Add(time.Second)} {
+		name := "ab"[i : i+1]
+		if err := j.Note(ctx, run, journal.Event{At: at, Kind: "note", Text: name}); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Beat(ctx, run, journal.Beat{Worker: name, Attempt: 1, At: at}); err != nil {
+			t.Fatal(err)
+		}
+		for _, state := range []journal.LetterState{journal.Sent, journal.Waits} {
+			l := journal.Letter{ID: name + string(state), At: at, State: state}
+			if err := j.Record(ctx, run, 1, journal.Batch{Letters: []journal.Letter{l}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := j.Trim(ctx, run, before); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	history, err := again.History(ctx, run)
+	for _, e := range history {
+		left = append(left, "event "+e.Text)
+	}
+	beats, e := again.AllBeats(ctx, run)
+	for _, b := range beats {
+		left = append(left, "beat "+b.Worker)
+	}
+	for _, l := range all(t, again.Letters(ctx, run, journal.LetterFilter{})) {
+		left = append(left, "letter "+l.ID)
+	}
+	want := []string{"event b", "beat b", "letter awaits", "letter bsent", "letter bwaits"}
+	if d := cmp.Diff(want, left); err != nil || e != nil || d != "" {
+		t.Errorf("%v, %v, %s", err, e, d)
 	}
 }
 

@@ -44,8 +44,14 @@
 // a word. Offsets that compaction or transactions left empty are no records. What the sink wrote is read as it was,
 // given the same fields (for Avro those of the registry, where fields does not name them): a record's key is read from
 // the value, that of a message without one from the message's key. Such a message is a tombstone, unless its header op
-// says upsert: then it is an event that carries a key alone, whose other fields are not set. (Who reads events of keys
-// names the fields of the key and no others, and looks the rows up.) The version is that of the header, else the
-// message's time. A message that is no record is a dead letter. Where a topic's retention deletes messages that were
-// planned and not yet read, the run fails.
+// says upsert: then it is an event that carries a key alone. Who reads such events names the fields of the key and no
+// others, and looks the rows up (a source of kind keys); with further fields they are dead letters. The version is that
+// of the header, else the message's time. A message that is no record is a dead letter. Where a topic's retention
+// deletes messages that were planned and not yet read, the run fails.
+//
+// With follow the source goes on with what comes: each partition is one split that is open at its end. The journal
+// says where a run stands. Finished offsets are also committed to group, where one is named, after the outcomes and for
+// the eyes of other tools alone; as the group's protocol asks, nobody else may be a member of it, unless several
+// processes share the run (Share), who are its members themselves. A transaction that is open holds its partition up,
+// and no other.
 package kafkaio

@@ -16,41 +16,51 @@ import (
 	"reprise/transforms/record"
 )
 
-// alone is a record as an event that carries its key alone gives it back.
-func alone(r *record.Record) *record.Record {
+// alone is a record as an event that carries its key alone gives it back to a source that names nothing else.
+func alone(keys *record.Schema, r *record.Record) *record.Record {
 	c := *r
-	c.Values = make([]record.Value, len(r.Values))
+	c.Schema, c.Values = keys, nil
 	for _, k := range r.Schema.Key {
-		c.Values[k] = r.Values[k]
+		c.Values = append(c.Values, r.Values[k])
 	}
 	return &c
 }
 
 // An event that carries a key alone, in its value or without one, tells the key, the version, what was done, in which
-// run and for whom, to Kafka's own consumer and to our source.
+// run and for whom, to Kafka's own consumer and to our source. A source that names further fields takes it for no row.
 func TestAnEventCarriesAKeyAlone(t *testing.T) {
 	t.Parallel()
 	schema := allTypes(t)
+	keys, err := keysOf(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var records, want []*record.Record
+	deletes := 0
 	for i := range 300 {
 		r := iotest.Record(schema, i, iotest.Base+int64(i))
 		if i%10 == 1 {
 			r = iotest.Deletion(schema, i, iotest.Base+int64(i))
+			deletes++
 		}
 		r.Values[1] = record.String([]string{"a|b", `\`, "", "ü\x00", `a\|`}[i%5])
-		records, want = append(records, r), append(want, alone(r))
+		records, want = append(records, r), append(want, alone(keys, r))
 	}
 	json := SinkConfig{Brokers: []string{services.Need(t, services.Kafka)}, Create: &Create{Partitions: 4}}
-	none, keys, avro := json, json, avroConfig(t)
-	none.Value, keys.Value, avro.Value = "none", "key", "key"
-	for name, c := range map[string]SinkConfig{"none": none, "key": keys, "avro": avro} {
+	none, key, avro := json, json, avroConfig(t)
+	none.Value, key.Value, avro.Value = "none", "key", "key"
+	for name, c := range map[string]SinkConfig{"none": none, "key": key, "avro": avro} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.Topic, c.Processor = services.Name(t), "of {part}"
 			if _, err := write(t, newSink(t, c), schema, records); err != nil {
 				t.Fatal(err)
 			}
-			got, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{Rows: 30})
+			rows, dead := read(t, newSource(t, source(c, schema)), connector.PlanOptions{Rows: 30})
+			if len(rows) != deletes || len(dead) != len(records)-deletes || dead[0].Code != "kafka.key_alone" {
+				t.Errorf("as rows: %d, and %d dead letters, such as %+v", len(rows), len(dead), dead[0])
+			}
+			got, dead := read(t, newSource(t, source(c, keys)), connector.PlanOptions{Rows: 30})
 			if len(dead) > 0 {
 				t.Errorf("%d dead letters, such as %+v", len(dead), dead[0])
 			}
@@ -65,12 +75,12 @@ func TestAnEventCarriesAKeyAlone(t *testing.T) {
 					t.Fatalf("the key %q is of no record", m.Key)
 				}
 				headers := map[string]string{"version": strconv.FormatInt(r.Version, 10), "run": "run-1",
-					"op": r.Op.String(), "job": "job", "processor": "of " + r.Values[1].Str(), "value": c.Value}
+					"op": r.Op.String(), "job": "job", "processor": "of " + r.Values[0].Str(), "value": c.Value}
 				if d := cmp.Diff(headers, m.Headers); d != "" {
 					t.Error(d)
 				}
-				value := fmt.Sprintf(`{"part":%s,"id":"%s"}`, record.AppendQuoted(nil, r.Values[1].Str()),
-					r.Values[0].AppendText(nil, schema.Fields[0].Type))
+				value := fmt.Sprintf(`{"part":%s,"id":"%s"}`, record.AppendQuoted(nil, r.Values[0].Str()),
+					r.Values[1].AppendText(nil, schema.Fields[0].Type))
 				switch {
 				case name == "none" || r.Op == record.Delete:
 					if m.Value != nil {

@@ -60,9 +60,17 @@ func (p prepared) follow(ctx context.Context, j journal.Journal, o Runner, sinks
 	}
 }
 
-// watchGrowth has the run begin anew when its source gets new partitions.
+// kept is how long the journal of a run that goes on keeps its history.
+const kept = 7 * 24 * time.Hour
+
+// watchGrowth has the run begin anew when its source gets new partitions. It also keeps the journal small.
 func (p prepared) watchGrowth(ctx context.Context, j journal.Journal) {
-	for {
+	for n := 0; ; n++ {
+		if n%120 == 0 { // each hour
+			if err := j.Trim(ctx, p.Run.ID, time.Now().Add(-kept)); err != nil && ctx.Err() == nil {
+				slog.Warn("the journal keeps what is old", "run", p.Run.ID, "error", err)
+			}
+		}
 		select {
 		case <-time.After(grownEach):
 		case <-ctx.Done():

@@ -141,6 +141,9 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 	if err := m.grow(ctx, m.journal); err != nil {
 		return err
 	}
+	if err := m.journal.Trim(ctx, m.Run.ID, time.Now().Add(-kept)); err != nil {
+		return err
+	}
 	err = m.journal.Record(ctx, m.Run.ID, attempt, journal.Batch{Member: m.name, Claim: partitions})
 	if err != nil {
 		return err
