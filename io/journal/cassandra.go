@@ -983,8 +983,8 @@ func (j *cassandraJournal) Trim(ctx context.Context, run string, before time.Tim
 	}
 	for l, err := range j.Letters(ctx, run, LetterFilter{States: []LetterState{Sent}, Until: before}) {
 		if err == nil {
-			_, _, err = j.session.Apply(ctx, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'letter' AND sink = '' "+
-				"AND place = '' AND key = ? IF EXISTS", run, []byte(l.ID)))
+			_, _, err = j.session.Apply(ctx, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'letter' AND "+
+				"sink = '' AND place = '' AND key = ? IF EXISTS", run, []byte(l.ID)))
 		}
 		if err != nil {
 			return err

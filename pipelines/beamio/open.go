@@ -45,7 +45,14 @@ func (s settings) source() (connector.SourceConfig, error) {
 		return nil, s.unknown("source")
 	}
 	config := k.Source()
-	return config, s.decode(config)
+	if err := s.decode(config); err != nil {
+		return nil, err
+	}
+	if connector.From(config).Follows() {
+		return nil, fail.Job("beamio.follows", "a source of kind %s that goes on has no end, which Read waits for", s.Kind).
+			WithFix("leave out follow, or run a job: reprise run")
+	}
+	return config, nil
 }
 
 // sink are the settings of a sink.

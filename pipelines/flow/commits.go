@@ -133,7 +133,7 @@ func (l *lane) unseen() int64 {
 }
 
 func (k *keeper) commitFailed(e ended) error {
-	if e.err == nil {
+	if e.err == nil || e.lane.down != nil {
 		return nil
 	}
 	if e.lane.name == laneShared {
@@ -161,7 +161,7 @@ func (w *worker) seal(ctx context.Context, sink string) error {
 	if err != nil {
 		return err
 	}
-	return w.journal.Record(ctx, w.run.ID, w.attempt, journal.Batch{Seal: []journal.Seal{{Sink: sink, Note: offsets}}})
+	return w.record(ctx, journal.Batch{Seal: []journal.Seal{{Sink: sink, Note: offsets}}})
 }
 
 // offsets are the positions up to which a sink has finished each partition without a gap, as JSON.
@@ -212,7 +212,7 @@ func (w *worker) commitSealed(ctx context.Context, name string, target connector
 	if records != nil {
 		end.Records = *records
 	}
-	return w.journal.Record(ctx, w.run.ID, w.attempt, journal.Batch{Committed: []journal.CommitEnd{end}})
+	return w.record(ctx, journal.Batch{Committed: []journal.CommitEnd{end}})
 }
 
 // commitRest commits all that a sink of a run that goes on has brought, and gives what it has committed in all; nil:

@@ -6,11 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"reprise/io/deadletter"
 	"reprise/io/journal"
-	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
 
@@ -188,20 +185,6 @@ func (k *keeper) tell(l *record.DeadLetter) {
 	k.told[kind] = true
 	k.heart.log.Warn("a record becomes a dead letter; further ones of this kind are not logged",
 		"step", l.Step, "class", l.Class, "code", l.Code, "split", l.Split)
-}
-
-// record writes to the journal, also when it is busy for a while. After other errors it is open whether it was
-// written.
-func (k *keeper) record(ctx context.Context, b journal.Batch) error {
-	b.Member = k.member
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := k.journal.Record(ctx, k.run.ID, k.attempt, b)
-		if err != nil && fail.CodeOf(err) != "journal.busy" {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(time.Minute))
-	return err
 }
 
 // drain waits until everything is settled, and writes it down. What a sink does not settle because the run is to stop

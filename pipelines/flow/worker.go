@@ -9,6 +9,9 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"reprise/io/connector"
 	"reprise/io/journal"
@@ -97,6 +100,20 @@ func (w *worker) options() transforms.Options { return transforms.Options{Now: w
 // sinkChain is the chain of one sink's own transforms, with its condition as the first step.
 func (w *worker) sinkChain(name string) (*transforms.Chain, error) {
 	return w.job.SinkChain(name, w.chain.Out, w.options())
+}
+
+// record writes to the journal, also when it is busy for a while. After other errors it is open whether it was
+// written.
+func (w *worker) record(ctx context.Context, b journal.Batch) error {
+	b.Member = w.member
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := w.journal.Record(ctx, w.run.ID, w.attempt, b)
+		if err != nil && fail.CodeOf(err) != "journal.busy" {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(time.Minute))
+	return err
 }
 
 func (w *worker) close() {

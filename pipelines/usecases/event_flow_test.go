@@ -68,7 +68,8 @@ func (c *usecase) drained() {
 			Read   int64
 		}
 		out, err := c.command("reprise status process-index --job process.yaml --json 2>/dev/null")
-		if err == nil && json.Unmarshal([]byte(out), &s) == nil && s.Behind != nil && s.Behind.Records == 0 && s.Read > 0 {
+		known := err == nil && json.Unmarshal([]byte(out), &s) == nil && s.Behind != nil
+		if known && s.Behind.Records == 0 && s.Read > 0 {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
