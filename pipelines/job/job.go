@@ -27,6 +27,7 @@ type Job struct {
 	Transforms  []transforms.Spec    `json:"transforms,omitempty" jsonschema_description:"What happens to each record, in this order; 'reprise transforms' explains them."`
 	Sinks       map[string]Sink      `json:"sinks" jsonschema:"required" jsonschema_description:"Where records go, each sink by a name of your own. All are fed by one scan; each has its own outcomes."`
 	DeadLetters *connector.SinkSpec  `json:"dead_letters,omitempty" jsonschema_description:"Where records that could not be processed go: exactly one kind. Default: JSON lines in the folder dead-letters/NAME."`
+	Retry       *Retry               `json:"retry,omitempty" jsonschema_description:"Of a run that goes on (follow): sends dead letters again by itself that failed by something that may pass, such as a service that answered 503."`
 	Purge       *Purge               `json:"purge,omitempty" jsonschema_description:"Makes the job one that deletes what it reads, by the steps of reprise purge."`
 	Limits      Limits               `json:"limits,omitempty" jsonschema_description:"How much memory the run may use, how many failures it may have, and how its work is divided."`
 	Canary      *Canary              `json:"canary,omitempty" jsonschema_description:"Parts of the source to process first, and to check before the rest."`
@@ -138,6 +139,11 @@ func (c CommitEvery) Due(since time.Duration, rows, bytes int64) bool {
 		c.Bytes > 0 && bytes >= int64(c.Bytes))
 }
 
+// Retry is when dead letters are sent again.
+type Retry struct {
+	After []connector.Duration `json:"after" jsonschema:"required,minItems=1" jsonschema_description:"Delay before each time, as in [10s, 1m, 10m]; what fails after the last stays a dead letter."`
+}
+
 // ErrorBudget is how many dead letters an attempt at a run may make.
 type ErrorBudget struct {
 	Letters int64   `json:"letters,omitempty" jsonschema:"minimum=1" jsonschema_description:"Dead letters of one attempt."`
@@ -189,7 +195,7 @@ func (j *Job) Ended() *Job {
 		return j
 	}
 	ended := *j
-	ended.Source, ended.Limits.CommitEvery = j.Source.Ended(), nil
+	ended.Source, ended.Retry, ended.Limits.CommitEvery = j.Source.Ended(), nil, nil
 	return &ended
 }
 

@@ -100,7 +100,7 @@ func (r Redrive) Choose(ctx context.Context, j journal.Journal) (*Chosen, error)
 			continue
 		}
 		row := l.Row()
-		if row == "" || r.Kept && l.Step == "source" {
+		if row == "" || r.Kept && l.Step == stepSource {
 			c.Skipped++
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"reprise/io/connector"
@@ -140,7 +141,7 @@ func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo,
 		return journal.RunInfo{}, err
 	}
 	if name == last && len(all) > 0 {
-		return all[0], nil
+		return latest(all), nil
 	}
 	var found []journal.RunInfo
 	for _, r := range all {
@@ -160,6 +161,17 @@ func find(ctx context.Context, j journal.Journal, name string) (journal.RunInfo,
 	return journal.RunInfo{}, fail.Job("journal.several_runs", "%d runs begin with %s: %s, %s ...", len(found), name,
 		found[0].ID, found[1].ID).
 		WithFix("give more of the id")
+}
+
+// latest is the last run. One that goes on sends its dead letters again by runs of its own, which nobody means.
+func latest(all []journal.RunInfo) journal.RunInfo {
+	for _, r := range all {
+		goesOn := func(of journal.RunInfo) bool { return of.ID == r.Parent && of.State == journal.Running }
+		if r.Parent == "" || r.State != journal.Complete || !slices.ContainsFunc(all, goesOn) {
+			return r
+		}
+	}
+	return all[0]
 }
 
 func runOf(r journal.RunInfo) connector.Run {

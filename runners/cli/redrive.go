@@ -9,6 +9,7 @@ import (
 	"reprise/io/journal"
 	"reprise/pipelines/job"
 	"reprise/pipelines/redrive"
+	"reprise/pipelines/runs"
 	"reprise/runners/launch"
 	"reprise/transforms/fail"
 )
@@ -20,6 +21,7 @@ type redriveCommand struct {
 	runner
 	Letter []string `placeholder:"ID" help:"Only these letters, by id or a prefix of it, including parked ones."`
 	Kept   bool     `help:"Resend the records kept in the queue, starting at the step where they failed, instead of rereading the rows by key."`
+	Due    bool     `help:"Only letters that the job's retry is about, and whose delay is over."`
 	Max    int      `default:"5" help:"Park letters that have failed this many times."`
 	Rate   float64  `placeholder:"N" help:"At most this many rows per second."`
 	DryRun bool     `help:"Only show what would be resent."`
@@ -45,6 +47,22 @@ func (c *redriveCommand) Run(ctx context.Context, con *console) error {
 		if r.Job, err = job.Load(c.Job); err != nil {
 			return err
 		}
+	}
+	if c.Due {
+		of := r.Job
+		if of == nil {
+			if of, err = runs.JobOf(info); err != nil {
+				return err
+			}
+		}
+		if r.Filter.IDs, err = redrive.Due(ctx, j, info.ID, of, time.Now()); err != nil {
+			return err
+		}
+		if len(r.Filter.IDs) == 0 {
+			fmt.Fprintf(con.out, "run %s has no dead letters whose delay is over: nothing to send\n", info.ID)
+			return nil
+		}
+		r.Filter.States = []journal.LetterState{journal.Waits}
 	}
 	chosen, err := r.Choose(ctx, j)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"reprise/io/connector"
@@ -32,9 +33,12 @@ func (p prepared) follow(ctx context.Context, j journal.Journal, o Runner, sinks
 		}
 		began := time.Now()
 		watching, stop := context.WithCancel(ctx)
-		go p.watchGrowth(watching, j)
+		var beside sync.WaitGroup
+		beside.Go(func() { p.watchGrowth(watching, j) })
+		beside.Go(func() { p.retry(watching, j) })
 		report, err := p.attempt(ctx, j, o, sinks, 0)
 		stop()
+		beside.Wait()
 		passes := fail.ClassOf(err) == fail.Transient || fail.ClassOf(err) == fail.Throttled
 		switch {
 		case ctx.Err() != nil || err != nil && !passes:

@@ -168,6 +168,9 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 	telling, stop := context.WithCancel(ctx)
 	var told sync.WaitGroup
 	told.Go(func() { m.tell(telling, partitions) })
+	if m.first(ctx, partitions) {
+		told.Go(func() { m.retry(telling, m.journal) })
+	}
 	err = m.runner.execute(until, m.Run, flow.Graph(setting, m.runner.hands()))
 	stop()
 	told.Wait()
@@ -182,6 +185,14 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 		return err
 	}
 	return m.ended(outer)
+}
+
+// first tells whether the member has the plan's first partition: it sees to what one member must.
+func (m *member) first(ctx context.Context, partitions []string) bool {
+	for split, err := range m.journal.Plan(ctx, m.Run.ID) {
+		return err == nil && slices.Contains(partitions, split.Partition)
+	}
+	return false
 }
 
 // attemptOfAll is the attempt that the members work at; where none does, another one begins.
