@@ -90,7 +90,7 @@ func (j *memoryJournal) Attempt(context.Context, string) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.attempt++
-	if j.control.Want == journal.Stop {
+	if j.control.Want == journal.Stop || j.control.Want == journal.Restart {
 		j.control = journal.Control{Want: journal.Go}
 	}
 	j.state = journal.Running

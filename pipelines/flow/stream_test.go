@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 // run opens.
 type stream struct {
 	serve func(ctx context.Context, kind string, work func() error) error // nil: reads are answered at once
+	page  int                                                             // rows of one; 0: two
 
 	mu      sync.Mutex
 	logs    map[string][]entry
@@ -81,7 +83,7 @@ func (s *stream) Plan(context.Context, connector.PlanOptions, func(connector.Spl
 }
 
 func (s *stream) Read(ctx context.Context, split connector.Split, page func(connector.Page) error) error {
-	const rows = 2
+	rows := cmp.Or(s.page, 2)
 	for at := next(split.Start); split.End == nil || at < next(split.End); {
 		s.mu.Lock()
 		log, more := s.logs[split.Partition], s.more

@@ -87,6 +87,8 @@ type world struct {
 	sinks   map[string]*iotest.Memory
 	queue   *iotest.Memory
 	journal *memoryJournal
+	stream  *stream               // the source, where it goes on
+	commits map[string]*committed // that sinks have made, where they are watched
 
 	// What is put around what is opened; nil: nothing.
 	source      func(connector.Source) connector.Source

@@ -165,7 +165,7 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 	telling, stop := context.WithCancel(ctx)
 	var told sync.WaitGroup
 	told.Go(func() { m.tell(telling, partitions) })
-	err = m.runner.execute(until, m.Run, flow.Graph(setting, m.runner.hands()))
+	err = m.runner.execute(until, m.Run, flow.Graph(setting, m.runner.hands(true)))
 	stop()
 	told.Wait()
 	m.acknowledge(outer, partitions)
