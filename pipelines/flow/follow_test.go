@@ -53,6 +53,29 @@ func TestARunGoesOnUntilItIsStopped(t *testing.T) {
 	})
 }
 
+// A place without a row, such as the end of a transaction, is done as rows are, also where nothing comes after it.
+func TestAPlaceWithoutARowIsDone(t *testing.T) {
+	for _, rows := range [][]int{{gap}, {0, gap}, {0, 1, gap}, {0, 1, gap, gap, gap}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 0)
+			s := w.following()
+			w.sinks["b"].Committing = true
+			w.commitsEvery(job.CommitEvery{Time: connector.Duration(10 * time.Second)})
+			s.add("part0", rows...)
+			time.AfterFunc(time.Minute, func() {
+				if b := w.beat(1).Behind; b == nil || b.Records != 0 || b.Age != 0 {
+					t.Errorf("%v: the run is behind by %+v", rows, b)
+				}
+				if d := cmp.Diff(map[string]string{"part0": fmt.Sprint(len(rows))}, s.told()); d != "" {
+					t.Errorf("%v: %s", rows, d)
+				}
+			})
+			w.stopAfter(2 * time.Minute)
+			w.is(w.must(), journal.Stopped, nil)
+		})
+	}
+}
+
 // How far a run is behind is told by its slowest sink, in records, in time, and by partition.
 func TestHowFarARunIsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

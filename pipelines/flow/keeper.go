@@ -151,7 +151,7 @@ func (k *keeper) writeDown(checked ...*lane) error {
 func (k *keeper) ready(checked []*lane) (ready []share, parts []journal.Part) {
 	for _, s := range k.ledger.take() {
 		l := k.all[s.lane]
-		if l.commits {
+		if l.commits && s.account.rows > 0 { // without rows it needs no checkpoint
 			l.settled = append(l.settled, s)
 		} else {
 			ready = append(ready, s)

@@ -34,7 +34,7 @@ type stream struct {
 }
 
 type entry struct {
-	record *record.Record
+	record *record.Record // nil: a place without one
 	at     time.Time
 }
 
@@ -52,12 +52,19 @@ func (w *world) following() *stream {
 	return s
 }
 
+// gap is no row, but a place without one, as at the end of a transaction.
+const gap = -1
+
 // add adds rows to a partition.
 func (s *stream) add(part string, rows ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, n := range rows {
-		s.logs[part] = append(s.logs[part], entry{iotest.Record(assets, n, iotest.Base), time.Now()})
+		var r *record.Record
+		if n != gap {
+			r = iotest.Record(assets, n, iotest.Base)
+		}
+		s.logs[part] = append(s.logs[part], entry{r, time.Now()})
 	}
 	close(s.more)
 	s.more = make(chan struct{})
@@ -104,6 +111,9 @@ func (s *stream) Read(ctx context.Context, split connector.Split, page func(conn
 		p := connector.Page{Event: log[0].at, Last: offset(at - 1)}
 		read := func() error {
 			for _, e := range log {
+				if e.record == nil {
+					continue
+				}
 				p.Records = append(p.Records, e.record.Clone())
 				p.Bytes += int64(e.record.Size())
 			}
