@@ -115,7 +115,8 @@ func TestARowIsAtLeastAsNewAsItsEvent(t *testing.T) {
 			table := memory(0, 3, iotest.Base).Source().(connector.Finder)
 			keys := NewKeys(events{eventFields, [][]*record.Record{c.events}}, table, MissingDead, c.floor)
 			sum := all(t, keys)
-			if d := cmp.Diff(c.want, strings.Join(told(sum), ", ")) + cmp.Diff(c.dead, codes(sum.Dead)); d != "" || sum.Filtered != c.filtered {
+			d := cmp.Diff(c.want, strings.Join(told(sum), ", ")) + cmp.Diff(c.dead, codes(sum.Dead))
+			if d != "" || sum.Filtered != c.filtered {
 				t.Errorf("%s, %d filtered", d, sum.Filtered)
 			}
 			for _, r := range sum.Records {

@@ -109,7 +109,8 @@ func lags(t testing.TB, s *Source, at ...connector.Split) (all []string) {
 		t.Fatal(err)
 	}
 	for _, l := range lags {
-		all = append(all, fmt.Sprintf("%s: %s + %d", strings.TrimPrefix(l.Partition, s.c.Topic+"/"), l.Position, l.Records))
+		partition := strings.TrimPrefix(l.Partition, s.c.Topic+"/")
+		all = append(all, fmt.Sprintf("%s: %s + %d", partition, l.Position, l.Records))
 	}
 	return all
 }
@@ -148,10 +149,11 @@ func TestATopicIsFollowed(t *testing.T) {
 	}
 	f.ends()
 	send(all[2700:])
-	if d := cmp.Diff([]string{"0: 2700 + 300"}, lags(t, s, connector.Split{Partition: s.name(0), Start: f.last})); d != "" {
+	rest := connector.Split{Partition: s.name(0), Start: f.last}
+	if d := cmp.Diff([]string{"0: 2700 + 300"}, lags(t, s, rest)); d != "" {
 		t.Error(d)
 	}
-	f = follow(t, s, connector.Split{Partition: s.name(0), Start: f.last})
+	f = follow(t, s, rest)
 	check(f.to(3000), all[2700:])
 	f.ends()
 }
@@ -277,22 +279,25 @@ func TestWhereFollowingBegins(t *testing.T) {
 		want []string // lags
 		code string
 	}{
-		"default":          {want: []string{"0: 2 + 3", "1: 0 + 3", "2: 0 + 0"}},
-		"earliest":         {from: &From{At: "earliest"}, want: []string{"0: 2 + 3", "1: 0 + 3", "2: 0 + 0"}},
-		"latest":           {from: &From{At: "latest"}, want: []string{"0: 5 + 0", "1: 3 + 0", "2: 0 + 0"}},
-		"group":            {from: &From{Group: group.Group}, want: []string{"0: 4 + 1", "1: 0 + 3", "2: 0 + 0"}},
-		"no group":         {from: &From{Group: group.Group + "x"}, code: "kafka.no_group"},
-		"offsets":          {from: &From{Offsets: map[string]int64{"0": 3, "2": 0}}, want: []string{"0: 3 + 2", "1: 0 + 3", "2: 0 + 0"}},
-		"offsets at ends":  {from: &From{Offsets: map[string]int64{"0": 5, "1": 3}}, want: []string{"0: 5 + 0", "1: 3 + 0", "2: 0 + 0"}},
-		"offset is gone":   {from: &From{Offsets: map[string]int64{"0": 1}}, code: "kafka.offset"},
-		"offset to come":   {from: &From{Offsets: map[string]int64{"2": 1}}, code: "kafka.offset"},
-		"no partition":     {from: &From{Offsets: map[string]int64{"3": 0}}, code: "kafka.no_partition"},
-		"offset of all":    {from: &From{Offset: 1}, code: "kafka.offset"}, // partition 2 has none yet
-		"time":             {from: &From{Time: at(1)}, want: []string{"0: 2 + 3", "1: 1 + 2", "2: 0 + 0"}},
-		"time of a few":    {from: &From{Time: at(4)}, want: []string{"0: 4 + 1", "1: 3 + 0", "2: 0 + 0"}},
-		"time before all":  {from: &From{Time: at(-9)}, want: []string{"0: 2 + 3", "1: 0 + 3", "2: 0 + 0"}},
-		"time behind all":  {from: &From{Time: at(99)}, want: []string{"0: 5 + 0", "1: 3 + 0", "2: 0 + 0"}},
-		"time with a rest": {from: &From{Time: new(connector.Time{Time: noon.Add(90 * time.Second)})}, want: []string{"0: 2 + 3", "1: 2 + 1", "2: 0 + 0"}},
+		"default":  {want: []string{"0: 2 + 3", "1: 0 + 3", "2: 0 + 0"}},
+		"earliest": {from: &From{At: "earliest"}, want: []string{"0: 2 + 3", "1: 0 + 3", "2: 0 + 0"}},
+		"latest":   {from: &From{At: "latest"}, want: []string{"0: 5 + 0", "1: 3 + 0", "2: 0 + 0"}},
+		"group":    {from: &From{Group: group.Group}, want: []string{"0: 4 + 1", "1: 0 + 3", "2: 0 + 0"}},
+		"no group": {from: &From{Group: group.Group + "x"}, code: "kafka.no_group"},
+		"offsets": {from: &From{Offsets: map[string]int64{"0": 3, "2": 0}},
+			want: []string{"0: 3 + 2", "1: 0 + 3", "2: 0 + 0"}},
+		"offsets at ends": {from: &From{Offsets: map[string]int64{"0": 5, "1": 3}},
+			want: []string{"0: 5 + 0", "1: 3 + 0", "2: 0 + 0"}},
+		"offset is gone":  {from: &From{Offsets: map[string]int64{"0": 1}}, code: "kafka.offset"},
+		"offset to come":  {from: &From{Offsets: map[string]int64{"2": 1}}, code: "kafka.offset"},
+		"no partition":    {from: &From{Offsets: map[string]int64{"3": 0}}, code: "kafka.no_partition"},
+		"offset of all":   {from: &From{Offset: 1}, code: "kafka.offset"}, // partition 2 has none yet
+		"time":            {from: &From{Time: at(1)}, want: []string{"0: 2 + 3", "1: 1 + 2", "2: 0 + 0"}},
+		"time of a few":   {from: &From{Time: at(4)}, want: []string{"0: 4 + 1", "1: 3 + 0", "2: 0 + 0"}},
+		"time before all": {from: &From{Time: at(-9)}, want: []string{"0: 2 + 3", "1: 0 + 3", "2: 0 + 0"}},
+		"time behind all": {from: &From{Time: at(99)}, want: []string{"0: 5 + 0", "1: 3 + 0", "2: 0 + 0"}},
+		"time with a rest": {from: &From{Time: new(connector.Time{Time: noon.Add(90 * time.Second)})},
+			want: []string{"0: 2 + 3", "1: 2 + 1", "2: 0 + 0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := followed(c)
