@@ -117,7 +117,7 @@ func (j JoinConfig) Open(need connector.Need) (connector.Source, error) {
 
 // Validate finds what the schema of the settings cannot say.
 func (k KeysConfig) Validate() []connector.Fault {
-	faults := slices.Concat(scanned("from", k.From), connector.Below("of", k.Of.Validate()))
+	faults := slices.Concat(scanned("from", k.From), connector.Below("of", k.Of.Validate()), ends("of", k.Of))
 	if len(faults) == 0 && !k.Of.Finds() {
 		faults = append(faults, connector.Faultf("of", "%s cannot find single rows by their keys; Cassandra can",
 			k.Of.Kind()))
@@ -155,7 +155,7 @@ func (j JoinConfig) Validate() []connector.Fault {
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.With)) {
 		s, path := j.With[name], "with."+name
-		wrong := connector.Below(path+".of", s.Of.Validate())
+		wrong := append(connector.Below(path+".of", s.Of.Validate()), ends(path+".of", s.Of)...)
 		if s.Broadcast {
 			wrong = append(wrong, connector.Below(path+".of", s.Of.Scans())...)
 		}

@@ -236,7 +236,7 @@ func (s *Keys) rows(ctx context.Context, k *keying, p connector.Page) (connector
 // floorOf is the lowest version of the row with a key. A row that is looked up for an event is at least as new as the
 // event: so one of which a value was cleared since, whose write time went back, still replaces what was there.
 func (s *Keys) floorOf(r *record.Record) int64 {
-	if s.raised >= 0 {
+	if s.raised >= 0 && !r.Values[s.raised].IsNull() { // a delete may carry its key alone
 		return r.Values[s.raised].Int()
 	}
 	if s.events {

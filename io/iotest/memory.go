@@ -284,6 +284,16 @@ func (s committingSink) Commit(
 	return n, err
 }
 
+// Staged are the keys of the records in a part that a committing writer has handed out.
+func (m *Memory) Staged(part []byte) (keys []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.staged[string(part)] {
+		keys = append(keys, r.KeyText())
+	}
+	return keys
+}
+
 // Source gives a source of the table's rows. Positions are key texts; there is one partition.
 func (m *Memory) Source() connector.Source { return memorySource{m} }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -49,12 +51,15 @@ func (s *Source) follow(ctx context.Context, partition int32, at int64, p *pager
 				return err
 			}
 		}
-		if err := p.end(ctx); err != nil {
-			return err
-		}
 		if f.next > at {
+			if err := p.reach(ctx, f.next-1); err != nil {
+				return err
+			}
 			at, wait = f.next, leastWait
 			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		select {
 		case <-time.After(wait):
@@ -70,6 +75,9 @@ func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, 
 	from := s.c.From
 	if from == nil {
 		from = &From{}
+	}
+	if err := s.named(ctx, from.Offsets); err != nil {
+		return 0, err
 	}
 	at := sarama.OffsetOldest
 	switch {
@@ -93,6 +101,9 @@ func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, 
 		}
 		wanted, named = group[partition].Offset, group[partition].Offset >= 0
 	}
+	if from.Offset > first {
+		wanted, named = from.Offset, s.c.Follow // else nothing of the partition is read that has fewer
+	}
 	switch {
 	case !named:
 		return max(first, from.Offset), nil
@@ -102,6 +113,25 @@ func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, 
 			WithFix("messages that were not read are gone, or never were: begin elsewhere (from)")
 	}
 	return wanted, nil
+}
+
+// named refuses offsets of partitions that are not there: those meant would be read from their first message.
+func (s *Source) named(ctx context.Context, offsets map[string]int64) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	there, err := s.partitions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(offsets)) {
+		n, err := strconv.ParseInt(name, 10, 32)
+		if err != nil || !slices.Contains(there, int32(n)) {
+			return fail.Job("kafka.no_partition", "the topic %s has no partition %s", s.c.Topic, name).
+				WithFix("there are %d, from 0 on: mend from.offsets", len(there))
+		}
+	}
+	return nil
 }
 
 const fromLatest = "latest"

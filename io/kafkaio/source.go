@@ -1,6 +1,7 @@
 package kafkaio
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -356,6 +357,23 @@ func (p *pager) end(ctx context.Context) error {
 	if p.page.Rows() == 0 {
 		return nil
 	}
+	return p.hand()
+}
+
+// reach hands on the page with everything up to an offset, also where no message stands there, as at the end of a
+// transaction: else the partition would seem to have more.
+func (p *pager) reach(ctx context.Context, offset int64) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case p.page.Rows() == 0 && bytes.Equal(p.split.Start, position(offset)):
+		return nil // the last page ended there
+	}
+	p.at = offset
+	return p.hand()
+}
+
+func (p *pager) hand() error {
 	p.page.Last = position(p.at)
 	for _, r := range p.page.Records {
 		r.Origin = record.Origin{Split: p.name, Position: p.split.Start}

@@ -30,6 +30,7 @@ type commits struct {
 // ended is how a commit has ended.
 type ended struct {
 	lane *lane
+	left bool // there are parts that came after it was sealed
 	err  error
 }
 
@@ -49,7 +50,7 @@ func (c *commits) wait() (err error) {
 	c.all.Wait()
 	close(c.ended)
 	for e := range c.ended {
-		if fail.ClassOf(e.err) == fail.Fatal && !errors.Is(e.err, context.Canceled) {
+		if fail.ClassOf(e.err) == fail.Fatal && !errors.Is(e.err, context.Canceled) && !errors.Is(e.err, errStop) {
 			err = errors.Join(err, e.err)
 		}
 	}
@@ -77,9 +78,28 @@ func (k *keeper) commitLeft() error {
 		}
 		if open {
 			k.commit(l)
+			continue
 		}
+		left, err := k.left(k.ctx, l.name)
+		if err != nil {
+			return err
+		}
+		l.owe(left)
 	}
 	return nil
+}
+
+// left tells whether there are parts that no commit has.
+func (w *worker) left(ctx context.Context, sink string) (bool, error) {
+	parts, err := w.journal.Parts(ctx, w.run.ID, sink)
+	return len(parts) > 0, err
+}
+
+// owe has the lane commit in time, though nobody knows how many rows there are: others have written them.
+func (l *lane) owe(parts bool) {
+	if parts {
+		l.fresh.rows = max(1, l.fresh.rows)
+	}
 }
 
 // commitDue commits at the sinks where it is time, and takes in what has become of commits.
@@ -90,6 +110,7 @@ func (k *keeper) commitDue(now time.Time) error {
 	select {
 	case e := <-k.commits.ended:
 		k.commits.under[e.lane] = false
+		e.lane.owe(e.left)
 		if err := k.commitFailed(e); err != nil {
 			return err
 		}
@@ -151,7 +172,11 @@ func (k *keeper) commit(l *lane) {
 	k.commits.under[l] = true
 	k.commits.all.Go(func() {
 		err := k.commitSealed(connector.WithGate(k.ctx, k.heart.pace.Gate(l.name)), l.name, target, schema)
-		k.commits.ended <- ended{l, err}
+		left := false
+		if err == nil {
+			left, err = k.left(k.ctx, l.name)
+		}
+		k.commits.ended <- ended{l, left, err}
 	})
 }
 
@@ -231,8 +256,8 @@ func (w *worker) commitRest(ctx context.Context, name string, target connector.S
 	if err := w.commitSealed(ctx, name, target, schema); err != nil {
 		return nil, 0, err
 	}
-	left, err := w.journal.Parts(ctx, w.run.ID, name)
-	if err == nil && len(left) > 0 {
+	left, err := w.left(ctx, name)
+	if err == nil && left {
 		if err = w.seal(ctx, name); err == nil {
 			err = w.commitSealed(ctx, name, target, schema)
 		}
@@ -241,5 +266,8 @@ func (w *worker) commitRest(ctx context.Context, name string, target connector.S
 		return nil, 0, err
 	}
 	sum, err := w.journal.Committed(ctx, w.run.ID, name)
-	return &sum.Records, sum.Superseded, err
+	if err != nil {
+		return nil, 0, err
+	}
+	return &sum.Records, sum.Superseded, nil
 }

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"reprise/io/connector"
 	"reprise/io/deadletter"
 	"reprise/io/journal"
+	"reprise/pipelines/pace"
 	"reprise/transforms/fail"
 	"reprise/transforms/record"
 )
@@ -79,7 +81,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		var superseded int64
 		gated := connector.WithGate(ctx, h.pace.Gate(name))
 		s.Committed, superseded, err = commit(gated, name, w.job.Sinks[name].SinkSpec, chain.Out)
-		if class := fail.ClassOf(err); err != nil && class != fail.Transient && class != fail.Throttled {
+		if err != nil && !later(err) {
 			return nil, err
 		} else if err != nil { // the others do not wait for it
 			s.Uncommitted, s.Reason = true, err.Error()
@@ -95,7 +97,9 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		r.Sinks[name] = s
 	}
 	queued, _, err := commit(ctx, partsQueue, *w.job.DeadLetters, deadletter.Schema())
-	if err != nil {
+	if err != nil && goesOn && later(err) {
+		h.log.Warn("the last dead letters are not committed; the next attempt does it", "error", err)
+	} else if err != nil {
 		return nil, err
 	}
 	if w.member == "" && queued != nil && *queued != r.DeadLetters {
@@ -111,6 +115,12 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 		}
 	}
 	return r, w.verdict(ctx, r)
+}
+
+// later tells whether what failed may be done by another attempt: it may pass, or the run is to stop before it has.
+func later(err error) bool {
+	class := fail.ClassOf(err)
+	return class == fail.Transient || class == fail.Throttled || errors.Is(err, pace.ErrStopped)
 }
 
 // commit makes the parts of a sink visible and tells how many of their records lost to newer ones; nil: it does not

@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,11 +147,11 @@ func second(kind string, err error) func(context.Context, string, func() error) 
 }
 
 func nth(n int, kind string, err error) func(context.Context, string, func() error) error {
+	var left atomic.Int64
+	left.Store(int64(n))
 	return func(_ context.Context, of string, work func() error) error {
-		if of == kind {
-			if n--; n == 0 {
-				return err
-			}
+		if of == kind && left.Add(-1) == 0 {
+			return err
 		}
 		return work()
 	}

@@ -32,11 +32,12 @@ type follow struct {
 	failed bool // to tell the source: the log knows
 	downed time.Time
 	delays map[string]journal.Delay // as last seen, by sink
+	even   map[string]time.Time     // by partition: when nothing was left to do, as last seen
 }
 
 func (f *follow) start(p *pass) {
 	ctx, cancel := context.WithCancel(connector.Uncounted(p.ctx))
-	f.cancel, f.began, f.delays = cancel, time.Now(), map[string]journal.Delay{}
+	f.cancel, f.began, f.delays, f.even = cancel, time.Now(), map[string]journal.Delay{}, map[string]time.Time{}
 	f.done.Go(func() {
 		for {
 			select {
@@ -137,11 +138,15 @@ func (f *follow) sum(lags []connector.Lag, p *pass) *journal.Behind {
 	for _, lag := range lags {
 		b.Records += lag.Records
 		if lag.Records == 0 {
+			f.even[lag.Partition] = time.Now()
 			continue
 		}
 		since, known := reached[lag.Partition]
 		if !known {
 			since = f.began
+		}
+		if even := f.even[lag.Partition]; even.After(since) {
+			since = even // what is left has come since
 		}
 		b.Age = max(b.Age, time.Since(since))
 	}

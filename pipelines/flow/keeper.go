@@ -83,8 +83,10 @@ func (k *keeper) checkpoint(n need, late bool) (checked []*lane, err error) {
 	for _, l := range k.sinks() {
 		enough := k.window.gathers(l.commits, commitsOnly)
 		pressed := n == starving || !l.commits && late
-		// A starving pass also asks for what was sent: its sink may have given up since.
-		nothing := l.since == 0 && (l.commits || n < starving)
+		// A starving pass also asks for what was sent: its sink may have given up since. So does one that goes on, since
+		// no end would ask.
+		asks := n == starving || late && k.commits != nil && k.ledger.open() > 0
+		nothing := l.since == 0 && (l.commits || !asks)
 		if l.down != nil || nothing || l.since < enough && !pressed {
 			continue
 		}
@@ -146,7 +148,7 @@ func (k *keeper) writeDown(checked ...*lane) error {
 func (k *keeper) ready(checked []*lane) (ready []share, parts []journal.Part) {
 	for _, s := range k.ledger.take() {
 		l := k.all[s.lane]
-		if l.commits {
+		if l.commits && s.account.rows > 0 { // without rows it needs no checkpoint
 			l.settled = append(l.settled, s)
 		} else {
 			ready = append(ready, s)

@@ -151,7 +151,7 @@ func (l *ledger) less(p *account, lane, n int) {
 		return
 	}
 	l.settled = append(l.settled, share{p, lane})
-	l.rows += p.sums[lane].Read
+	l.rows += max(1, p.sums[lane].Read) // a page without rows is written down too
 	l.release(p)
 	select {
 	case l.wake <- struct{}{}:

@@ -200,7 +200,7 @@ func TestLedger(t *testing.T) {
 							unfinished++
 						}
 						if settled && !s.taken {
-							due += p.rows
+							due += max(1, p.rows)
 						}
 						if settled != (p.waiting[i] == 0) {
 							t.Fatalf("page %d, lane %d: %d wait; %+v", p.number, i, p.waiting[i], s)

@@ -3,15 +3,18 @@ package flow
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"reprise/io/connector"
@@ -34,7 +37,7 @@ type memoryJournal struct {
 	beats    map[int]map[string]journal.Beat
 	failures map[int][]error
 	events   []journal.Event
-	sealed   map[string]journal.Commit
+	sealed   map[string]journal.Commit // that have not ended, by sink
 	ended    map[string]journal.Committed
 	state    journal.State
 	report   []byte
@@ -45,7 +48,8 @@ type memoryJournal struct {
 
 func newMemoryJournal(splits ...connector.Split) *memoryJournal {
 	return &memoryJournal{splits: splits, control: journal.Control{Want: journal.Go},
-		letters: map[string]journal.Letter{}, beats: map[int]map[string]journal.Beat{}, failures: map[int][]error{}}
+		letters: map[string]journal.Letter{}, beats: map[int]map[string]journal.Beat{}, failures: map[int][]error{},
+		sealed: map[string]journal.Commit{}, ended: map[string]journal.Committed{}}
 }
 
 func (j *memoryJournal) do(ctx context.Context, kind string, work func() error) error {
@@ -86,7 +90,7 @@ func (j *memoryJournal) Attempt(context.Context, string) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.attempt++
-	if j.control.Want == journal.Stop {
+	if j.control.Want == journal.Stop || j.control.Want == journal.Restart {
 		j.control = journal.Control{Want: journal.Go}
 	}
 	j.state = journal.Running
@@ -119,6 +123,64 @@ func (j *memoryJournal) Record(ctx context.Context, _ string, attempt int, b jou
 				j.letters[l.ID] = l
 			}
 		}
+		j.commits(b)
+		return nil
+	})
+}
+
+// commits ends commits, then seals others.
+func (j *memoryJournal) commits(b journal.Batch) {
+	for _, e := range b.Committed {
+		c, open := j.sealed[e.Sink]
+		if !open || c.Number != e.Number {
+			continue
+		}
+		delete(j.sealed, e.Sink)
+		sum := j.ended[e.Sink]
+		j.ended[e.Sink] = journal.Committed{Commits: sum.Commits + 1, Records: sum.Records + e.Records,
+			Superseded: sum.Superseded + e.Superseded}
+		left := len(c.Parts)
+		j.parts = slices.DeleteFunc(slices.Clone(j.parts), func(p journal.Part) bool {
+			if p.Sink != e.Sink || left == 0 {
+				return false
+			}
+			left--
+			return true
+		})
+	}
+	for _, s := range b.Seal {
+		if _, open := j.sealed[s.Sink]; !open {
+			j.sealed[s.Sink] = journal.Commit{Number: j.ended[s.Sink].Commits + 1, Note: s.Note, Parts: j.of(s.Sink)}
+		}
+	}
+}
+
+// of are the parts of a sink.
+func (j *memoryJournal) of(sink string) (bodies [][]byte) {
+	for _, p := range j.parts {
+		if p.Sink == sink {
+			bodies = append(bodies, p.Body)
+		}
+	}
+	return bodies
+}
+
+func (j *memoryJournal) Sealed(ctx context.Context, _, sink string) (c journal.Commit, open bool, err error) {
+	return c, open, j.do(ctx, "sealed", func() error { c, open = j.sealed[sink]; return nil })
+}
+
+func (j *memoryJournal) Committed(ctx context.Context, _, sink string) (c journal.Committed, err error) {
+	return c, j.do(ctx, "committed", func() error { c = j.ended[sink]; return nil })
+}
+
+func (j *memoryJournal) ExtendPlan(ctx context.Context, _ string, splits []connector.Split) error {
+	return j.do(ctx, "extend plan", func() error {
+		for _, s := range splits {
+			known := func(old connector.Split) bool { return reflect.DeepEqual(old, s) }
+			if !slices.ContainsFunc(j.splits, known) {
+				j.splits = append(j.splits, s)
+			}
+		}
 		return nil
 	})
 }
@@ -137,14 +199,7 @@ func (j *memoryJournal) Finished(ctx context.Context, _ string) iter.Seq2[journa
 }
 
 func (j *memoryJournal) Parts(ctx context.Context, _, sink string) (bodies [][]byte, err error) {
-	return bodies, j.do(ctx, "parts", func() error {
-		for _, p := range j.parts {
-			if p.Sink == sink {
-				bodies = append(bodies, p.Body)
-			}
-		}
-		return nil
-	})
+	return bodies, j.do(ctx, "parts", func() error { bodies = j.of(sink); return nil })
 }
 
 func (j *memoryJournal) Finish(ctx context.Context, _ string, attempt int, s journal.State, report []byte) error {
@@ -223,9 +278,13 @@ func TestTheJournalInMemoryIsOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		run := fmt.Sprint("run", n)
-		memory := newMemoryJournal()
+		plan := []connector.Split{{Partition: "p"}}
+		memory := newMemoryJournal(plan...)
 		begin := journal.Run{ID: run, Job: "job", Started: time.Now(), JobFile: []byte("{}"), Schema: []byte{0}}
 		if err := stored.Begin(t.Context(), begin); err != nil {
+			t.Fatal(err)
+		}
+		if err := stored.SavePlan(t.Context(), run, slices.Values(plan), journal.Total{Splits: 1}); err != nil {
 			t.Fatal(err)
 		}
 		for _, j := range []journal.Journal{memory, stored} {
@@ -245,10 +304,22 @@ func TestTheJournalInMemoryIsOne(t *testing.T) {
 				}
 				b.Done = append(b.Done, d)
 			}
+			drawCommits(t, &b)
 			attempt := rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "attempt")
 			ours, theirs := memory.Record(t.Context(), run, attempt, b), stored.Record(t.Context(), run, attempt, b)
 			if fail.CodeOf(ours) != fail.CodeOf(theirs) {
 				t.Fatalf("%v; the real journal: %v", ours, theirs)
+			}
+			if more := rapid.IntRange(0, 3).Draw(t, "partition"); more > 0 {
+				split := []connector.Split{{Partition: fmt.Sprint("p", more)}}
+				for _, j := range []journal.Journal{memory, stored} {
+					if err := j.ExtendPlan(t.Context(), run, split); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if d := cmp.Diff(committing(t, stored, run), committing(t, memory, run)); d != "" {
+				t.Fatal(d)
 			}
 		}
 		if got, want := covered(t, memory, run), covered(t, stored, run); !maps.Equal(got, want) {
@@ -270,6 +341,45 @@ func covered(t *rapid.T, j journal.Journal, run string) map[string]int64 {
 			}
 		}
 		all[d.Sink+" read"] += d.Sum.Read
+	}
+	return all
+}
+
+// drawCommits adds parts to a batch, seals commits and ends some, also such that are not there.
+func drawCommits(t *rapid.T, b *journal.Batch) {
+	sinks := rapid.SampledFrom([]string{"", "a"})
+	for range rapid.IntRange(0, 2).Draw(t, "parts") {
+		body := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "part")
+		b.Parts = append(b.Parts, journal.Part{Sink: sinks.Draw(t, "sink"), Body: []byte(body)})
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "ends") {
+		b.Committed = append(b.Committed, journal.CommitEnd{Sink: sinks.Draw(t, "sink"),
+			Number: rapid.IntRange(0, 3).Draw(t, "number"), Records: rapid.Int64Range(0, 5).Draw(t, "records"),
+			Superseded: rapid.Int64Range(0, 1).Draw(t, "superseded")})
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "seals") {
+		note := rapid.SampledFrom([]string{"", "at 1"}).Draw(t, "note")
+		b.Seal = append(b.Seal, journal.Seal{Sink: sinks.Draw(t, "sink"), Note: note})
+	}
+}
+
+// committing is all that a journal tells of a run's plan, parts and commits.
+func committing(t *rapid.T, j journal.Journal, run string) (all []string) {
+	for split, err := range j.Plan(t.Context(), run) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, split.String())
+	}
+	for _, sink := range []string{"", "a"} {
+		parts, err := j.Parts(t.Context(), run, sink)
+		c, open, e := j.Sealed(t.Context(), run, sink)
+		sum, er := j.Committed(t.Context(), run, sink)
+		if err := errors.Join(err, e, er); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprintf("sink %q: parts %s; %d %q of %s, %t; %+v", sink, parts, c.Number, c.Note, c.Parts,
+			open, sum))
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type setup struct {
 	change func(*world)
 	raw    int              // rows that do not decode
 	lost   map[string][]int // rows that die at a sink
+	goesOn bool             // the source does: the run is stopped once all is finished
 }
 
 var setups = []setup{
@@ -52,11 +54,26 @@ var setups = []setup{
 		w.sinks["a"].Refuse = refusing(0)
 		w.change("b", func(s *job.Sink) { s.Transforms = []transforms.Spec{traps(map[int]string{1: "dead"})} })
 	}},
+	{name: "it goes on", rows: []int{2}, goesOn: true, change: func(w *world) {
+		w.sinks["b"].Committing = true
+		w.commitsEvery(job.CommitEvery{Rows: 1})
+	}},
+	{name: "it goes on and both commit", rows: []int{2}, goesOn: true, large: true, lost: map[string][]int{"a": {0}},
+		change: func(w *world) {
+			w.sinks["a"].Refuse = refusing(0)
+			w.queue.Committing, w.sinks["a"].Committing, w.sinks["b"].Committing = true, true, true
+			w.commitsEvery(job.CommitEvery{Rows: 1})
+		}},
 }
 
 func (s setup) world(t *testing.T) *world {
 	w := newWorld(t, s.rows...)
-	w.setting = func(s *Setting) { s.Window, s.Hands = 2, 2 } // one hand alone is not split
+	w.setting = func(of *Setting) {
+		of.Window, of.Hands = 2, 2 // one hand alone is not split
+		if s.goesOn {
+			of.Hands = 1 // one after the other, the first would never end
+		}
+	}
 	w.job.Limits.Readers = 2
 	w.job.Pace.Outage = connector.Duration(time.Second)
 	for _, m := range w.tables {
@@ -65,10 +82,51 @@ func (s setup) world(t *testing.T) *world {
 	for _, m := range w.sinks {
 		m.Batch = connector.BatchLimits{Rows: 1, Bytes: 1 << 20, InFlight: 1}
 	}
+	if s.goesOn {
+		w.stream = w.following()
+		w.stream.page = 1
+		n := 0
+		for i, rows := range s.rows {
+			for range rows {
+				w.stream.add(fmt.Sprint("part", i), n)
+				n++
+			}
+		}
+		w.commits = w.watch()
+	}
 	if s.change != nil {
 		s.change(w)
 	}
 	return w
+}
+
+// ended tells whether nothing is left to do.
+func (s setup) ended(r *Report) bool {
+	if !s.goesOn {
+		return r.State == journal.Complete
+	}
+	n := int64(0)
+	for _, rows := range s.rows {
+		n += int64(rows)
+	}
+	for _, of := range r.Sinks {
+		if of.Read < n || of.Uncommitted {
+			return false
+		}
+	}
+	return r.State == journal.Stopped
+}
+
+// finished tells whether a run that goes on has nothing to do.
+func (s setup) finished(w *world) bool {
+	left := len(w.sinks) + 1
+	for _, rows := range s.rows {
+		left += (len(w.sinks) + 1) * rows
+	}
+	for _, d := range w.journal.finished() {
+		left -= int(d.Sum.Read)
+	}
+	return left == len(w.sinks)+1
 }
 
 // check looks at the end of a run.
@@ -77,7 +135,7 @@ func (s setup) check(w *world, r *Report) error {
 	for _, rows := range s.rows {
 		n += int64(rows)
 	}
-	if r.State != journal.Complete || len(r.Faults) > 0 || r.Read != n || int(r.DeadLetters) != dead {
+	if !s.ended(r) || len(r.Faults) > 0 || r.Read != n || int(r.DeadLetters) != dead {
 		return fmt.Errorf("the run is not as it should be: %+v", *r)
 	}
 	if letters, queued := len(w.journal.letters), len(w.queue.Rows()); letters != dead || queued != dead {
@@ -85,6 +143,11 @@ func (s setup) check(w *world, r *Report) error {
 	}
 	for name, m := range w.sinks {
 		rows, of := m.Rows(), r.Sinks[name]
+		if m.Committing && s.goesOn {
+			if faults := w.commits[name].uneven(m, slices.Sorted(maps.Keys(rows))); len(faults) > 0 {
+				return fmt.Errorf("sink %s: %q", name, faults)
+			}
+		}
 		for i := range int(n) - s.raw {
 			if _, there := rows[key(i)]; there == slices.Contains(s.lost[name], i) {
 				return fmt.Errorf("sink %s, row %d: there %t", name, i, there)
@@ -121,12 +184,15 @@ func (s setup) play(t *testing.T, attempts int, choose func(p point) string) {
 		for name, m := range w.sinks {
 			m.Serve = sched.serve("sink " + name)
 		}
+		if s.goesOn {
+			w.stream.serve = sched.serve("source")
+		}
 		w.queue.Serve = sched.serve("queue")
 		w.journal.serve = sched.serve("journal")
 		var taken []string
 		var report *Report
 		failed := errors.New("not begun")
-		for n := 1; failed != nil || report.State != journal.Complete; n++ {
+		for n := 1; failed != nil || !s.ended(report); n++ {
 			if n > attempts+3 {
 				t.Fatalf("%q: the run is not done: %+v, %v", taken, report, failed)
 			}
@@ -141,7 +207,7 @@ func (s setup) play(t *testing.T, attempts int, choose func(p point) string) {
 			steps := s.steps(t, w, sched, done, kill, choose)
 			taken = append(taken, steps...)
 			kill()
-			if err := wrong(steps, report, failed); err != nil {
+			if err := s.wrong(steps, report, failed); err != nil {
 				t.Fatalf("%q: %v", taken, err)
 			}
 		}
@@ -152,7 +218,7 @@ func (s setup) play(t *testing.T, attempts int, choose func(p point) string) {
 }
 
 // wrong tells what an attempt may not come to, however it was disturbed.
-func wrong(steps []string, r *Report, err error) error {
+func (s setup) wrong(steps []string, r *Report, err error) error {
 	harmed, killed := false, false
 	for _, step := range steps {
 		harmed = harmed || step[0] == '!' && !strings.HasPrefix(step, "!split")
@@ -162,7 +228,7 @@ func wrong(steps []string, r *Report, err error) error {
 	case killed: // what it reports nobody gets
 	case err != nil && (!harmed || code != "journal.timeout" && code != "memory.down"):
 		return fmt.Errorf("the attempt ends with an error: %w", err)
-	case err == nil && (!harmed && r.State != journal.Complete || r.State == journal.Unbalanced):
+	case err == nil && (!harmed && !s.ended(r) || r.State == journal.Unbalanced):
 		return fmt.Errorf("the attempt ends so: %+v", *r)
 	}
 	return nil
@@ -178,6 +244,9 @@ func (s setup) steps(t *testing.T, w *world, sched *scheduler, done chan struct{
 		case <-done:
 			return taken
 		default:
+		}
+		if s.goesOn && s.finished(w) {
+			w.want(journal.Stop, "")
 		}
 		waiting, next := sched.requests(), tickName
 		if !sched.free {
@@ -234,7 +303,7 @@ func (s setup) at(w *world, taken []string, waiting []*request, ticks int) point
 		p.ills = append(p.ills, fmt.Sprint("!kill ", some))
 	}
 	p.ills = append(p.ills, "!stop", "!down sink a", "!down sink b")
-	if w.tracker != nil && !w.tracker.IsDone() {
+	if w.tracker != nil && !w.tracker.IsDone() && !s.goesOn { // of a run that goes on nobody takes parts
 		p.ills = append(p.ills, "!split 0", "!split 0.5")
 	}
 	return p

@@ -22,6 +22,7 @@ import (
 	"reprise/io/fileio"
 	"reprise/io/iotest"
 	"reprise/io/journal"
+	"reprise/io/kafkaio"
 	"reprise/pipelines/job"
 	"reprise/pipelines/travel"
 	"reprise/transforms"
@@ -35,7 +36,14 @@ func TestMain(m *testing.M) {
 	transforms.Register(transforms.Transform{Name: "trap", Config: new(map[string]string), Compile: compileTrap})
 	open := systems
 	systems.source = func(s connector.SourceSpec, need connector.Need) (connector.Source, error) {
-		if w, _ := worldAt(s.SourceConfig.(*fileio.SourceConfig).Path); w != nil {
+		path := ""
+		switch c := s.SourceConfig.(type) {
+		case *fileio.SourceConfig:
+			path = c.Path
+		case *kafkaio.SourceConfig:
+			path = c.Topic
+		}
+		if w, _ := worldAt(path); w != nil {
 			return w.openSource(need)
 		}
 		return open.source(s, need)
@@ -79,6 +87,8 @@ type world struct {
 	sinks   map[string]*iotest.Memory
 	queue   *iotest.Memory
 	journal *memoryJournal
+	stream  *stream               // the source, where it goes on
+	commits map[string]*committed // that sinks have made, where they are watched
 
 	// What is put around what is opened; nil: nothing.
 	source      func(connector.Source) connector.Source

@@ -172,7 +172,7 @@ func (p prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sink
 		return nil, p.failed(ctx, j, n, err)
 	}
 	until, stop := p.stopWith(ctx, j)
-	err = o.execute(until, p.Run, flow.Graph(setting, o.hands()))
+	err = o.execute(until, p.Run, flow.Graph(setting, o.hands(p.Job.Source.Follows())))
 	stop()
 	left := unload()
 	if err != nil {

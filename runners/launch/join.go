@@ -171,7 +171,7 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 	if m.first(ctx, partitions) {
 		told.Go(func() { m.retry(telling, m.journal) })
 	}
-	err = m.runner.execute(until, m.Run, flow.Graph(setting, m.runner.hands()))
+	err = m.runner.execute(until, m.Run, flow.Graph(setting, m.runner.hands(true)))
 	stop()
 	told.Wait()
 	m.acknowledge(outer, partitions)

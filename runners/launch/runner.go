@@ -73,9 +73,10 @@ var _ runs.Engine = Runner{}
 func (r Runner) OneMachine() bool { return r.Name != "flink" || r.Environment == "LOOPBACK" }
 
 // hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one
-// is best; Flink deals them to its slots.
-func (r Runner) hands() int {
-	if r.Name == "flink" {
+// is best; Flink deals them to its slots. Where the source goes on there is one everywhere: the first part that a slot
+// takes never ends, and nobody would read the others.
+func (r Runner) hands(goesOn bool) int {
+	if r.Name == "flink" && !goesOn {
 		return r.workers() * 4
 	}
 	return 1

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -70,6 +71,18 @@ var (
 		"1: the sink failed in this attempt, and the others go on without it.", "sink")
 	deadLetters = gauge("reprise_dead_letters", "Dead letters by step, code, and whether they wait, were sent again "+
 		"or are parked. Beyond 50 pairs of step and code: other.", "step", "code", "state")
+
+	behindRecords = gauge("reprise_behind_records",
+		"Of a run that goes on: records that have come and are not finished at all sinks.")
+	behindSeconds   = gauge("reprise_behind_seconds", "The age of the oldest of them, at most.")
+	behindPartition = gauge("reprise_partition_behind_records", "The same by partition, of the 32 with most of them.",
+		"partition")
+	unread = gauge("reprise_partitions_unread", "Of a run that goes on: partitions of the plan that no worker reads "+
+		"now. Not there where a worker has more partitions than it names.")
+	delayMedian = gauge("reprise_delay_median_seconds", "From when an event came about to its outcome at a sink, of "+
+		"the last ones, of the worker where it took longest.", "sink")
+	delayP99 = gauge("reprise_delay_p99_seconds", "The same, which all but one in a hundred took at most.", "sink")
+	members  = gauge("reprise_members", "Members that share the run and have shown themselves lately.")
 
 	systemRecords = counter("reprise_system_records_total",
 		"Records that passed to or from a system, retries included.", "system")
@@ -238,6 +251,66 @@ func (r *reading) work(ctx context.Context) error {
 	for _, name := range append([]string{journal.Source}, r.sinks()...) {
 		r.system(name, control, beats, alive)
 	}
+	if r.job.Source.Follows() {
+		return r.behind(ctx, alive)
+	}
+	return nil
+}
+
+// behind is how far the workers of a run that goes on are behind. Nothing is told while none of them tells it.
+func (r *reading) behind(ctx context.Context, alive []journal.Beat) error {
+	var sum journal.Behind
+	delays := map[string]journal.Delay{}
+	sharing := map[string]bool{}
+	told, whole := false, true
+	for _, b := range alive {
+		if b.Member != "" {
+			sharing[b.Member] = true
+		}
+		if b.Behind == nil {
+			continue
+		}
+		told, whole = true, whole && len(b.Behind.Partitions) < journal.MostPartitions
+		sum.Records, sum.Age = sum.Records+b.Behind.Records, max(sum.Age, b.Behind.Age)
+		sum.Partitions = append(sum.Partitions, b.Behind.Partitions...)
+		for sink, d := range b.Behind.Delays {
+			was := delays[sink]
+			delays[sink] = journal.Delay{P50: max(was.P50, d.P50), P99: max(was.P99, d.P99)}
+		}
+	}
+	r.add(members, float64(len(sharing)))
+	if !told {
+		return nil
+	}
+	r.add(behindRecords, float64(sum.Records))
+	r.add(behindSeconds, sum.Age.Seconds())
+	for sink, d := range delays {
+		r.add(delayMedian, d.P50.Seconds(), sink)
+		r.add(delayP99, d.P99.Seconds(), sink)
+	}
+	if whole {
+		left := map[string]bool{}
+		for split, err := range r.journal.Plan(ctx, r.run) {
+			if err != nil {
+				return err
+			}
+			left[split.Partition] = true
+		}
+		for _, lag := range sum.Partitions {
+			delete(left, lag.Partition)
+		}
+		r.add(unread, float64(len(left)))
+	}
+	slices.SortFunc(sum.Partitions, func(x, y connector.Lag) int {
+		return cmp.Or(cmp.Compare(y.Records, x.Records), cmp.Compare(x.Partition, y.Partition))
+	})
+	seen := map[string]bool{} // one that is changing hands may be told of by two
+	for _, lag := range sum.Partitions {
+		if len(seen) < journal.MostPartitions && !seen[lag.Partition] {
+			seen[lag.Partition] = true
+			r.add(behindPartition, float64(lag.Records), lag.Partition)
+		}
+	}
 	return nil
 }
 
@@ -311,7 +384,7 @@ func (r *reading) sums(ctx context.Context) error {
 	}
 	r.add(splits, float64(total.Splits))
 	r.add(rowsRead, float64(sum.Read))
-	if total.Rows > 0 {
+	if total.Rows > 0 && !r.job.Source.Follows() {
 		r.add(rowsPlanned, float64(total.Rows))
 		r.add(rowsLeft, float64(max(0, total.Rows-sum.Read)))
 	}

@@ -31,6 +31,11 @@ import (
 // newRun begins a run of two sinks whose plan has a number of splits of 10 rows.
 func newRun(t *testing.T, splits int) (journal.Journal, string) {
 	t.Helper()
+	return newRunOf(t, splits, "{corpus: {rows: 100}}")
+}
+
+func newRunOf(t *testing.T, splits int, source string) (journal.Journal, string) {
+	t.Helper()
 	ctx := t.Context()
 	j, err := journal.Open(ctx, journal.Config{SQLite: filepath.Join(t.TempDir(), "journal.db")})
 	if err != nil {
@@ -39,7 +44,7 @@ func newRun(t *testing.T, splits int) (journal.Journal, string) {
 	t.Cleanup(func() { j.Close() })
 	of, err := job.Parse("job.yaml", []byte(`
 name: assets
-source: {corpus: {rows: 100}}
+source: `+source+`
 sinks: {lake: {files: {path: a}}, search: {files: {path: b}}}
 pace: {rates: {source: {records: 500}}}
 `))
@@ -413,6 +418,57 @@ func TestToken(t *testing.T) {
 	everywhere.Close()
 }
 
+// TestARunThatGoesOn: how far it is behind, which partitions nobody reads, and how long events take, of all workers.
+func TestARunThatGoesOn(t *testing.T) {
+	j, run := newRunOf(t, 5, `{kafka: {brokers: ["h:1"], topic: t, key: [id], fields: {id: text}, follow: true}}`)
+	n := attempt(t, j, run)
+	c := NewCollector(j, run)
+	got := samples(t, c)
+	for name := range got {
+		if strings.Contains(name, "behind_") || strings.Contains(name, "unread") ||
+			strings.Contains(name, "rows_left") {
+			t.Errorf("%s is told, and nobody knows", name)
+		}
+	}
+	lag := func(partition string, records int64) connector.Lag {
+		return connector.Lag{Partition: partition, Records: records}
+	}
+	beat(t, j, run, journal.Beat{Worker: "a", Member: "one", Attempt: n, Behind: &journal.Behind{Records: 9,
+		Age: time.Minute, Partitions: []connector.Lag{lag("p0", 7), lag("p1", 2)},
+		Delays: map[string]journal.Delay{"lake": {P50: time.Second, P99: 3 * time.Second}}}})
+	beat(t, j, run, journal.Beat{Worker: "b", Member: "two", Attempt: n, Behind: &journal.Behind{Records: 8,
+		Age: time.Second, Partitions: []connector.Lag{lag("p2", 8), lag("p1", 2)},
+		Delays: map[string]journal.Delay{"lake": {P50: 2 * time.Second, P99: 2 * time.Second}}}})
+	beat(t, j, run, journal.Beat{Worker: "killed", Member: "three", Attempt: n, At: time.Now().Add(-time.Minute),
+		Behind: &journal.Behind{Records: 100, Age: time.Hour, Partitions: []connector.Lag{lag("p3", 100)}}})
+	c.until = time.Time{}
+	expect(t, samples(t, c), map[string]float64{`reprise_members{}`: 2, `reprise_behind_records{}`: 17,
+		`reprise_behind_seconds{}`: 60, `reprise_partitions_unread{}`: 2,
+		`reprise_partition_behind_records{partition="p0"}`: 7, `reprise_partition_behind_records{partition="p1"}`: 2,
+		`reprise_partition_behind_records{partition="p2"}`: 8,
+		`reprise_delay_median_seconds{sink="lake"}`:        2, `reprise_delay_p99_seconds{sink="lake"}`: 3})
+
+	// Of many partitions those with most records have series; then a worker does not name all that it reads.
+	many := &journal.Behind{}
+	for i := range journal.MostPartitions {
+		many.Partitions = append(many.Partitions, lag(fmt.Sprint("many", i), int64(1000-i)))
+	}
+	beat(t, j, run, journal.Beat{Worker: "c", Member: "two", Attempt: n, Behind: many})
+	c.until = time.Time{}
+	got = samples(t, c)
+	series := 0
+	for name := range got {
+		if strings.HasPrefix(name, "reprise_partition_behind_records") {
+			series++
+		}
+	}
+	if _, told := got[`reprise_partitions_unread{}`]; told || series != journal.MostPartitions {
+		t.Errorf("%d series of partitions; those that nobody reads: %t", series, told)
+	}
+	expect(t, got, map[string]float64{`reprise_members{}`: 2,
+		`reprise_partition_behind_records{partition="many0"}`: 1000})
+}
+
 // TestAlerts holds the rules to the metrics: names, labels and values of labels that they use are there, and each says
 // what to do.
 func TestAlerts(t *testing.T) {
@@ -450,6 +506,7 @@ func TestAlerts(t *testing.T) {
 	for _, s := range states {
 		values["state"] = append(values["state"], string(s))
 	}
+	values["state"] = append(values["state"], string(journal.Waits))
 	var names []string
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
