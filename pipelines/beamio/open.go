@@ -49,8 +49,8 @@ func (s settings) source() (connector.SourceConfig, error) {
 		return nil, err
 	}
 	if connector.From(config).Follows() {
-		return nil, fail.Job("beamio.follows", "a source of kind %s that goes on has no end, which Read waits for", s.Kind).
-			WithFix("leave out follow, or run a job: reprise run")
+		return nil, fail.Job("beamio.follows", "a source of kind %s that goes on has no end, which Read waits for",
+			s.Kind).WithFix("leave out follow, or run a job: reprise run")
 	}
 	return config, nil
 }

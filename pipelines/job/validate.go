@@ -73,8 +73,8 @@ func (j *Job) Validate() []connector.Fault {
 			"a sink cannot be called %s: in limits this name stands for what is read", journal.Source))
 	}
 	if j.Retry != nil && !j.Source.Follows() {
-		faults = append(faults, connector.Faultf("retry", "only a run that goes on (follow) sends its dead letters again "+
-			"by itself; after a run that ends: reprise redrive"))
+		faults = append(faults, connector.Faultf("retry",
+			"only a run that goes on (follow) sends its dead letters again by itself; after a run that ends: reprise redrive"))
 	}
 	if j.Source.Follows() {
 		faults = append(faults, j.endless()...)
