@@ -133,9 +133,9 @@ type Page struct {
 	Filtered int64
 	Last     []byte
 	// When the oldest of its events came about; zero where records are no events
-	Event    time.Time
-	Asked    time.Time // when the system was asked for it; zero: shortly before it came
-	Bytes    int64     // about what the page takes in memory
+	Event time.Time
+	Asked time.Time // when the system was asked for it; zero: shortly before it came
+	Bytes int64     // about what the page takes in memory
 }
 
 // Rows is the number of rows read, with those that could not be decoded or are left out.

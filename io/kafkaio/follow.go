@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -102,6 +104,21 @@ func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, 
 			WithFix("messages that were not read are gone, or never were: begin elsewhere (from)")
 	}
 	return wanted, nil
+}
+
+// knows finds an offset in the settings that is of none of the topic's partitions.
+func (s *Source) knows(partitions []int32) error {
+	if s.c.From == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.c.From.Offsets)) {
+		n, err := strconv.ParseInt(name, 10, 32)
+		if err != nil || !slices.Contains(partitions, int32(n)) {
+			return fail.Job("kafka.offset", "topic %s has no partition %s, at which reading is to begin", s.c.Topic, name).
+				WithFix("name partitions that it has in from.offsets")
+		}
+	}
+	return nil
 }
 
 const fromLatest = "latest"

@@ -113,6 +113,9 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 		return err
 	}
 	partitions, err := s.partitions(ctx)
+	if err == nil {
+		err = s.knows(partitions)
+	}
 	if err != nil {
 		return err
 	}
