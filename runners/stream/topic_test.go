@@ -2,6 +2,7 @@ package stream
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -47,7 +48,7 @@ func newTopic(t *testing.T, addr string, partitions int32, random *rand.Rand) *t
 	c := sarama.NewConfig()
 	c.Version = sarama.V2_8_0_0
 	c.Producer.RequiredAcks, c.Producer.Return.Successes = sarama.WaitForAll, true
-	c.Producer.Retry.Max, c.Producer.Retry.Backoff = 600, 100*time.Millisecond
+	c.Producer.Retry.Max = 0 // send does it
 	p := &topic{t: t, addr: addr, name: services.Name(t), random: random, newest: map[string]int64{},
 		sent: map[event]int{}, last: map[string]int64{}}
 	var err error
@@ -89,8 +90,20 @@ func (p *topic) send(events ...event) {
 		p.sent[e]++
 		p.newest[e.key] = max(p.newest[e.key], e.version)
 	}
-	if err := p.producer.SendMessages(messages); err != nil {
-		p.t.Error(err)
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		var failed sarama.ProducerErrors
+		err := p.producer.SendMessages(messages)
+		if err == nil {
+			return
+		}
+		if !errors.As(err, &failed) || time.Since(began) > time.Minute {
+			p.t.Error(err)
+			return
+		}
+		messages = nil
+		for _, f := range failed {
+			messages = append(messages, f.Msg)
+		}
 	}
 }
 
@@ -158,10 +171,26 @@ func (p *topic) produce(perSecond, keys int) (end func()) {
 // total is how many messages the topic has got.
 func (p *topic) total() (n int64) {
 	p.t.Helper()
-	for _, r := range services.KafkaOffsets(p.t, p.addr, p.name) {
-		n += r.Next
+	for _, end := range p.ends() {
+		n += end
 	}
 	return n
+}
+
+// ends are the offsets behind the last messages.
+func (p *topic) ends() map[int32]int64 {
+	p.t.Helper()
+	partitions, err := p.client.Partitions(p.name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ends := map[int32]int64{}
+	for _, n := range partitions {
+		if ends[n], err = p.client.GetOffset(p.name, n, sarama.OffsetNewest); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return ends
 }
 
 // lag is what a group has not read, as other tools see it.
@@ -171,19 +200,31 @@ func (p *topic) lag(group string) (lag int64) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	partitions, err := p.client.Partitions(p.name)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for _, n := range partitions {
-		end, err := p.client.GetOffset(p.name, n, sarama.OffsetNewest)
-		if err != nil {
-			p.t.Fatal(err)
-		}
+	for n, end := range p.ends() {
 		lag += end
 		if block := response.GetBlock(p.name, n); block != nil && block.Offset > 0 {
 			lag -= block.Offset
 		}
 	}
 	return lag
+}
+
+// grow gives the topic more partitions.
+func (p *topic) grow(partitions int32) {
+	p.t.Helper()
+	if err := p.admin.CreatePartitions(p.name, partitions, nil, false); err != nil {
+		p.t.Fatal(err)
+	}
+	await(p.t, "the new partitions", nil, func() bool {
+		all, err := p.client.Partitions(p.name)
+		return p.client.RefreshMetadata(p.name) == nil && err == nil && len(all) == int(partitions)
+	})
+}
+
+// expire deletes the messages of the first partition before an offset, as retention does.
+func (p *topic) expire(before int64) {
+	p.t.Helper()
+	if err := p.admin.DeleteRecords(p.name, map[int32]int64{0: before}); err != nil {
+		p.t.Fatal(err)
+	}
 }
