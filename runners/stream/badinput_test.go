@@ -69,6 +69,7 @@ func says(t *testing.T, said, want string) {
 
 // TestAGroupIsOfOneRun lets others use a run's group: whoever comes second is refused, before anything is left out.
 func TestAGroupIsOfOneRun(t *testing.T) {
+	t.Parallel()
 	kafka := services.Need(t, services.Kafka)
 	newRun := func(t *testing.T) (*topic, *place) {
 		topic := newTopic(t, kafka, 4, draws(t, 10))

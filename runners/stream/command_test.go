@@ -28,6 +28,7 @@ var command string // the built reprise
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	flag.Set("test.parallel", "8") // the tests mostly wait
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}

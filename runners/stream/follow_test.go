@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,10 +40,15 @@ func TestFollowUnderKills(t *testing.T) {
 	end := topic.produce(400, 3000)
 	began := time.Now()
 	c := p.start("run", "job.yaml")
-	for range *kills {
+	for n := range *kills {
 		before := p.read()
 		await(t, "progress", []*child{c}, func() bool { return p.read() > before })
-		time.Sleep(time.Duration(random.Int64N(int64(4 * time.Second))))
+		if n%3 == 0 { // as it commits to Iceberg
+			p.awaitCommit(c)
+			time.Sleep(time.Duration(random.Int64N(int64(40 * time.Millisecond))))
+		} else {
+			time.Sleep(time.Duration(random.Int64N(int64(4 * time.Second))))
+		}
 		c.kill()
 		c = p.start("resume", "last", "--journal", "journal.db")
 	}
@@ -56,9 +62,31 @@ func TestFollowUnderKills(t *testing.T) {
 	t.Logf("%d kills, %d attempts: %d events, each once in both targets", *kills, s.Attempt, s.Read)
 }
 
+// awaitCommit waits until a commit to Iceberg is about to be handed to the catalog.
+func (p *place) awaitCommit(c *child) {
+	p.t.Helper()
+	before := -1
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		files, err := filepath.Glob(p.dir + "/warehouse/*/*/metadata/*.metadata.json")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if before < 0 {
+			before = len(files)
+		}
+		if len(files) > before {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			p.t.Fatalf("there is no commit to Iceberg\n%s", c.says())
+		}
+	}
+}
+
 // TestTheTopicGrows adds partitions while runs follow: what comes there is read as well, each message once, by a run
 // alone as by members who share one.
 func TestTheTopicGrows(t *testing.T) {
+	t.Parallel()
 	for name, more := range map[string][]string{"alone": nil, "shared": {"--join"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +130,7 @@ func TestTheBrokerComesBack(t *testing.T) {
 		t.Helper()
 		before, began := p.read(), time.Now()
 		await(t, "more messages", []*child{c}, func() bool { return p.read() > before })
-		t.Logf("it goes on %s after the broker", time.Since(began).Round(100*time.Millisecond))
+		t.Logf("it goes on after %s", time.Since(began).Round(100*time.Millisecond))
 	}
 	goesOn()
 	broker.Kill()
@@ -131,6 +159,7 @@ func TestTheBrokerComesBack(t *testing.T) {
 // TestRetentionTakesWhatWasNotRead deletes messages while the run is stopped. Where it had read them, it goes on; where
 // it had not, it stops, says so, and reads nothing behind the gap.
 func TestRetentionTakesWhatWasNotRead(t *testing.T) {
+	t.Parallel()
 	for name, join := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,6 +20,7 @@ sinks:
     iceberg: {catalog: {sqlite: catalog.db, warehouse: warehouse}, table: media.events, create: true, mode: upsert}
   search: {elasticsearch: {urls: ["http://%[2]s"], index: %[4]s, create: {}}}
   events: {kafka: {brokers: ["%[3]s"], topic: %[4]s, create: {partitions: 4}}}
+  lines: {files: {path: lines}}
 limits: {unfinished: "%[5]d", commit_every: {time: 3s}}
 `
 
@@ -27,7 +28,8 @@ limits: {unfinished: "%[5]d", commit_every: {time: 3s}}
 const sessionTimeout = 10 * time.Second
 
 // TestMembersUnderKills kills members of a run, again and again while others join, and freezes one for so long that its
-// partitions go to others. Every event is in the sums once, and in the targets the newest version of each key.
+// partitions go to others. Every event is in the sums and in the files once, in Kafka at least once, and where a key has
+// one row, that is its newest version.
 func TestMembersUnderKills(t *testing.T) {
 	t.Parallel()
 	random := draws(t, 1)
@@ -36,7 +38,7 @@ func TestMembersUnderKills(t *testing.T) {
 	const unfinished, group = 500, "g"
 	p := newPlace(t, fmt.Sprintf(membersJob, topic.source(", group: "+name+group), search, kafka, name, unfinished))
 	m := members{place: p, random: rand.New(rand.NewPCG(*seed, 2))}
-	end := topic.produce(400, 3000)
+	end := topic.produce(600, 3000)
 	for range 3 {
 		m.join()
 	}
@@ -51,10 +53,12 @@ func TestMembersUnderKills(t *testing.T) {
 		if n%2 == 0 {
 			m.progress()
 		}
-		time.Sleep(time.Duration(m.random.Int64N(int64(2 * time.Second))))
+		most := []time.Duration{100 * time.Millisecond, 2 * time.Second}[m.random.IntN(2)]
+		time.Sleep(time.Duration(m.random.Int64N(int64(most))))
 		m.killOne()
 		m.join()
 	}
+	m.leaveOne()
 	t.Logf("%d kills in %s", *kills, time.Since(began).Round(time.Second))
 	end()
 	ended := time.Now()
@@ -69,6 +73,9 @@ func TestMembersUnderKills(t *testing.T) {
 	s := p.balanced(topic.total())
 	topic.holdsNewest("Iceberg", p.inLake())
 	topic.holdsNewest("Elasticsearch", inIndex(t, search, name))
+	if again := topic.holdsAll("files", p.inFiles()); again > 0 {
+		t.Errorf("%d events are in the files again", again)
+	}
 	repeats := topic.holdsAll("Kafka", inTopic(t, kafka, name))
 	if most := *kills * (unfinished + 8*100); repeats > most {
 		t.Errorf("%d messages are there again, at most %d may be", repeats, most)
@@ -99,6 +106,18 @@ func (m *members) killOne() {
 	i := m.random.IntN(len(m.all))
 	m.all[i].kill()
 	m.all = slices.Delete(m.all, i, i+1)
+}
+
+// leaveOne ends a member in good order: the others go on.
+func (m *members) leaveOne() {
+	m.t.Helper()
+	one := m.all[0]
+	m.all = m.all[1:]
+	began := time.Now()
+	one.signal(syscall.SIGTERM)
+	says(m.t, one.end(0), "the run goes on, this member has left it")
+	m.t.Logf("a member leaves within %s", time.Since(began).Round(100*time.Millisecond))
+	m.progress()
 }
 
 // freezeOne freezes a member until others have its partitions, while another one is killed.
