@@ -209,7 +209,8 @@ func TestBadMessagesAreDeadLettersAndThePartitionGoesOn(t *testing.T) {
 	for i, b := range bad {
 		after := fmt.Sprintf("after%d", i)
 		sent[event{after, firstVersion}] = 1
-		if err := topic.producer.SendMessages([]*sarama.ProducerMessage{b.m, message(after, good(after), "thumbnails")}); err != nil {
+		both := []*sarama.ProducerMessage{b.m, message(after, good(after), "thumbnails")}
+		if err := topic.producer.SendMessages(both); err != nil {
 			t.Fatal(err)
 		}
 		if b.code != "" {

@@ -28,8 +28,8 @@ limits: {unfinished: "%[5]d", commit_every: {time: 3s}}
 const sessionTimeout = 10 * time.Second
 
 // TestMembersUnderKills kills members of a run, again and again while others join, and freezes one for so long that its
-// partitions go to others. Every event is in the sums and in the files once, in Kafka at least once, and where a key has
-// one row, that is its newest version.
+// partitions go to others. Every event is in the sums and in the files once, in Kafka at least once, and where a key
+// has one row, that is its newest version.
 func TestMembersUnderKills(t *testing.T) {
 	t.Parallel()
 	random := draws(t, 1)
