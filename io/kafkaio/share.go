@@ -30,7 +30,8 @@ func (s *Source) Share(ctx context.Context, work func(ctx context.Context, parti
 	}
 	c.Metadata.RefreshFrequency = 30 * time.Second // by which the group finds new partitions
 	c.Consumer.Offsets.AutoCommit.Enable = false
-	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategySticky()}
+	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{
+		ofRun{sarama.NewBalanceStrategySticky(), "reprise-" + s.need.Run}}
 	c.ChannelBufferSize = 1
 	client, err := dial(ctx, s.c.Brokers, c)
 	if err != nil {
@@ -50,6 +51,10 @@ func (s *Source) Share(ctx context.Context, work func(ctx context.Context, parti
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
+		if errors.Is(err, sarama.ErrInconsistentGroupProtocol) {
+			return fail.New(fail.Fatal, "kafka.group_used", "the group %s has members that are not of run %s", s.c.Group,
+				s.need.Run).WithFix("give the run a group of its own (group), or stop the others")
+		}
 		if err = classify(err, s.c.Topic); fail.ClassOf(err) == fail.Fatal && !errors.Is(err, sarama.ErrClosedConsumerGroup) {
 			return err
 		}
@@ -61,6 +66,16 @@ func (s *Source) Share(ctx context.Context, work func(ctx context.Context, parti
 	}
 	return context.Cause(ctx)
 }
+
+// ofRun is a strategy that the members of one run have. Brokers let nobody into a group who has no strategy in common
+// with its members: another reader would get partitions that the run then leaves out.
+type ofRun struct {
+	sarama.BalanceStrategy
+	name string
+}
+
+// Name implements sarama.BalanceStrategy.
+func (o ofRun) Name() string { return o.name }
 
 // member is a process among those that share a topic.
 type member struct {

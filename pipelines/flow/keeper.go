@@ -90,7 +90,11 @@ func (k *keeper) checkpoint(n need, late bool) (checked []*lane, err error) {
 		if l.down != nil || nothing || l.since < enough && !pressed {
 			continue
 		}
-		bodies, err := l.writer.Checkpoint(k.ctx)
+		check := l.writer.Checkpoint
+		if l.commits && k.member != "" {
+			check = l.writer.Flush // another member may commit it: no file may go on behind it
+		}
+		bodies, err := check(k.ctx)
 		if err != nil {
 			if err = k.leaveBehind(l, err); err != nil {
 				return nil, err

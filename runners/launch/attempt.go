@@ -165,14 +165,15 @@ func (p prepared) attempt(ctx context.Context, j journal.Journal, o Runner, sink
 			return nil, p.failed(ctx, j, n, err)
 		}
 	}
+	goesOn := p.Job.Source.Follows()
 	setting := flow.Setting{Run: p.Run, Attempt: n, Sinks: sinks, Floors: p.Floors, Stage: percent,
-		Window: flow.WindowOf(p.Job.Limits, total.Rows, o.workers()), Job: text, Schema: schema}
+		Window: flow.WindowOf(p.Job.Limits, total.Rows, o.workers(goesOn)), Job: text, Schema: schema}
 	unload, err := p.load(ctx, j, n)
 	if err != nil {
 		return nil, p.failed(ctx, j, n, err)
 	}
 	until, stop := p.stopWith(ctx, j)
-	err = o.execute(until, p.Run, flow.Graph(setting, o.hands(p.Job.Source.Follows())))
+	err = o.execute(until, p.Run, flow.Graph(setting, o.hands(goesOn)))
 	stop()
 	left := unload()
 	if err != nil {

@@ -51,6 +51,9 @@ func (o Runner) Join(ctx context.Context, of *runs.Prepared) (*flow.Report, erro
 	if p.Floors, err = p.FindFloors(ctx, j); err != nil {
 		return nil, err
 	}
+	if sharer, err = p.nameRun(); err != nil {
+		return nil, err
+	}
 	m := &member{prepared: p, journal: j, runner: o, name: uuid.NewString()[:8], sharer: sharer}
 	err = sharer.Share(ctx, m.work)
 	if errors.Is(err, errRunEnded) || ctx.Err() != nil {
@@ -63,6 +66,18 @@ func (o Runner) Join(ctx context.Context, of *runs.Prepared) (*flow.Report, erro
 	info, e := j.Get(context.WithoutCancel(ctx), p.Run.ID)
 	report.Attempt, report.State, report.Reason = info.Attempt, info.State, "this member has left it"
 	return report, errors.Join(err, e)
+}
+
+// nameRun opens the source anew: it tells the system which run it is of, and so far it knew another name.
+func (p prepared) nameRun() (connector.Sharer, error) {
+	source, err := p.Job.Source.Open(p.Job.Need(p.Run))
+	if err != nil {
+		return nil, err
+	}
+	p.Source.Close()
+	p.Source = source
+	follower, _ := connector.FollowerOf(source)
+	return follower.(connector.Sharer), nil
 }
 
 // errRunEnded ends a member when the run was stopped.
@@ -277,7 +292,7 @@ func (m *member) setting(ctx context.Context, attempt int, partitions []string) 
 		m.runner.Watch(m.journal, m.Run.ID, attempt, total)
 	}
 	return flow.Setting{Run: m.Run, Attempt: attempt, Floors: m.Floors, Member: m.name, Share: partitions,
-		Window: flow.WindowOf(m.Job.Limits, total.Rows, m.runner.workers()), Job: text, Schema: schema}, nil
+		Window: flow.WindowOf(m.Job.Limits, total.Rows, m.runner.workers(true)), Job: text, Schema: schema}, nil
 }
 
 // tell tells the source how far the member has come, until ctx ends.

@@ -73,18 +73,18 @@ var _ runs.Engine = Runner{}
 func (r Runner) OneMachine() bool { return r.Name != "flink" || r.Environment == "LOOPBACK" }
 
 // hands is the number of parts that a plan is dealt into: Prism reads them one after the other in one bundle, so one
-// is best; Flink deals them to its slots. Where the source goes on there is one everywhere: the first part that a slot
-// takes never ends, and nobody would read the others.
+// is best; Flink deals them to its slots. Where the source goes on no part ends, and whatever waits behind one would
+// never be read: then all of it is one part, and further processes take part by Join.
 func (r Runner) hands(goesOn bool) int {
 	if r.Name == "flink" && !goesOn {
-		return r.workers() * 4
+		return r.workers(goesOn) * 4
 	}
 	return 1
 }
 
 // workers is about how many passes go on at once.
-func (r Runner) workers() int {
-	if r.Name == "flink" {
+func (r Runner) workers(goesOn bool) int {
+	if r.Name == "flink" && !goesOn {
 		return max(1, r.Parallelism)
 	}
 	return 1

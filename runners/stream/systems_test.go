@@ -1,0 +1,3 @@
+package stream
+
+import _ "reprise/runners/systems"
