@@ -57,6 +57,7 @@ test: ## Everything: unit, conformance, property, integration on real servers, F
 soak: ## The main job killed 50 times, and each server disturbed in each way; a part of both is in test
 	@$(SERVICES)/all test ./runners/soak -v -timeout 60m -run 'TestKills|TestPublished' -rows $(ROWS) -kills 50 -publish-kills 30
 	@$(SERVICES)/all test ./runners/outage -v -timeout 60m -run TestOutages -all
+	@$(SERVICES)/all test ./runners/stream -v -timeout 60m -run UnderKills -kills 50
 
 .PHONY: bench
 bench: build corpus ## Speed and memory against hand-written loops, in one run

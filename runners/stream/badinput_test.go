@@ -112,7 +112,8 @@ func TestAGroupIsOfOneRun(t *testing.T) {
 				first := p.start(append([]string{"run", "job.yaml"}, args...)...)
 				await(t, "all messages", []*child{first}, func() bool { return p.read() == topic.total() })
 				await(t, "no lag", []*child{first}, func() bool { return topic.lag(topic.name) == 0 })
-				other := newPlace(t, "name: other\n"+topic.source(", group: "+topic.name)+"sinks: {lines: {files: {path: lines}}}")
+				other := newPlace(t, "name: other\n"+topic.source(", group: "+topic.name)+
+					"sinks: {lines: {files: {path: lines}}}")
 				c := other.start(append([]string{"run", "job.yaml"}, args...)...)
 				// Alone, one of both finds the other out; which one is open.
 				select {

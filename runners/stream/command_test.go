@@ -69,7 +69,8 @@ func newPlace(t *testing.T, text string) *place {
 	p.job(text)
 	t.Cleanup(func() {
 		if t.Failed() {
-			kept := filepath.Join(os.TempDir(), "reprise-"+filepath.Base(t.Name())+fmt.Sprintf("-%d", time.Now().Unix()))
+			name := fmt.Sprintf("reprise-%s-%d", filepath.Base(t.Name()), time.Now().Unix())
+			kept := filepath.Join(os.TempDir(), name)
 			t.Logf("see %s: %v", kept, os.CopyFS(kept, os.DirFS(p.dir)))
 		}
 	})
