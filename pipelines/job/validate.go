@@ -74,7 +74,7 @@ func (j *Job) Validate() []connector.Fault {
 	}
 	if j.Retry != nil && !j.Source.Follows() {
 		faults = append(faults, connector.Faultf("retry",
-			"only a run that goes on (follow) sends dead letters again by itself; after one that ends: reprise redrive"))
+			"only a run that goes on (follow) sends dead letters again by itself; else use reprise redrive"))
 	}
 	if j.Source.Follows() {
 		faults = append(faults, j.endless()...)
