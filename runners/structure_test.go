@@ -149,7 +149,7 @@ func TestSystemsAreListedOnce(t *testing.T) {
 }
 
 // notFitted are the folders whose lines are still to be broken: take one out once they are.
-var notFitted = []string{"io/kafkaio", "pipelines/advise", "pipelines/cutover", "pipelines/flow", "pipelines/shadow",
+var notFitted = []string{"pipelines/advise", "pipelines/cutover", "pipelines/shadow",
 	"pipelines/verify", "runners/launch"}
 
 const columns = 120

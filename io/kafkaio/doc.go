@@ -50,8 +50,8 @@
 // deletes messages that were planned and not yet read, the run fails.
 //
 // With follow the source goes on with what comes: each partition is one split that is open at its end. The journal
-// says where a run stands. Finished offsets are also committed to group, where one is named, after the outcomes and for
-// the eyes of other tools alone; as the group's protocol asks, nobody else may be a member of it, unless several
-// processes share the run (Share), who are its members themselves. A transaction that is open holds its partition up,
-// and no other.
+// says where a run stands, so a topic that was deleted and made anew needs a new run. Finished offsets are also
+// committed to group, where one is named, after the outcomes and for the eyes of other tools alone; as the group's
+// protocol asks, nobody else may be a member of it, unless several processes share the run (Share), who are its members
+// themselves. A transaction that is open holds its partition up, and no other.
 package kafkaio

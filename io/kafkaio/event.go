@@ -48,7 +48,8 @@ func (c SinkConfig) validateEvents() (faults []connector.Fault) {
 		faults = append(faults, connector.Faultf("format", "there is no value that could have one; leave it out"))
 	}
 	if c.Registry != nil {
-		faults = append(faults, connector.Faultf("registry", "there is no value that could have a schema; leave it out"))
+		faults = append(faults,
+			connector.Faultf("registry", "there is no value that could have a schema; leave it out"))
 	}
 	return faults
 }

@@ -156,7 +156,8 @@ func TestTheKeyOfAMessageWithoutAValueIsTheRecords(t *testing.T) {
 	schema := iotest.AssetSchema()
 	_, c := fake(t)
 	for _, value := range []string{"row", "key", "none"} {
-		for key, fine := range map[string]bool{"": true, "{key}": true, "asset:{id}": true, "{title}": value != "none"} {
+		for key, fine := range map[string]bool{"": true, "{key}": true, "asset:{id}": true,
+			"{title}": value != "none"} {
 			c.Value, c.Key = value, key
 			err := newSink(t, c).Prepare(t.Context(), run, schema, true)
 			if code := fail.CodeOf(err); fine && err != nil || !fine && code != "kafka.key" {

@@ -256,7 +256,7 @@ func (s *Source) standing(split connector.Split) (partition int32, offset int64,
 type group struct {
 	mu      sync.Mutex
 	session sarama.ConsumerGroupSession // of a member; nil: this process is none
-	known   map[int32]mark              // what the group had when the source last looked or committed; nil: it has not looked
+	known   map[int32]mark              // what it had when the source last looked or committed; nil: it has not looked
 }
 
 // mark is what a group has for a partition.
@@ -305,8 +305,8 @@ func (s *Source) Acknowledge(ctx context.Context, at []connector.Split) error {
 		now[p] = mark{b.Offset, b.Metadata}
 	}
 	if p, found := s.group.others(now); found {
-		return fail.New(fail.Fatal, "kafka.group_used", "somebody else (%q) commits offsets of %s to the group %s as well",
-			now[p].metadata, s.name(p), s.c.Group).WithFix("give each run, and each other reader, a group of its own")
+		return fail.New(fail.Fatal, "kafka.group_used",
+			"somebody else (%q) commits offsets of %s to the group %s as well", now[p].metadata, s.name(p), s.c.Group).WithFix("give each run, and each other reader, a group of its own")
 	}
 	first := s.group.known == nil
 	s.group.known = now

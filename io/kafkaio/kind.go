@@ -73,8 +73,8 @@ func (c SinkConfig) reader(schema *record.Schema) *SourceConfig {
 		Registry: c.Registry, Fields: slices.Clone(schema.Fields), SASL: c.SASL, TLS: c.TLS}
 }
 
-// Once implements connector.OnceOnly: of a compacted topic Kafka keeps the message of a key that comes last, and readers and
-// writers work side by side.
+// Once implements connector.OnceOnly: of a compacted topic Kafka keeps the message of a key that comes last, and
+// readers and writers work side by side.
 func (c SinkConfig) Once() string {
 	if c.SoleWriter {
 		return "sole_writer"

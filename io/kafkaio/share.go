@@ -52,10 +52,11 @@ func (s *Source) Share(ctx context.Context, work func(ctx context.Context, parti
 			continue
 		}
 		if errors.Is(err, sarama.ErrInconsistentGroupProtocol) {
-			return fail.New(fail.Fatal, "kafka.group_used", "the group %s has members that are not of run %s", s.c.Group,
-				s.need.Run).WithFix("give the run a group of its own (group), or stop the others")
+			return fail.New(fail.Fatal, "kafka.group_used", "the group %s has members that are not of run %s",
+				s.c.Group, s.need.Run).WithFix("give the run a group of its own (group), or stop the others")
 		}
-		if err = classify(err, s.c.Topic); fail.ClassOf(err) == fail.Fatal && !errors.Is(err, sarama.ErrClosedConsumerGroup) {
+		closed := errors.Is(err, sarama.ErrClosedConsumerGroup)
+		if err = classify(err, s.c.Topic); fail.ClassOf(err) == fail.Fatal && !closed {
 			return err
 		}
 		slog.WarnContext(ctx, "the group is asked again for a share", "group", s.c.Group, "error", err)

@@ -412,8 +412,8 @@ func unreadable(code, format string, args ...any) error {
 func (p *pager) decode(ctx context.Context, r *record.Record, m *sarama.ConsumerMessage) (err error) {
 	switch {
 	case len(p.schema.Fields) > len(p.schema.Key) && keyAlone(m):
-		return unreadable("key_alone", "the event carries a key alone, and the source has further fields; look rows up "+
-			"with a source of kind keys, or name nothing but the key in fields")
+		return unreadable("key_alone", "the event carries a key alone, and the source has further fields; look rows "+
+			"up with a source of kind keys, or name nothing but the key in fields")
 	case m.Value == nil:
 		err = p.readKey(r, m)
 	case p.s.avro != nil:

@@ -222,7 +222,8 @@ func (w *worker) offsets(ctx context.Context, sink string) (string, error) {
 }
 
 // commitSealed commits what is sealed of a sink, if anything is.
-func (w *worker) commitSealed(ctx context.Context, name string, target connector.SinkSpec, schema *record.Schema) error {
+func (w *worker) commitSealed(ctx context.Context, name string, target connector.SinkSpec,
+	schema *record.Schema) error {
 	c, open, err := w.journal.Sealed(ctx, w.run.ID, name)
 	if err != nil || !open {
 		return err

@@ -50,7 +50,8 @@ func startHeart(ctx context.Context, w *worker, cancel context.CancelCauseFunc) 
 	host, _ := os.Hostname()
 	h := &heart{worker: w, cancel: cancel, stopping: make(chan struct{}), quit: make(chan struct{}),
 		done: make(chan struct{})}
-	h.beat = journal.Beat{Worker: uuid.NewString()[:8], Member: w.member, Attempt: w.attempt, Host: host, PID: os.Getpid(),
+	h.beat = journal.Beat{Worker: uuid.NewString()[:8], Member: w.member, Attempt: w.attempt, Host: host,
+		PID:      os.Getpid(),
 		Outcomes: map[string]record.Counts{}, Down: map[string]string{}}
 	h.log = slog.With("run", w.run.ID, "worker", h.beat.Worker)
 	h.pace = pace.New(w.job.Pace, h.beat.Worker, pace.Options{Log: h.log})

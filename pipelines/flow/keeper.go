@@ -83,8 +83,8 @@ func (k *keeper) checkpoint(n need, late bool) (checked []*lane, err error) {
 	for _, l := range k.sinks() {
 		enough := k.window.gathers(l.commits, commitsOnly)
 		pressed := n == starving || !l.commits && late
-		// A starving pass also asks for what was sent: its sink may have given up since. So does one that goes on, since
-		// no end would ask.
+		// A starving pass also asks for what was sent: its sink may have given up since. So does one that goes on,
+		// since no end would ask.
 		asks := n == starving || late && k.commits != nil && k.ledger.open() > 0
 		nothing := l.since == 0 && (l.commits || !asks)
 		if l.down != nil || nothing || l.since < enough && !pressed {

@@ -62,7 +62,8 @@ type share struct {
 // newLedger needs the floor of each lane.
 func newLedger(floors []int64) *ledger {
 	return &ledger{floor: floors, wake: make(chan struct{}, 1), pages: map[int64]*account{},
-		recent: make([]recent, len(floors)), reached: map[string]time.Time{}, delays: make([]pace.Histogram, len(floors))}
+		recent: make([]recent, len(floors)), reached: map[string]time.Time{},
+		delays: make([]pace.Histogram, len(floors))}
 }
 
 // enter opens the account of a page of some rows, read as the interval where of the split called name, for some lanes.
@@ -237,8 +238,8 @@ func (s share) done(sink string) (journal.Done, error) {
 	return journal.Done{Sink: sink, Partition: w.Partition, Start: w.Start, End: w.End, Sum: sum}, nil
 }
 
-// lately gives how long events have taken at each lane since the last call, and when the last one that is finished in each
-// partition came about.
+// lately gives how long events have taken at each lane since the last call, and when the last one that is finished in
+// each partition came about.
 func (l *ledger) lately() (delays []pace.Histogram, reached map[string]time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -65,7 +65,8 @@ type worker struct {
 
 // open builds a worker. Every DoFn calls it in Setup.
 func (s Setting) open(ctx context.Context) (*worker, error) {
-	w := &worker{run: s.Run, attempt: s.Attempt, member: s.Member, window: window(s.Window), floors: s.Floors, job: &job.Job{}}
+	w := &worker{run: s.Run, attempt: s.Attempt, member: s.Member, window: window(s.Window), floors: s.Floors,
+		job: &job.Job{}}
 	if err := json.Unmarshal(s.Job, w.job); err != nil {
 		return nil, fmt.Errorf("the job as it travelled: %w", err)
 	}
