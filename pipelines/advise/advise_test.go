@@ -24,10 +24,13 @@ func TestIndices(t *testing.T) {
 		reasons []string
 	}{
 		{"small", []Document{{"a", "", 1000}}, 1000, 0, []int{1}, []string{"one shard holds"}},
-		{"large", []Document{{"a", "", 1e6}}, 100 * gib / 1e6, 2, []int{4}, []string{"4 shards of about 25.0 GiB", "asks for 2 shards, of about 50.0 GiB"}},
+		{"large", []Document{{"a", "", 1e6}}, 100 * gib / 1e6, 2, []int{4}, []string{"4 shards of about 25.0 GiB",
+			"asks for 2 shards, of about 50.0 GiB"}},
 		{"many documents", []Document{{"a", "", 1e9}}, 10, 0, []int{5}, []string{"more than 200 million documents"}},
-		{"types", []Document{{"a", "", 90}, {"b", "", 2}, {"c", "", 1}}, 0.4 * gib, 0, []int{2, 1, 1}, []string{"2 of 3 indices are below 1 GB", "20 times"}},
-		{"even routing", []Document{{"a", "x", 10}, {"a", "y", 10}, {"a", "z", 10}}, gib / 2, 0, []int{1}, []string{"routing is even enough"}},
+		{"types", []Document{{"a", "", 90}, {"b", "", 2}, {"c", "", 1}}, 0.4 * gib, 0, []int{2, 1, 1},
+			[]string{"2 of 3 indices are below 1 GB", "20 times"}},
+		{"even routing", []Document{{"a", "x", 10}, {"a", "y", 10}, {"a", "z", 10}}, gib / 2, 0, []int{1},
+			[]string{"routing is even enough"}},
 		{"one tenant", []Document{{"a", "x", 90}, {"a", "y", 10}}, gib, 0, []int{4}, []string{"routing is uneven", `"x" alone has 90 %`, "routing_partition_size"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -80,7 +83,8 @@ func TestShard(t *testing.T) {
 			var found struct {
 				Shards [][]struct{ Shard int }
 			}
-			if err := json.Unmarshal(call(http.MethodGet, "/"+index+"/_search_shards?routing="+url.QueryEscape(value), ""), &found); err != nil {
+			if err := json.Unmarshal(call(http.MethodGet, "/"+index+"/_search_shards?routing="+url.QueryEscape(value),
+				""), &found); err != nil {
 				t.Fatal(err)
 			}
 			if got := Shard(value, shards); got != found.Shards[0][0].Shard {

@@ -45,7 +45,8 @@ func newSceneOn(t *testing.T, service services.Service) *scene {
 	t.Helper()
 	s := &scene{t: t, url: "http://" + services.Need(t, service), run: "r1"}
 	name := services.Name(t)
-	s.sink = elasticsearchio.SinkConfig{URLs: []string{s.url}, Index: name + "-new", Alias: name, Create: &elasticsearchio.Create{Settings: map[string]any{"number_of_replicas": 0}}}
+	s.sink = elasticsearchio.SinkConfig{URLs: []string{s.url}, Index: name + "-new", Alias: name,
+		Create: &elasticsearchio.Create{Settings: map[string]any{"number_of_replicas": 0}}}
 	admin, err := elasticsearchio.NewAdmin(s.sink)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +57,8 @@ func newSceneOn(t *testing.T, service services.Service) *scene {
 			s.es(http.MethodDelete, "/"+name+index, "")
 		}
 	})
-	s.Cutover = Cutover{Admin: admin, Job: "job", Index: s.sink.Index, Alias: name, Work: s, Watching: Watching{Every: 10 * time.Millisecond}}
+	s.Cutover = Cutover{Admin: admin, Job: "job", Index: s.sink.Index, Alias: name, Work: s,
+		Watching: Watching{Every: 10 * time.Millisecond}}
 	return s
 }
 
@@ -393,12 +395,14 @@ func TestWatch(t *testing.T) {
 		want     string
 	}{
 		"a query that the index does not take": {Watching{Query: []byte(`{"query":{"no":{}}}`)}, "unknown query"},
-		"a probe that fails":                   {Watching{Probe: probe.URL, MaxFailures: 1, For: 5 * time.Second}, "2 of 5 looks"},
-		"nobody at the probe":                  {Watching{Probe: "http://127.0.0.1:1/"}, "refused"},
+		"a probe that fails": {Watching{Probe: probe.URL, MaxFailures: 1, For: 5 * time.Second},
+			"2 of 5 looks"},
+		"nobody at the probe": {Watching{Probe: "http://127.0.0.1:1/"}, "refused"},
 	} {
 		s.Watching = test.watching
 		s.Watching.Every = time.Millisecond
-		if err := s.do(Watch); fail.CodeOf(err) != "cutover.watch" || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "--rollback") {
+		if err := s.do(Watch); fail.CodeOf(err) != "cutover.watch" || !strings.Contains(err.Error(), test.want) ||
+			!strings.Contains(err.Error(), "--rollback") {
 			t.Errorf("%s gives %v", name, err)
 		}
 	}

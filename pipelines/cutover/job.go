@@ -50,7 +50,8 @@ func New(of *job.Job, o Options) (*Cutover, error) {
 	}
 	if of.Source.Follows() {
 		return nil, fail.Job("cutover.follows", "a cut-over loads an index and then switches, and the source of %s "+
-			"goes on without an end", of.Name).WithFix("leave out follow, or write to the new index by a run of its own")
+			"goes on without an end",
+			of.Name).WithFix("leave out follow, or write to the new index by a run of its own")
 	}
 	config, _ := of.Sinks[o.Sink].SinkConfig.(*elasticsearchio.SinkConfig)
 	switch {

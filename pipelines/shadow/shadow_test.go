@@ -14,7 +14,8 @@ import (
 
 func compiled(t *testing.T, steps string) *job.Compiled {
 	t.Helper()
-	j, err := job.Parse("job.yaml", []byte("name: x\nsource: {corpus: {rows: 1}}\ntransforms: "+steps+"\nsinks: {out: {files: {path: out}}}\n"))
+	j, err := job.Parse("job.yaml",
+		[]byte("name: x\nsource: {corpus: {rows: 1}}\ntransforms: "+steps+"\nsinks: {out: {files: {path: out}}}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,8 @@ func TestMissingRow(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Difference{{Class: OnlyNew, Count: 1}, {Class: OnlyOld, Count: 1}}
-	if diff := cmp.Diff(want, s.Report().Sinks[0].Differences, cmpopts.IgnoreFields(Difference{}, "Examples")); diff != "" {
+	if diff := cmp.Diff(want, s.Report().Sinks[0].Differences, cmpopts.IgnoreFields(Difference{},
+		"Examples")); diff != "" {
 		t.Error(diff)
 	}
 	if r := s.Report(); r.Sinks[0].Different != 2 || r.Rows != 2 {

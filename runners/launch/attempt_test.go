@@ -28,7 +28,8 @@ import (
 
 const attemptRows = 6000
 
-// attempts is a job whose sinks differ in what they filter, make and refuse; some payloads are no JSON, and Iceberg takes no deletes.
+// attempts is a job whose sinks differ in what they filter, make and refuse; some payloads are no JSON, and Iceberg
+// takes no deletes.
 const attempts = `
 name: attempts
 source: {corpus: {rows: %[2]d}}
@@ -143,7 +144,8 @@ func slow(t *testing.T, j journal.Journal, run string, rate float64) {
 
 func stop(t *testing.T) func(journal.Journal, string) {
 	return func(j journal.Journal, run string) {
-		if err := j.SetControl(t.Context(), run, journal.Event{Kind: "stop"}, func(c *journal.Control) { c.Want = journal.Stop }); err != nil {
+		if err := j.SetControl(t.Context(), run, journal.Event{Kind: "stop"},
+			func(c *journal.Control) { c.Want = journal.Stop }); err != nil {
 			t.Error(err)
 		}
 	}
@@ -183,7 +185,8 @@ func steady(t *testing.T, line map[string]any) string {
 	if meta, ok := line["_meta"].(map[string]any); ok {
 		delete(meta, "run")
 	}
-	for _, key := range []string{"run", "at", "id", "split", "record"} { // of dead letters; others have an asset's id in _meta, too
+	for _, key := range []string{"run", "at", "id", "split",
+		"record"} { // of dead letters; others have an asset's id in _meta, too
 		if _, letter := line["code"]; letter {
 			delete(line, key)
 		}
@@ -197,7 +200,8 @@ func steady(t *testing.T, line map[string]any) string {
 
 func lake(t *testing.T, dir string) (all []string) {
 	t.Helper()
-	for _, row := range services.ReadIceberg(t, services.IcebergTable{Catalog: dir + "/catalog.db", Table: "media.assets"}) {
+	for _, row := range services.ReadIceberg(t, services.IcebergTable{Catalog: dir + "/catalog.db",
+		Table: "media.assets"}) {
 		var line map[string]any
 		if err := json.Unmarshal([]byte(row), &line); err != nil {
 			t.Fatal(err)
@@ -217,10 +221,12 @@ type result struct {
 
 func resultOf(t *testing.T, dir string, r *flow.Report) result {
 	t.Helper()
-	return result{r, map[string][]string{"lines": lines(t, dir+"/lines"), "tags": lines(t, dir+"/tags"), "dead": lines(t, dir+"/dead"), "lake": lake(t, dir)}}
+	return result{r, map[string][]string{"lines": lines(t, dir+"/lines"), "tags": lines(t, dir+"/tags"),
+		"dead": lines(t, dir+"/dead"), "lake": lake(t, dir)}}
 }
 
-// TestStopAndResume stops a run twice and resumes it with other limits; what it leaves behind is what an undisturbed run leaves.
+// TestStopAndResume stops a run twice and resumes it with other limits; what it leaves behind is what an undisturbed
+// run leaves.
 func TestStopAndResume(t *testing.T) {
 	quiet, dir := t.TempDir(), t.TempDir()
 	_, report, err := execute(t, tuned(quiet, 20000, 4, 2000, "32MiB"), nil)
@@ -228,18 +234,22 @@ func TestStopAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := resultOf(t, quiet, report)
-	if report.State != journal.Complete || report.DeadLetters == 0 || len(want.Lines["dead"]) != int(report.DeadLetters) || report.Sinks["tags"].Made == 0 ||
-		report.Sinks["tags"].Outcomes[record.Filtered] == 0 || report.Sinks["lake"].Outcomes[record.Dead] == report.Sinks["lines"].Outcomes[record.Dead] {
+	if report.State != journal.Complete || report.DeadLetters == 0 ||
+		len(want.Lines["dead"]) != int(report.DeadLetters) || report.Sinks["tags"].Made == 0 ||
+		report.Sinks["tags"].Outcomes[record.Filtered] == 0 ||
+		report.Sinks["lake"].Outcomes[record.Dead] == report.Sinks["lines"].Outcomes[record.Dead] {
 		t.Fatalf("the undisturbed run shows little: %+v, %d dead letters", report, len(want.Lines["dead"]))
 	}
 
 	run, report, err := execute(t, tuned(dir, 700, 2, 600, "32MiB"), meanwhile(t, 1200, stop(t)))
-	if err != nil || report.State != journal.Stopped || report.Read == want.Report.Read || report.Sinks["lines"].Open == 0 {
+	if err != nil || report.State != journal.Stopped || report.Read == want.Report.Read ||
+		report.Sinks["lines"].Open == 0 {
 		t.Fatalf("the first attempt: %+v, %v", report, err)
 	}
 	j := open(t, dir)
 	// The plan is made once: the splits are those of before.
-	report, err = resume(t, j, run, runs.Resumption{Job: parse(t, tuned(dir, 300, 7, 5000, "1MiB"))}, meanwhile(t, 1000, stop(t)))
+	report, err = resume(t, j, run, runs.Resumption{Job: parse(t, tuned(dir, 300, 7, 5000, "1MiB"))}, meanwhile(t, 1000,
+		stop(t)))
 	if err != nil || report.State != journal.Stopped || report.Read == want.Report.Read || report.Attempt != 2 {
 		t.Fatalf("the second attempt: %+v, %v", report, err)
 	}
@@ -248,7 +258,8 @@ func TestStopAndResume(t *testing.T) {
 	if err != nil || report.State != journal.Complete || report.Attempt != 3 {
 		t.Fatalf("the third attempt: %+v, %v", report, err)
 	}
-	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run", "Attempt", "Splits")); diff != "" {
+	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run", "Attempt",
+		"Splits")); diff != "" {
 		t.Errorf("undisturbed -, resumed +: %.3000s", diff)
 	}
 	if _, err := resume(t, j, run, runs.Resumption{}, nil); fail.CodeOf(err) != "run.done" {
@@ -256,7 +267,8 @@ func TestStopAndResume(t *testing.T) {
 	}
 }
 
-// TestFenced begins another attempt while one goes on, as if that had been lost out of sight: it ends, and changes nothing any more.
+// TestFenced begins another attempt while one goes on, as if that had been lost out of sight: it ends, and changes
+// nothing any more.
 func TestFenced(t *testing.T) {
 	dir := t.TempDir()
 	run, _, err := execute(t, tuned(dir, 700, 2, 600, "32MiB"), meanwhile(t, 1000, func(j journal.Journal, run string) {
@@ -276,7 +288,8 @@ func TestFenced(t *testing.T) {
 	if err != nil || report.State != journal.Complete || report.Read != report.Sinks["lines"].Outcomes.Total() {
 		t.Fatalf("the next: %+v, %v", report, err)
 	}
-	if got := lines(t, dir+"/lines"); int64(len(got)) != report.Sinks["lines"].Outcomes[record.Written] || len(slices.Compact(got)) != len(lines(t, dir+"/lines")) {
+	if got := lines(t, dir+"/lines"); int64(len(got)) != report.Sinks["lines"].Outcomes[record.Written] ||
+		len(slices.Compact(got)) != len(lines(t, dir+"/lines")) {
 		t.Errorf("%d lines, not as the report says or some twice: %+v", len(got), report)
 	}
 }
@@ -311,10 +324,12 @@ func TestOneSink(t *testing.T) {
 	j := open(t, dir)
 	slow(t, j, run, 0)
 	report, err := resume(t, j, run, runs.Resumption{Sinks: []string{"tags"}}, nil)
-	if err != nil || report.State != journal.Incomplete || report.Sinks["tags"].Open != 0 || report.Sinks["lines"].Open == 0 {
+	if err != nil || report.State != journal.Incomplete || report.Sinks["tags"].Open != 0 ||
+		report.Sinks["lines"].Open == 0 {
 		t.Fatalf("one sink: %+v, %v", report, err)
 	}
-	if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Complete || len(report.Faults) > 0 {
+	if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Complete ||
+		len(report.Faults) > 0 {
 		t.Fatalf("the others: %+v, %v", report, err)
 	}
 	for name, s := range report.Sinks {
@@ -327,8 +342,8 @@ func TestOneSink(t *testing.T) {
 	}
 }
 
-// TestAfter lets a sink come after another one, in a run that is stopped in between: whatever moment that is, it has finished nothing that the
-// other has not, and it never gets what failed there.
+// TestAfter lets a sink come after another one, in a run that is stopped in between: whatever moment that is, it has
+// finished nothing that the other has not, and it never gets what failed there.
 func TestAfter(t *testing.T) {
 	dir := t.TempDir()
 	text := strings.Replace(tuned(dir, 700, 2, 600, "32MiB"), "  lines: {files:", "  lines: {after: [lake], files:", 1)
@@ -348,7 +363,8 @@ func TestAfter(t *testing.T) {
 		}
 		for _, d := range rows["lines"] {
 			if !slices.ContainsFunc(rows["lake"], func(first journal.Done) bool {
-				return first.Partition == d.Partition && bytes.Compare(first.Start, d.Start) <= 0 && (first.End == nil || d.End != nil && bytes.Compare(d.End, first.End) <= 0)
+				return first.Partition == d.Partition && bytes.Compare(first.Start, d.Start) <= 0 &&
+					(first.End == nil || d.End != nil && bytes.Compare(d.End, first.End) <= 0)
 			}) {
 				t.Errorf("%s %x to %x is finished at the sink that comes after alone", d.Partition, d.Start, d.End)
 			}
@@ -360,12 +376,14 @@ func TestAfter(t *testing.T) {
 	early()
 	slow(t, j, run, 0)
 	if report.Sinks["lake"].Open > 0 {
-		if _, err := resume(t, j, run, runs.Resumption{Sinks: []string{"lines"}}, nil); fail.CodeOf(err) != "run.order" {
+		if _, err := resume(t, j, run, runs.Resumption{Sinks: []string{"lines"}},
+			nil); fail.CodeOf(err) != "run.order" {
 			t.Errorf("the sink that comes after alone: %v", err)
 		}
 	}
 	// Now what failed before is known from the journal alone.
-	if report, err = resume(t, j, run, runs.Resumption{Sinks: []string{"lake"}}, nil); err != nil || report.Sinks["lake"].Open != 0 {
+	if report, err = resume(t, j, run, runs.Resumption{Sinks: []string{"lake"}}, nil); err != nil ||
+		report.Sinks["lake"].Open != 0 {
 		t.Fatalf("the first sink alone: %+v, %v", report, err)
 	}
 	early()
@@ -388,8 +406,8 @@ func TestAfter(t *testing.T) {
 	}
 }
 
-// TestCanary lets a run try itself out on parts of the source: it waits where it is told to, pauses where too much fails, and what it leaves
-// behind is what a run without stages leaves.
+// TestCanary lets a run try itself out on parts of the source: it waits where it is told to, pauses where too much
+// fails, and what it leaves behind is what a run without stages leaves.
 func TestCanary(t *testing.T) {
 	quiet, dir := t.TempDir(), t.TempDir()
 	_, report, err := execute(t, tuned(quiet, 700, 4, 2000, "32MiB"), nil)
@@ -398,13 +416,15 @@ func TestCanary(t *testing.T) {
 	}
 	want := resultOf(t, quiet, report)
 
-	run, report, err := execute(t, tuned(dir, 700, 4, 2000, "32MiB")+"canary: {stages: [1, 10, 40], dead_letters: 50%, wait: true}\n", nil)
+	run, report, err := execute(t, tuned(dir, 700, 4, 2000,
+		"32MiB")+"canary: {stages: [1, 10, 40], dead_letters: 50%, wait: true}\n", nil)
 	if err != nil || report.State != journal.Paused || report.Stage != 1 || report.Read == 0 {
 		t.Fatalf("the first stage: %+v, %v", report, err)
 	}
 	j, read := open(t, dir), report.Read
 	for _, stage := range []float64{10, 40} {
-		if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Paused || report.Stage != stage || report.Read <= read || report.Read >= want.Report.Read {
+		if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil || report.State != journal.Paused ||
+			report.Stage != stage || report.Read <= read || report.Read >= want.Report.Read {
 			t.Fatalf("the stage of %g %% after %d rows: %+v, %v", stage, read, report, err)
 		}
 		read = report.Read
@@ -412,17 +432,20 @@ func TestCanary(t *testing.T) {
 	if report, err = resume(t, j, run, runs.Resumption{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run", "Attempt")); diff != "" {
+	if diff := cmp.Diff(want, resultOf(t, dir, report), cmpopts.IgnoreFields(flow.Report{}, "Run",
+		"Attempt")); diff != "" {
 		t.Errorf("without stages -, with +: %.3000s", diff)
 	}
 
 	strict := t.TempDir()
-	run, report, err = execute(t, tuned(strict, 700, 4, 2000, "32MiB")+"canary: {stages: [30, 60], dead_letters: \"0\"}\n", nil)
+	run, report, err = execute(t, tuned(strict, 700, 4, 2000,
+		"32MiB")+"canary: {stages: [30, 60], dead_letters: \"0\"}\n", nil)
 	if err != nil || report.State != journal.Paused || report.Stage != 30 || !strings.Contains(report.Reason, "30 %") {
 		t.Fatalf("dead letters: %+v, %v", report, err)
 	}
 	mild := tuned(strict, 700, 4, 2000, "32MiB") + "canary: {stages: [30, 60], dead_letters: 50%}\n"
-	if report, err = resume(t, open(t, strict), run, runs.Resumption{Job: parse(t, mild)}, nil); err != nil || report.State != journal.Complete || report.Attempt != 3 {
+	if report, err = resume(t, open(t, strict), run, runs.Resumption{Job: parse(t, mild)}, nil); err != nil ||
+		report.State != journal.Complete || report.Attempt != 3 {
 		t.Errorf("the rest, by a milder rule: %+v, %v", report, err)
 	}
 }
@@ -454,12 +477,14 @@ func TestBrokenSink(t *testing.T) {
 	}
 	slow(t, j, run, 0)
 	report, err := resume(t, j, run, runs.Resumption{}, nil)
-	if err != nil || report.State != journal.Complete || int64(len(lines(t, folder))) != report.Sinks["lines"].Outcomes[record.Written] {
+	if err != nil || report.State != journal.Complete || int64(len(lines(t,
+		folder))) != report.Sinks["lines"].Outcomes[record.Written] {
 		t.Fatalf("mended: %+v, %v", report, err)
 	}
 }
 
-// TestErrorBudget stops a run whose transforms fail for every record, for all sinks or for one of them; a mended job goes on.
+// TestErrorBudget stops a run whose transforms fail for every record, for all sinks or for one of them; a mended job
+// goes on.
 func TestErrorBudget(t *testing.T) {
 	const broken = `{derive: {title: 'string(json("no JSON")["title"])'}}`
 	for name, c := range map[string]struct{ good, bad string }{
@@ -470,7 +495,8 @@ func TestErrorBudget(t *testing.T) {
 			dir := t.TempDir()
 			mended := tuned(dir, 700, 2, 600, "32MiB")
 			run, report, err := execute(t, strings.Replace(mended, c.good, c.bad, 1), nil)
-			if err != nil || report.State != journal.Paused || !strings.Contains(report.Reason, "of the last 30 records") || report.Read > attemptRows/2 {
+			if err != nil || report.State != journal.Paused || !strings.Contains(report.Reason,
+				"of the last 30 records") || report.Read > attemptRows/2 {
 				t.Fatalf("every record is dead: %+v, %v", report, err)
 			}
 			j := open(t, dir)

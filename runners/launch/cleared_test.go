@@ -49,11 +49,14 @@ type clearedScene struct {
 
 func newClearedScene(t *testing.T) *clearedScene {
 	t.Helper()
-	s := &clearedScene{name: services.Name(t), cassandra: services.Need(t, services.Cassandra), search: services.Need(t, services.Elasticsearch),
+	s := &clearedScene{name: services.Name(t), cassandra: services.Need(t, services.Cassandra), search: services.Need(t,
+		services.Elasticsearch),
 		kafka: services.Need(t, services.Kafka), dir: t.TempDir()}
 	s.session = plainSession(t, s.cassandra, s.name)
 	for _, table := range []string{"assets", "copy"} {
-		s.exec(t, "CREATE TABLE "+table+" (part text, id text, title text, note text, m map<text, text>, s set<text>, PRIMARY KEY (part, id))")
+		s.exec(t,
+			"CREATE TABLE "+table+" (part text, id text, title text, note text, m map<text, text>, s set<text>, "+
+				"PRIMARY KEY (part, id))")
 	}
 	s.job = fmt.Sprintf(clearedJob, s.cassandra, s.name, s.search, s.kafka, s.dir)
 	t.Cleanup(func() { s.http(t, http.MethodDelete, "", "") })
@@ -110,7 +113,10 @@ func content(t testing.TB, fields map[string]any) string {
 			}
 		case []any:
 			if len(v) > 0 {
-				kept[name] = slices.SortedFunc(slices.Values(v), func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
+				kept[name] = slices.SortedFunc(slices.Values(v), func(a, b any) int {
+					return strings.Compare(a.(string),
+						b.(string))
+				})
 			}
 		case map[string]string:
 			if len(v) > 0 {
@@ -231,7 +237,8 @@ func (s *clearedScene) fill(t *testing.T) {
 	t.Helper()
 	for id := range clearings {
 		s.exec(t, "INSERT INTO assets (part, id, note, m, s) VALUES ('p', ?, 'note', {'a': '1'}, {'w'})", id)
-		newest := map[string]string{"map": "m['b'] = 'SECRET'", "emptied": "m['b'] = 'SECRET'", "set": "s = s + {'x'}"}[id]
+		newest := map[string]string{"map": "m['b'] = 'SECRET'", "emptied": "m['b'] = 'SECRET'",
+			"set": "s = s + {'x'}"}[id]
 		s.exec(t, "UPDATE assets SET "+cmp.Or(newest, "title = 'SECRET'")+" WHERE part = 'p' AND id = ?", id)
 	}
 }
@@ -264,7 +271,8 @@ func TestValuesClearedAtTheSourceLeaveTheTargets(t *testing.T) {
 	s.run(t)
 	got := s.targets(t)
 	if got["search"]["delete"] != `{"title":"live"}` || !strings.Contains(got["copy"]["delete"], "live") {
-		t.Errorf("a run has overwritten production's own writes: %s, %s", got["search"]["delete"], got["copy"]["delete"])
+		t.Errorf("a run has overwritten production's own writes: %s, %s", got["search"]["delete"],
+			got["copy"]["delete"])
 	}
 }
 
@@ -300,8 +308,9 @@ func (s *clearedScene) repaired(t *testing.T) {
 	}
 }
 
-// However production's writes, cell deletes, expiries and removed elements fall between the runs, the last run, or one repair after it, leaves in every
-// target what the source shows. Half of the keys production writes into two of the targets itself.
+// However production's writes, cell deletes, expiries and removed elements fall between the runs, the last run, or one
+// repair after it, leaves in every target what the source shows. Half of the keys production writes into two of the
+// targets itself.
 func TestValuesClearedAtRandom(t *testing.T) {
 	t.Parallel()
 	seed := *clearedSeed
@@ -370,7 +379,8 @@ func (s *clearedScene) live(t testing.TB, random *rand.Rand, keys int) {
 		"DELETE m, s FROM %s USING TIMESTAMP %d WHERE part = 'p' AND id = '%s'",
 	}
 	if !mirrored { // nothing expires in an index
-		ways = append(ways, "UPDATE %s USING TIMESTAMP %d AND TTL 1 SET title = 'fleeting' WHERE part = 'p' AND id = '%s'")
+		ways = append(ways,
+			"UPDATE %s USING TIMESTAMP %d AND TTL 1 SET title = 'fleeting' WHERE part = 'p' AND id = '%s'")
 	}
 	way, at := ways[random.IntN(len(ways))], time.Now().UnixMicro()
 	s.exec(t, fmt.Sprintf(way, "assets", at, id))

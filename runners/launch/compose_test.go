@@ -52,7 +52,8 @@ func historyOf(t *testing.T, dir, key string, lists bool) *history.Past {
 	return past
 }
 
-// TestComposedSources runs a union of two tables and a list of keys, each joined with a table and a file, and checks what comes out and the sums.
+// TestComposedSources runs a union of two tables and a list of keys, each joined with a table and a file, and checks
+// what comes out and the sums.
 func TestComposedSources(t *testing.T) {
 	cassandra, name := services.Need(t, services.Cassandra), services.Name(t)
 	session := plainSession(t, cassandra, name)
@@ -72,10 +73,12 @@ func TestComposedSources(t *testing.T) {
 	licence := func(i int) string { return fmt.Sprint("l", i%11) } // l10 is none
 	for i := range 300 {
 		if i < 200 {
-			exec("INSERT INTO KS.assets (id, title, kind, licence) VALUES (?, 'new', 'a', ?) USING TIMESTAMP 2000", i, licence(i))
+			exec("INSERT INTO KS.assets (id, title, kind, licence) VALUES (?, 'new', 'a', ?) USING TIMESTAMP 2000", i,
+				licence(i))
 		}
 		if i >= 100 {
-			exec("INSERT INTO KS.old_assets (id, kind, licence, notes) VALUES (?, 'b', ?, 'old') USING TIMESTAMP ?", i, licence(i), 1000+2000*(i%2))
+			exec("INSERT INTO KS.old_assets (id, kind, licence, notes) VALUES (?, 'b', ?, 'old') USING TIMESTAMP ?", i,
+				licence(i), 1000+2000*(i%2))
 		}
 	}
 	dir := t.TempDir()
@@ -112,7 +115,8 @@ func TestComposedSources(t *testing.T) {
 			t.Fatal(err)
 		}
 		out := report.Sinks["out"]
-		if n := out.Outcomes; len(report.Faults) > 0 || out.Read != read || n[record.Filtered] != filtered || n[record.Dead] != dead || n[record.Written] != int64(len(want)) {
+		if n := out.Outcomes; len(report.Faults) > 0 || out.Read != read || n[record.Filtered] != filtered ||
+			n[record.Dead] != dead || n[record.Written] != int64(len(want)) {
 			t.Errorf("read %d, %v, %q", out.Read, n, report.Faults)
 		}
 		got := map[int]asset{}
@@ -151,8 +155,10 @@ func TestComposedSources(t *testing.T) {
 	for i := range 300 {
 		union[i] = wanted(i, i >= 200 || i >= 100 && i%2 == 1)
 	}
-	id, at := run(inKeyspace(fmt.Sprintf("union: {of: [%s, %s]}", table("assets"), table("old_assets"))), union, 400, 100, 0)
-	if past := historyOf(t, at, "150", false); past.Others > 0 || len(past.Handlings) != 1 || past.Handlings[0].Run.ID != id ||
+	id, at := run(inKeyspace(fmt.Sprintf("union: {of: [%s, %s]}", table("assets"), table("old_assets"))), union, 400,
+		100, 0)
+	if past := historyOf(t, at, "150", false); past.Others > 0 || len(past.Handlings) != 1 ||
+		past.Handlings[0].Run.ID != id ||
 		past.Handlings[0].Partition != "1/ring, 2/ring" || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
 		t.Errorf("of a row of the union is told %+v", past)
 	}
@@ -165,12 +171,15 @@ func TestComposedSources(t *testing.T) {
 	}
 	lines = append(lines, lines[0], `{"id": "1000"}`, `{"id": "none"}`)
 	file("ids.jsonl", lines...)
-	keys := inKeyspace(fmt.Sprintf("keys: {from: {files: {path: %s/ids.jsonl, key: [id]}}, of: %s}", dir, table("assets")))
+	keys := inKeyspace(fmt.Sprintf("keys: {from: {files: {path: %s/ids.jsonl, key: [id]}}, of: %s}", dir,
+		table("assets")))
 	id, at = run(keys, listed, int64(len(lines)), 1, 2)
-	if past := historyOf(t, at, "14", false); len(past.Handlings) != 1 || !strings.Contains(past.Handlings[0].Unknown, "--connect") {
+	if past := historyOf(t, at, "14", false); len(past.Handlings) != 1 || !strings.Contains(past.Handlings[0].Unknown,
+		"--connect") {
 		t.Errorf("without the list is told %+v", past)
 	}
-	if past := historyOf(t, at, "14", true); len(past.Handlings) != 1 || !slices.Equal(past.Handlings[0].Sinks, []string{"out"}) {
+	if past := historyOf(t, at, "14", true); len(past.Handlings) != 1 || !slices.Equal(past.Handlings[0].Sinks,
+		[]string{"out"}) {
 		t.Errorf("of a row of the list is told %+v", past)
 	}
 	if past := historyOf(t, at, "15", true); past.Others != 1 {

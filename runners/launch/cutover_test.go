@@ -103,7 +103,8 @@ func (p *platform) write(id, title string) {
 	if title == "" {
 		err = p.session.Query("DELETE FROM assets USING TIMESTAMP ? WHERE id = ?", p.version, id).Exec()
 	} else {
-		err = p.session.Query("INSERT INTO assets (id, title) VALUES (?, ?) USING TIMESTAMP ?", id, title, p.version).Exec()
+		err = p.session.Query("INSERT INTO assets (id, title) VALUES (?, ?) USING TIMESTAMP ?", id, title,
+			p.version).Exec()
 	}
 	if err != nil {
 		p.t.Error(err)
@@ -115,7 +116,8 @@ func (p *platform) write(id, title string) {
 			text, _ := json.Marshal(map[string]string{"id": id, "title": title})
 			method, body = http.MethodPut, string(text)
 		}
-		if status, text := p.es(context.WithoutCancel(p.t.Context()), method, at, body); status >= 300 && status != 404 {
+		if status, text := p.es(context.WithoutCancel(p.t.Context()), method, at, body); status >= 300 &&
+			status != 404 {
 			p.t.Errorf("%s %s: %d %s", method, at, status, text)
 		}
 	}
@@ -161,7 +163,8 @@ func (p *platform) searches(ctx context.Context, done *atomic.Int64) {
 			Shards struct{ Failed int } `json:"_shards"`
 			Hits   struct{ Total struct{ Value int } }
 		}
-		if err := json.Unmarshal([]byte(text), &found); err != nil || status != 200 || found.Shards.Failed > 0 || found.Hits.Total.Value != 100 {
+		if err := json.Unmarshal([]byte(text), &found); err != nil || status != 200 || found.Shards.Failed > 0 ||
+			found.Hits.Total.Value != 100 {
 			p.t.Errorf("a search ended with %d: %.500s", status, text)
 		}
 		p.mu.RLock()
@@ -228,7 +231,8 @@ func (c compared) Verify(ctx context.Context) (*cutover.Proof, error) {
 func (p *platform) open(t *testing.T, text string) *cutover.Cutover {
 	t.Helper()
 	x, err := cutover.New(parse(t, text), cutover.Options{Engine: launch.Runner{Name: "prism"},
-		Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Come: time.Minute, Loss: 20, Near: 20}})
+		Watching: cutover.Watching{For: time.Second, Every: 100 * time.Millisecond, Come: time.Minute, Loss: 20,
+			Near: 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +282,8 @@ func newPlatformOn(t *testing.T, search services.Service, rows int, old string) 
 	if err := session.Query("CREATE TABLE assets (id text PRIMARY KEY, title text)").Exec(); err != nil {
 		t.Fatal(err)
 	}
-	p := &platform{t: t, session: session, search: services.Need(t, search), alias: services.Name(t), titles: map[string]string{}}
+	p := &platform{t: t, session: session, search: services.Need(t, search), alias: services.Name(t),
+		titles: map[string]string{}}
 	address := old + "/" + p.alias
 	p.address.Store(&address)
 	p.indices = []string{address + "_v1"}
@@ -403,7 +408,8 @@ func TestCutoverNotProven(t *testing.T) {
 // has, and it is the application that is switched.
 func TestCutoverAcross(t *testing.T) {
 	t.Run("7.17 to 8.19", func(t *testing.T) {
-		old := services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"), services.Heap("512m")).Addr
+		old := services.Own(t, services.Elasticsearch, services.Env("ELASTICSEARCH_VERSION=7.17.15"),
+			services.Heap("512m")).Addr
 		testCutoverAcross(t, "http://"+old, `"number" : "7.17.`, services.Elasticsearch)
 	})
 	t.Run("8.19 to OpenSearch", func(t *testing.T) {

@@ -21,13 +21,15 @@ limits: {unfinished: "5000"}
 pace: {rates: {search: {records: 40}}}
 `
 
-// What production deletes while a run holds its rows does not come back, although the index has forgotten the deletes by the time the run writes them.
+// What production deletes while a run holds its rows does not come back, although the index has forgotten the deletes
+// by the time the run writes them.
 func TestRowsHeldLongerThanTheIndexRemembersDeletesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	s := newClearedScene(t)
 	const rows = 400
 	for i := range rows {
-		s.exec(t, "INSERT INTO assets (part, id, title) VALUES (?, ?, 'title')", fmt.Sprint("p", i%4), fmt.Sprint("k", i))
+		s.exec(t, "INSERT INTO assets (part, id, title) VALUES (?, ?, 'title')", fmt.Sprint("p", i%4), fmt.Sprint("k",
+			i))
 	}
 	s.http(t, http.MethodPut, "", `{"settings": {"index.gc_deletes": "1s", "index.refresh_interval": "200ms"}}`)
 	control := func(j journal.Journal, run string, want journal.Want) {
@@ -39,7 +41,8 @@ func TestRowsHeldLongerThanTheIndexRemembersDeletesAreReadAgain(t *testing.T) {
 		}
 	}
 	deleted := make(chan int, 1)
-	_, report, err := execute(t, fmt.Sprintf(heldJob, s.cassandra, s.name, s.search, s.dir), func(_ journal.Journal, run string, _ int, _ journal.Total) func() {
+	_, report, err := execute(t, fmt.Sprintf(heldJob, s.cassandra, s.name, s.search, s.dir), func(_ journal.Journal,
+		run string, _ int, _ journal.Total) func() {
 		j := open(t, s.dir)
 		go func() {
 			for finished(t, j, run) == 0 && t.Context().Err() == nil {
@@ -51,7 +54,8 @@ func TestRowsHeldLongerThanTheIndexRemembersDeletesAreReadAgain(t *testing.T) {
 				part, id := fmt.Sprint("p", i%4), fmt.Sprint("k", i)
 				at := time.Now().UnixMicro()
 				s.exec(t, fmt.Sprintf("DELETE FROM assets USING TIMESTAMP %d WHERE part = ? AND id = ?", at), part, id)
-				status, _ := s.http(t, http.MethodDelete, fmt.Sprintf("/_doc/%s%%7C%s?version=%d&version_type=external", part, id, at), "")
+				status, _ := s.http(t, http.MethodDelete, fmt.Sprintf("/_doc/%s%%7C%s?version=%d&version_type=external",
+					part, id, at), "")
 				if status == http.StatusOK || status == http.StatusNotFound {
 					n++
 				}

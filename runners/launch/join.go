@@ -131,7 +131,8 @@ func (m *member) work(ctx context.Context, partitions []string) error {
 		case err == nil || ctx.Err() != nil:
 			continue
 		case code == "journal.fenced" || code == "journal.taken":
-			slog.Warn("another member has taken over; this one asks for a share again", "run", m.Run.ID, "member", m.name,
+			slog.Warn("another member has taken over; this one asks for a share again", "run", m.Run.ID, "member",
+				m.name,
 				"error", err)
 		case fail.ClassOf(err) == fail.Fatal:
 			return err
@@ -322,6 +323,7 @@ func (m *member) acknowledge(ctx context.Context, partitions []string) {
 		err = m.sharer.Acknowledge(ctx, at)
 	}
 	if err != nil && ctx.Err() == nil {
-		slog.Warn("the source is not told how far the member has come; the journal has it", "run", m.Run.ID, "error", err)
+		slog.Warn("the source is not told how far the member has come; the journal has it", "run", m.Run.ID, "error",
+			err)
 	}
 }

@@ -76,14 +76,15 @@ journal: {sqlite: "%[3]s/journal.db"}
 // target is where one run of the main job writes.
 type target struct{ dir, name string }
 
-// TestMainJob copies a corpus from a real Cassandra into Iceberg, Elasticsearch and Kafka in one scan, on Prism and on Flink,
-// and compares what other programs read there with the rows that gocql reads in Cassandra.
+// TestMainJob copies a corpus from a real Cassandra into Iceberg, Elasticsearch and Kafka in one scan, on Prism and on
+// Flink, and compares what other programs read there with the rows that gocql reads in Cassandra.
 func TestMainJob(t *testing.T) {
 	cassandra := services.Need(t, services.Cassandra)
 	search, kafka := services.Need(t, services.Elasticsearch), services.Need(t, services.Kafka)
 	keyspace := services.Name(t)
 	source := corpusio.SourceConfig{Rows: assets}
-	loaded, err := corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{cassandra}}, Keyspace: keyspace, Source: source,
+	loaded, err := corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{cassandra}}, Keyspace: keyspace,
+		Source:  source,
 		Journal: filepath.Join(t.TempDir(), "load.db")}.Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +102,8 @@ func TestMainJob(t *testing.T) {
 	} {
 		t.Run(runner.Name, func(t *testing.T) {
 			at := target{dir: t.TempDir(), name: services.Name(t)}
-			j, err := job.Parse("job.yaml", fmt.Appendf(nil, mainJob, cassandra, keyspace, at.dir, search, kafka, at.name))
+			j, err := job.Parse("job.yaml", fmt.Appendf(nil, mainJob, cassandra, keyspace, at.dir, search, kafka,
+				at.name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +140,8 @@ type row struct {
 	Version int64
 }
 
-// plainSession is a plain session in a keyspace of the test's own, which it makes where it is not there and which is dropped with the test.
+// plainSession is a plain session in a keyspace of the test's own, which it makes where it is not there and which is
+// dropped with the test.
 func plainSession(t *testing.T, addr, keyspace string) *gocql.Session {
 	t.Helper()
 	cluster := gocql.NewCluster(addr)
@@ -153,7 +156,8 @@ func plainSession(t *testing.T, addr, keyspace string) *gocql.Session {
 		return session
 	}
 	admin := connect()
-	if err := admin.Query("CREATE KEYSPACE IF NOT EXISTS " + keyspace + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}").Exec(); err != nil {
+	if err := admin.Query("CREATE KEYSPACE IF NOT EXISTS " + keyspace +
+		" WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}").Exec(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -184,7 +188,8 @@ func cassandraRows(t *testing.T, addr, keyspace string) map[string]row {
 	return rows
 }
 
-func compareTargets(t *testing.T, at target, search, kafka string, want map[string]row, model corpusio.Model, report *flow.Report) {
+func compareTargets(t *testing.T, at target, search, kafka string, want map[string]row, model corpusio.Model,
+	report *flow.Report) {
 	t.Helper()
 	good := map[string]row{}
 	for key, r := range want {
@@ -203,7 +208,8 @@ func compareTargets(t *testing.T, at target, search, kafka string, want map[stri
 			t.Fatalf("Kafka has %+v for %s, Cassandra %+v", e, key, r)
 		}
 		if d, ok := docs[key]; ok == expired[key] || ok && d != r {
-			t.Fatalf("Elasticsearch has %+v (%v) for %s, whose licence has expired: %v; Cassandra %+v", d, ok, key, expired[key], r)
+			t.Fatalf("Elasticsearch has %+v (%v) for %s, whose licence has expired: %v; Cassandra %+v", d, ok, key,
+				expired[key], r)
 		}
 	}
 	if len(events) != len(good) {
@@ -225,15 +231,19 @@ func compareTargets(t *testing.T, at target, search, kafka string, want map[stri
 		return version
 	}
 	wantSums := map[string]flow.SinkReport{
-		"lake":   {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}, Newest: newest(good), Committed: &n},
-		"events": {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed}, Newest: newest(good)},
-		"search": {Read: n + malformed, Outcomes: record.Counts{record.Written: n - gone, record.Filtered: gone, record.Dead: malformed}, Newest: newest(docs)},
+		"lake": {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed},
+			Newest: newest(good), Committed: &n},
+		"events": {Read: n + malformed, Outcomes: record.Counts{record.Written: n, record.Dead: malformed},
+			Newest: newest(good)},
+		"search": {Read: n + malformed, Outcomes: record.Counts{record.Written: n - gone, record.Filtered: gone,
+			record.Dead: malformed}, Newest: newest(docs)},
 	}
 	if diff := cmp.Diff(wantSums, report.Sinks); diff != "" {
 		t.Errorf("the report tells other sums than the targets: %s", diff)
 	}
 	if malformed == 0 || gone == 0 || report.DeadLetters != malformed {
-		t.Errorf("%d malformed, %d expired, %d dead letters: the test shows nothing, or the sum is wrong", malformed, gone, report.DeadLetters)
+		t.Errorf("%d malformed, %d expired, %d dead letters: the test shows nothing, or the sum is wrong", malformed,
+			gone, report.DeadLetters)
 	}
 }
 
@@ -241,7 +251,8 @@ func compareTargets(t *testing.T, at target, search, kafka string, want map[stri
 func icebergRows(t *testing.T, at target) map[string]row {
 	t.Helper()
 	rows := map[string]row{}
-	for _, line := range services.ReadIceberg(t, services.IcebergTable{Catalog: at.dir + "/catalog.db", Table: "media.assets"}) {
+	for _, line := range services.ReadIceberg(t, services.IcebergTable{Catalog: at.dir + "/catalog.db",
+		Table: "media.assets"}) {
 		var r struct {
 			Kind    string `json:"asset_type"`
 			Bucket  string `json:"bucket"`
@@ -302,7 +313,8 @@ func elasticsearchRows(t *testing.T, addr, index string) map[string]row {
 	return rows
 }
 
-// kafkaRows reads the topic with Kafka's own consumer: the title and version of each key, and which licences have expired.
+// kafkaRows reads the topic with Kafka's own consumer: the title and version of each key, and which licences have
+// expired.
 func kafkaRows(t *testing.T, addr, topic string) (rows map[string]row, expired map[string]bool) {
 	t.Helper()
 	rows, expired = map[string]row{}, map[string]bool{}

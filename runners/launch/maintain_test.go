@@ -14,7 +14,8 @@ import (
 	"reprise/pipelines/maintain"
 )
 
-// While a run is not over that upserts into a table, the snapshots since it began stay: its commit must see what others have deleted.
+// While a run is not over that upserts into a table, the snapshots since it began stay: its commit must see what others
+// have deleted.
 func TestExpireKeepsWhatAnUpsertNeeds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -27,7 +28,8 @@ journal: {sqlite: "%[1]s/journal.db"}
 dead_letters: {files: {path: "%[1]s/dead"}}
 `, dir)
 	for n := range 3 {
-		if err := os.WriteFile(filepath.Join(dir, "in.jsonl"), fmt.Appendf(nil, "{\"id\":\"%d\"}\n", n), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "in.jsonl"), fmt.Appendf(nil, "{\"id\":\"%d\"}\n", n),
+			0o644); err != nil {
 			t.Fatal(err)
 		}
 		if run, report, err := execute(t, text, nil); err != nil || report.State != journal.Complete {
@@ -37,7 +39,8 @@ dead_letters: {files: {path: "%[1]s/dead"}}
 	expire := func() string {
 		t.Helper()
 		var told []string
-		err := maintain.Expire(t.Context(), parse(t, text), "", upkeep.Expiry{Keep: 1}, true, func(text string) { told = append(told, text) })
+		err := maintain.Expire(t.Context(), parse(t, text), "", upkeep.Expiry{Keep: 1}, true,
+			func(text string) { told = append(told, text) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +54,8 @@ dead_letters: {files: {path: "%[1]s/dead"}}
 		if err != nil {
 			t.Fatal(err)
 		}
-		run := journal.Run{ID: fmt.Sprint("under-way-", other == text), Job: "backfill", Started: time.Now().Add(-time.Hour), JobFile: file}
+		run := journal.Run{ID: fmt.Sprint("under-way-", other == text), Job: "backfill",
+			Started: time.Now().Add(-time.Hour), JobFile: file}
 		if err := open(t, dir).Begin(t.Context(), run); err != nil {
 			t.Fatal(err)
 		}

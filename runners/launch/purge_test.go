@@ -31,7 +31,8 @@ import (
 	"reprise/transforms/record"
 )
 
-// purgeJob deletes expired assets from a table, its reverse table by tag, an index, a table of Iceberg and (as entries) a folder.
+// purgeJob deletes expired assets from a table, its reverse table by tag, an index, a table of Iceberg and (as entries)
+// a folder.
 const purgeJob = `
 name: expired
 source: {cassandra: {connection: {hosts: ["%[2]s"]}, keyspace: %[4]s, table: assets, buckets: {discover: true}}}
@@ -75,14 +76,19 @@ func newPurge(t *testing.T, grace string) *purging {
 	p := &purging{t: t, dir: t.TempDir(), name: services.Name(t), es: services.Need(t, services.Elasticsearch),
 		connection: cassandraio.Connection{Hosts: []string{addr}}}
 	p.job = fmt.Sprintf(purgeJob, p.dir, addr, p.es, p.name, grace)
-	p.cql("CREATE KEYSPACE " + p.name + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1} AND durable_writes = false")
+	p.cql("CREATE KEYSPACE " + p.name +
+		" WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1} AND durable_writes = false")
 	t.Cleanup(func() {
-		if err := cassandraio.Execute(context.WithoutCancel(t.Context()), p.connection, cassandraio.Statement{CQL: "DROP KEYSPACE " + p.name}); err != nil {
+		if err := cassandraio.Execute(context.WithoutCancel(t.Context()), p.connection,
+			cassandraio.Statement{CQL: "DROP KEYSPACE " + p.name}); err != nil {
 			t.Log(err) // a busy server does it later
 		}
 	})
-	p.cql("CREATE TABLE " + p.name + ".assets (bucket text, id int, title text, tags set<text>, licence_expires timestamp, views int, PRIMARY KEY (bucket, id))")
-	p.cql("CREATE TABLE " + p.name + ".by_tag (tag text, bucket text, id int, title text, PRIMARY KEY (tag, bucket, id))")
+	p.cql("CREATE TABLE " + p.name +
+		".assets (bucket text, id int, title text, tags set<text>, licence_expires timestamp, views int, " +
+		"PRIMARY KEY (bucket, id))")
+	p.cql("CREATE TABLE " + p.name +
+		".by_tag (tag text, bucket text, id int, title text, PRIMARY KEY (tag, bucket, id))")
 	p.request(http.MethodPut, "/"+p.name, `{"settings": {"number_of_shards": 1, "number_of_replicas": 0}}`)
 	t.Cleanup(func() { p.request(http.MethodDelete, "/"+p.name, "") })
 	var all []*record.Record
@@ -98,19 +104,22 @@ func newPurge(t *testing.T, grace string) *purging {
 	return p
 }
 
-var lakeSchema = record.MustSchema([]record.Field{{Name: "bucket", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Int)},
+var lakeSchema = record.MustSchema([]record.Field{{Name: "bucket", Type: record.Of(record.Text)}, {Name: "id",
+	Type: record.Of(record.Int)},
 	{Name: "title", Type: record.Of(record.Text)}}, "bucket", "id")
 
 func lakeRow(id int, version int64, op record.Op) *record.Record {
 	return &record.Record{Schema: lakeSchema, Version: version, Op: op, Origin: record.Origin{Split: "live"},
-		Values: []record.Value{record.String(fmt.Sprint("b", id%3)), record.Number(record.Int, int64(id)), record.String(fmt.Sprint("t", id))}}
+		Values: []record.Value{record.String(fmt.Sprint("b", id%3)), record.Number(record.Int, int64(id)),
+			record.String(fmt.Sprint("t", id))}}
 }
 
 // lake is the live feed of the table of Iceberg.
 func (p *purging) lake(rows ...*record.Record) {
 	p.t.Helper()
 	dir, run := filepath.Join(p.dir, "lake"), connector.Run{ID: uuid.NewString(), Job: "live"}
-	sink := icebergio.NewSink(icebergio.SinkConfig{Catalog: icebergio.CatalogConfig{SQLite: filepath.Join(dir, "catalog.db"), Warehouse: dir},
+	sink := icebergio.NewSink(icebergio.SinkConfig{Catalog: icebergio.CatalogConfig{SQLite: filepath.Join(dir,
+		"catalog.db"), Warehouse: dir},
 		Table: "media.assets", Create: true, Mode: "upsert"})
 	defer sink.Close()
 	check := func(err error) {
@@ -143,17 +152,20 @@ func (p *purging) write(id int, expires string, version int64) {
 func (p *purging) put(id int, expires string, version int64) {
 	p.t.Helper()
 	bucket := fmt.Sprint("b", id%3)
-	p.cql("INSERT INTO "+p.name+".assets (bucket, id, title, tags, licence_expires, views) VALUES (?, ?, ?, ?, '"+expires+"', 7) USING TIMESTAMP ?",
+	p.cql("INSERT INTO "+p.name+".assets (bucket, id, title, tags, licence_expires, views) "+
+		"VALUES (?, ?, ?, ?, '"+expires+"', 7) USING TIMESTAMP ?",
 		bucket, id, fmt.Sprint("t", id), []string{"x", fmt.Sprint("y", id)}, version)
 	for _, tag := range []string{"x", fmt.Sprint("y", id)} {
-		p.cql("INSERT INTO "+p.name+".by_tag (tag, bucket, id, title) VALUES (?, ?, ?, ?) USING TIMESTAMP ?", tag, bucket, id, fmt.Sprint("t", id), version)
+		p.cql("INSERT INTO "+p.name+".by_tag (tag, bucket, id, title) VALUES (?, ?, ?, ?) USING TIMESTAMP ?", tag,
+			bucket, id, fmt.Sprint("t", id), version)
 	}
 	p.request(http.MethodPut, fmt.Sprintf("/%s/_doc/%s%%7C%d?version=%d&version_type=external_gte&refresh=true", p.name, bucket, id, version), fmt.Sprintf(`{"bucket": %q, "id": %d}`, bucket, id))
 }
 
 func (p *purging) cql(text string, values ...any) {
 	p.t.Helper()
-	if err := cassandraio.Execute(p.t.Context(), p.connection, cassandraio.Statement{CQL: text, Values: values}); err != nil {
+	if err := cassandraio.Execute(p.t.Context(), p.connection, cassandraio.Statement{CQL: text,
+		Values: values}); err != nil {
 		p.t.Fatalf("%s: %v", text, err)
 	}
 }
@@ -186,7 +198,8 @@ func (p *purging) cassandra(table string) (ids []int) {
 	}
 	defer session.Close()
 	var id int
-	for scan, err := range session.Rows(p.t.Context(), cassandraio.Statement{CQL: "SELECT id FROM " + p.name + "." + table}) {
+	for scan, err := range session.Rows(p.t.Context(), cassandraio.Statement{CQL: "SELECT id FROM " + p.name + "." +
+		table}) {
 		if err == nil {
 			err = scan(&id)
 		}
@@ -215,7 +228,8 @@ func (p *purging) ids() map[string][]int {
 	for _, h := range found.Hits.Hits {
 		all["search"] = append(all["search"], h.Source.ID)
 	}
-	for _, line := range services.ReadIceberg(p.t, services.IcebergTable{Catalog: filepath.Join(p.dir, "lake", "catalog.db"), Table: "media.assets"}) {
+	for _, line := range services.ReadIceberg(p.t, services.IcebergTable{Catalog: filepath.Join(p.dir, "lake",
+		"catalog.db"), Table: "media.assets"}) {
 		var row struct{ ID int }
 		if err := json.Unmarshal([]byte(line), &row); err != nil {
 			p.t.Fatal(err)
@@ -234,7 +248,8 @@ func (p *purging) wantIDs(when string, there func(id int) bool) {
 	want := map[string][]int{}
 	for id := range purgeAssets {
 		if there(id) {
-			want["assets"], want["search"], want["lake"] = append(want["assets"], id), append(want["search"], id), append(want["lake"], id)
+			want["assets"], want["search"], want["lake"] = append(want["assets"], id), append(want["search"], id),
+				append(want["lake"], id)
 			want["by_tag"] = append(want["by_tag"], id, id)
 		}
 	}
@@ -310,13 +325,15 @@ func TestPurge(t *testing.T) {
 		t.Fatal(err)
 	}
 	prospect, err := purge.Foresee(t.Context(), prepared)
-	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 || purge.Order(prepared.Job) != "deleted, then by_tag and lake and lines and search, then assets" {
+	if err != nil || prospect.Read != 30 || prospect.Gone != 1 || prospect.Filtered != 2 || prospect.Left != 27 ||
+		purge.Order(prepared.Job) != "deleted, then by_tag and lake and lines and search, then assets" {
 		t.Errorf("prospect %+v, %v; %s", prospect, err, purge.Order(prepared.Job))
 	}
 	prepared.Close()
 
 	purged, report := p.purge(marked)
-	if got := report.Sinks["assets"]; got.Read != 30 || got.Outcomes[record.Written] != 27 || got.Outcomes[record.Filtered] != 3 {
+	if got := report.Sinks["assets"]; got.Read != 30 || got.Outcomes[record.Written] != 27 ||
+		got.Outcomes[record.Filtered] != 3 {
 		t.Errorf("purged: %+v", got)
 	}
 	p.wantIDs("after the purge", there)
@@ -332,7 +349,8 @@ func TestPurge(t *testing.T) {
 	p.write(10, "2093-01-01", 3000)
 	p.remove(10, 3001)
 	// A restore was killed when it had brought back asset 12 itself, but nothing that is made of it.
-	p.cql("INSERT INTO " + p.name + ".assets (bucket, id, title, tags, views) VALUES ('b0', 12, 't12', {'x', 'y12'}, 7) USING TIMESTAMP 1001")
+	p.cql("INSERT INTO " + p.name +
+		".assets (bucket, id, title, tags, views) VALUES ('b0', 12, 't12', {'x', 'y12'}, 7) USING TIMESTAMP 1001")
 	for range 2 {
 		if _, report = p.restore(purged); report.DeadLetters > 0 {
 			t.Errorf("restored: %+v", report)
@@ -353,9 +371,11 @@ func (p *purging) remove(id int, version int64) {
 	bucket := fmt.Sprint("b", id%3)
 	p.cql("DELETE FROM "+p.name+".assets USING TIMESTAMP ? WHERE bucket = ? AND id = ?", version, bucket, id)
 	for _, tag := range []string{"x", fmt.Sprint("y", id)} {
-		p.cql("DELETE FROM "+p.name+".by_tag USING TIMESTAMP ? WHERE tag = ? AND bucket = ? AND id = ?", version, tag, bucket, id)
+		p.cql("DELETE FROM "+p.name+".by_tag USING TIMESTAMP ? WHERE tag = ? AND bucket = ? AND id = ?", version, tag,
+			bucket, id)
 	}
-	p.request(http.MethodDelete, fmt.Sprintf("/%s/_doc/%s%%7C%d?version=%d&version_type=external_gte&refresh=true", p.name, bucket, id, version), "")
+	p.request(http.MethodDelete, fmt.Sprintf("/%s/_doc/%s%%7C%d?version=%d&version_type=external_gte&refresh=true",
+		p.name, bucket, id, version), "")
 	p.lake(lakeRow(id, version, record.Delete))
 }
 
@@ -367,7 +387,9 @@ func (p *purging) asset(id int) (views, year int) {
 	}
 	defer session.Close()
 	var expires time.Time
-	for scan, err := range session.Rows(p.t.Context(), cassandraio.Statement{CQL: "SELECT views, licence_expires FROM " + p.name + ".assets WHERE bucket = ? AND id = ?", Values: []any{fmt.Sprint("b", id%3), id}}) {
+	for scan, err := range session.Rows(p.t.Context(),
+		cassandraio.Statement{CQL: "SELECT views, licence_expires FROM " + p.name +
+			".assets WHERE bucket = ? AND id = ?", Values: []any{fmt.Sprint("b", id%3), id}}) {
 		if err == nil {
 			err = scan(&views, &expires)
 		}
@@ -421,7 +443,8 @@ func TestPurgeIsResumed(t *testing.T) {
 	if err == nil && p.info(prepared.Run.ID).State == journal.Complete {
 		t.Log("the purge was done before it was stopped")
 	}
-	if _, err := purge.Restore(t.Context(), p.parse(), p.info(prepared.Run.ID)); fail.CodeOf(err) != "purge.not_done" && p.info(prepared.Run.ID).State != journal.Complete {
+	if _, err := purge.Restore(t.Context(), p.parse(), p.info(prepared.Run.ID)); fail.CodeOf(err) != "purge.not_done" &&
+		p.info(prepared.Run.ID).State != journal.Complete {
 		t.Errorf("a purge that is not done can be restored: %v", err)
 	}
 	if p.info(prepared.Run.ID).State != journal.Complete {
@@ -438,8 +461,8 @@ func TestPurgeIsResumed(t *testing.T) {
 	p.wantIDs("after the restore", func(int) bool { return true })
 }
 
-// TestPurgeIsKilled kills a purge (-9) twice while it deletes: at no moment is a row gone of which something else is left that was made of it, each row that
-// is gone stands in the manifest, and the purge goes on to its end.
+// TestPurgeIsKilled kills a purge (-9) twice while it deletes: at no moment is a row gone of which something else is
+// left that was made of it, each row that is gone stands in the manifest, and the purge goes on to its end.
 func TestPurgeIsKilled(t *testing.T) {
 	t.Parallel()
 	p := newPurge(t, "1ns")

@@ -76,7 +76,8 @@ func TestQueues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(report.Faults) > 0 || report.DeadLetters != dead || report.Sinks["out"].Outcomes != (record.Counts{record.Written: rows - dead, record.Dead: dead}) {
+			if len(report.Faults) > 0 || report.DeadLetters != dead ||
+				report.Sinks["out"].Outcomes != (record.Counts{record.Written: rows - dead, record.Dead: dead}) {
 				t.Fatalf("report: %+v", report)
 			}
 			seen := map[string]bool{}

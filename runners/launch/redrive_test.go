@@ -69,7 +69,8 @@ func redriven(t *testing.T, j journal.Journal, run string, r redrive.Redrive) (s
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum.Sent, sum.Again, sum.Parked, sum.Gone = sum.Sent+one.Sent, sum.Again+one.Again, sum.Parked+one.Parked, sum.Gone+one.Gone
+		sum.Sent, sum.Again, sum.Parked, sum.Gone = sum.Sent+one.Sent, sum.Again+one.Again, sum.Parked+one.Parked,
+			sum.Gone+one.Gone
 	}
 	return sum
 }
@@ -84,11 +85,13 @@ dead_letters: {files: {path: %[4]s/dead}}
 journal: {sqlite: "%[4]s/journal.db"}
 `
 
-// TestRedriveBesideLiveWrites has documents refused by an index, whose mapping is then mended. Meanwhile production goes on: rows are updated and
-// deleted. After the redrive the index holds what the table holds, and live writes have won.
+// TestRedriveBesideLiveWrites has documents refused by an index, whose mapping is then mended. Meanwhile production
+// goes on: rows are updated and deleted. After the redrive the index holds what the table holds, and live writes have
+// won.
 func TestRedriveBesideLiveWrites(t *testing.T) {
 	const rows = 300
-	cassandra, search, name := services.Need(t, services.Cassandra), services.Need(t, services.Elasticsearch), services.Name(t)
+	cassandra, search, name := services.Need(t, services.Cassandra), services.Need(t, services.Elasticsearch),
+		services.Name(t)
 	session := plainSession(t, cassandra, name)
 	exec := func(statement string, args ...any) {
 		t.Helper()
@@ -98,7 +101,8 @@ func TestRedriveBesideLiveWrites(t *testing.T) {
 	}
 	ask := func(method, path, body string) {
 		t.Helper()
-		q, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, "http://"+search+"/"+name+path, strings.NewReader(body))
+		q, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, "http://"+search+"/"+name+path,
+			strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,8 +184,10 @@ func TestRedriveQueues(t *testing.T) {
 			}
 			text := fmt.Sprintf(queueJob, dir, strings.ReplaceAll(queue, "DIR", dir))
 			run, j := complete(t, text)
-			mended := parse(t, strings.NewReplacer("size: bigint", "size: text", dir+"/out", dir+"/mended").Replace(text))
-			if got := redriven(t, j, run, redrive.Redrive{Kept: true, Job: mended}); got != (redrive.Result{Sent: rows / 3}) {
+			mended := parse(t, strings.NewReplacer("size: bigint", "size: text", dir+"/out",
+				dir+"/mended").Replace(text))
+			if got := redriven(t, j, run, redrive.Redrive{Kept: true,
+				Job: mended}); got != (redrive.Result{Sent: rows / 3}) {
 				t.Errorf("%s", got)
 			}
 			got := contents(t, dir+"/mended/*.jsonl")
@@ -217,7 +223,8 @@ func sorted(lines []byte) map[string]int {
 	return all
 }
 
-// TestSettleAfterKill brings a redrive to its end that was killed once its run was done, and changes nothing the second time.
+// TestSettleAfterKill brings a redrive to its end that was killed once its run was done, and changes nothing the second
+// time.
 func TestSettleAfterKill(t *testing.T) {
 	dir := t.TempDir()
 	j, err := journal.Open(t.Context(), journal.Config{SQLite: dir + "/journal.db"})
@@ -254,7 +261,8 @@ func TestSettleAfterKill(t *testing.T) {
 	own := func(key, sink, code string) journal.Letter {
 		return journal.Letter{ID: key + "/" + sink, Position: []byte(key), Sink: sink, Code: code, State: journal.Waits}
 	}
-	record("second", own("again", "search", "x"), own("often", "", "x"), own("gone", "", letters.CodeGone), own("other-sink", "lake", "x"))
+	record("second", own("again", "search", "x"), own("often", "", "x"), own("gone", "", letters.CodeGone),
+		own("other-sink", "lake", "x"))
 	want := redrive.Result{Sent: 2, Again: 1, Parked: 1, Gone: 1}
 	if got, err := redrive.Settle(t.Context(), j, "second"); got != (redrive.Result{}) || err != nil {
 		t.Fatalf("before its end: %s, %v", got, err)
@@ -276,8 +284,10 @@ func TestSettleAfterKill(t *testing.T) {
 			states[run+" "+l.ID] = fmt.Sprint(l.State, " ", l.Redrives)
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"first through": "sent 1", "first again": "waits 2", "first often": "parked 3", "first gone": "gone 0",
-		"first other-sink": "sent 2", "second again/search": "returned 0", "second often/": "returned 0", "second gone/": "returned 0",
+	if diff := cmp.Diff(map[string]string{"first through": "sent 1", "first again": "waits 2",
+		"first often": "parked 3", "first gone": "gone 0",
+		"first other-sink": "sent 2", "second again/search": "returned 0", "second often/": "returned 0",
+		"second gone/":           "returned 0",
 		"second other-sink/lake": "returned 0"}, states); diff != "" {
 		t.Error(diff)
 	}

@@ -37,7 +37,9 @@ func TestSearchCopyIsVerifiedWhole(t *testing.T) {
 			p.must(http.MethodPut, "/"+name, `{"mappings":{"dynamic":false,"properties":{"id":{"type":"keyword"},"at":{"type":"date"},"us":{"properties":{"er":{"type":"long"}}}}}}`)
 			put := func(index, id, doc string) {
 				t.Helper()
-				p.must(http.MethodPut, fmt.Sprintf("/%s/_doc/%s?version=1700000000000000&version_type=external_gte&refresh=true", index, id), doc)
+				p.must(http.MethodPut,
+					fmt.Sprintf("/%s/_doc/%s?version=1700000000000000&version_type=external_gte&refresh=true", index,
+						id), doc)
 			}
 			put(name, "a", `{"id":"a","at":"2024","us.er":1,"more":{"b":[1,{"c":null}]}}`)
 			put(name, "b", `{"id":"b","at":1714521600000,"us":{"er":2,"other":"x"},"un.known":1.50}`)

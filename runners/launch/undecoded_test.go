@@ -25,7 +25,8 @@ dead_letters: {files: {path: %[2]s/dead}}
 journal: {sqlite: "%[2]s/journal.db"}
 `
 
-// TestRedriveUndecoded sends rows again that the source could not decode: with the settings that were wrong in vain, with others with success.
+// TestRedriveUndecoded sends rows again that the source could not decode: with the settings that were wrong in vain,
+// with others with success.
 func TestRedriveUndecoded(t *testing.T) {
 	rows := []string{`{"id":"a","n":1}`, `{"id":"b","n":5000000000}`, `{"id":"c","n":3}`, `{"id":"b","n":5000000000}`, `{"id":"d","n":6000000000}`}
 	for name, source := range map[string]func(t *testing.T, dir string) (bad, good string){
@@ -38,8 +39,10 @@ func TestRedriveUndecoded(t *testing.T) {
 		"kafka": func(t *testing.T, dir string) (bad, good string) {
 			in, addr, topic := filepath.Join(dir, "in.jsonl"), services.Need(t, services.Kafka), services.Name(t)
 			fileOf(t, in, rows)
-			complete(t, fmt.Sprintf("name: load\nsource: {files: {path: %s, key: [id]}}\nsinks: {k: {kafka: {brokers: [\"%s\"], topic: %s, create: {partitions: 2}}}}\njournal: {sqlite: \"%s/load.db\"}\n",
-				in, addr, topic, dir))
+			complete(t,
+				fmt.Sprintf("name: load\nsource: {files: {path: %s, key: [id]}}\nsinks: {k: {kafka: {brokers: [\"%s\"], "+
+					"topic: %s, create: {partitions: 2}}}}\njournal: {sqlite: \"%s/load.db\"}\n",
+					in, addr, topic, dir))
 			of := `kafka: {brokers: ["` + addr + `"], topic: ` + topic + ", key: [id], fields: {id: text, n: %s}}"
 			return fmt.Sprintf(of, "int"), fmt.Sprintf(of, "bigint")
 		},
@@ -47,7 +50,9 @@ func TestRedriveUndecoded(t *testing.T) {
 			addr, keyspace := services.Need(t, services.Cassandra), services.Name(t)
 			exec := func(cql string, values ...any) {
 				t.Helper()
-				if err := cassandraio.Execute(context.WithoutCancel(t.Context()), cassandraio.Connection{Hosts: []string{addr}}, cassandraio.Statement{CQL: strings.ReplaceAll(cql, "KS", keyspace), Values: values}); err != nil {
+				if err := cassandraio.Execute(context.WithoutCancel(t.Context()),
+					cassandraio.Connection{Hosts: []string{addr}}, cassandraio.Statement{CQL: strings.ReplaceAll(cql,
+						"KS", keyspace), Values: values}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -75,7 +80,8 @@ func TestRedriveUndecoded(t *testing.T) {
 			if diff := cmp.Diff(redrive.Result{Again: 3}, redriven(t, j, run, redrive.Redrive{})); diff != "" {
 				t.Fatal(diff)
 			}
-			if diff := cmp.Diff(redrive.Result{Sent: 3}, redriven(t, j, run, redrive.Redrive{Job: parse(t, fmt.Sprintf(undecodedJob, good, dir))})); diff != "" {
+			if diff := cmp.Diff(redrive.Result{Sent: 3}, redriven(t, j, run, redrive.Redrive{Job: parse(t,
+				fmt.Sprintf(undecodedJob, good, dir))})); diff != "" {
 				t.Fatal(diff)
 			}
 			if diff := cmp.Diff(redrive.Result{}, redriven(t, j, run, redrive.Redrive{})); diff != "" {

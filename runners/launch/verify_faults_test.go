@@ -45,7 +45,8 @@ verify: {settle: 50ms, examples: 1000}
 `
 
 // faultKinds are what copies of a job may be wrong in; doubles need another writer.
-var faultKinds = slices.DeleteFunc(slices.Clone(compare.Kinds), func(k compare.Kind) bool { return k == compare.Double })
+var faultKinds = slices.DeleteFunc(slices.Clone(compare.Kinds),
+	func(k compare.Kind) bool { return k == compare.Double })
 
 // faults are random records, and what is wrong with them.
 type faults struct {
@@ -55,9 +56,12 @@ type faults struct {
 
 // faultSchema has a field of every type.
 func faultSchema() *record.Schema {
-	fields := []record.Field{{Name: "part", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.TimeUUID)}}
-	for _, cql := range []string{"text", "blob", "boolean", "tinyint", "smallint", "int", "bigint", "varint", "decimal", "float", "double", "uuid", "timeuuid", "inet", "timestamp", "date",
-		"time", "duration", "list<int>", "set<text>", "set<decimal>", "map<text, bigint>", "frozen<tuple<int, text, timestamp>>", "vector<float, 3>"} {
+	fields := []record.Field{{Name: "part", Type: record.Of(record.Text)}, {Name: "id",
+		Type: record.Of(record.TimeUUID)}}
+	for _, cql := range []string{"text", "blob", "boolean", "tinyint", "smallint", "int", "bigint", "varint", "decimal",
+		"float", "double", "uuid", "timeuuid", "inet", "timestamp", "date",
+		"time", "duration", "list<int>", "set<text>", "set<decimal>", "map<text, bigint>",
+		"frozen<tuple<int, text, timestamp>>", "vector<float, 3>"} {
 		typ, err := record.ParseType(cql, nil)
 		if err != nil {
 			panic(err)
@@ -110,15 +114,16 @@ func (f faults) file(t *testing.T, dir, name string, records []*record.Record) {
 		if r.Op == record.Delete {
 			op = "delete"
 		}
-		fmt.Fprintf(&text, "%s, \"_meta\": {\"version\": %d, \"op\": %q}}\n", bytes.TrimSuffix(line, []byte("}")), r.Version, op)
+		fmt.Fprintf(&text, "%s, \"_meta\": {\"version\": %d, \"op\": %q}}\n", bytes.TrimSuffix(line, []byte("}")),
+			r.Version, op)
 	}
 	if err := os.WriteFile(filepath.Join(dir, name+".jsonl"), text.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Random records of all types, written to a target of each kind, verify clean; of random faults, some put into the targets by another run, some
-// made by changing the source, verify finds exactly those.
+// Random records of all types, written to a target of each kind, verify clean; of random faults, some put into the
+// targets by another run, some made by changing the source, verify finds exactly those.
 func TestVerifyFaults(t *testing.T) {
 	seed := *faultSeed
 	if seed == 0 {
@@ -163,9 +168,12 @@ func TestVerifyFaults(t *testing.T) {
 		}
 	}
 	dir, name := t.TempDir(), services.Name(t)
-	cassandra, search, kafka := services.Need(t, services.Cassandra), services.Need(t, services.Elasticsearch), services.Need(t, services.Kafka)
-	if err := cassandraio.Execute(t.Context(), cassandraio.Connection{Hosts: []string{cassandra}}, cassandraio.Statement{
-		CQL: "CREATE KEYSPACE " + name + " WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"}); err != nil {
+	cassandra, search, kafka := services.Need(t, services.Cassandra), services.Need(t, services.Elasticsearch),
+		services.Need(t, services.Kafka)
+	if err := cassandraio.Execute(t.Context(), cassandraio.Connection{Hosts: []string{cassandra}},
+		cassandraio.Statement{
+			CQL: "CREATE KEYSPACE " + name +
+				" WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"}); err != nil {
 		t.Fatal(err)
 	}
 	fields, err := json.Marshal(connector.Fields(f.schema.Fields))
@@ -173,11 +181,13 @@ func TestVerifyFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := func(job, create string) string {
-		return fmt.Sprintf(faultJob, job, dir, fields, cassandra, name, search, kafka, create, services.Need(t, services.OpenSearch))
+		return fmt.Sprintf(faultJob, job, dir, fields, cassandra, name, search, kafka, create, services.Need(t,
+			services.OpenSearch))
 	}
 	run := func(job, create string) {
 		t.Helper()
-		if _, report, err := execute(t, text(job, create), nil); err != nil || len(report.Faults) > 0 || report.DeadLetters > 0 {
+		if _, report, err := execute(t, text(job, create), nil); err != nil || len(report.Faults) > 0 ||
+			report.DeadLetters > 0 {
 			t.Fatalf("%+v, %v", report, err)
 		}
 	}

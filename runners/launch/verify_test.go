@@ -83,7 +83,8 @@ func TestVerifyFiles(t *testing.T) {
 	}
 	r := checked(t, text, verify.Options{Folder: dir})
 	// The table takes no deletes: they are dead letters of the run.
-	if got, want := []string{wrong(r, "lines"), wrong(r, "tags"), wrong(r, "lake")}, []string{"", "", "13 extra"}; !slices.Equal(got, want) {
+	if got, want := []string{wrong(r, "lines"), wrong(r, "tags"), wrong(r, "lake")}, []string{"", "",
+		"13 extra"}; !slices.Equal(got, want) {
 		t.Errorf("wrong are %q, want %q\n%+v", got, want, r.Sinks["lake"])
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.index")); len(left) > 0 {
@@ -132,9 +133,11 @@ func (s *scene) text(rate int, sinks ...string) string {
 
 func newScene(t *testing.T, rows int64) *scene {
 	t.Helper()
-	s := &scene{dir: t.TempDir(), keyspace: services.Name(t), host: services.Need(t, services.Cassandra), kafka: services.Need(t, services.Kafka), search: services.Need(t, services.Elasticsearch)}
+	s := &scene{dir: t.TempDir(), keyspace: services.Name(t), host: services.Need(t, services.Cassandra),
+		kafka: services.Need(t, services.Kafka), search: services.Need(t, services.Elasticsearch)}
 	source := corpusio.SourceConfig{Rows: rows}
-	if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{s.host}}, Keyspace: s.keyspace, Source: source,
+	if _, err := (corpus.Corpus{Connection: cassandraio.Connection{Hosts: []string{s.host}}, Keyspace: s.keyspace,
+		Source:  source,
 		Journal: filepath.Join(s.dir, "load.db")}).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -169,10 +172,12 @@ const here = " WHERE asset_type = ? AND bucket = ? AND id = ?"
 // plant puts one fault of each kind into the copy.
 func (s *scene) plant(t testing.TB) {
 	s.exec(t, "DELETE FROM copy"+here, s.key(1)...)
-	s.exec(t, "INSERT INTO copy (asset_type, bucket, id, title) VALUES (?, ?, ?, 'extra')", s.rows[2].Get("asset_type").Str(), s.rows[2].Get("bucket").Str(), gocql.TimeUUID())
+	s.exec(t, "INSERT INTO copy (asset_type, bucket, id, title) VALUES (?, ?, ?, 'extra')",
+		s.rows[2].Get("asset_type").Str(), s.rows[2].Get("bucket").Str(), gocql.TimeUUID())
 	s.exec(t, "UPDATE assets SET title = 'the copy is stale'"+here, s.key(3)...)
 	s.exec(t, "UPDATE copy SET title = 'altered'"+here, s.key(4)...)
-	s.exec(t, "UPDATE copy USING TIMESTAMP ? SET title = '\U0010FFFD altered at the same time'"+here, append([]any{s.rows[5].Version}, s.key(5)...)...)
+	s.exec(t, "UPDATE copy USING TIMESTAMP ? SET title = '\U0010FFFD altered at the same time'"+here,
+		append([]any{s.rows[5].Version}, s.key(5)...)...)
 }
 
 const planted = "1 missing, 1 extra, 1 stale, 1 newer, 1 different"
@@ -211,7 +216,8 @@ func TestVerifyCassandra(t *testing.T) {
 		}
 	}
 
-	// The repair job writes what is proven to be wrong, whatever stands there; what is newer only where the job says so.
+	// The repair job writes what is proven to be wrong, whatever stands there; what is newer only where the job says
+	// so.
 	repair(t, r, 3)
 	s.exec(t, "UPDATE copy SET title = 'altered again'"+here, s.key(4)...)
 	r = checked(t, text, verify.Options{Folder: s.dir})
@@ -258,10 +264,13 @@ func TestVerifyLive(t *testing.T) {
 			case <-time.After(3 * time.Millisecond):
 			}
 			at := time.Now().UnixMicro()
-			cql, args := "UPDATE %s USING TIMESTAMP ? SET title = ?"+here, append([]any{at, fmt.Sprint("live ", i)}, s.key(i%len(s.rows))...)
+			cql, args := "UPDATE %s USING TIMESTAMP ? SET title = ?"+here, append([]any{at, fmt.Sprint("live ", i)},
+				s.key(i%len(s.rows))...)
 			switch i % 10 {
 			case 7:
-				cql, args = "INSERT INTO %s (asset_type, bucket, id, title, payload) VALUES (?, ?, ?, 'new', '{}') USING TIMESTAMP ?", []any{"image", "2024-05", gocql.TimeUUID(), at}
+				cql,
+					args = "INSERT INTO %s (asset_type, bucket, id, title, payload) "+
+					"VALUES (?, ?, ?, 'new', '{}') USING TIMESTAMP ?", []any{"image", "2024-05", gocql.TimeUUID(), at}
 			case 9:
 				cql, args = "DELETE FROM %s USING TIMESTAMP ?"+here, append([]any{at}, s.key(i%len(s.rows))...)
 			}
@@ -363,7 +372,8 @@ journal: {sqlite: "%[3]s/journal.db"}
 verify: {settle: 100ms}
 `
 
-// Of several rows that become one the newest is what a target should hold, and of several records of one version any; the repair writes that one.
+// Of several rows that become one the newest is what a target should hold, and of several records of one version any;
+// the repair writes that one.
 func TestVerifyMany(t *testing.T) {
 	s := newScene(t, 600)
 	s.dir = t.TempDir()
@@ -452,7 +462,8 @@ dead_letters: {files: {path: "%[1]s/dead"}}
 journal: {sqlite: "%[1]s/journal.db"}
 `
 
-// feed writes rows as the live feed does, each with this title, or deletes them where it is empty, a moment after anything else.
+// feed writes rows as the live feed does, each with this title, or deletes them where it is empty, a moment after
+// anything else.
 func (s *scene) feed(t *testing.T, titles map[int]string, more ...string) {
 	t.Helper()
 	lines := more
@@ -464,9 +475,11 @@ func (s *scene) feed(t *testing.T, titles map[int]string, more ...string) {
 			op = "delete"
 		}
 		lines = append(lines, fmt.Sprintf(`{"asset_type": %q, "bucket": %q, "id": %q, "title": %q, "tags": %s, "_meta": {"version": %d, "op": %q}}`, r.Get("asset_type").Str(),
-			r.Get("bucket").Str(), s.key(i)[2], title, r.Get("tags").AppendJSON(nil, r.Schema.Fields[r.Schema.Index("tags")].Type), at, op))
+			r.Get("bucket").Str(), s.key(i)[2], title, r.Get("tags").AppendJSON(nil,
+				r.Schema.Fields[r.Schema.Index("tags")].Type), at, op))
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "feed.jsonl"), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "feed.jsonl"), []byte(strings.Join(lines, "\n")+"\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := execute(t, fmt.Sprintf(upsertFeed, s.dir), nil); err != nil {
@@ -478,7 +491,8 @@ func (s *scene) feed(t *testing.T, titles map[int]string, more ...string) {
 func TestVerifyUpsert(t *testing.T) {
 	s := newScene(t, 600)
 	text := fmt.Sprintf(verifyUpsert, s.host, s.keyspace, s.dir)
-	s.exec(t, "UPDATE assets USING TIMESTAMP ? SET title = 'fed'"+here, append([]any{time.Now().Add(time.Minute).UnixMicro()}, s.key(1)...)...)
+	s.exec(t, "UPDATE assets USING TIMESTAMP ? SET title = 'fed'"+here,
+		append([]any{time.Now().Add(time.Minute).UnixMicro()}, s.key(1)...)...)
 	s.exec(t, "UPDATE assets SET title = 'before'"+here, s.key(3)...)
 	for range 2 { // the second time all of it stands there already
 		if _, report, err := execute(t, text, nil); err != nil || len(report.Faults) > 0 {
@@ -490,7 +504,8 @@ func TestVerifyUpsert(t *testing.T) {
 		t.Helper()
 		r := checked(t, text, verify.Options{})
 		if a, b := wrong(r, "lake"), wrong(r, "copy"); a != lake || b != copied || r.Read < int64(len(s.rows)) {
-			t.Errorf("the lake: %q, want %q; the copy: %q, want %q; %d rows read\n%+v", a, lake, b, copied, r.Read, r.Sinks["lake"])
+			t.Errorf("the lake: %q, want %q; the copy: %q, want %q; %d rows read\n%+v", a, lake, b, copied, r.Read,
+				r.Sinks["lake"])
 		}
 	}
 	expect("", "")
@@ -501,8 +516,10 @@ func TestVerifyUpsert(t *testing.T) {
 	const faults = "1 missing, 1 extra, 1 stale, 1 newer"
 	expect(faults, "1 missing, 1 stale")
 
-	flink := launch.Runner{Name: "flink", Endpoint: services.Need(t, services.Flink), Environment: "LOOPBACK", Parallelism: 2}
-	r, err := verify.Run(t.Context(), parse(t, strings.Replace(text, "verify: {", "verify: {sinks: [lake], ", 1)), flink, verify.Options{})
+	flink := launch.Runner{Name: "flink", Endpoint: services.Need(t, services.Flink), Environment: "LOOPBACK",
+		Parallelism: 2}
+	r, err := verify.Run(t.Context(), parse(t, strings.Replace(text, "verify: {", "verify: {sinks: [lake], ", 1)),
+		flink, verify.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,13 +533,15 @@ func TestVerifyUpsert(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.dir, "feed.jsonl"), []byte(more.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := execute(t, strings.Replace(fmt.Sprintf(upsertFeed, s.dir), "mode: upsert", "mode: append", 1), nil); err != nil {
+	if _, _, err := execute(t, strings.Replace(fmt.Sprintf(upsertFeed, s.dir), "mode: upsert", "mode: append", 1),
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	expect("1 missing, 2 extra, 1 stale, 1 newer, 1 double", "1 missing, 1 stale")
 
 	flink.Environment = "EXTERNAL"
-	if _, err := verify.Run(t.Context(), parse(t, text), flink, verify.Options{}); fail.CodeOf(err) != "verify.one_process" {
+	if _, err := verify.Run(t.Context(), parse(t, text), flink,
+		verify.Options{}); fail.CodeOf(err) != "verify.one_process" {
 		t.Errorf("workers elsewhere: %v", err)
 	}
 }

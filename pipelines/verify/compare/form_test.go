@@ -31,23 +31,31 @@ func TestSameForms(t *testing.T) {
 		t    record.Type
 		same bool
 	}{
-		"int in bigint":      {one, record.Number(record.BigInt, 1), record.Of(record.Int), true},
-		"int in varint":      {one, record.Bytes(record.Varint, "\x01"), record.Of(record.Int), true},
-		"float in double":    {record.Float32(0.1), record.Float64(float64(float32(0.1))), record.Of(record.Float), true},
-		"other float":        {record.Float32(0.1), record.Float64(0.1), record.Of(record.Float), false},
-		"decimal zeros":      {dec(110, 2), dec(11, 1), record.Of(record.Decimal), true},
-		"decimal integer":    {dec(12000, 3), dec(12, 0), record.Of(record.Decimal), true},
-		"other decimal":      {dec(110, 2), dec(11, 2), record.Of(record.Decimal), false},
-		"set in a list":      {record.Nested(record.Set, text("a", "b")), record.Nested(record.List, text("b", "a")), set, true},
-		"list order":         {record.Nested(record.List, text("a", "b")), record.Nested(record.List, text("b", "a")), record.ListOf(record.Of(record.Text)), false},
-		"map order":          {record.Nested(record.Map, []record.Value{one, record.String("x"), two, record.String("y")}), record.Nested(record.Map, []record.Value{two, record.String("y"), one, record.String("x")}), m, true},
-		"empty set":          {record.Nested(record.Set, nil), record.NullValue, set, true},
-		"empty text":         {record.String(""), record.NullValue, record.Of(record.Text), false},
-		"unset":              {record.Value{}, record.NullValue, record.Of(record.Text), true},
-		"longer tuple":       {record.Nested(record.Tuple, []record.Value{one}), record.Nested(record.Tuple, []record.Value{one, record.NullValue}), record.TupleOf(record.Of(record.Int)), true},
-		"timeuuid as uuid":   {record.Bytes(record.TimeUUID, "0123456789abcdef"), record.Bytes(record.UUID, "0123456789abcdef"), record.Of(record.TimeUUID), true},
-		"text and blob":      {record.String("a"), record.Bytes(record.Blob, "a"), record.Of(record.Text), false},
-		"parts run together": {record.Nested(record.List, text("a", "bc")), record.Nested(record.List, text("ab", "c")), record.ListOf(record.Of(record.Text)), false},
+		"int in bigint": {one, record.Number(record.BigInt, 1), record.Of(record.Int), true},
+		"int in varint": {one, record.Bytes(record.Varint, "\x01"), record.Of(record.Int), true},
+		"float in double": {record.Float32(0.1), record.Float64(float64(float32(0.1))), record.Of(record.Float),
+			true},
+		"other float":     {record.Float32(0.1), record.Float64(0.1), record.Of(record.Float), false},
+		"decimal zeros":   {dec(110, 2), dec(11, 1), record.Of(record.Decimal), true},
+		"decimal integer": {dec(12000, 3), dec(12, 0), record.Of(record.Decimal), true},
+		"other decimal":   {dec(110, 2), dec(11, 2), record.Of(record.Decimal), false},
+		"set in a list": {record.Nested(record.Set, text("a", "b")), record.Nested(record.List, text("b", "a")),
+			set, true},
+		"list order": {record.Nested(record.List, text("a", "b")), record.Nested(record.List, text("b", "a")),
+			record.ListOf(record.Of(record.Text)), false},
+		"map order": {record.Nested(record.Map, []record.Value{one, record.String("x"), two,
+			record.String("y")}), record.Nested(record.Map, []record.Value{two, record.String("y"), one,
+			record.String("x")}), m, true},
+		"empty set":  {record.Nested(record.Set, nil), record.NullValue, set, true},
+		"empty text": {record.String(""), record.NullValue, record.Of(record.Text), false},
+		"unset":      {record.Value{}, record.NullValue, record.Of(record.Text), true},
+		"longer tuple": {record.Nested(record.Tuple, []record.Value{one}), record.Nested(record.Tuple,
+			[]record.Value{one, record.NullValue}), record.TupleOf(record.Of(record.Int)), true},
+		"timeuuid as uuid": {record.Bytes(record.TimeUUID, "0123456789abcdef"), record.Bytes(record.UUID,
+			"0123456789abcdef"), record.Of(record.TimeUUID), true},
+		"text and blob": {record.String("a"), record.Bytes(record.Blob, "a"), record.Of(record.Text), false},
+		"parts run together": {record.Nested(record.List, text("a", "bc")), record.Nested(record.List, text("ab", "c")),
+			record.ListOf(record.Of(record.Text)), false},
 	} {
 		if same := bytes.Equal(form(pair.a, pair.t), form(pair.b, pair.t)); same != pair.same {
 			t.Errorf("%s: same form %t, want %t", name, same, pair.same)
@@ -57,13 +65,15 @@ func TestSameForms(t *testing.T) {
 
 // A tally tells in which segments two sets of keys differ, in whatever order they come.
 func TestTally(t *testing.T) {
-	schema := record.MustSchema([]record.Field{{Name: "bucket", Type: record.Of(record.Text)}, {Name: "id", Type: record.Of(record.Int)}}, "bucket", "id")
+	schema := record.MustSchema([]record.Field{{Name: "bucket", Type: record.Of(record.Text)}, {Name: "id",
+		Type: record.Of(record.Int)}}, "bucket", "id")
 	rapid.Check(t, func(t *rapid.T) {
 		key := rapid.Custom(func(t *rapid.T) [2]int {
 			return [2]int{rapid.IntRange(0, 5).Draw(t, "bucket"), rapid.IntRange(0, 9).Draw(t, "id")}
 		})
 		record := func(k [2]int) *record.Record {
-			return keyRecord(schema, []record.Value{record.String(string(rune('a' + k[0]))), record.Number(record.Int, int64(k[1]))})
+			return keyRecord(schema, []record.Value{record.String(string(rune('a' + k[0]))), record.Number(record.Int,
+				int64(k[1]))})
 		}
 		a := rapid.SliceOfDistinct(key, func(k [2]int) [2]int { return k }).Draw(t, "a")
 		b := rapid.SliceOfDistinct(key, func(k [2]int) [2]int { return k }).Draw(t, "b")
@@ -115,8 +125,10 @@ func TestFoundParts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(parts) != 3 || got.Wrong != 500 || got.Foreign != 6 || len(got.Suspects) != 500 || got.Tally[7].Count != 4 || got.Tally[7].Hash != [16]byte{} {
-		t.Errorf("%d parts: %d wrong, %d foreign, %d suspects, %v", len(parts), got.Wrong, got.Foreign, len(got.Suspects), got.Tally)
+	if len(parts) != 3 || got.Wrong != 500 || got.Foreign != 6 || len(got.Suspects) != 500 || got.Tally[7].Count != 4 ||
+		got.Tally[7].Hash != [16]byte{} {
+		t.Errorf("%d parts: %d wrong, %d foreign, %d suspects, %v", len(parts), got.Wrong, got.Foreign,
+			len(got.Suspects), got.Tally)
 	}
 	if n := len(distinct(got.Suspects, func(x Suspect) string { return string(x.Key) })); n != 250 {
 		t.Errorf("%d distinct suspects", n)
