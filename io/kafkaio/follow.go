@@ -306,7 +306,8 @@ func (s *Source) Acknowledge(ctx context.Context, at []connector.Split) error {
 	}
 	if p, found := s.group.others(now); found {
 		return fail.New(fail.Fatal, "kafka.group_used",
-			"somebody else (%q) commits offsets of %s to the group %s as well", now[p].metadata, s.name(p), s.c.Group).WithFix("give each run, and each other reader, a group of its own")
+			"somebody else (%q) commits offsets of %s to the group %s as well",
+			now[p].metadata, s.name(p), s.c.Group).WithFix("give each run, and each other reader, a group of its own")
 	}
 	first := s.group.known == nil
 	s.group.known = now
