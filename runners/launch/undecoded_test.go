@@ -41,7 +41,8 @@ func TestRedriveUndecoded(t *testing.T) {
 			fileOf(t, in, rows)
 			complete(t,
 				fmt.Sprintf("name: load\nsource: {files: {path: %s, key: [id]}}\nsinks: {k: "+
-					"{kafka: {brokers: [\"%s\"], topic: %s, create: {partitions: 2}}}}\njournal: {sqlite: \"%s/load.db\"}\n",
+					"{kafka: {brokers: [\"%s\"], topic: %s, create: {partitions: 2}}}}\n"+
+					"journal: {sqlite: \"%s/load.db\"}\n",
 					in, addr, topic, dir))
 			of := `kafka: {brokers: ["` + addr + `"], topic: ` + topic + ", key: [id], fields: {id: text, n: %s}}"
 			return fmt.Sprintf(of, "int"), fmt.Sprintf(of, "bigint")
