@@ -791,8 +791,11 @@ func (j *cassandraJournal) Fail(ctx context.Context, run string, attempt int, ca
 	return j.session.Exec(ctx, j.put(run, "failure", "", fmt.Sprint(attempt), now(time.Now()), "body", text))
 }
 
-func (j *cassandraJournal) Failure(ctx context.Context, run string, attempt int) (error, error) {
-	all := of(ctx, j, run, "failure", "body", " AND sink = '' AND place = ? LIMIT 1", []any{fmt.Sprint(attempt)},
+func (j *cassandraJournal) Failure(ctx context.Context, run string, attempt int, since time.Time) (
+	failure, err error) {
+	from := binary.BigEndian.AppendUint64(nil, uint64(micros(since)))
+	all := of(ctx, j, run, "failure", "body", " AND sink = '' AND place = ? AND key >= ? LIMIT 1",
+		[]any{fmt.Sprint(attempt), from},
 		func(scan func(...any) error) (*fail.Error, error) {
 			var text []byte
 			if err := scan(&text); err != nil {
@@ -963,6 +966,20 @@ func (j *cassandraJournal) Trim(ctx context.Context, run string, before time.Tim
 		if err == nil && int64(binary.BigEndian.Uint64(key)) < before.UnixMicro() {
 			err = j.session.Exec(ctx, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'event' AND sink = '' AND "+
 				"place = '' AND key = ?", run, key))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	type failure struct {
+		place string
+		key   []byte
+	}
+	for f, err := range of(ctx, j, run, "failure", "place, key", "", nil,
+		func(scan func(...any) error) (f failure, err error) { return f, scan(&f.place, &f.key) }) {
+		if err == nil && int64(binary.BigEndian.Uint64(f.key)) < before.UnixMicro() {
+			err = j.session.Exec(ctx, j.cql("DELETE FROM %s.runs WHERE run = ? AND kind = 'failure' AND sink = '' AND "+
+				"place = ? AND key = ?", run, f.place, f.key))
 		}
 		if err != nil {
 			return err

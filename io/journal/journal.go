@@ -51,8 +51,8 @@ type Journal interface {
 
 	// Fail writes down an error that ends an attempt, with its class and code. secrets never stand in errors.
 	Fail(ctx context.Context, run string, attempt int, cause error) error
-	// Failure is the first error that ended an attempt; nil: there is none.
-	Failure(ctx context.Context, run string, attempt int) (failure, err error)
+	// Failure is the first error since a time that ended an attempt, or a member's part of it; nil: there is none.
+	Failure(ctx context.Context, run string, attempt int, since time.Time) (failure, err error)
 
 	// Get is one run.
 	Get(ctx context.Context, run string) (RunInfo, error)
@@ -77,8 +77,8 @@ type Journal interface {
 	// History is what happened to a run, the oldest first.
 	History(ctx context.Context, run string) ([]Event, error)
 
-	// Trim forgets what came before a time, of a run that goes on: events, the last beats of workers, and dead letters
-	// that went through when they were sent again.
+	// Trim forgets what came before a time, of a run that goes on: events, failures, the last beats of workers, and dead
+	// letters that went through when they were sent again.
 	Trim(ctx context.Context, run string, before time.Time) error
 
 	// Letters gives the dead letters of a run, in the order of their ids. They may be marked meanwhile.

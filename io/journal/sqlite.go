@@ -562,12 +562,13 @@ func (j *sqliteJournal) Fail(ctx context.Context, run string, attempt int, cause
 		attempt, time.Now().UnixMicro(), int(e.Class), e.Code, e.Message, e.Fix, e.Exit)
 }
 
-func (j *sqliteJournal) Failure(ctx context.Context, run string, attempt int) (error, error) {
+func (j *sqliteJournal) Failure(ctx context.Context, run string, attempt int, since time.Time) (
+	failure, err error) {
 	all := query(ctx, j, run, func(scan func(...any) error) (*fail.Error, error) {
 		e := &fail.Error{}
 		return e, scan(&e.Class, &e.Code, &e.Message, &e.Fix, &e.Exit)
-	}, "SELECT class, code, message, fix, exit FROM failures WHERE run = ? AND attempt = ? ORDER BY at, rowid LIMIT 1",
-		run, attempt)
+	}, "SELECT class, code, message, fix, exit FROM failures WHERE run = ? AND attempt = ? AND at >= ? "+
+		"ORDER BY at, rowid LIMIT 1", run, attempt, micros(since))
 	for e, err := range all {
 		if err != nil {
 			return nil, err
@@ -699,6 +700,7 @@ func (j *sqliteJournal) Trim(ctx context.Context, run string, before time.Time) 
 			args  []any
 		}{
 			{"DELETE FROM events WHERE run = ? AND at < ?", []any{run, before.UnixMicro()}},
+			{"DELETE FROM failures WHERE run = ? AND at < ?", []any{run, before.UnixMicro()}},
 			{"DELETE FROM beats WHERE run = ? AND datetime(beat ->> 'at') < datetime(?)", []any{run, at}},
 			{sent, []any{run, string(Sent), at}},
 		} {

@@ -93,7 +93,7 @@ func TestOlderJournal(t *testing.T) {
 	if plan := all(t, j.Plan(ctx, "r1")); len(plan) != 2 || plan[1].Partition != "b" {
 		t.Errorf("%v", plan)
 	}
-	if cause, err := j.Failure(ctx, "r1", 0); fail.CodeOf(cause) != "kafka.unreachable" || err != nil {
+	if cause, err := j.Failure(ctx, "r1", 0, time.Time{}); fail.CodeOf(cause) != "kafka.unreachable" || err != nil {
 		t.Errorf("%v, %v", cause, err)
 	}
 	if n, err := j.Attempt(ctx, "r1"); n != 1 || err != nil {

@@ -75,6 +75,14 @@ func partitions(all []Done) (names []string) {
 	return names
 }
 
+// micros is a time in microseconds since 1970; 0 where there is none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
 // known is an error with its class, code, message and fix alone.
 func known(cause error) *fail.Error {
 	e := &fail.Error{Class: fail.ClassOf(cause), Code: fail.CodeOf(cause), Message: cause.Error(),

@@ -167,7 +167,7 @@ func checkUnknownRun(t *testing.T, config journal.Config) {
 		"Note":       func() error { return j.Note(ctx, "nobody", journal.Event{}) },
 		"Beat":       func() error { return j.Beat(ctx, "nobody", journal.Beat{}) },
 		"Fail":       func() error { return j.Fail(ctx, "nobody", 1, errors.New("no")) },
-		"Failure":    func() error { _, err := j.Failure(ctx, "nobody", 1); return err },
+		"Failure":    func() error { _, err := j.Failure(ctx, "nobody", 1, time.Time{}); return err },
 		"History":    func() error { _, err := j.History(ctx, "nobody"); return err },
 		"Letters":    func() error { return first(j.Letters(ctx, "nobody", journal.LetterFilter{})) },
 	} {
@@ -245,7 +245,7 @@ func checkFailedPlan(t *testing.T, config journal.Config) {
 func checkFailure(t *testing.T, config journal.Config) {
 	ctx, j := t.Context(), open(t, config)
 	run := begin(t, j).ID
-	if cause, err := j.Failure(ctx, run, 2); cause != nil || err != nil {
+	if cause, err := j.Failure(ctx, run, 2, time.Time{}); cause != nil || err != nil {
 		t.Fatal(cause, err)
 	}
 	cause := fail.Unreachable("kafka.unreachable", "no broker: %w", errors.New("refused")).WithFix("start it")
@@ -255,7 +255,7 @@ func checkFailure(t *testing.T, config journal.Config) {
 			t.Fatal(err)
 		}
 	}
-	got, err := j.Failure(ctx, run, 2)
+	got, err := j.Failure(ctx, run, 2, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,20 @@ func checkFailure(t *testing.T, config journal.Config) {
 		fail.ExitOf(got) != fail.ExitUnreachable || got.Error() != cause.Error() {
 		t.Errorf("failure: %v, exit %d", got, fail.ExitOf(got))
 	}
-	if got, err := j.Failure(ctx, run, 1); err != nil || !strings.Contains(got.Error(), "of another attempt") {
+	got, err = j.Failure(ctx, run, 1, time.Time{})
+	if err != nil || !strings.Contains(got.Error(), "of another attempt") {
+		t.Errorf("%v, %v", got, err)
+	}
+	// A member that begins later asks for what has failed since.
+	began := time.Now().Add(time.Millisecond)
+	if got, err := j.Failure(ctx, run, 2, began); got != nil || err != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	time.Sleep(time.Until(began))
+	if err := j.Fail(ctx, run, 2, errors.New("since")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := j.Failure(ctx, run, 2, began); err != nil || got == nil || !strings.HasPrefix(got.Error(), "since") {
 		t.Errorf("%v, %v", got, err)
 	}
 }

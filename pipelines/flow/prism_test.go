@@ -59,7 +59,7 @@ func (w *world) onPrism(hands int) (journal.RunInfo, error) {
 	}
 	w.journal.report = info.Report
 	if failed != nil {
-		cause, err := j.Failure(w.ctx, "run", 1)
+		cause, err := j.Failure(w.ctx, "run", 1, time.Time{})
 		if err != nil || cause == nil {
 			w.t.Fatalf("the journal knows no cause (%v) of: %v", err, failed)
 		}

@@ -222,7 +222,7 @@ func (p prepared) failed(ctx context.Context, j journal.Journal, attempt int, er
 		state, err = journal.Stopped, stopped
 	}
 	ctx = context.WithoutCancel(ctx)
-	cause, e := j.Failure(ctx, p.Run.ID, attempt)
+	cause, e := j.Failure(ctx, p.Run.ID, attempt, time.Time{})
 	switch class := fail.ClassOf(cause); {
 	case e != nil || cause == nil:
 	case fail.CodeOf(cause) == "journal.fenced":

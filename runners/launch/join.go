@@ -187,6 +187,7 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 	if m.first(ctx, partitions) {
 		told.Go(func() { m.retry(telling, m.journal) })
 	}
+	began := time.Now() // failures of before are those of others, or have passed
 	err = m.runner.execute(until, m.Run, flow.Graph(setting, m.runner.hands(true)))
 	stop()
 	told.Wait()
@@ -195,7 +196,7 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 		err = e
 	}
 	if err != nil {
-		if cause, e := m.journal.Failure(outer, m.Run.ID, attempt); e == nil && cause != nil && ctx.Err() == nil {
+		if cause, e := m.journal.Failure(outer, m.Run.ID, attempt, began); e == nil && cause != nil && ctx.Err() == nil {
 			err = cause
 		}
 		return err
