@@ -13,10 +13,12 @@ import (
 
 const (
 	decrease = 0.7
-	increase = 0.02        // of the speed at the first resistance, for each second
-	lowest   = 0.01        // of that speed
-	lowSlow  = 0.2         // of that speed, where only latencies rise
-	calm     = time.Minute // without resistance, after which a limit is dropped
+	increase = 0.02 // of the speed at the first resistance, for each second
+	lowest   = 0.01 // of that speed
+	lowSlow  = 0.2  // of that speed, where only latencies rise
+	// A speed, in records a second, that is not lowered: what only waits for others would stand still.
+	standstill = 1
+	calm       = time.Minute // without resistance, after which a limit is dropped
 
 	longer     = 2.0                   // times the usual p99
 	noise      = 20 * time.Millisecond // a p99 up to which only says how busy this machine is
@@ -52,7 +54,7 @@ func (a *adaptive) slow(now time.Time, full, floor float64, while time.Duration)
 		return false
 	}
 	if a.limit == 0 {
-		if full == 0 {
+		if full < standstill {
 			return false
 		}
 		a.limit, a.first = full, full

@@ -220,7 +220,9 @@ func (s *system) succeeded(now time.Time, r request, n int) {
 	if first {
 		s.size, s.latency = float64(n), took.Seconds()
 	} else {
-		s.size += weight * (float64(n) - s.size)
+		if n > 0 { // a question after what is under way does not tell how many records a request has
+			s.size += weight * (float64(n) - s.size)
+		}
 		s.latency += weight * (took.Seconds() - s.latency)
 	}
 	rising := s.adaptive.observe(now, took) && s.config.adaptive
