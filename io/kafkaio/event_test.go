@@ -2,7 +2,6 @@ package kafkaio
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"testing"
 
