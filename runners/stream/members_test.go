@@ -112,6 +112,7 @@ func (m *members) killOne() {
 func (m *members) leaveOne() {
 	m.t.Helper()
 	one := m.all[0]
+	await(m.t, "a member works", m.all, func() bool { return strings.Contains(one.says(), "member works") })
 	m.all = m.all[1:]
 	began := time.Now()
 	one.signal(syscall.SIGTERM)
