@@ -77,8 +77,8 @@ type Journal interface {
 	// History is what happened to a run, the oldest first.
 	History(ctx context.Context, run string) ([]Event, error)
 
-	// Trim forgets what came before a time, of a run that goes on: events, failures, the last beats of workers, and dead
-	// letters that went through when they were sent again.
+	// Trim forgets what came before a time, of a run that goes on: events, failures, the last beats of workers, and
+	// dead letters that went through when they were sent again.
 	Trim(ctx context.Context, run string, before time.Time) error
 
 	// Letters gives the dead letters of a run, in the order of their ids. They may be marked meanwhile.

@@ -196,7 +196,8 @@ func (m *member) once(ctx context.Context, partitions []string) error {
 		err = e
 	}
 	if err != nil {
-		if cause, e := m.journal.Failure(outer, m.Run.ID, attempt, began); e == nil && cause != nil && ctx.Err() == nil {
+		cause, e := m.journal.Failure(outer, m.Run.ID, attempt, began)
+		if e == nil && cause != nil && ctx.Err() == nil {
 			err = cause
 		}
 		return err
