@@ -216,8 +216,7 @@ func (j *cassandraJournal) settle(ctx context.Context, try, landed func() (bool,
 	began := time.Now()
 	for n := 0; ; n++ {
 		applied, err := try()
-		if class := fail.ClassOf(err); err != nil && (class == fail.Transient || class == fail.Throttled) &&
-			time.Since(began) < connector.DefaultRetry.Deadline {
+		if err != nil && fail.ClassOf(err).Passes() && time.Since(began) < connector.DefaultRetry.Deadline {
 			applied, err = landed()
 		}
 		if applied || err != nil {

@@ -70,14 +70,40 @@ func (s *Source) follow(ctx context.Context, partition int32, at int64, p *pager
 	}
 }
 
+// wanted are the offsets at which the settings want reading to begin, in those partitions that they name. Offsets of
+// partitions that are not there are refused: those meant would be read from their first message.
+func (s *Source) wanted(ctx context.Context, partitions []int32) (map[int32]int64, error) {
+	wanted := map[int32]int64{}
+	switch from := s.c.From; {
+	case from == nil:
+	case from.Group != "":
+		group, err := s.committed(ctx, from.Group)
+		if err != nil {
+			return nil, err
+		}
+		for p, b := range group {
+			if b.Offset >= 0 {
+				wanted[p] = b.Offset
+			}
+		}
+	default:
+		for _, name := range slices.Sorted(maps.Keys(from.Offsets)) {
+			n, err := strconv.ParseInt(name, 10, 32)
+			if err != nil || !slices.Contains(partitions, int32(n)) {
+				return nil, fail.Job("kafka.no_partition", "the topic %s has no partition %s", s.c.Topic, name).
+					WithFix("there are %d, from 0 on: mend from.offsets", len(partitions))
+			}
+			wanted[int32(n)] = from.Offsets[name]
+		}
+	}
+	return wanted, nil
+}
+
 // first is the offset at which reading a partition begins. end is that behind its last message.
-func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, error) {
+func (s *Source) first(ctx context.Context, partition int32, end int64, named map[int32]int64) (int64, error) {
 	from := s.c.From
 	if from == nil {
 		from = &From{}
-	}
-	if err := s.named(ctx, from.Offsets); err != nil {
-		return 0, err
 	}
 	at := sarama.OffsetOldest
 	switch {
@@ -93,19 +119,12 @@ func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, 
 	if first < 0 { // all messages are older
 		first = end
 	}
-	wanted, named := from.Offsets[strconv.Itoa(int(partition))]
-	if from.Group != "" {
-		group, err := s.committed(ctx, from.Group)
-		if err != nil {
-			return 0, err
-		}
-		wanted, named = group[partition].Offset, group[partition].Offset >= 0
-	}
+	wanted, isNamed := named[partition]
 	if from.Offset > first {
-		wanted, named = from.Offset, s.c.Follow // else nothing of the partition is read that has fewer
+		wanted, isNamed = from.Offset, s.c.Follow // else nothing of the partition is read that has fewer
 	}
 	switch {
-	case !named:
+	case !isNamed:
 		return max(first, from.Offset), nil
 	case wanted < first || wanted > end:
 		return 0, fail.Job("kafka.offset", "reading %s is to begin at offset %d, but it holds offsets %d to %d",
@@ -113,25 +132,6 @@ func (s *Source) first(ctx context.Context, partition int32, end int64) (int64, 
 			WithFix("messages that were not read are gone, or never were: begin elsewhere (from)")
 	}
 	return wanted, nil
-}
-
-// named refuses offsets of partitions that are not there: those meant would be read from their first message.
-func (s *Source) named(ctx context.Context, offsets map[string]int64) error {
-	if len(offsets) == 0 {
-		return nil
-	}
-	there, err := s.partitions(ctx)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(offsets)) {
-		n, err := strconv.ParseInt(name, 10, 32)
-		if err != nil || !slices.Contains(there, int32(n)) {
-			return fail.Job("kafka.no_partition", "the topic %s has no partition %s", s.c.Topic, name).
-				WithFix("there are %d, from 0 on: mend from.offsets", len(there))
-		}
-	}
-	return nil
 }
 
 const fromLatest = "latest"

@@ -217,26 +217,16 @@ func topicOf(t testing.TB, counts ...int) SinkConfig {
 	if err := newSink(t, c).Prepare(t.Context(), run, iotest.AssetSchema(), false); err != nil {
 		t.Fatal(err)
 	}
-	config, err := producing(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.Producer.Partitioner = sarama.NewManualPartitioner
-	p, err := sarama.NewSyncProducer(c.Brokers, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	var messages []*sarama.ProducerMessage
 	for partition, n := range counts {
 		for i := range n {
 			r := iotest.Record(iotest.AssetSchema(), i, iotest.Base)
-			if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: c.Topic, Partition: int32(partition),
+			messages = append(messages, &sarama.ProducerMessage{Partition: int32(partition),
 				Key: sarama.StringEncoder(r.KeyText()), Value: sarama.StringEncoder(iotest.JSON(r)),
-				Timestamp: noon.Add(time.Duration(i) * time.Minute)}); err != nil {
-				t.Fatal(err)
-			}
+				Timestamp: noon.Add(time.Duration(i) * time.Minute)})
 		}
 	}
+	produce(t, c, messages...)
 	return c
 }
 

@@ -117,9 +117,13 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 	if err != nil {
 		return err
 	}
+	wanted, err := s.wanted(ctx, partitions)
+	if err != nil {
+		return err
+	}
 	average := int64(0) // bytes of a message
 	for _, partition := range partitions {
-		first, end, err := s.bounds(ctx, partition)
+		first, end, err := s.bounds(ctx, partition, wanted)
 		if err != nil {
 			return err
 		}
@@ -157,7 +161,8 @@ func (s *Source) Plan(ctx context.Context, o connector.PlanOptions, split func(c
 }
 
 // bounds are the offsets of the first message to be read and behind the last one.
-func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64, err error) {
+func (s *Source) bounds(ctx context.Context, partition int32, wanted map[int32]int64) (
+	first, end int64, err error) {
 	if s.c.Follow {
 		end, err = s.offset(ctx, partition, sarama.OffsetNewest, sarama.ReadCommitted)
 	} else {
@@ -166,7 +171,7 @@ func (s *Source) bounds(ctx context.Context, partition int32) (first, end int64,
 	if err != nil {
 		return 0, 0, err
 	}
-	first, err = s.first(ctx, partition, end)
+	first, err = s.first(ctx, partition, end, wanted)
 	return first, end, err
 }
 

@@ -560,7 +560,7 @@ func TestSourceErrors(t *testing.T) {
 	wantCode(t, err, "kafka.unavailable", fail.Transient, fail.ExitUnreachable)
 }
 
-// produce sends messages to partition 0 as they are.
+// produce sends messages as they are, each to its partition.
 func produce(t testing.TB, c SinkConfig, messages ...*sarama.ProducerMessage) {
 	t.Helper()
 	s, err := producing(c)

@@ -200,21 +200,19 @@ func (w *worker) offsets(ctx context.Context, sink string) (string, error) {
 	if !ok {
 		return "", nil
 	}
-	done, err := loadFinished(ctx, w.journal, w.run.ID)
-	if err != nil {
-		return "", err
-	}
-	at := map[string]string{}
+	var plan []connector.Split
 	for split, err := range w.journal.Plan(ctx, w.run.ID) {
 		if err != nil {
 			return "", err
 		}
-		if split.End != nil {
-			continue
-		}
-		if rest := done.rest(split, []string{laneShared, sink}); len(rest) > 0 {
-			split.Start = rest[0].Start
-		}
+		plan = append(plan, split)
+	}
+	standing, err := Standing(ctx, w.journal, w.run.ID, []string{sink}, plan)
+	if err != nil {
+		return "", err
+	}
+	at := map[string]string{}
+	for _, split := range standing {
 		at[split.Partition] = follower.Position(split)
 	}
 	text, err := json.Marshal(at)

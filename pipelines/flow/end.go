@@ -119,8 +119,7 @@ func (w *worker) end(ctx context.Context, h *heart, stage float64) (*Report, err
 
 // later tells whether what failed may be done by another attempt: it may pass, or the run is to stop before it has.
 func later(err error) bool {
-	class := fail.ClassOf(err)
-	return class == fail.Transient || class == fail.Throttled || errors.Is(err, pace.ErrStopped)
+	return fail.ClassOf(err).Passes() || errors.Is(err, pace.ErrStopped)
 }
 
 // commit makes the parts of a sink visible and tells how many of their records lost to newer ones; nil: it does not

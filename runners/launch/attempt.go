@@ -229,7 +229,7 @@ func (p prepared) failed(ctx context.Context, j journal.Journal, attempt int, er
 		return fmt.Errorf("run %s: %w", p.Run.ID, cause) // how the run ends is said by the attempt that goes on with it
 	case state == journal.Failed:
 		err = cause
-		if class == fail.Transient || class == fail.Throttled {
+		if class.Passes() {
 			state = journal.Paused
 		}
 	}

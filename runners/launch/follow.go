@@ -39,9 +39,8 @@ func (p prepared) follow(ctx context.Context, j journal.Journal, o Runner, sinks
 		report, err := p.attempt(ctx, j, o, sinks, 0)
 		stop()
 		beside.Wait()
-		passes := fail.ClassOf(err) == fail.Transient || fail.ClassOf(err) == fail.Throttled
 		switch {
-		case ctx.Err() != nil || err != nil && !passes:
+		case ctx.Err() != nil || err != nil && !fail.ClassOf(err).Passes():
 			return report, err
 		case err == nil && report.State == journal.Incomplete && len(report.Faults) == 0:
 			continue

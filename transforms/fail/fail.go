@@ -25,6 +25,9 @@ var classNames = map[Class]string{Transient: "transient", Throttled: "throttled"
 // String is the class's name in dead letters and reports.
 func (c Class) String() string { return classNames[c] }
 
+// Passes tells whether what failed may go well when it is tried again.
+func (c Class) Passes() bool { return c == Transient || c == Throttled }
+
 // The exit codes of the command (runners/operating.md).
 const (
 	ExitDone        = 0 // everything accounted for
